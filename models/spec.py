@@ -1,0 +1,254 @@
+"""What a model is to the outside: named inputs, outputs, states, and time.
+
+A `Manifest` is the whole contract between training and serving. Nothing here imports torch, so an edge device
+can read it with numpy and pydantic alone.
+
+Time (see `TimeSpec.elapsed`)
+    t_ns    int64   timestamp of a row, nanoseconds, any fixed origin
+    dt_s    float32 seconds since the row that last advanced the session
+    d       float   dt_s / nominal_s, what the cells see
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""The timestamp of a row, or of a session, that has none."""
+
+BoolArray = npt.NDArray[np.bool_]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]
+
+Dtype = Literal["float32", "uint8", "bool"]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+Shape = tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class Spec(BaseModel):
+    """A frozen value whose fields are checked and whose unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(Spec):
+    """One named tensor without its batch axis: `shape` is that of a single row."""
+
+    name: Identifier
+    shape: Shape
+    dtype: Dtype = "float32"
+
+    @property
+    def size(self) -> int:
+        """Elements in one row."""
+        return math.prod(self.shape)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row on the wire: contiguous, little-endian."""
+        return self.size * self.np_dtype.itemsize
+
+    @property
+    def np_dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype).newbyteorder("<")
+
+
+class InputSpec(TensorSpec):
+    """What the client sends. `labels` and `units` name the elements of the last axis, where there are names."""
+
+    labels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+class OutputSpec(TensorSpec):
+    """What the client gets.
+
+    `std` is the standard deviation of each element (flattened) over the training data: the unit of every tolerance.
+    """
+
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    task: Literal["classification", "regression", "other"] = "other"
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+
+    @model_validator(mode="after")
+    def _std_covers_every_element(self) -> OutputSpec:
+        if len(self.std) not in (1, self.size):
+            raise ValueError(
+                f"std has {len(self.std)} values; expected 1 or {self.size}, one per element of '{self.name}'"
+            )
+        return self
+
+    @property
+    def std_array(self) -> Float32Array:
+        """`std`, broadcastable against `[..., *shape]`."""
+        std = np.asarray(self.std, np.float32)
+        return std if std.size == 1 else std.reshape(self.shape)
+
+
+class StateSpec(TensorSpec):
+    """Recurrent state of one session. `initial` is one value for all elements, or one per element (flattened)."""
+
+    initial: tuple[float, ...] = (0.0,)
+
+    @model_validator(mode="after")
+    def _initial_covers_every_element(self) -> StateSpec:
+        if len(self.initial) not in (1, self.size):
+            raise ValueError(
+                f"initial has {len(self.initial)} values; expected 1 or {self.size}, one per element of '{self.name}'"
+            )
+        return self
+
+    @property
+    def initial_array(self) -> Array:
+        """The state of a new session, `[*shape]`."""
+        initial = np.asarray(self.initial, np.dtype(self.dtype))
+        return np.broadcast_to(initial, self.shape) if initial.size == 1 else initial.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Elapsed:
+    """What `TimeSpec.elapsed` found, each `[sessions, time]` except `last_ns`, which is `[sessions]`."""
+
+    dt_s: Float32Array
+    backwards: BoolArray
+    clamped: BoolArray
+    last_ns: Int64Array
+
+
+class TimeSpec(Spec):
+    """How far apart samples are. Cells see time in units of `nominal_s`."""
+
+    nominal_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    min_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    max_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> TimeSpec:
+        if not self.min_s <= self.nominal_s <= self.max_s:
+            raise ValueError(f"expected min_s <= nominal_s <= max_s, got {self.min_s}, {self.nominal_s}, {self.max_s}")
+        return self
+
+    @classmethod
+    def around(cls, nominal_s: float) -> TimeSpec:
+        """Sensible bounds for a sampling period: from a thousandth of it to a thousand times it."""
+        return cls(nominal_s=nominal_s, min_s=nominal_s / 1000, max_s=nominal_s * 1000)
+
+    def elapsed(
+        self,
+        t_ns: Int64Array,
+        last_ns: Int64Array,
+        *,
+        counts: BoolArray | None = None,
+        new_clock: BoolArray | None = None,
+    ) -> Elapsed:
+        """The one place where timestamps become `dt`: training, offline rollout and server all call it.
+
+        Args:
+            t_ns: `[sessions, time]` timestamps; `NO_TIME` where a row has none.
+            last_ns: `[sessions]` timestamp of the row that last advanced each session; `NO_TIME` before the first.
+            counts: `[sessions, time]` rows that would advance their session; the others are looked through.
+            new_clock: `[sessions, time]` rows from which a new clock counts: they take the nominal step.
+
+        Returns:
+            `dt_s`, nominal where there is no earlier time, at least `min_s`, at most `max_s` (`clamped` says where);
+            `backwards`, rows earlier than a row that advanced before them, which must not advance the session;
+            `last_ns`, each session's timestamp after these rows.
+        """
+        timed = t_ns != NO_TIME
+        if counts is not None:
+            timed &= counts
+        restarts = new_clock if counts is None or new_clock is None else new_clock & counts
+        previous, last_ns = _previous_times(t_ns, last_ns, timed, restarts)
+        measured = timed & (previous != NO_TIME)
+        # The difference of two int64 fits uint64 wherever it is positive, so that no pair of timestamps overflows.
+        delta_ns = np.where(measured, t_ns - previous, 0).view(np.uint64)
+        delta_s = np.where(measured, delta_ns.astype(np.float64) * 1e-9, self.nominal_s)
+        return Elapsed(
+            dt_s=np.clip(delta_s, self.min_s, self.max_s).astype(np.float32),
+            backwards=measured & (t_ns < previous),
+            clamped=measured & (t_ns >= previous) & (delta_s > self.max_s),
+            last_ns=last_ns,
+        )
+
+
+def _previous_times(
+    t_ns: Int64Array, last_ns: Int64Array, timed: BoolArray, restarts: BoolArray | None
+) -> tuple[Int64Array, Int64Array]:
+    """For each row the time of the last row before it that advanced its session, and that time after all rows.
+
+    A row that runs backwards lies below the running maximum, so this maximum is over the rows that advance.
+    """
+    if restarts is None or not restarts.any():
+        known = np.where(timed, t_ns, NO_TIME)
+        latest = np.maximum.accumulate(np.concatenate([last_ns[:, None], known], axis=1), axis=1)
+        return latest[:, :-1], latest[:, -1]
+    previous = np.empty_like(t_ns)
+    for k in range(t_ns.shape[1]):
+        previous[:, k] = np.where(restarts[:, k], NO_TIME, last_ns)
+        last_ns = np.where(timed[:, k], np.maximum(previous[:, k], t_ns[:, k]), previous[:, k])
+    return previous, last_ns
+
+
+class Manifest(Spec):
+    """Everything that the server knows of a model. See DESIGN in the documentation for the files beside it.
+
+    Graph tensor names follow from it: each input by its name, `dt`, `state_<name>`; each output by its name,
+    `aux_<name>`, `state_<name>_out`.
+    """
+
+    format_version: Literal[1] = 1
+    name: ModelName
+    version: Annotated[int, Field(gt=0)]
+    description: str = ""
+    inputs: Annotated[tuple[InputSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
+    aux: tuple[TensorSpec, ...] = ()
+    states: tuple[StateSpec, ...] = ()
+    time: TimeSpec
+    tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    """Largest error against `golden.npz`, in units of each output's `std`."""
+    allow_tf32: bool = False
+    """Whether CUDA and TensorRT may round products to TF32; the tolerance must then allow for it."""
+    scores: dict[str, float] = {}
+    training: dict[str, Any] = {}
+    """Where the weights come from: data, configuration, seed, commit, library versions."""
+    files: dict[str, str] = {}
+    """sha256 of each file of the bundle but the manifest itself."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Manifest:
+        names = [t.name for t in self.inputs] + [t.name for t in self.outputs]
+        names += [f"state_{s.name}" for s in self.states] + [f"aux_{a.name}" for a in self.aux]
+        taken: set[str] = {"dt", "valid"}
+        for name in names:
+            if name in taken:
+                raise ValueError(f"tensor name '{name}' is used twice or reserved")
+            taken.add(name)
+        return self
+
+    @property
+    def ref(self) -> str:
+        """`name:version`, as people and logs write it."""
+        return f"{self.name}:{self.version}"
+
+    @property
+    def state_hash(self) -> str:
+        """Identifies the state schema: sessions may move between bundles that share it."""
+        schema = [[s.name, list(s.shape), s.dtype] for s in sorted(self.states, key=lambda s: s.name)]
+        return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of state one session holds."""
+        return sum(s.row_bytes for s in self.states)
