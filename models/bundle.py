@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -133,6 +132,7 @@ def file_hash(path: Path) -> str:
 
 
 def read_golden(path: Path, manifest: Manifest) -> Golden:
+    """`path/golden.npz`, its arrays checked against the manifest; raises `BundleError` naming the array."""
     try:
         with np.load(path / GOLDEN, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -176,7 +176,7 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
         folder.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
-        os.rename(folder, path)
+        folder.rename(path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
