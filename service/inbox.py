@@ -1,0 +1,201 @@
+"""Rows that wait for their turn: columns that grow as messages come in and are taken all at once."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
+from statestream.service.errors import InvalidArgument
+from statestream.service.verdict import RowFlag
+
+_KNOWN_FLAGS = int(RowFlag.SKIP | RowFlag.REPLAY | RowFlag.NEW_CLOCK)
+_SKIP = int(RowFlag.SKIP)
+_NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of several sessions as columns of equal length; rows of one session stand in order of arrival."""
+
+    slot: Int64Array
+    seq: Int64Array
+    t_ns: Int64Array
+    flags: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    received_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    data: Mapping[str, Array]
+    """`[rows, *shape]` by input name; zeros where a row has no usable data."""
+    problems: Mapping[int, str]
+    """Rows whose data cannot be used, and why."""
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    def take(self, rows: Int64Array) -> Rows:
+        """These rows alone."""
+        problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
+        data = {name: column[rows] for name, column in self.data.items()}
+        return Rows(
+            self.slot[rows], self.seq[rows], self.t_ns[rows], self.flags[rows], self.received_s[rows], data, problems
+        )
+
+
+class Inbox:
+    """Where rows of one model gather while the engine is busy."""
+
+    def __init__(self, inputs: tuple[InputSpec, ...]) -> None:
+        self._inputs = {spec.name: spec for spec in inputs}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._slot = array("q")
+        self._seq = array("q")
+        self._t_ns = array("q")
+        self._flags = array("B")
+        self._received_s = array("d")
+        self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
+        self._problems: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._slot)
+
+    def holds(self, slot: int) -> bool:
+        """Whether rows of the session in `slot` wait here."""
+        return slot in self._slot
+
+    def add(
+        self,
+        slots: Sequence[int],
+        seqs: Sequence[int],
+        timestamps_ns: Sequence[int],
+        flags: Sequence[int],
+        columns: Iterable[tuple[str, bytes]],
+        now_s: float,
+    ) -> None:
+        """Append the rows of one message.
+
+        Args:
+            slots: `[rows]` session of each row.
+            seqs: `[rows]`
+            timestamps_ns: `[rows]`, or empty where no row has one.
+            flags: `[rows]`, or empty where no row has any.
+            columns: name and data of each input, over the rows that are not SKIP.
+            now_s: when the message came.
+
+        Raises:
+            InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
+                was added. Data of a wrong name or size is a problem of its rows instead, which get a verdict.
+        """
+        rows = len(slots)
+        _check_shape(rows, seqs, timestamps_ns, flags)
+        start = len(self._slot)
+        skipped = sum(1 for flag in flags if flag & _SKIP)
+        data, problem = self._data_of(rows, rows - skipped, columns)
+        if skipped and not problem:
+            data = self._spread(data, np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0)
+        self._slot.extend(slots)
+        self._seq.extend(seqs)
+        self._flags.frombytes(bytes(flags) if flags else bytes(rows))
+        self._received_s.extend([now_s] * rows)
+        if timestamps_ns:
+            self._t_ns.extend(timestamps_ns)
+        else:
+            self._t_ns.frombytes(_NO_TIME_BYTES * rows)
+        for name, part in data.items():
+            self._data[name].append(part)
+        if problem:
+            self._problems |= dict.fromkeys(range(start, start + rows), problem)
+
+    def take(self) -> Rows:
+        """All waiting rows; the inbox is empty afterwards."""
+        data = {
+            name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
+                -1, *spec.shape
+            )
+            for (name, parts), spec in zip(self._data.items(), self._inputs.values(), strict=True)
+        }
+        rows = Rows(
+            np.frombuffer(self._slot, np.int64),
+            np.frombuffer(self._seq, np.int64),
+            np.frombuffer(self._t_ns, np.int64),
+            np.frombuffer(self._flags, np.uint8),
+            np.frombuffer(self._received_s, np.float64),
+            data,
+            self._problems,
+        )
+        self._clear()
+        return rows
+
+    def put_back(self, rows: Rows) -> None:
+        """Return rows that were taken and did not fit their turn; the inbox must be empty."""
+        self._slot.frombytes(rows.slot.tobytes())
+        self._seq.frombytes(rows.seq.tobytes())
+        self._t_ns.frombytes(rows.t_ns.tobytes())
+        self._flags.frombytes(rows.flags.tobytes())
+        self._received_s.frombytes(rows.received_s.tobytes())
+        for name, column in rows.data.items():
+            self._data[name].append(column.tobytes())
+        self._problems = dict(rows.problems)
+
+    def _data_of(self, rows: int, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
+        """Each input's bytes for all rows, and what is wrong with them; zeros if anything is."""
+        data: dict[str, bytes] = {}
+        problem = ""
+        for name, part in columns:
+            spec = self._inputs.get(name)
+            if spec is None:
+                problem = f"steps.columns: the model has no input '{name}'; its inputs are {self._names}"
+            elif name in data:
+                problem = f"steps.columns: '{name}' stands there twice"
+            elif len(part) != with_data * spec.row_bytes:
+                problem = (
+                    f"steps.columns['{name}']: {len(part)} bytes for {with_data} rows; expected "
+                    f"{with_data * spec.row_bytes}, each row {spec.row_bytes} bytes ({spec.dtype} {list(spec.shape)})"
+                )
+            data[name] = part
+        if not problem and with_data and len(data) < len(self._inputs):
+            missing = next(name for name in self._inputs if name not in data)
+            problem = f"steps.columns: input '{missing}' is missing"
+        if problem or not with_data:
+            return {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}, problem
+        return data, ""
+
+    def _spread(
+        self, data: Mapping[str, bytes], has_data: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    ) -> dict[str, bytes]:
+        """Data of all rows from that of the rows that have any, zeros between."""
+        if not has_data.any():
+            return dict(data)
+        spread = {}
+        for name, part in data.items():
+            row_bytes = self._inputs[name].row_bytes
+            whole = np.zeros((len(has_data), row_bytes), np.uint8)
+            whole[has_data] = np.frombuffer(part, np.uint8).reshape(-1, row_bytes)
+            spread[name] = whole.tobytes()
+        return spread
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(f"'{name}'" for name in self._inputs)
+
+
+def _check_shape(rows: int, seqs: Sequence[int], timestamps_ns: Sequence[int], flags: Sequence[int]) -> None:
+    if len(seqs) != rows:
+        raise InvalidArgument(f"{len(seqs)} values for {rows} rows of steps.channel", field="steps.seq")
+    if timestamps_ns and len(timestamps_ns) != rows:
+        raise InvalidArgument(
+            f"{len(timestamps_ns)} values for {rows} rows of steps.channel", field="steps.timestamp_ns"
+        )
+    if flags and len(flags) != rows:
+        raise InvalidArgument(f"{len(flags)} values for {rows} rows of steps.channel", field="steps.flags")
+    if flags and max(flags) > _KNOWN_FLAGS:
+        raise InvalidArgument(f"{max(flags)} has unknown bits; known are {_KNOWN_FLAGS}", field="steps.flags")
+    if rows and not 0 < min(seqs) <= max(seqs) < NO_SEQ:
+        raise InvalidArgument(f"{min(seqs)} … {max(seqs)}; seqs count from 1", field="steps.seq")
+
+
+NO_SEQ = 2**62
+"""Seqs stay below this."""

@@ -1,0 +1,123 @@
+"""What sessions were told and have not yet acknowledged.
+
+A client that lost its connection resumes with these, and a row sent twice is answered from them. The log keeps the very
+arrays of each turn, so that remembering costs nothing on the data path; a sweep copies together what is still needed
+once most of it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from statestream.models.spec import Array, Float32Array, Int64Array
+
+NO_OUTPUT = -1
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Rows that were settled, in the order in which that happened; columns of equal length but `outputs`."""
+
+    slot: Int64Array
+    seq: Int64Array
+    verdict: Int64Array
+    dt_s: Float32Array
+    out: Int64Array
+    """Index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
+    outputs: Mapping[str, Array]
+    """`[n, *shape]` by name."""
+
+    def __len__(self) -> int:
+        return len(self.slot)
+
+    @property
+    def output_rows(self) -> int:
+        return len(next(iter(self.outputs.values())))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        return 36 * len(self.slot) + sum(array.nbytes for array in self.outputs.values())
+
+    def pick(self, rows: Int64Array) -> Settled:
+        """These rows alone, their outputs left where they are."""
+        return Settled(
+            self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], self.out[rows], self.outputs
+        )
+
+    def take(self, rows: Int64Array) -> Settled:
+        """These rows alone, their outputs packed densely."""
+        out = self.out[rows]
+        has = out != NO_OUTPUT
+        packed = np.where(has, np.cumsum(has) - 1, NO_OUTPUT)
+        outputs = {name: array[out[has]] for name, array in self.outputs.items()}
+        return Settled(self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], packed, outputs)
+
+
+def join(parts: list[Settled]) -> Settled:
+    """The rows of `parts`, one after the other."""
+    starts = np.cumsum([0] + [part.output_rows for part in parts])
+    out = [np.where(p.out == NO_OUTPUT, NO_OUTPUT, p.out + s) for p, s in zip(parts, starts, strict=False)]
+    return Settled(
+        slot=np.concatenate([p.slot for p in parts]),
+        seq=np.concatenate([p.seq for p in parts]),
+        verdict=np.concatenate([p.verdict for p in parts]),
+        dt_s=np.concatenate([p.dt_s for p in parts]),
+        out=np.concatenate(out),
+        outputs={name: np.concatenate([p.outputs[name] for p in parts]) for name in parts[0].outputs},
+    )
+
+
+class OutputLog:
+    """Settled rows by session, until acknowledged. `acked_seq[slot]` is kept by the session table."""
+
+    _SWEEP_BYTES = 1 << 18
+
+    def __init__(self) -> None:
+        self._blocks: list[Settled] = []
+        self._bytes = 0
+        self._sweep_at = self._SWEEP_BYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        return self._bytes
+
+    def append(self, rows: Settled, acked_seq: Int64Array) -> None:
+        """Remember `rows`, and forget what has been acknowledged where that is cheap."""
+        self._blocks.append(rows)
+        self._bytes += rows.nbytes
+        if self._bytes > self._sweep_at:
+            self._sweep(acked_seq)
+            self._sweep_at = max(self._SWEEP_BYTES, 2 * self._bytes)
+
+    def unacked(self, slot: int, acked_seq: Int64Array) -> Settled | None:
+        """The unacknowledged rows of one session, in order of seq; None when there are none."""
+        block = self._sweep(acked_seq)
+        if block is None:
+            return None
+        rows = np.flatnonzero(block.slot == slot)
+        return block.take(rows) if len(rows) else None
+
+    def forget(self, slot: int, acked_seq: Int64Array) -> None:
+        """Drop all rows of a session that has ended, before its slot is used again."""
+        if not self._blocks:
+            return
+        acked_seq = acked_seq.copy()
+        acked_seq[slot] = np.iinfo(np.int64).max
+        self._sweep(acked_seq)
+
+    def _sweep(self, acked_seq: Int64Array) -> Settled | None:
+        """Keep the unacknowledged rows alone, in one block."""
+        if not self._blocks:
+            return None
+        whole = self._blocks[0] if len(self._blocks) == 1 else join(self._blocks)
+        keep = np.flatnonzero(whole.seq > acked_seq[whole.slot])
+        if len(keep) < len(whole):
+            whole = whole.take(keep)
+        self._blocks = [whole] if len(whole) else []
+        self._bytes = sum(block.nbytes for block in self._blocks)
+        return whole if len(whole) else None
