@@ -102,6 +102,8 @@ class Results:
     channel: Int64Array
     epoch: Int64Array
     flags: Int64Array
+    plain: bool
+    """Whether every row was APPLIED."""
     original: Int64Array | None
     """For DUPLICATE rows the verdict first given; None when there are no such rows."""
     details: Mapping[int, Detail]
@@ -174,6 +176,7 @@ class Batcher:
             channel=self.table.channel[rows.slot],
             epoch=self.table.epoch[rows.slot],
             flags=columns.flags,
+            plain=plain,
             original=original,
             details=details,
             queue_s=turn.planned_s - float(rows.received_s[0]),

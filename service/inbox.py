@@ -62,9 +62,9 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._slot)
 
-    def holds(self, slot: int) -> bool:
-        """Whether rows of the session in `slot` wait here."""
-        return slot in self._slot
+    def count(self, slot: int) -> int:
+        """Rows of the session in `slot` that wait here."""
+        return self._slot.count(slot)
 
     def add(
         self,

@@ -117,9 +117,10 @@ class SessionTable:
         self.arena.reset(slot)
         self.last_ns[slot] = NO_TIME
 
-    def acknowledge(self, slots: Int64Array, seqs: Int64Array) -> None:
-        """The clients' applications have the outputs up to `seqs`; slots may repeat."""
-        np.maximum.at(self.acked_seq, slots, np.minimum(seqs, self.settled_seq[slots]))
+    def acknowledge(self, slot: int, seq: int) -> None:
+        """The client's application has the outputs up to `seq`; one not settled yet means the last that is."""
+        if seq > self.acked_seq[slot]:
+            self.acked_seq[slot] = min(seq, int(self.settled_seq[slot]))
 
     def unacked(self, slot: int) -> Settled | None:
         """What the session was told and has not acknowledged, in order of seq."""

@@ -1,0 +1,105 @@
+"""The `Admin` service: models and sessions as an operator handles them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc
+
+from statestream.proto.v1 import admin_pb2 as pb
+from statestream.proto.v1 import admin_pb2_grpc
+from statestream.service import wire
+from statestream.service.errors import StatestreamError, Unavailable
+from statestream.service.host import Host
+from statestream.service.servicer import Context, abort
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+_LIST_LIMIT = 1000
+
+
+def _answers(
+    method: Callable[[Any, Request], Awaitable[Response]],
+) -> Callable[[Any, Request, Context], Awaitable[Response]]:
+    """A method that raises our errors, as one that ends the RPC with their status."""
+
+    async def answer(self: Any, request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request)
+        except StatestreamError as error:
+            await abort(context, error)
+
+    return answer
+
+
+class AdminServicer(admin_pb2_grpc.AdminServicer):
+    """Operating a host over gRPC. What is not here yet answers UNIMPLEMENTED."""
+
+    def __init__(self, host: Host, *, loaded: Callable[[str], Awaitable[None]], drain: Callable[[], None]) -> None:
+        """`loaded` hears the name of each model that came or went; `drain` starts the server's end."""
+        self._host = host
+        self._loaded = loaded
+        self._drain = drain
+
+    @_answers
+    async def LoadModel(self, request: pb.LoadModelRequest) -> pb.LoadModelResponse:
+        """See the proto."""
+        bundle, engine = await asyncio.to_thread(self._host.load, request.name, request.version)
+        self._host.add(bundle, engine)
+        await self._loaded(bundle.manifest.name)
+        return pb.LoadModelResponse(version=bundle.manifest.version)
+
+    @_answers
+    async def UnloadModel(self, request: pb.UnloadModelRequest) -> pb.UnloadModelResponse:
+        """See the proto."""
+        self._host.remove(request.name, request.version)
+        await self._loaded(request.name)
+        return pb.UnloadModelResponse()
+
+    @_answers
+    async def ListSessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+        """See the proto."""
+        after = (pair for pair in self._host.infos(request.model) if pair[1].session_id > request.after)
+        page = islice(after, request.limit or _LIST_LIMIT)
+        return pb.ListSessionsResponse(
+            sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
+            total=self._host.sessions,
+        )
+
+    @_answers
+    async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
+        """See the proto."""
+        runner = self._host.find(request.session_id)
+        state = runner.table.state(request.session_id)
+        return pb.GetSessionResponse(
+            session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
+            state={name: array.tobytes() for name, array in state.items()},
+        )
+
+    @_answers
+    async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
+        """See the proto."""
+        await self._host.reset(request.session_id)
+        return pb.ResetSessionResponse()
+
+    @_answers
+    async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
+        """See the proto."""
+        await self._host.end(request.session_id)
+        return pb.CloseSessionResponse()
+
+    @_answers
+    async def Drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
+        """See the proto."""
+        if self._host.draining:
+            raise Unavailable("the server is draining already")
+        self._drain()
+        return pb.DrainResponse(sessions=self._host.sessions)
+
+
+def add_to(server: grpc.aio.Server, servicer: AdminServicer) -> None:
+    """Offer the service on a server."""
+    admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]

@@ -1,0 +1,86 @@
+"""What a server can be told: one TOML file, then environment variables, then flags, the later ones winning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from statestream.models.bundle import first_problem
+from statestream.service.errors import InvalidArgument
+
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Provider = Literal["cpu", "xnnpack", "cuda", "tensorrt"]
+
+
+class ServerConfig(BaseSettings):
+    """Configuration of one server. Environment variables are `STATESTREAM_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="STATESTREAM_", frozen=True, extra="forbid")
+
+    repository: Path = Path("repository")
+    """Folder of bundles, `NAME/VERSION/`."""
+    address: str = "127.0.0.1:50051"
+    """`host:port` (port 0: any free one) or `unix:/path`."""
+    models: tuple[str, ...] = ()
+    """Names to load, `NAME` or `NAME:VERSION`; empty: the newest version of each."""
+    providers: tuple[Provider, ...] = ("cuda", "cpu")
+    """What runs the graphs, the preferred first; those not there are passed over."""
+    threads: Count = 1
+    """Threads of ONNX Runtime within an operator."""
+    max_sessions: Count = 100_000
+    """Sessions of all models; one more is refused."""
+    idle_ttl_s: Seconds = 3600.0
+    """A session that no stream has held for so long is dropped."""
+    credit_rows: Count = 1024
+    """Rows of one session that may wait at once."""
+    credit_bytes: Count = 16 << 20
+    """Bytes of one stream that may wait at once."""
+    max_unacked: Count = 4096
+    """Settled rows of a session whose outputs are kept until acknowledged."""
+    max_message_bytes: Count = 4 << 20
+    """Largest message a client may send."""
+    max_batch: Count = 1024
+    """Sessions in one run of the engine."""
+    max_turn_ms: Seconds = 5.0
+    """How long one turn should last at most, so that a long chunk does not hold up others."""
+    drain_s: Annotated[float, Field(ge=0)] = 10.0
+    """How long a drain waits for clients to leave."""
+    metrics_address: str = ""
+    """`host:port` of the Prometheus endpoint; empty: none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = settings_cls.model_config.get("toml_file")
+        toml = (TomlConfigSettingsSource(settings_cls, file),) if file else ()
+        return (init_settings, env_settings, *toml)
+
+    @classmethod
+    def load(cls, file: Path | None = None, **flags: Any) -> ServerConfig:
+        """Configuration from `file`, the environment and `flags` (those that are None do not count).
+
+        Raises:
+            InvalidArgument: naming the field and the value it got.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        try:
+            if file is None:
+                return cls(**given)
+            if not file.is_file():
+                raise InvalidArgument(f"{file} is not a file", field="config")
+            from_file = type("ServerConfig", (cls,), {"model_config": {**cls.model_config, "toml_file": file}})
+            config: ServerConfig = from_file(**given)
+            return config
+        except ValidationError as error:
+            raise InvalidArgument(first_problem(error), field="config") from error

@@ -1,0 +1,72 @@
+"""Prometheus metrics, read from the runners' counters when somebody scrapes: nothing of this is on the data path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from statestream.service.host import Host
+from statestream.service.servicer import InferenceServicer
+from statestream.service.stats import Histogram
+from statestream.service.verdict import Verdict
+
+_MODEL = ("model", "version")
+
+
+class HostCollector(Collector):
+    """What a host counts, as metric families."""
+
+    def __init__(self, host: Host, servicer: InferenceServicer) -> None:
+        self._host = host
+        self._servicer = servicer
+
+    def collect(self) -> Iterable[Metric]:
+        rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
+        failed = CounterMetricFamily("statestream_failed_turns", "Turns that the engine failed to run.", labels=_MODEL)
+        sessions = GaugeMetricFamily("statestream_sessions", "Sessions held.", labels=_MODEL)
+        waiting = GaugeMetricFamily("statestream_waiting_rows", "Rows that wait for a turn.", labels=_MODEL)
+        unacked = GaugeMetricFamily(
+            "statestream_unacknowledged_bytes", "Results kept until acknowledged.", labels=_MODEL
+        )
+        queue = HistogramMetricFamily("statestream_queue_seconds", "Oldest row's wait for its turn.", labels=_MODEL)
+        compute = HistogramMetricFamily("statestream_compute_seconds", "Length of a turn.", labels=_MODEL)
+        batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
+        for runner in self._host.runners:
+            model = [runner.manifest.name, str(runner.manifest.version)]
+            stats = runner.stats
+            for verdict in list(Verdict)[1:]:
+                rows.add_metric([*model, verdict.name.lower()], stats.verdicts[verdict])
+            failed.add_metric(model, stats.failed_turns)
+            sessions.add_metric(model, len(runner.table))
+            waiting.add_metric(model, len(runner.batcher.inbox))
+            unacked.add_metric(model, runner.table.log.nbytes)
+            for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
+                family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
+        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._servicer.streams)
+        refused = GaugeMetricFamily(
+            "statestream_refused_bundles", "Bundles of the repository that were refused.", value=len(self._host.refused)
+        )
+        return [rows, failed, sessions, waiting, unacked, queue, compute, batch, streams, refused]
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [str(bound) for bound in histogram.bounds] + ["+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
+
+
+def serve_metrics(host: Host, servicer: InferenceServicer, address: str) -> WSGIServer:
+    """Start the endpoint at `address` (`host:port`); `shutdown()` of what it returns ends it."""
+    registry = CollectorRegistry()
+    for collector in (HostCollector(host, servicer),):
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    name, _, port = address.rpartition(":")
+    server, _ = start_http_server(int(port), addr=name or "127.0.0.1", registry=registry)
+    return server

@@ -1,0 +1,183 @@
+"""A server's life: load, listen, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from statestream.models import bundle as bundles
+from statestream.proto.v1 import admin_pb2, inference_pb2
+from statestream.service import admin
+from statestream.service.admin import AdminServicer
+from statestream.service.config import ServerConfig
+from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
+from statestream.service.host import Host
+from statestream.service.metrics import serve_metrics
+from statestream.service.servicer import InferenceServicer
+
+log = logging.getLogger(__name__)
+
+_EXPIRE_EVERY_S = 5.0
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICES = ("statestream.v1.Inference", "statestream.v1.Admin")
+
+
+class Server:
+    """One server on one event loop.
+
+    Health (`grpc.health.v1`) has an entry for the whole ("") , for `statestream.v1.Inference`, and for each model by
+    its name; a model whose bundle was refused is NOT_SERVING.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.host = Host(config, time.monotonic)
+        self.port = 0
+        """The port it listens on, once started; 0 for a UNIX socket."""
+        self.drained = asyncio.Event()
+        self._health = HealthServicer()
+        self._inference = InferenceServicer(self.host)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._metrics: Any = None
+        self._grpc = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),
+                # A robot on flaky Wi-Fi pings often, also between calls; without these it would be sent away.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+            ]
+        )
+
+    async def start(self) -> None:
+        """Load the models and listen.
+
+        Raises:
+            FailedPrecondition: the repository has no model that can be served, or onnxruntime is missing.
+            InvalidArgument: the address cannot be listened on.
+        """
+        await self._load_models()
+        self._grpc.add_generic_rpc_handlers((self._inference.handler(),))
+        admin.add_to(self._grpc, AdminServicer(self.host, loaded=self._tell_health, drain=self._drain_soon))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        names = [inference_pb2.DESCRIPTOR.services_by_name["Inference"], admin_pb2.DESCRIPTOR.services_by_name["Admin"]]
+        services = [service.full_name for service in names] + ["grpc.health.v1.Health", reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(services, self._grpc)
+        try:
+            self.port = self._grpc.add_insecure_port(self.config.address)
+        except RuntimeError as error:
+            raise InvalidArgument(f"cannot listen on {self.config.address}", field="address") from error
+        await self._grpc.start()
+        if self.config.metrics_address:
+            self._metrics = serve_metrics(self.host, self._inference, self.config.metrics_address)
+        self._spawn(self._expire())
+
+    async def stop(self) -> None:
+        """Drain: refuse new sessions, finish the rows that wait, say goodbye to every stream, and end."""
+        self.host.draining = True
+        await self._health.enter_graceful_shutdown()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._inference.drain(), self.config.drain_s)
+        await self._grpc.stop(self.config.drain_s)
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        for runner in self.host.runners:
+            runner.close()
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.shutdown)
+            self._metrics.server_close()
+        self.drained.set()
+
+    async def _load_models(self) -> None:
+        wanted = [_name_and_version(text) for text in self.config.models]
+        if not wanted:
+            wanted = [(name, version) for name, version in bundles.models(self.config.repository)]
+        if not wanted:
+            raise FailedPrecondition(
+                f"{self.config.repository} holds no bundle (NAME/VERSION/manifest.json): see `statestream export`",
+                field="repository",
+            )
+        for name, version in wanted:
+            try:
+                bundle, engine = await asyncio.to_thread(self.host.load, name, version)
+            except StatestreamError as error:
+                log.error("refusing %s: %s", name, error.text)
+                self.host.refused[name] = error.text
+            else:
+                self.host.add(bundle, engine)
+            await self._tell_health(name)
+        if not self.host.runners:
+            raise FailedPrecondition(
+                f"no model can be served: {'; '.join(self.host.refused.values())}", field="repository"
+            )
+        for name in ("", *_SERVICES):
+            await self._health.set(name, _SERVING)
+
+    async def _tell_health(self, model: str) -> None:
+        """Set the health of a model by whether any version of it is served."""
+        served = any(runner.manifest.name == model for runner in self.host.runners)
+        await self._health.set(model, _SERVING if served else _NOT_SERVING)
+
+    def _drain_soon(self) -> None:
+        self._spawn(self.stop())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(min(_EXPIRE_EVERY_S, self.config.idle_ttl_s))
+            for session_id in self.host.expire():
+                log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
+
+
+async def serve(config: ServerConfig, started: asyncio.Future[Server] | None = None) -> None:
+    """Run a server until SIGTERM, SIGINT or an Admin.Drain, then drain it."""
+    server = Server(config)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await server.start()
+    log.info("listening on %s", config.address if not server.port else f"port {server.port}")
+    if started is not None:
+        started.set_result(server)
+    waits = [asyncio.create_task(stopping.wait()), asyncio.create_task(server.drained.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if stopping.is_set():
+        log.info("draining")
+        await server.stop()
+
+
+def run(config: ServerConfig) -> None:
+    """`serve` on an event loop of its own, the fastest there is."""
+    try:
+        from uvloop import run as run_loop
+    except ImportError:
+        log.info("uvloop is not installed; using asyncio's loop")
+        run_loop = asyncio.run
+    run_loop(serve(config))
+
+
+def _name_and_version(text: str) -> tuple[str, int]:
+    name, _, version = text.partition(":")
+    if version and not version.isdigit():
+        raise InvalidArgument(f"'{text}'; expected NAME or NAME:VERSION", field="models")
+    return name, int(version or 0)

@@ -1,0 +1,54 @@
+"""What a model's runner counts: plain numbers, touched once a turn, read by whoever scrapes them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from statestream.service.batcher import Results
+from statestream.service.verdict import Verdict
+
+SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0)
+SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass
+class Histogram:
+    """Counts per bucket; a value falls into the first bucket whose bound is not below it."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass
+class ModelStats:
+    """Counters of one model since it was loaded."""
+
+    verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
+    turns: int = 0
+    failed_turns: int = 0
+    queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
+
+    def count(self, results: Results) -> None:
+        """Take in one turn."""
+        self.turns += 1
+        self.queue_s.observe(results.queue_s)
+        self.compute_s.observe(results.compute_s)
+        self.batch.observe(results.batch)
+        if results.plain:
+            self.verdicts[Verdict.APPLIED] += len(results)
+            return
+        for verdict, rows in enumerate(np.bincount(results.rows.verdict, minlength=len(Verdict)).tolist()):
+            self.verdicts[verdict] += rows

@@ -1,0 +1,73 @@
+"""What most tests need: a fake clock, a model in numpy, and the manifest of both it and the tiny bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from statestream.models.spec import (
+    Array,
+    BoolArray,
+    Float32Array,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    StateSpec,
+    Tensors,
+    TimeSpec,
+)
+
+
+class FakeClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def leaky_manifest(name: str = "leaky", version: int = 1) -> Manifest:
+    """h ← h·exp(−dt) + x, y = 2·h: small enough to be computed by hand, and it notices every row and every dt."""
+    return Manifest(
+        name=name,
+        version=version,
+        inputs=(InputSpec(name="x", shape=(2,), labels=("a", "b")),),
+        outputs=(OutputSpec(name="y", shape=(2,), std=(1.0,)),),
+        states=(StateSpec(name="h", shape=(2,), initial=(0.5,)),),
+        time=TimeSpec(nominal_s=0.1, min_s=0.001, max_s=10.0),
+    )
+
+
+class LeakyModel:
+    """The leaky model in numpy: a `batcher.Model`."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, ...]] = []
+
+    def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
+        self.batches.append(dt_B1.shape)
+        h = leak(states["h"], inputs["x"], dt_B1)
+        return {"y": 2 * h}, {"h": h}
+
+    def chunk(
+        self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        self.batches.append(dt_BT1.shape)
+        h, ys = states["h"], []
+        for k in range(dt_BT1.shape[1]):
+            new = leak(h, inputs["x"][:, k], dt_BT1[:, k])
+            ys.append(2 * new)
+            h = np.where(valid_BT[:, k : k + 1], new, h)
+        return {"y": np.stack(ys, axis=1)}, {"h": h}
+
+
+def leak(h: Array, x: Array, dt_s: Array | float) -> Array:
+    """One step of the leaky model."""
+    return np.asarray(h * np.exp(-np.float32(dt_s)) + x, np.float32)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()

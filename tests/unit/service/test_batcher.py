@@ -1,0 +1,272 @@
+"""The batcher against a reference that knows nothing of columns: sessions one by one, rows one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
+
+from statestream.models.spec import NO_TIME
+from statestream.service.batcher import Batcher, Limits, Results
+from statestream.service.outputs import NO_OUTPUT
+from statestream.service.sessions import SessionTable
+from statestream.service.verdict import RowFlag, Verdict
+
+NOMINAL_S, MIN_S, MAX_S = 0.1, 0.001, 10.0
+
+
+@dataclass
+class Row:
+    session: int
+    seq: int
+    t_ns: int
+    flags: int
+    x: tuple[float, float]
+
+
+@dataclass
+class Reference:
+    """One session, by the words of the protocol."""
+
+    settled: int = 0
+    last_ns: int | None = None
+    h: np.ndarray = field(default_factory=lambda: np.full(2, 0.5, np.float32))
+    told: dict[int, tuple[Verdict, np.ndarray | None]] = field(default_factory=dict)
+
+    def take(self, row: Row) -> tuple[Verdict, np.ndarray | None, float]:
+        if row.seq <= self.settled:
+            return Verdict.DUPLICATE, self.told[row.seq][1], 0.0
+        if row.seq > self.settled + 1:
+            return Verdict.GAP, None, 0.0
+        self.settled += 1
+        verdict, y, dt_s = self.judge(row)
+        self.told[row.seq] = (verdict, y)
+        return verdict, y, dt_s
+
+    def judge(self, row: Row) -> tuple[Verdict, np.ndarray | None, float]:
+        if row.flags & RowFlag.SKIP:
+            return Verdict.SKIPPED, None, 0.0
+        if not np.isfinite(row.x).all():
+            return Verdict.INVALID, None, 0.0
+        last = None if row.flags & RowFlag.NEW_CLOCK else self.last_ns
+        if row.t_ns == NO_TIME:
+            dt_s = NOMINAL_S
+            self.last_ns = last
+        else:
+            if last is not None and row.t_ns < last:
+                return Verdict.INVALID, None, 0.0
+            dt_s = NOMINAL_S if last is None else min(max((row.t_ns - last) / 1e9, MIN_S), MAX_S)
+            self.last_ns = row.t_ns
+        self.h = leak(self.h, np.asarray(row.x, np.float32), dt_s)
+        return Verdict.APPLIED, 2 * self.h, dt_s
+
+
+def make_batcher(**limits: int) -> Batcher:
+    manifest, clock = leaky_manifest(), FakeClock()
+    return Batcher(manifest, SessionTable(manifest, clock=clock, capacity=2), Limits(**limits), clock)
+
+
+def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
+    x = np.array([row.x for row in rows if not row.flags & RowFlag.SKIP], np.float32)
+    batcher.offer(
+        [slots[row.session] for row in rows],
+        [row.seq for row in rows],
+        [row.t_ns for row in rows],
+        [row.flags for row in rows],
+        [("x", x.tobytes())] if len(x) else [],
+    )
+
+
+def turn(batcher: Batcher, model: LeakyModel | None = None) -> Results:
+    planned = batcher.plan()
+    assert planned is not None
+    return batcher.commit(planned, planned.execute(model or LeakyModel()))
+
+
+def answers(results: Results, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float]]:
+    found = []
+    for i in np.flatnonzero(results.rows.slot == slot):
+        out = int(results.rows.out[i])
+        y = None if out == NO_OUTPUT else results.rows.outputs["y"][out]
+        found.append((int(results.rows.seq[i]), Verdict(int(results.rows.verdict[i])), y, float(results.rows.dt_s[i])))
+    return found
+
+
+finite = st.floats(-3, 3, width=32)
+values = st.one_of(finite, finite, finite, st.sampled_from([float("nan"), float("inf")]))
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> list[list[Row]]:
+    """Messages of rows of up to four sessions: mostly in order, sometimes not; time mostly forward, sometimes not."""
+    seq, t_ns = [0] * 4, [10**9] * 4
+    out = []
+    for _ in range(draw(st.integers(1, 6))):
+        rows = []
+        for _ in range(draw(st.integers(1, 24))):
+            s = draw(st.integers(0, 3))
+            kind = draw(st.integers(0, 19))
+            step = {0: 0, 1: 2}.get(kind, 1)
+            seq[s] = max(1, seq[s] + step)
+            t_ns[s] += draw(st.integers(-(10**7), 3 * 10**8)) if kind != 2 else 10**11
+            flags = {3: RowFlag.SKIP, 4: RowFlag.NEW_CLOCK, 5: RowFlag.REPLAY}.get(kind, 0)
+            rows.append(Row(s, seq[s], NO_TIME if kind == 6 else t_ns[s], int(flags), (draw(values), draw(finite))))
+            if kind == 1:
+                seq[s] -= 2
+        out.append(rows)
+    return out
+
+
+@given(messages(), st.integers(1, 8), st.integers(1, 3))
+@settings(max_examples=150, deadline=None)
+def test_any_rows_in_any_turns_are_what_one_by_one_would_give(
+    sent: list[list[Row]], turn_steps: int, max_batch: int
+) -> None:
+    batcher = make_batcher(turn_steps=turn_steps, max_batch=max_batch)
+    slots = [batcher.table.create(f"s{i}") for i in range(4)]
+    references = [Reference() for _ in range(4)]
+    for gathered in (sent[i : i + 2] for i in range(0, len(sent), 2)):
+        for rows in gathered:
+            offer(batcher, slots, rows)
+        expected = [[references[i].take(r) for rows in gathered for r in rows if r.session == i] for i in range(4)]
+        got: list[list[tuple[int, Verdict, np.ndarray | None, float]]] = [[] for _ in range(4)]
+        while len(batcher.inbox):
+            results = turn(batcher)
+            for i, slot in enumerate(slots):
+                got[i] += answers(results, slot)
+        for i in range(4):
+            assert [v for _, v, _, _ in got[i]] == [v for v, _, _ in expected[i]]
+            for (_, _, y, dt_s), (_, want, want_dt) in zip(got[i], expected[i], strict=True):
+                assert dt_s == pytest.approx(want_dt, rel=1e-6)
+                assert (y is None) == (want is None)
+                if want is not None:
+                    np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
+            assert batcher.table.settled_seq[slots[i]] == references[i].settled
+            np.testing.assert_allclose(batcher.table.state(f"s{i}")["h"], references[i].h, rtol=1e-5, atol=1e-6)
+
+
+def plain(session: int, seq: int, x: float = 1.0, t_ns: int = NO_TIME) -> Row:
+    return Row(session, seq, t_ns, 0, (x, x))
+
+
+def test_single_steps_of_many_sessions_run_as_one_batch_of_the_step_graph() -> None:
+    batcher, model = make_batcher(), LeakyModel()
+    slots = [batcher.table.create(f"s{i}") for i in range(5)]
+    for i in range(5):
+        offer(batcher, slots, [plain(i, 1)])
+    results = turn(batcher, model)
+    assert model.batches == [(5, 1)]
+    assert results.batch == 5
+    assert results.plain
+
+
+def test_a_long_chunk_is_cut_into_turns_and_others_run_between() -> None:
+    batcher, model = make_batcher(turn_steps=8), LeakyModel()
+    slots = [batcher.table.create(f"s{i}") for i in range(2)]
+    offer(batcher, slots, [plain(0, seq) for seq in range(1, 21)])
+    offer(batcher, slots, [plain(1, 1)])
+    first = turn(batcher, model)
+    assert [seq for seq, *_ in answers(first, slots[0])] == list(range(1, 9))
+    assert [verdict for _, verdict, *_ in answers(first, slots[1])] == [Verdict.APPLIED]
+    assert [seq for seq, *_ in answers(turn(batcher, model), slots[0])] == list(range(9, 17))
+    assert [seq for seq, *_ in answers(turn(batcher, model), slots[0])] == list(range(17, 21))
+
+
+def test_rows_beyond_credit_are_busy_and_come_again_from_the_first_of_them() -> None:
+    batcher = make_batcher(credit_rows=4, turn_steps=2)
+    slots = [batcher.table.create("s")]
+    offer(batcher, slots, [plain(0, seq) for seq in range(1, 8)])
+    results = turn(batcher)
+    assert [(seq, verdict) for seq, verdict, *_ in answers(results, slots[0])] == [
+        (1, Verdict.APPLIED),
+        (2, Verdict.APPLIED),
+        (5, Verdict.BUSY),
+        (6, Verdict.BUSY),
+        (7, Verdict.BUSY),
+    ]
+    assert {detail.resend_from for detail in results.details.values()} == {5}
+    turn(batcher)
+    offer(batcher, slots, [plain(0, seq) for seq in range(5, 8)])
+    assert [verdict for _, verdict, *_ in answers(turn(batcher), slots[0])] == [Verdict.APPLIED] * 2
+
+
+def test_rows_beyond_max_unacked_are_busy_until_the_client_acknowledges() -> None:
+    batcher = make_batcher(max_unacked=3)
+    slots = [batcher.table.create("s")]
+    offer(batcher, slots, [plain(0, seq) for seq in range(1, 6)])
+    results = turn(batcher)
+    assert [v for _, v, *_ in answers(results, slots[0])] == [Verdict.APPLIED] * 3 + [Verdict.BUSY] * 2
+    assert "acked_seq 0" in results.details[3].text
+    batcher.table.acknowledge(slots[0], 2)
+    offer(batcher, slots, [plain(0, seq) for seq in (4, 5)])
+    assert [v for _, v, *_ in answers(turn(batcher), slots[0])] == [Verdict.APPLIED] * 2
+
+
+def test_a_repeated_seq_gets_the_answer_it_had_until_that_is_acknowledged() -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create("s")]
+    offer(batcher, slots, [plain(0, 1), plain(0, 2)])
+    first = answers(turn(batcher), slots[0])
+    batcher.table.acknowledge(slots[0], 1)
+    offer(batcher, slots, [plain(0, 1), plain(0, 2)])
+    again = turn(batcher)
+    (_, verdict1, y1, _), (_, verdict2, y2, _) = answers(again, slots[0])
+    assert (verdict1, verdict2) == (Verdict.DUPLICATE, Verdict.DUPLICATE)
+    assert y1 is None
+    np.testing.assert_array_equal(y2, first[1][2])
+    assert again.original is not None
+    assert again.original.tolist() == [Verdict.UNSPECIFIED, Verdict.APPLIED]
+
+
+def test_a_state_that_is_no_longer_finite_is_taken_back_and_harms_nobody() -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create("bad"), batcher.table.create("good")]
+    offer(batcher, slots, [Row(0, 1, 1, 0, (3e38, 0)), Row(1, 1, 1, 0, (1, 1))])
+    with np.errstate(over="ignore"):
+        turn(batcher)
+    before = batcher.table.state("bad")["h"]
+    offer(batcher, slots, [Row(0, 2, 2, 0, (3e38, 0)), Row(1, 2, 2, 0, (1, 1))])
+    with np.errstate(over="ignore"):
+        results = turn(batcher)
+    assert [v for _, v, *_ in answers(results, slots[0])] == [Verdict.INVALID]
+    assert "not finite" in results.details[0].text
+    assert [v for _, v, *_ in answers(results, slots[1])] == [Verdict.APPLIED]
+    np.testing.assert_array_equal(batcher.table.state("bad")["h"], before)
+    assert batcher.table.info("bad").last_timestamp_ns == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([("x", bytes(12))], ["'x'", "12 bytes", "expected 8", "float32"]),
+        ([("x", bytes(16))], ["'x'", "16 bytes", "expected 8"]),
+        ([("z", bytes(8))], ["no input 'z'", "'x'"]),
+        ([], ["'x' is missing"]),
+        ([("x", np.array([1, np.nan], np.float32).tobytes())], ["'x'", "element 1", "'b'", "nan"]),
+    ],
+)
+def test_unusable_data_is_invalid_and_says_which_field(columns: list[tuple[str, bytes]], words: list[str]) -> None:
+    batcher = make_batcher()
+    slot = batcher.table.create("s")
+    batcher.offer([slot], [1], [], [], columns)
+    results = turn(batcher)
+    assert results.rows.verdict.tolist() == [Verdict.INVALID]
+    for word in words:
+        assert word in results.details[0].text
+    np.testing.assert_array_equal(batcher.table.state("s")["h"], [0.5, 0.5])
+
+
+def test_time_backwards_names_both_timestamps() -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create("s")]
+    offer(batcher, slots, [plain(0, 1, t_ns=500)])
+    turn(batcher)
+    offer(batcher, slots, [plain(0, 2, t_ns=499)])
+    results = turn(batcher)
+    assert results.rows.verdict.tolist() == [Verdict.INVALID]
+    assert "499" in results.details[0].text
+    assert "500" in results.details[0].text
