@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 from statestream.models.spec import NO_TIME
 from statestream.service.batcher import Batcher, Limits, Results
 from statestream.service.outputs import NO_OUTPUT
 from statestream.service.sessions import SessionTable
 from statestream.service.verdict import RowFlag, Verdict
+from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 NOMINAL_S, MIN_S, MAX_S = 0.1, 0.001, 10.0
 

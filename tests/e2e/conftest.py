@@ -1,0 +1,47 @@
+"""A real server with real bundles, on a free loopback port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statestream.service.config import ServerConfig
+from statestream.service.server import Server
+from tests.bundles import write_leaky
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the leaky model in two versions, not to be changed."""
+    folder = tmp_path_factory.mktemp("repository")
+    write_leaky(folder, version=1)
+    write_leaky(folder, version=2)
+    write_leaky(folder, name="other")
+    return folder
+
+
+@pytest.fixture
+async def start(repository: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Starts servers, and stops them after the test: `server = await start(max_sessions=3)`."""
+    servers: list[Server] = []
+
+    async def start_server(**config: Any) -> Server:
+        defaults = {"repository": repository, "address": "127.0.0.1:0", "providers": ("cpu",), "drain_s": 1.0}
+        server = Server(ServerConfig(**(defaults | config)))
+        await server.start()
+        servers.append(server)
+        return server
+
+    yield start_server
+    for server in servers:
+        if not server.drained.is_set():
+            await server.stop()
+
+
+@pytest.fixture
+async def server(start: Callable[..., Any]) -> Server:
+    started: Server = await start()
+    return started
