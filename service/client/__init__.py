@@ -1,0 +1,39 @@
+"""The client: sessions on a server, numpy in and out.
+
+`connect` and `Client` block; `AsyncClient` is for asyncio. Errors are those of `statestream.service.errors`.
+"""
+
+from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
+from statestream.service.client.aio import AsyncClient
+from statestream.service.client.group import Group
+from statestream.service.client.model import ModelInfo
+from statestream.service.client.notices import Notice, NoticeKind
+from statestream.service.client.results import ChunkResult, StepResult
+from statestream.service.client.session import AsyncSession
+from statestream.service.client.stream import AsyncStream
+from statestream.service.client.sync import Admin, Client, Session, Stream, SyncGroup, connect
+from statestream.service.verdict import ResultFlag, RowFlag, Verdict
+
+__all__ = [
+    "Admin",
+    "AsyncAdmin",
+    "AsyncClient",
+    "AsyncSession",
+    "AsyncStream",
+    "ChunkResult",
+    "Client",
+    "Group",
+    "ModelInfo",
+    "Notice",
+    "NoticeKind",
+    "ResultFlag",
+    "RowFlag",
+    "Session",
+    "SessionInfo",
+    "SessionPage",
+    "StepResult",
+    "Stream",
+    "SyncGroup",
+    "Verdict",
+    "connect",
+]

@@ -1,0 +1,115 @@
+"""Operating a server: its models and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import grpc
+import numpy as np
+
+from statestream.models.spec import Float32Array
+from statestream.proto.v1 import admin_pb2 as pb
+from statestream.proto.v1 import admin_pb2_grpc
+from statestream.service.client.connection import Metadata, calling
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session as its server sees it."""
+
+    session_id: str
+    model: str
+    version: int
+    epoch: int
+    settled_seq: int
+    acked_seq: int
+    durable_seq: int
+    last_timestamp_ns: int | None
+    idle_s: float
+    attached: bool
+
+
+@dataclass(frozen=True)
+class SessionPage:
+    """Some of a server's sessions, by id."""
+
+    sessions: list[SessionInfo]
+    total: int
+    """Sessions in all, those not listed included."""
+
+
+class AsyncAdmin:
+    """The `Admin` service; `AsyncClient.admin`.
+
+    Every method raises Unavailable when there is no server, and NotFound when what it names does not exist.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, target: str, metadata: Metadata, timeout_s: float) -> None:
+        self._stub = cast(Any, admin_pb2_grpc).AdminStub(channel)
+        self._target = target
+        self._metadata = metadata
+        self._timeout_s = timeout_s
+
+    async def load_model(self, name: str, version: int = 0) -> int:
+        """Load a bundle from the server's repository (0: its newest version) and return its version."""
+        response = await self._call(self._stub.LoadModel, pb.LoadModelRequest(name=name, version=version))
+        return int(response.version)
+
+    async def unload_model(self, name: str, version: int) -> None:
+        """Stop serving a version; raises FailedPrecondition while it has sessions."""
+        await self._call(self._stub.UnloadModel, pb.UnloadModelRequest(name=name, version=version))
+
+    async def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
+        """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""
+        request = pb.ListSessionsRequest(model=model, limit=limit, after=after)
+        response = await self._call(self._stub.ListSessions, request)
+        return SessionPage([_session(session) for session in response.sessions], response.total)
+
+    async def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
+        """A session and its state, each tensor flat, by name."""
+        response = await self._call(self._stub.GetSession, pb.GetSessionRequest(session_id=session_id))
+        state = {name: np.frombuffer(data, "<f4") for name, data in response.state.items()}
+        return _session(response.session), state
+
+    async def snapshot_session(self, session_id: str) -> bytes:
+        """A session as bytes that `restore_session` takes, here or on another server."""
+        response = await self._call(self._stub.SnapshotSession, pb.SnapshotSessionRequest(session_id=session_id))
+        return bytes(response.snapshot)
+
+    async def restore_session(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
+        """Restore a session, under another id where one is given."""
+        request = pb.RestoreSessionRequest(snapshot=snapshot, session_id=session_id)
+        return _session((await self._call(self._stub.RestoreSession, request)).session)
+
+    async def reset_session(self, session_id: str) -> None:
+        """Set a session's state back to the initial one; its seqs go on."""
+        await self._call(self._stub.ResetSession, pb.ResetSessionRequest(session_id=session_id))
+
+    async def close_session(self, session_id: str) -> None:
+        """End a session; a stream that holds it is told."""
+        await self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id))
+
+    async def drain(self) -> int:
+        """Have the server finish what it has and stop; returns the sessions that it held."""
+        return int((await self._call(self._stub.Drain, pb.DrainRequest())).sessions)
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        with calling(self._target):
+            return await method(request, timeout=self._timeout_s, metadata=self._metadata)
+
+
+def _session(session: pb.Session) -> SessionInfo:
+    return SessionInfo(
+        session_id=session.session_id,
+        model=session.model,
+        version=session.version,
+        epoch=session.epoch,
+        settled_seq=session.settled_seq,
+        acked_seq=session.acked_seq,
+        durable_seq=session.durable_seq,
+        last_timestamp_ns=session.last_timestamp_ns if session.HasField("last_timestamp_ns") else None,
+        idle_s=session.idle_s,
+        attached=session.attached,
+    )

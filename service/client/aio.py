@@ -1,0 +1,101 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, cast
+
+import grpc
+
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.proto.v1 import inference_pb2_grpc
+from statestream.service.client.admin import AsyncAdmin
+from statestream.service.client.connection import OPTIONS, Metadata, calling
+from statestream.service.client.model import ModelInfo, model_info
+from statestream.service.client.notices import OnNotice
+from statestream.service.client.stream import AsyncStream
+
+
+class AsyncClient:
+    """A connection to a server; use it with `async with`, inside the event loop that runs it.
+
+    Args:
+        target: `host:port` or `unix:path`.
+        credentials: None: plain text.
+        metadata: sent with every RPC.
+        timeout_s: limit of each call but streams.
+        options: gRPC channel options, over ours (keepalive, back-off of at most a second).
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Metadata = (),
+        timeout_s: float = 30.0,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self.target = target
+        self._metadata = tuple(metadata)
+        self._timeout_s = timeout_s
+        merged = list((dict(OPTIONS) | dict(options)).items())
+        self._channel = (
+            grpc.aio.insecure_channel(target, options=merged)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options=merged)
+        )
+        self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
+        self._models: dict[tuple[str, int], ModelInfo] = {}
+        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._metadata, timeout_s=timeout_s)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End the connection and every RPC on it."""
+        await self._channel.close()
+
+    async def list_models(self) -> list[ModelInfo]:
+        """The models being served, newest version first within a name; raises Unavailable when there is no server."""
+        with calling(self.target):
+            response = await self._stub.ListModels(
+                pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._metadata
+            )
+        return [model_info(model) for model in response.models]
+
+    async def get_model(self, name: str, version: int = 0) -> ModelInfo:
+        """One model; version 0 is the newest. Raises NotFound when there is none."""
+        with calling(self.target):
+            response = await self._stub.GetModel(
+                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._metadata
+            )
+        return model_info(response.model)
+
+    def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
+        """A stream for any number of sessions; use it with `async with`.
+
+        Args:
+            route_key: sent as `x-route-key`, by which a proxy chooses the server.
+            on_notice: called in the event loop with what the server says unasked; by default it is logged.
+        """
+        metadata = (*self._metadata, ("x-route-key", route_key)) if route_key else self._metadata
+        return AsyncStream(
+            lambda: self._stub.Stream(metadata=metadata),
+            self._model,
+            on_notice=on_notice,
+            target=self.target,
+        )
+
+    async def _model(self, name: str, version: int) -> ModelInfo:
+        """Like `get_model`, for a version that a session runs: it doesn't change, so it is asked for once."""
+        known = self._models.get((name, version))
+        if known is None:
+            known = self._models[name, version] = await self.get_model(name, version)
+        return known

@@ -1,0 +1,192 @@
+"""Columns of rows, and the messages that carry them. A message costs a few numpy calls, however many rows it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.results import NO_OUTPUT, ChunkResult
+from statestream.service.errors import Internal
+from statestream.service.verdict import RowFlag, Verdict
+
+UInt8Array = npt.NDArray[np.uint8]
+_SECONDS_PER_US = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Rows to be sent, of sessions of one model. Kept until answered, so that they can be sent again."""
+
+    channel: Int64Array
+    """`[rows]`"""
+    seq: Int64Array
+    """`[rows]`"""
+    t_ns: Int64Array | None
+    """`[rows]`, or None where no row has a timestamp"""
+    flags: UInt8Array | None
+    """`[rows]` bits of `RowFlag`, or None"""
+    data: Mapping[str, Array]
+    """`[rows that are not SKIP, *shape]` by input name"""
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def nbytes(self) -> int:
+        """About what the rows take on the wire."""
+        return 16 * len(self) + sum(array.nbytes for array in self.data.values())
+
+    def pick(self, chosen: BoolArray) -> Block:
+        """These rows alone."""
+        has_data = np.ones(len(self), np.bool_) if self.flags is None else self.flags & RowFlag.SKIP == 0
+        return Block(
+            self.channel[chosen],
+            self.seq[chosen],
+            None if self.t_ns is None else self.t_ns[chosen],
+            None if self.flags is None else self.flags[chosen],
+            {name: array[chosen[has_data]] for name, array in self.data.items()},
+        )
+
+
+def steps_message(blocks: Sequence[Block]) -> pb.Steps:
+    """The rows of `blocks`, all with timestamps or all without, one after the other."""
+    steps = pb.Steps()
+    flagged = any(block.flags is not None for block in blocks)
+    for block in blocks:
+        steps.channel.extend(block.channel.tolist())
+        steps.seq.extend(block.seq.tolist())
+        if block.t_ns is not None:
+            steps.timestamp_ns.extend(block.t_ns.tolist())
+        if flagged:
+            steps.flags.extend([0] * len(block) if block.flags is None else block.flags.tolist())
+    with_data = [block for block in blocks if block.data]
+    for name in with_data[0].data if with_data else ():
+        steps.columns.add(name=name, data=b"".join([block.data[name].tobytes() for block in with_data]))
+    return steps
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Rows of a `Results` message, of sessions of one model."""
+
+    channel: Int64Array
+    seq: Int64Array
+    verdict: Int64Array
+    """What became of the row at last: for a DUPLICATE the verdict first given, where the server still has it."""
+    dt_s: Float32Array
+    epoch: Int64Array
+    flags: Int64Array
+    out: Int64Array
+    """Index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
+    outputs: Mapping[str, Array]
+    details: Mapping[int, tuple[str, int]]
+    """By row: words, and the seq from which to send again."""
+    queue_s: float
+    compute_s: float
+    batch: int
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def rejected(self) -> BoolArray:
+        """`[rows]` whether the row settled nothing and has to come again."""
+        rejected: BoolArray = (self.verdict == Verdict.GAP) | (self.verdict == Verdict.BUSY)
+        return rejected
+
+    def take(self, rows: Int64Array) -> Answers:
+        """These rows alone; their outputs stay where they are."""
+        details = {new: self.details[old] for new, old in enumerate(rows.tolist()) if old in self.details}
+        return Answers(
+            self.channel[rows],
+            self.seq[rows],
+            self.verdict[rows],
+            self.dt_s[rows],
+            self.epoch[rows],
+            self.flags[rows],
+            self.out[rows],
+            self.outputs,
+            details if self.details else {},
+            self.queue_s,
+            self.compute_s,
+            self.batch,
+        )
+
+    def result(self, latency_s: float) -> ChunkResult:
+        """The rows as the application gets them."""
+        has = self.out != NO_OUTPUT
+        row = np.flatnonzero(has)
+        out = self.out[row]
+        whole = len(out) == len(self) and bool((out[1:] > out[:-1]).all())
+        outputs = {
+            name: array if whole and len(array) == len(out) else array[out] for name, array in self.outputs.items()
+        }
+        return ChunkResult(
+            seq=self.seq,
+            verdict=self.verdict,
+            dt_s=self.dt_s,
+            flags=self.flags,
+            row=row,
+            outputs=outputs,
+            details={row: text for row, (text, _) in self.details.items()},
+            queue_s=self.queue_s,
+            compute_s=self.compute_s,
+            batch=self.batch,
+            latency_s=latency_s,
+        )
+
+
+def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec]) -> Answers:
+    """The columns of a `Results` message.
+
+    Args:
+        specs: the outputs of the model whose sessions these rows belong to, by name on the wire.
+
+    Raises:
+        Internal: the columns do not fit one another.
+    """
+    seq = np.array(results.seq, np.int64)
+    verdict = np.array(results.verdict, np.int64)
+    if results.original:
+        original = np.array(results.original, np.int64)
+        repeated = (verdict == Verdict.DUPLICATE) & (original != Verdict.UNSPECIFIED)
+        verdict = np.where(repeated, original, verdict)
+    has = verdict == Verdict.APPLIED
+    outputs = {column.name: _output(column, specs, int(has.sum())) for column in results.columns}
+    rows = len(seq)
+    return Answers(
+        channel=_column("channel", np.array(results.channel, np.int64), rows),
+        seq=seq,
+        verdict=_column("verdict", verdict, rows),
+        dt_s=_column("dt_s", np.array(results.dt_s, np.float32), rows),
+        epoch=_column("epoch", np.array(results.epoch, np.int64), rows),
+        flags=np.array(results.flags, np.int64) if results.flags else np.zeros(rows, np.int64),
+        out=np.where(has, np.cumsum(has) - 1, NO_OUTPUT) if outputs else np.full(rows, NO_OUTPUT),
+        outputs=outputs,
+        details={detail.row: (detail.text, detail.resend_from) for detail in results.details},
+        queue_s=results.queue_us * _SECONDS_PER_US,
+        compute_s=results.compute_us * _SECONDS_PER_US,
+        batch=results.batch,
+    )
+
+
+def _column(name: str, column: Array, rows: int) -> Array:
+    if len(column) != rows:
+        raise Internal(f"{len(column)} values for {rows} rows of results.seq", field=f"results.{name}")
+    return column
+
+
+def _output(column: pb.Column, specs: Mapping[str, TensorSpec], rows: int) -> Array:
+    spec = specs.get(column.name)
+    if spec is None:
+        raise Internal("not an output of the model", field=f"results.columns['{column.name}']")
+    if len(column.data) != rows * spec.row_bytes:
+        raise Internal(
+            f"{len(column.data)} bytes for {rows} rows of {spec.row_bytes}", field=f"results.columns['{column.name}']"
+        )
+    return np.frombuffer(column.data, spec.np_dtype).reshape(rows, *spec.shape)

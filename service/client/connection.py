@@ -1,0 +1,37 @@
+"""What every RPC of the client shares: options of the connection, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+
+from statestream.service.status import from_rpc_error
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+MAX_MESSAGE_BYTES = 64 << 20
+
+# A robot on flaky Wi-Fi notices a dead connection within 15 s and tries a new one every second at most. The server
+# permits pings this often; see the documentation of its options.
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),
+)
+
+
+@contextmanager
+def calling(target: str) -> Iterator[None]:
+    """Raise the error of our own tree for a failed RPC."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, target=target) from None

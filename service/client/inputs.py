@@ -1,0 +1,121 @@
+"""The application's arrays, checked against the manifest before anything is sent."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
+from statestream.service.errors import InvalidArgument
+
+Input = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+"""One array for a model with one input, else arrays by input name."""
+
+
+def rows_of(x: Input, specs: tuple[InputSpec, ...], rows: int | None = None) -> tuple[dict[str, Array], int]:
+    """Copy `x` into contiguous columns of the manifest's dtypes.
+
+    Args:
+        x: `[rows, *shape]`, or such arrays by input name.
+        rows: how many rows there must be; None takes what the first input has.
+
+    Returns:
+        `[rows, *shape]` by input name, and the number of rows.
+
+    Raises:
+        InvalidArgument: naming the input, what it should be, and what it is.
+    """
+    columns: dict[str, Array] = {}
+    for field, spec, given in _named(x, specs):
+        array = _cast(field, given, spec)
+        if array.ndim != len(spec.shape) + 1 or array.shape[1:] != spec.shape or rows not in (None, len(array)):
+            raise InvalidArgument(
+                f"shape {list(array.shape)}, expected [{'rows' if rows is None else rows}{_dims(spec)}]"
+                f"{_elements(spec)}",
+                field=field,
+            )
+        rows = len(array)
+        columns[spec.name] = array
+    if not rows:
+        raise InvalidArgument("no rows, expected at least one", field="x")
+    return columns, rows
+
+
+def row_of(x: Input, specs: tuple[InputSpec, ...]) -> dict[str, Array]:
+    """Like `rows_of`, for one row: `x` is `[*shape]`, the columns are `[1, *shape]`."""
+    columns: dict[str, Array] = {}
+    for field, spec, given in _named(x, specs):
+        array = _cast(field, given, spec)
+        if array.shape != spec.shape:
+            raise InvalidArgument(
+                f"shape {list(array.shape)}, expected {list(spec.shape)}{_elements(spec)}", field=field
+            )
+        columns[spec.name] = array[None]
+    return columns
+
+
+def times_of(timestamp_ns: npt.ArrayLike | None, rows: int) -> Int64Array | None:
+    """`[rows]` timestamps as int64; raises InvalidArgument when they are not whole nanoseconds, one a row."""
+    if timestamp_ns is None:
+        return None
+    array = np.array(timestamp_ns)
+    if array.shape != (rows,):
+        raise InvalidArgument(f"shape {list(array.shape)}, expected [{rows}], one a row", field="timestamp_ns")
+    if array.dtype.kind not in "iu":
+        raise InvalidArgument(f"dtype {array.dtype}, expected int64: whole nanoseconds", field="timestamp_ns")
+    if array.dtype == np.uint64 and len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise InvalidArgument(f"{int(array.max())} does not fit int64", field="timestamp_ns")
+    return array.astype(np.int64)
+
+
+def time_of(timestamp_ns: SupportsIndex | None) -> Int64Array | None:
+    """One timestamp as `[1]` int64."""
+    if timestamp_ns is None:
+        return None
+    try:
+        value = operator.index(timestamp_ns)
+    except TypeError:
+        raise InvalidArgument(f"{timestamp_ns!r}, expected whole nanoseconds as an int", field="timestamp_ns") from None
+    if not NO_TIME < value <= np.iinfo(np.int64).max:
+        raise InvalidArgument(f"{value} does not fit int64", field="timestamp_ns")
+    return np.array([value], np.int64)
+
+
+def _named(x: Input, specs: tuple[InputSpec, ...]) -> list[tuple[str, InputSpec, Any]]:
+    """Each input with the array given for it and the name of that argument."""
+    if not isinstance(x, Mapping):
+        if len(specs) > 1:
+            names = ", ".join(f"'{spec.name}'" for spec in specs)
+            raise InvalidArgument(f"one array, expected a mapping with {names}", field="x")
+        return [("x", specs[0], x)]
+    unknown = [name for name in x if name not in {spec.name for spec in specs}]
+    missing = [spec.name for spec in specs if spec.name not in x]
+    for wrong, problem in ((unknown, "the model has no such input"), (missing, "missing")):
+        if wrong:
+            known = ", ".join(f"'{spec.name}'" for spec in specs)
+            raise InvalidArgument(f"{problem}; the model's inputs are {known}", field=f"x['{wrong[0]}']")
+    return [(f"x['{spec.name}']", spec, x[spec.name]) for spec in specs]
+
+
+def _cast(field: str, given: Any, spec: InputSpec) -> Array:
+    """A contiguous copy, so that the application may use its buffer again."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise InvalidArgument(f"not an array: {error}", field=field) from None
+    fits = array.dtype.kind in "fiu" if spec.dtype == "float32" else array.dtype == spec.np_dtype
+    if not fits:
+        raise InvalidArgument(f"dtype {array.dtype}, expected {spec.dtype}", field=field)
+    return np.array(array, spec.np_dtype, order="C")
+
+
+def _dims(spec: InputSpec) -> str:
+    return "".join(f", {size}" for size in spec.shape)
+
+
+def _elements(spec: InputSpec) -> str:
+    return f" ({', '.join(spec.labels)})" if spec.labels and len(spec.labels) <= 16 else ""

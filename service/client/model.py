@@ -1,0 +1,48 @@
+"""A model as its server describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from statestream.models.bundle import first_problem
+from statestream.models.spec import Manifest, TensorSpec
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.errors import Internal
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model being served."""
+
+    manifest: Manifest
+    sessions: int
+    """Sessions that the server held of this version when asked."""
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def version(self) -> int:
+        return self.manifest.version
+
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Outputs by their names on the wire, `aux_<name>` among them."""
+        return {t.name: t for t in self.manifest.outputs} | {f"aux_{t.name}": t for t in self.manifest.aux}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of all inputs."""
+        return sum(t.row_bytes for t in self.manifest.inputs)
+
+
+def model_info(model: pb.Model) -> ModelInfo:
+    """Read a `Model` message; raises Internal when its manifest is not one that this client knows."""
+    try:
+        manifest = Manifest.model_validate_json(model.manifest_json)
+    except ValidationError as error:
+        raise Internal(f"{model.name}:{model.version}: {first_problem(error)}", field="model.manifest_json") from error
+    return ModelInfo(manifest, model.sessions)

@@ -1,0 +1,55 @@
+"""What the server says without being asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+
+from statestream.service.errors import FailedPrecondition, NotFound, StatestreamError
+
+
+class NoticeKind(IntEnum):
+    """The numbers are the protocol's."""
+
+    UNSPECIFIED = 0
+    DRAIN = 1
+    """The server is going away: it answers what it has and closes the stream."""
+    FENCED = 2
+    """Another stream took the session over; rows without a result are void."""
+    LOST = 3
+    """A snapshot store went back in time."""
+    EVICTED = 4
+    """The server ended the session."""
+    RESET = 5
+    """The session was set back to its initial state."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One notice; `session_id` is empty when it is about the whole stream."""
+
+    kind: NoticeKind
+    session_id: str
+    text: str
+
+
+def notice_kind(number: int) -> NoticeKind:
+    """The kind of this number; UNSPECIFIED for one that this client does not know."""
+    try:
+        return NoticeKind(number)
+    except ValueError:
+        return NoticeKind.UNSPECIFIED
+
+
+OnNotice = Callable[[Notice], object]
+
+
+def end_of_session(notice: Notice) -> StatestreamError | None:
+    """The error that a session ends with after this notice; None where it goes on."""
+    text = f": {notice.text}" if notice.text else ""
+    if notice.kind is NoticeKind.FENCED:
+        return FailedPrecondition(f"FENCED, another stream took '{notice.session_id}' over{text}", field="session_id")
+    if notice.kind is NoticeKind.EVICTED:
+        return NotFound(f"EVICTED, the server ended '{notice.session_id}'{text}", field="session_id")
+    return None

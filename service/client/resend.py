@@ -1,0 +1,65 @@
+"""Sending rows again that the server could not take: GAP (rows before them are missing) and BUSY (no room)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from statestream.service.errors import FailedPrecondition, ResourceExhausted
+
+if TYPE_CHECKING:
+    from statestream.service.client.session import AsyncSession
+    from statestream.service.client.stream import AsyncStream
+
+_ATTEMPTS = 60
+
+
+def delay_s(attempt: int, *, busy: bool) -> float:
+    """Seconds to wait before sending again: none after a first GAP, else 2 ms, doubling up to 100 ms."""
+    return 0.0 if attempt == 0 and not busy else min(0.1, 0.002 * 2.0**attempt)
+
+
+class Resend:
+    """One session's rejected rows. Nothing new is sent before they are; they go once every answer is in."""
+
+    def __init__(self, stream: AsyncStream, session: AsyncSession) -> None:
+        self._stream = stream
+        self._session = session
+        self._from = 0
+        self._text = ""
+        self._busy = False
+        self._attempt = 0
+        self._settled_seq = -1
+        self._timer: asyncio.TimerHandle | None = None
+
+    def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
+        """Rows were rejected; the session's next row is `resend_from`."""
+        ledger, channel = self._stream.ledger, self._session.channel
+        self._from, self._text, self._busy = resend_from, text, busy
+        ledger.resending[channel] = 1
+        if ledger.in_flight[channel] or self._timer is not None:
+            return
+        settled_seq = int(ledger.settled_seq[channel])
+        if settled_seq > self._settled_seq:
+            self._settled_seq, self._attempt = settled_seq, 0
+        wait_s = delay_s(self._attempt, busy=self._busy)
+        self._attempt += 1
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._send)
+
+    def cancel(self) -> None:
+        """The session has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _send(self) -> None:
+        self._timer = None
+        blocks = self._stream.unanswered(self._session, self._from)
+        if not blocks or int(blocks[0].seq[0]) != self._from:
+            error = FailedPrecondition(
+                f"the server asks for row {self._from} again, which was answered before", field="seq"
+            )
+            self._stream.abandon(self._session, error)
+        elif self._attempt > _ATTEMPTS:
+            self._stream.abandon(self._session, ResourceExhausted(self._text or "rows are refused", field="seq"))
+        else:
+            self._stream.resend(self._session, blocks)

@@ -1,0 +1,333 @@
+"""One session on a stream: rows in, results out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from statestream.models.spec import Array, Int64Array, Manifest
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.columns import Answers, Block, UInt8Array
+from statestream.service.client.freshness import Freshness, StaleWatch
+from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
+from statestream.service.client.model import ModelInfo
+from statestream.service.client.pending import Pending
+from statestream.service.client.resend import Resend
+from statestream.service.client.results import ChunkResult, StepResult, join
+from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
+from statestream.service.verdict import RowFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from statestream.service.client.stream import AsyncStream
+
+_MAX_BLOCK_BYTES = 1 << 20
+
+
+class AsyncSession:
+    """A session bound to a stream; made by `AsyncStream.open`.
+
+    Rows are sent in the order of the calls. A call waits for room first when the server's credit is used up, so that
+    a fast sender is slowed down instead of refused. Every method raises the error that ended the session or its
+    stream: FailedPrecondition (taken over, or closed), NotFound (evicted), Unavailable (the connection, or a drain).
+    """
+
+    def __init__(self, stream: AsyncStream, opened: pb.Opened, model: ModelInfo, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._ledger = stream.ledger
+        self._clock = clock
+        self._channels: Int64Array = np.array([opened.channel], np.int64)
+        self._turn = asyncio.Lock()
+        self._pending: deque[tuple[Pending, bool]] = deque()
+        self._unread: deque[StepResult] = deque()
+        self._arrival = asyncio.Event()
+        self._readers = 0
+        self._freshness = Freshness(clock)
+        self._watches: list[StaleWatch] = []
+        self._resend = Resend(stream, self)
+        self._end: StatestreamError | None = None
+        self.channel: int = opened.channel
+        self.model = model
+        self.session_id: str = opened.session_id
+        self.resumed: bool = opened.resumed
+        """Whether the session existed before; answers not acknowledged then come first in `results()`."""
+        self.epoch: int = opened.epoch
+        self.idle_ttl_s: float = opened.idle_ttl_s
+        """Seconds without a stream after which the server drops the session."""
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.close()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.model.manifest
+
+    @property
+    def settled_seq(self) -> int:
+        """The last row that has a verdict."""
+        return int(self._ledger.settled_seq[self.channel])
+
+    @property
+    def durable_seq(self) -> int:
+        """The last row that a snapshot of the server holds."""
+        return int(self._ledger.durable_seq[self.channel])
+
+    @property
+    def closed(self) -> bool:
+        return self._end is not None
+
+    async def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
+        """Advance by one row and wait for what became of it.
+
+        Args:
+            x: `[*shape]` of the manifest's input, or such arrays by input name.
+            timestamp_ns: when the row was measured, nanoseconds from any fixed origin; None: the nominal step.
+
+        Raises:
+            InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
+        """
+        return (await (await self._send_row(x, timestamp_ns, queued=False)).future)[0]
+
+    async def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
+        """Send one row, as `step`, without waiting for its result, which comes by `results()` or `latest()`.
+
+        Returns:
+            The row's seq.
+
+        Raises:
+            InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
+            ResourceExhausted: as many results wait as the server keeps, and nobody reads them.
+        """
+        return (await self._send_row(x, timestamp_ns, queued=True)).last_seq
+
+    async def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
+        """Advance by several rows, in as few messages as credit allows, and wait for what became of all.
+
+        Args:
+            x: `[rows, *shape]` of the manifest's input, or such arrays by input name.
+            timestamp_ns: `[rows]` as in `step`.
+
+        Raises:
+            InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
+        """
+        self.check()
+        data, rows = rows_of(x, self.manifest.inputs)
+        t_ns = times_of(timestamp_ns, rows)
+        return await self._send_rows(data, t_ns, None, rows)
+
+    async def skip(self, rows: int = 1) -> ChunkResult:
+        """Tell the server that the application dropped the next `rows` rows: seqs without data, state unchanged."""
+        self.check()
+        return await self._send_rows({}, None, np.full(rows, int(RowFlag.SKIP), np.uint8), rows)
+
+    def new_clock(self) -> None:
+        """The next row's timestamp has a new origin: that row takes the nominal step."""
+        self._ledger.new_clock[self.channel] = 1
+
+    async def results(self) -> AsyncIterator[StepResult]:
+        """Results of rows sent with `send`, in order, and first those of a resumed session that were not acknowledged.
+
+        A result is acknowledged once it has been handed out. Ends when the session is closed.
+        """
+        self._readers += 1
+        try:
+            while True:
+                while self._unread:
+                    yield self._read()
+                if self._end is not None:
+                    if self._stream.closing or isinstance(self._end, _Closed):
+                        return
+                    raise self._end
+                self._arrival.clear()
+                await self._arrival.wait()
+        finally:
+            self._readers -= 1
+
+    def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
+        """The newest output, or None when it is older than `max_age_s`, counted from when its row was sent.
+
+        Where nobody iterates `results()`, the results waiting there are passed over. Rows of a burst don't count.
+        """
+        if self._unread and not self._readers:
+            self._unread.clear()
+            self._ledger.unread(self.channel, None)
+            self._stream.read(self._channels)
+        return self._freshness.latest(max_age_s)
+
+    def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
+        """Call `callback(age_s)` once each time the newest output becomes older than `max_age_s`.
+
+        Returns:
+            What has a method `cancel`. It ends with the session, too.
+        """
+        self.check()
+        watch = StaleWatch(self._freshness, max_age_s, callback)
+        self._watches.append(watch)
+        return watch
+
+    async def close(self, *, end_session: bool = False) -> None:
+        """Unbind from the stream, once every row sent is answered. The session waits on the server to be resumed.
+
+        Args:
+            end_session: have the server forget it instead.
+        """
+        if self._end is not None:
+            return
+        async with self._turn:
+            await self._stream.until(self.channel, lambda: not self._ledger.in_flight[self.channel])
+            await self._stream.close_session(self, end_session=end_session)
+
+    def check(self) -> None:
+        """Raise the error that ended the session, if one did."""
+        if self._end is not None:
+            raise self._end
+
+    async def _send_row(self, x: Input, timestamp_ns: SupportsIndex | None, *, queued: bool) -> Pending:
+        self.check()
+        data, t_ns = row_of(x, self.manifest.inputs), time_of(timestamp_ns)
+        async with self._turn:
+            if self._ledger.room(self.channel) < 1:
+                await self._room()
+            return self._post(data, t_ns, None, 1, queued=queued)
+
+    async def _send_rows(
+        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int
+    ) -> ChunkResult:
+        """Send rows piece by piece as room allows, then wait for all of them."""
+        pieces: list[Pending] = []
+        largest = max(1, _MAX_BLOCK_BYTES // max(1, self.model.row_bytes))
+        async with self._turn:
+            with self._taken():
+                start = 0
+                while start < rows:
+                    await self._room()
+                    stop = min(rows, start + largest, start + self._ledger.room(self.channel))
+                    part = slice(start, stop)
+                    pieces.append(
+                        self._post(
+                            {name: array[part] for name, array in data.items()},
+                            None if t_ns is None else t_ns[part],
+                            None if flags is None else flags[part],
+                            stop - start,
+                            queued=False,
+                        )
+                    )
+                    start = stop
+        return join([await piece.future for piece in pieces])
+
+    @contextmanager
+    def _taken(self) -> Iterator[None]:
+        """Keep bursts from putting a row between those of a chunk."""
+        self._ledger.taken[self.channel] = 1
+        try:
+            yield
+        finally:
+            self._ledger.taken[self.channel] = 0
+            self._stream.wake(self._channels)
+
+    async def _room(self) -> None:
+        """Wait until a row may be sent."""
+        channel, ledger = self.channel, self._ledger
+        if ledger.room(channel) < 1 and not self._readers and ledger.waits_for_reader(channel):
+            await asyncio.sleep(0)
+            if not self._readers and ledger.waits_for_reader(channel):
+                raise ResourceExhausted(
+                    f"{ledger.max_unacked[channel]} rows wait for a reader; iterate session.results() or call "
+                    "session.latest()",
+                    field="results",
+                )
+        await self._stream.until(channel, lambda: ledger.room(channel) >= 1)
+        self.check()
+
+    def _post(
+        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, *, queued: bool
+    ) -> Pending:
+        """Hand rows that have room to the writer."""
+        self.check()
+        if self._ledger.new_clock[self.channel]:
+            flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
+            flags[0] |= RowFlag.NEW_CLOCK
+            self._ledger.new_clock[self.channel] = 0
+        channels = self._channels if rows == 1 else np.full(rows, self.channel)
+        block = Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data)
+        pending = Pending(block, self._clock())
+        self._pending.append((pending, queued))
+        self._stream.put(self.model, block)
+        return pending
+
+    def _read(self) -> StepResult:
+        result = self._unread.popleft()
+        self._ledger.unread(self.channel, self._unread[0].seq if self._unread else None)
+        self._stream.read(self._channels)
+        return result
+
+    def _queue(self, result: ChunkResult) -> None:
+        self._unread.extend(result)
+        self._ledger.unread(self.channel, self._unread[0].seq)
+        self._arrival.set()
+
+    # What the stream's reader calls.
+
+    def deliver(self, answers: Answers, now_s: float) -> None:
+        """Answers of this session that are new, in order of seq."""
+        resumed = int((answers.seq <= self._ledger.resumed_seq[self.channel]).sum())
+        if resumed:
+            early = answers.take(np.arange(resumed))
+            self._queue(early.result(0.0))
+        start = resumed
+        while start < len(answers) and self._pending:
+            pending, queued = self._pending[0]
+            stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
+            part = answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
+            if pending.fill(part, now_s):
+                self._pending.popleft()
+                self._complete(pending, queued=queued)
+            start = stop
+
+    def _complete(self, pending: Pending, *, queued: bool) -> None:
+        if pending.future.cancelled():
+            return
+        result = pending.future.result()
+        self._freshness.update(result, pending.sent_s)
+        if queued:
+            self._queue(result)
+
+    def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
+        """Rows were answered GAP or BUSY."""
+        self._resend.reject(resend_from, text, busy=busy)
+
+    def unanswered(self, first_seq: int) -> list[Block]:
+        """The rows from `first_seq` on that have no answer, to be sent again."""
+        blocks = (pending.unanswered(self.channel, first_seq) for pending, _ in self._pending)
+        return [block for block in blocks if block is not None]
+
+    def end(self, error: StatestreamError | None) -> None:
+        """No more answers come; None: the application closed the session."""
+        if self._end is not None:
+            return
+        self._end = error or _Closed(f"session '{self.session_id}' is closed", field="session_id")
+        for pending, _ in self._pending:
+            pending.fail(self._end)
+        self._pending.clear()
+        for watch in self._watches:
+            watch.cancel()
+        self._resend.cancel()
+        self._arrival.set()
+
+
+class _Closed(FailedPrecondition):
+    """The application closed the session itself."""

@@ -1,0 +1,334 @@
+"""The blocking client: the asynchronous one, on an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, SupportsIndex, TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from statestream.models.spec import Float32Array, Manifest
+from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
+from statestream.service.client.aio import AsyncClient
+from statestream.service.client.connection import Metadata
+from statestream.service.client.freshness import StaleWatch
+from statestream.service.client.group import Group
+from statestream.service.client.inputs import Input
+from statestream.service.client.model import ModelInfo
+from statestream.service.client.notices import OnNotice
+from statestream.service.client.results import ChunkResult, StepResult
+from statestream.service.client.session import AsyncSession
+from statestream.service.client.stream import AsyncStream, Resume
+
+T = TypeVar("T")
+
+
+def connect(target: str, **options: Any) -> Client:
+    """A connection to a server, `host:port` or `unix:path`; see `Client`."""
+    return Client(target, **options)
+
+
+class LoopThread:
+    """An event loop in a thread, for code that blocks."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="statestream client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for `work`; an interrupt (Ctrl-C) cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Run a plain function in the loop's thread."""
+
+        async def run() -> T:
+            return work()
+
+        return self.run(run())
+
+    def stop(self) -> None:
+        """Cancel what still runs and end the thread."""
+        if self._loop.is_closed():
+            return
+        self.run(_cancel_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+class Client:
+    """A connection to a server; use it with `with`. Methods and errors are those of `AsyncClient`, but they block.
+
+    Args:
+        target: `host:port` or `unix:path`.
+        credentials: None: plain text.
+        metadata: sent with every RPC.
+        timeout_s: limit of each call but streams.
+        options: gRPC channel options, over ours.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Metadata = (),
+        timeout_s: float = 30.0,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._loop = LoopThread()
+
+        def make() -> AsyncClient:
+            return AsyncClient(target, credentials=credentials, metadata=metadata, timeout_s=timeout_s, options=options)
+
+        self._client = self._loop.call(make)
+        self.admin = Admin(self._loop, self._client.admin)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def target(self) -> str:
+        return self._client.target
+
+    def close(self) -> None:
+        """End the connection and every RPC on it."""
+        try:
+            self._loop.run(self._client.close())
+        finally:
+            self._loop.stop()
+
+    def list_models(self) -> list[ModelInfo]:
+        """The models being served, newest version first within a name."""
+        return self._loop.run(self._client.list_models())
+
+    def get_model(self, name: str, version: int = 0) -> ModelInfo:
+        """One model; version 0 is the newest."""
+        return self._loop.run(self._client.get_model(name, version))
+
+    def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> Stream:
+        """A stream for any number of sessions; use it with `with`. `on_notice` is called in the client's thread."""
+
+        def make() -> AsyncStream:
+            return self._client.stream(route_key=route_key, on_notice=on_notice)
+
+        return Stream(self._loop, self._loop.call(make))
+
+
+class Stream:
+    """Sessions sharing one RPC; see `AsyncStream`."""
+
+    def __init__(self, loop: LoopThread, stream: AsyncStream) -> None:
+        self._loop = loop
+        self._stream = stream
+
+    def __enter__(self) -> Stream:
+        self._loop.run(self._stream.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.run(self._stream.__aexit__(kind, error, trace))
+
+    def open(
+        self,
+        model: str = "",
+        session_id: str = "",
+        *,
+        version: int = 0,
+        resume: Resume = "auto",
+        take_over: bool = False,
+        outputs: Sequence[str] = (),
+    ) -> Session:
+        """Start or resume a session; see `AsyncStream.open`."""
+        opening = self._stream.open(
+            model, session_id, version=version, resume=resume, take_over=take_over, outputs=outputs
+        )
+        return Session(self._loop, self._loop.run(opening))
+
+    def group(self, sessions: Sequence[Session]) -> SyncGroup:
+        """Sessions that send together, again and again."""
+        members = [session.asynchronous for session in sessions]
+        return SyncGroup(self._loop, self._loop.call(lambda: self._stream.group(members)))
+
+    def burst(
+        self, sessions: Sequence[Session] | SyncGroup, x: Input, timestamp_ns: npt.ArrayLike | None = None
+    ) -> ChunkResult:
+        """Advance many sessions of one model by one row each, in one message; see `Group.step`."""
+        group = sessions if isinstance(sessions, SyncGroup) else self.group(sessions)
+        return group.step(x, timestamp_ns)
+
+
+class SyncGroup:
+    """Sessions of one model that advance together; see `Group`."""
+
+    def __init__(self, loop: LoopThread, group: Group) -> None:
+        self._loop = loop
+        self._group = group
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def step(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
+        """Advance every session by one row: `x` is `[sessions, *shape]`, `timestamp_ns` `[sessions]`."""
+        return self._loop.run(self._group.step(x, timestamp_ns))
+
+
+class Session:
+    """A session bound to a stream; see `AsyncSession`."""
+
+    def __init__(self, loop: LoopThread, session: AsyncSession) -> None:
+        self._loop = loop
+        self.asynchronous = session
+        """The session that this one stands for; it belongs to the client's thread."""
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+    @property
+    def session_id(self) -> str:
+        return self.asynchronous.session_id
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.asynchronous.manifest
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the session existed before; answers not acknowledged then come first in `results()`."""
+        return self.asynchronous.resumed
+
+    @property
+    def epoch(self) -> int:
+        return self.asynchronous.epoch
+
+    @property
+    def settled_seq(self) -> int:
+        """The last row that has a verdict."""
+        return self.asynchronous.settled_seq
+
+    def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
+        """Advance by one row and wait for what became of it; see `AsyncSession.step`."""
+        return self._loop.run(self.asynchronous.step(x, timestamp_ns))
+
+    def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
+        """Send one row without waiting for its result, and return its seq; see `AsyncSession.send`."""
+        return self._loop.run(self.asynchronous.send(x, timestamp_ns))
+
+    def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
+        """Advance by several rows and wait for what became of all; see `AsyncSession.chunk`."""
+        return self._loop.run(self.asynchronous.chunk(x, timestamp_ns))
+
+    def skip(self, rows: int = 1) -> ChunkResult:
+        """Tell the server that the application dropped the next `rows` rows."""
+        return self._loop.run(self.asynchronous.skip(rows))
+
+    def new_clock(self) -> None:
+        """The next row's timestamp has a new origin: that row takes the nominal step."""
+        self._loop.call(self.asynchronous.new_clock)
+
+    def results(self) -> Iterator[StepResult]:
+        """Results of rows sent with `send`, in order; blocks for the next one; see `AsyncSession.results`."""
+        results = self.asynchronous.results()
+        try:
+            while (result := self._loop.run(_next(results))) is not None:
+                yield result
+        finally:
+            self._loop.run(_aclose(results))
+
+    def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
+        """The newest output, or None when it is older than `max_age_s`; see `AsyncSession.latest`."""
+        return self._loop.call(lambda: self.asynchronous.latest(max_age_s))
+
+    def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
+        """Like `AsyncSession.on_stale`; the callback runs in the client's thread and must not call this client."""
+        return self._loop.call(lambda: self.asynchronous.on_stale(max_age_s, callback))
+
+    def close(self, *, end_session: bool = False) -> None:
+        """Unbind from the stream, once every row sent is answered; see `AsyncSession.close`."""
+        self._loop.run(self.asynchronous.close(end_session=end_session))
+
+
+class Admin:
+    """Operating a server; see `AsyncAdmin`."""
+
+    def __init__(self, loop: LoopThread, admin: AsyncAdmin) -> None:
+        self._loop = loop
+        self._admin = admin
+
+    def load_model(self, name: str, version: int = 0) -> int:
+        """Load a bundle from the server's repository and return its version."""
+        return self._loop.run(self._admin.load_model(name, version))
+
+    def unload_model(self, name: str, version: int) -> None:
+        """Stop serving a version."""
+        self._loop.run(self._admin.unload_model(name, version))
+
+    def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
+        """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""
+        return self._loop.run(self._admin.list_sessions(model, limit=limit, after=after))
+
+    def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
+        """A session and its state, each tensor flat, by name."""
+        return self._loop.run(self._admin.inspect_session(session_id))
+
+    def snapshot_session(self, session_id: str) -> bytes:
+        """A session as bytes that `restore_session` takes."""
+        return self._loop.run(self._admin.snapshot_session(session_id))
+
+    def restore_session(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
+        """Restore a session, under another id where one is given."""
+        return self._loop.run(self._admin.restore_session(snapshot, session_id))
+
+    def reset_session(self, session_id: str) -> None:
+        """Set a session's state back to the initial one."""
+        self._loop.run(self._admin.reset_session(session_id))
+
+    def close_session(self, session_id: str) -> None:
+        """End a session."""
+        self._loop.run(self._admin.close_session(session_id))
+
+    def drain(self) -> int:
+        """Have the server finish what it has and stop."""
+        return self._loop.run(self._admin.drain())
+
+
+async def _next(results: AsyncIterator[StepResult]) -> StepResult | None:
+    async for result in results:
+        return result
+    return None
+
+
+async def _aclose(results: Any) -> None:
+    await results.aclose()
