@@ -61,16 +61,19 @@ class InferenceServicer:
         client = ClientStream(self._host)
         self._streams.add(client)
         reader = asyncio.create_task(self._read(client, context))
+        failure: StatestreamError | None = None
         try:
             while responses := await client.responses():
                 for response in responses:
                     await context.write(response)
         except StatestreamError as error:
-            await abort(context, error)
+            failure = error
         finally:
             reader.cancel()
             self._streams.discard(client)
             client.release()
+        if failure is not None:
+            await abort(context, failure)
 
     async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See the proto."""

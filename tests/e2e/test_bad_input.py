@@ -225,7 +225,9 @@ async def test_garbage_ends_its_stream_alone(scene: Scene, size: int, code: grpc
     await scene.nobody_else_noticed(stream_lives=False)
 
 
-async def test_a_client_that_vanishes_mid_chunk_leaves_a_session_that_can_be_resumed(scene: Scene) -> None:
+async def test_a_client_that_vanishes_mid_chunk_leaves_a_session_that_can_be_resumed(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = 700
     await scene.stream.send(steps([1] * rows, range(2, rows + 2), np.ones((rows, 2))))
     await scene.stream.receive()
@@ -243,6 +245,7 @@ async def test_a_client_that_vanishes_mid_chunk_leaves_a_session_that_can_be_res
             np.testing.assert_allclose(y, 2 * h, rtol=1e-4, err_msg=f"seq {seq}")
         assert opened.settled_seq == rows + 1, "rows that had arrived were run"
     await scene.nobody_else_noticed(stream_lives=False)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_client_that_ignores_its_credit_is_cut_off_alone(start: Any) -> None:

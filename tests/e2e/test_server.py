@@ -1,0 +1,405 @@
+"""A server's life: models that load or are refused, sessions that outlive streams, health, metrics, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from statestream.models.bundle import CHUNK, STEP, Golden, write_bundle
+from statestream.models.chunk_graph import wrap_in_scan
+from statestream.models.spec import StateSpec
+from statestream.proto.v1 import admin_pb2, admin_pb2_grpc, inference_pb2_grpc
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.server import Server
+from tests.bundles import leaky_golden, leaky_step, write_leaky
+from tests.conftest import leaky_manifest
+from tests.e2e.wire_client import METHOD, WireStream, outputs, steps, wire_stream
+
+pytestmark = pytest.mark.asyncio
+
+
+def stubs(server: Server) -> tuple[Any, Any, Any, Any]:
+    channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
+    return (
+        channel,
+        inference_pb2_grpc.InferenceStub(channel),
+        admin_pb2_grpc.AdminStub(channel),
+        health_pb2_grpc.HealthStub(channel),
+    )
+
+
+# Models
+
+
+async def test_models_are_listed_with_their_contract(server: Server) -> None:
+    channel, inference, _, _ = stubs(server)
+    async with channel:
+        listed = (await inference.ListModels(pb.ListModelsRequest())).models
+        assert [(m.name, m.version) for m in listed] == [("leaky", 2), ("other", 1)]
+        model = (await inference.GetModel(pb.GetModelRequest(name="leaky"))).model
+        assert (list(model.inputs[0].shape), list(model.inputs[0].labels)) == ([2], ["a", "b"])
+        assert json.loads(model.manifest_json)["time"]["nominal_s"] == model.time.nominal_s == 0.1
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await inference.GetModel(pb.GetModelRequest(name="leaky", version=9))
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        assert "no version 9 here; it has [2]" in (error.value.details() or "")
+
+
+def flip_a_byte(folder: Path) -> None:
+    content = bytearray((folder / STEP).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / STEP).write_bytes(content)
+
+
+def lose_a_state(folder: Path) -> None:
+    m = leaky_manifest("broken")
+    m = m.model_copy(update={"states": (*m.states, StateSpec(name="memory", shape=(3,)))})
+    good = leaky_golden()
+    golden = Golden(good.inputs, good.dt_s, good.outputs, {**good.states, "memory": np.zeros(3, np.float32)})
+    graphs = {STEP: leaky_step(), CHUNK: wrap_in_scan(leaky_step(), leaky_manifest())}
+    write_bundle(folder, m, golden, {name: graph.SerializeToString() for name, graph in graphs.items()})
+
+
+def spoil_golden(folder: Path) -> None:
+    good = leaky_golden()
+    y = good.outputs["y"].copy()
+    y[-1, 0] += 1e-3
+    golden = Golden(good.inputs, good.dt_s, {"y": y}, good.states)
+    graphs = {name: (folder / name).read_bytes() for name in (STEP, CHUNK)}
+    write_bundle(folder, leaky_manifest("broken"), golden, graphs)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (flip_a_byte, "step.onnx is damaged: sha256"),
+        (lose_a_state, "no input 'state_memory'"),
+        (spoil_golden, "does not reproduce golden.npz: output 'y' is off by"),
+        (lambda folder: (folder / "golden.npz").unlink(), "cannot read golden.npz"),
+        (lambda folder: (folder / "manifest.json").write_text('{"name": "broken"}'), "version"),
+    ],
+    ids=["flipped byte", "missing state", "wrong golden output", "missing file", "half a manifest"],
+)
+async def test_a_damaged_bundle_is_refused_with_its_reason_and_others_serve(
+    tmp_path: Path, start: Callable[..., Any], damage: Callable[[Path], object], words: str
+) -> None:
+    write_leaky(tmp_path)
+    damage(write_leaky(tmp_path, "broken").path)
+    server = await start(repository=tmp_path)
+    channel, inference, admin, health = stubs(server)
+    async with channel:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await inference.GetModel(pb.GetModelRequest(name="broken"))
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        assert "was refused" in (error.value.details() or "")
+        assert words in (error.value.details() or "")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await admin.LoadModel(admin_pb2.LoadModelRequest(name="broken"))
+        assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert words in (error.value.details() or "")
+        answer = await health.Check(health_pb2.HealthCheckRequest(service="broken"))
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s")
+        assert list((await stream.ask(steps([1], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+async def test_models_come_and_go_while_others_serve(tmp_path: Path, start: Callable[..., Any]) -> None:
+    write_leaky(tmp_path, version=1)
+    server = await start(repository=tmp_path)
+    write_leaky(tmp_path, version=2)
+    channel, inference, admin, _ = stubs(server)
+    async with channel, wire_stream(server.port) as stream:
+        await stream.open(1, "old")
+        assert (await admin.LoadModel(admin_pb2.LoadModelRequest(name="leaky"))).version == 2
+        opened = (await stream.open(2, "new")).opened[0]
+        assert opened.version == 2
+        for name, version, code in [
+            ("leaky", 1, grpc.StatusCode.FAILED_PRECONDITION),
+            ("leaky", 7, grpc.StatusCode.NOT_FOUND),
+            ("../leaky", 1, grpc.StatusCode.NOT_FOUND),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await admin.UnloadModel(admin_pb2.UnloadModelRequest(name=name, version=version))
+            assert error.value.code() is code
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await admin.LoadModel(admin_pb2.LoadModelRequest(name="../leaky"))
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        await admin.CloseSession(admin_pb2.CloseSessionRequest(session_id="old"))
+        assert (await stream.receive()).notices[0].kind == pb.NOTICE_KIND_EVICTED
+        await admin.UnloadModel(admin_pb2.UnloadModelRequest(name="leaky", version=1))
+        assert [m.version for m in (await inference.ListModels(pb.ListModelsRequest())).models] == [2]
+        assert list((await stream.ask(steps([2], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+# Sessions
+
+
+async def test_a_session_outlives_its_stream_and_goes_on_where_it_was(server: Server) -> None:
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "robot")
+        await stream.ask(steps([1], [1], [[1, 2]], t_ns=[10**9]))
+    async with wire_stream(server.port) as stream:
+        await asyncio.sleep(0.05)
+        response = await stream.open(4, "robot", model="")
+        opened = response.opened[0]
+        assert (opened.resumed, opened.settled_seq, opened.epoch, opened.model) == (True, 1, 2, "leaky")
+        assert (list(response.results.channel), list(response.results.seq)) == ([4], [1])
+        after = await stream.ask(steps([4], [2], [[0, 0]], t_ns=[10**9 + 5 * 10**8]))
+        np.testing.assert_allclose(after.results.dt_s, [0.5])
+        np.testing.assert_allclose(outputs(after)[0], outputs(response)[0] * np.exp(-0.5), rtol=1e-5)
+
+
+async def test_taking_over_fences_the_old_stream(server: Server) -> None:
+    async with wire_stream(server.port) as old, wire_stream(server.port) as new:
+        await old.open(1, "robot")
+        refused = (await new.open(1, "robot")).failed[0]
+        assert (refused.code, refused.field) == (grpc.StatusCode.ALREADY_EXISTS.value[0], "open.session_id")
+        opened = (await new.open(1, "robot", take_over=True)).opened[0]
+        assert opened.epoch == 2
+        notice = (await old.receive()).notices[0]
+        assert (notice.kind, notice.channel) == (pb.NOTICE_KIND_FENCED, 1)
+        assert (await old.ask(steps([1], [1]))).failed[0].field == "steps.channel"
+        assert list((await new.ask(steps([1], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+async def test_many_clients_racing_for_one_session_leave_one_owner_an_epoch(server: Server) -> None:
+    async def claim(stream: WireStream) -> int:
+        return int((await stream.open(1, "prize", take_over=True)).opened[0].epoch)
+
+    async with wire_stream(server.port) as a, wire_stream(server.port) as b, wire_stream(server.port) as c:
+        epochs = await asyncio.gather(claim(a), claim(b), claim(c))
+        assert sorted(epochs) == [1, 2, 3]
+
+
+async def test_a_closed_session_is_gone_and_a_detached_one_waits(server: Server) -> None:
+    async with wire_stream(server.port) as stream:
+        for channel, (name, end) in enumerate([("ended", True), ("kept", False)]):
+            await stream.open(channel, name)
+            await stream.send(steps([channel], [1]))
+            await stream.send(pb.StreamRequest(close=[pb.Close(channel=channel, end_session=end)]))
+            assert list((await stream.receive()).results.seq) == [1], "rows sent before the close are answered"
+            assert (await stream.receive()).closed[0].settled_seq == 1
+        refused = (await stream.open(5, "ended", resume=pb.RESUME_MODE_EXISTING)).failed[0]
+        assert refused.code == grpc.StatusCode.NOT_FOUND.value[0]
+        assert (await stream.open(6, "kept", resume=pb.RESUME_MODE_EXISTING)).opened[0].settled_seq == 1
+        assert not (await stream.open(7, "ended")).opened[0].resumed
+
+
+async def test_an_idle_session_expires_and_a_held_one_does_not(start: Callable[..., Any]) -> None:
+    server = await start(idle_ttl_s=0.1)
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "held")
+        await stream.open(2, "left")
+        await stream.ask(pb.StreamRequest(close=[pb.Close(channel=2)]))
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if server.host.sessions == 1:
+                break
+        assert [info.session_id for _, info in server.host.infos()] == ["held"]
+
+
+async def test_no_more_sessions_than_configured(start: Callable[..., Any]) -> None:
+    server = await start(max_sessions=1)
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "first")
+        refused = (await stream.open(2, "second")).failed[0]
+        assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+        assert refused.retry_after_ms > 0
+
+
+async def test_operators_list_inspect_reset_and_close_sessions(server: Server) -> None:
+    channel, _, admin, _ = stubs(server)
+    async with channel, wire_stream(server.port) as stream:
+        for number in range(5):
+            await stream.open(number, f"robot-{number}", model="other" if number == 4 else "leaky")
+        await stream.ask(steps([0], [1], t_ns=[7]))
+        page = await admin.ListSessions(admin_pb2.ListSessionsRequest(limit=2, after="robot-0"))
+        assert ([s.session_id for s in page.sessions], page.total) == (["robot-1", "robot-2"], 5)
+        page = await admin.ListSessions(admin_pb2.ListSessionsRequest(model="other"))
+        assert [s.session_id for s in page.sessions] == ["robot-4"]
+        found = await admin.GetSession(admin_pb2.GetSessionRequest(session_id="robot-0"))
+        assert (found.session.settled_seq, found.session.last_timestamp_ns, found.session.attached) == (1, 7, True)
+        await admin.ResetSession(admin_pb2.ResetSessionRequest(session_id="robot-0"))
+        assert (await stream.receive()).notices[0].kind == pb.NOTICE_KIND_RESET
+        found = await admin.GetSession(admin_pb2.GetSessionRequest(session_id="robot-0"))
+        np.testing.assert_array_equal(np.frombuffer(found.state["h"], "<f4"), [0.5, 0.5])
+        assert not found.session.HasField("last_timestamp_ns")
+        assert found.session.settled_seq == 1
+        await admin.CloseSession(admin_pb2.CloseSessionRequest(session_id="robot-1"))
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await admin.GetSession(admin_pb2.GetSessionRequest(session_id="robot-1"))
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_an_engine_that_fails_tells_its_sessions_and_changes_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = server.host.runner("leaky")
+    async with wire_stream(server.port) as stream, wire_stream(server.port) as other:
+        await stream.open(1, "s")
+        await other.open(1, "o", model="other")
+        await stream.ask(steps([1], [1]))
+        before = runner.table.state("s")
+
+        def fail(*_: Any) -> None:
+            raise RuntimeError("out of memory")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.engine, "step", fail)
+            refused = (await stream.ask(steps([1], [2]))).failed[0]
+        assert refused.code == grpc.StatusCode.INTERNAL.value[0]
+        assert "out of memory" not in refused.text, "no inside of the server leaves it"
+        np.testing.assert_array_equal(runner.table.state("s")["h"], before["h"])
+        assert list((await stream.ask(steps([1], [2]))).results.verdict) == [pb.VERDICT_APPLIED]
+        assert list((await other.ask(steps([1], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+async def test_a_large_model_runs_in_a_thread_with_the_same_answers(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statestream.service.runner.INLINE_S", 0.0)
+    server = await start()
+    assert not server.host.runner("leaky").inline
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s")
+        for seq in range(1, 200):
+            await stream.send(steps([1], [seq]))
+        seqs: list[int] = []
+        while len(seqs) < 199:
+            results = (await stream.receive()).results
+            assert set(results.verdict) == {pb.VERDICT_APPLIED}
+            seqs += results.seq
+        assert seqs == list(range(1, 200))
+        await stream.send(pb.StreamRequest(close=[pb.Close(channel=1, end_session=True)]))
+        assert (await stream.receive()).closed[0].settled_seq == 199
+
+
+async def test_rows_of_two_models_may_share_a_message(server: Server) -> None:
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "a", model="leaky")
+        await stream.open(2, "b", model="other")
+        await stream.send(steps([1, 2, 1], [1, 1, 2], [[1, 1], [5, 5], [2, 2]]))
+        answers = {}
+        for _ in range(2):
+            response = await stream.receive()
+            for channel, seq, y in zip(response.results.channel, response.results.seq, outputs(response), strict=True):
+                answers[channel, seq] = y
+        assert answers.keys() == {(1, 1), (1, 2), (2, 1)}
+        np.testing.assert_allclose(answers[2, 1], 2 * (0.5 * np.exp(-0.1) + 5) * np.ones(2), rtol=1e-5)
+
+
+# Around
+
+
+async def test_health_has_an_entry_for_each_model_and_reflection_knows_the_services(server: Server) -> None:
+    channel, _, _, health = stubs(server)
+    async with channel:
+        for service in ("", "leaky", "other", "statestream.v1.Inference"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING, service
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await health.Check(health_pb2.HealthCheckRequest(service="nope"))
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for answer in reflection.ServerReflectionInfo(iter([request])):
+            names = {service.name for service in answer.list_services_response.service}
+        assert {"statestream.v1.Inference", "statestream.v1.Admin", "grpc.health.v1.Health"} <= names
+
+
+async def test_metrics_count_every_verdict(start: Callable[..., Any], unused_tcp_port: int) -> None:
+    server = await start(metrics_address=f"127.0.0.1:{unused_tcp_port}")
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s")
+        await stream.ask(steps([1, 1], [1, 2]))
+        await stream.ask(steps([1], [3], [[np.nan, 0]]))
+        await stream.ask(steps([1], [9]))
+        url = f"http://127.0.0.1:{unused_tcp_port}/metrics"
+        text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
+    for line in (
+        'statestream_rows_total{model="leaky",verdict="applied",version="2"} 2.0',
+        'statestream_rows_total{model="leaky",verdict="invalid",version="2"} 1.0',
+        'statestream_rows_total{model="leaky",verdict="gap",version="2"} 1.0',
+        'statestream_sessions{model="leaky",version="2"} 1.0',
+        'statestream_batch_sessions_count{model="leaky",version="2"} 3.0',
+        "statestream_streams 1.0",
+    ):
+        assert line in text, line
+
+
+async def test_a_drain_answers_what_waits_says_so_and_refuses_new_sessions(start: Callable[..., Any]) -> None:
+    server = await start()
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s")
+        await stream.send(steps([1] * 500, range(1, 501), np.ones((500, 2))))
+        await asyncio.sleep(0.02)
+        stopping = asyncio.create_task(server.stop())
+        seqs: list[int] = []
+        notices: list[int] = []
+        with pytest.raises(grpc.aio.AioRpcError) as error:  # noqa: PT012
+            while True:
+                response = await stream.receive()
+                seqs += response.results.seq
+                notices += [notice.kind for notice in response.notices]
+        assert seqs == list(range(1, 501))
+        assert notices == [pb.NOTICE_KIND_DRAIN]
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        await stopping
+
+
+async def test_sigterm_drains_and_exits_with_0(repository: Path, unused_tcp_port: int) -> None:
+    address = f"127.0.0.1:{unused_tcp_port}"
+    code = (
+        "import logging; logging.basicConfig(level='INFO')\n"
+        "from statestream.service.server import run\nfrom statestream.service.config import ServerConfig\n"
+        f"run(ServerConfig(repository={str(repository)!r}, address={address!r}, providers=('cpu',), drain_s=2))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            await asyncio.wait_for(channel.channel_ready(), 20)
+            call = channel.stream_stream(METHOD, pb.StreamRequest.SerializeToString, pb.StreamResponse.FromString)()
+            await call.write(pb.StreamRequest(open=[pb.Open(channel=1, model="leaky")]))
+            assert (await call.read()).opened[0].session_id
+            process.send_signal(signal.SIGTERM)
+            assert (await call.read()).notices[0].kind == pb.NOTICE_KIND_DRAIN
+        _, err = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 0, err.decode()
+        assert "Traceback" not in err.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_unix_socket_serves_clients_on_the_device(start: Callable[..., Any], tmp_path: Path) -> None:
+    await start(address=f"unix:{tmp_path}/s")
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        listed = await inference_pb2_grpc.InferenceStub(channel).ListModels(pb.ListModelsRequest())
+        assert [m.name for m in listed.models] == ["leaky", "other"]
+
+
+async def test_an_empty_repository_and_a_taken_port_say_so(
+    start: Callable[..., Any], server: Server, tmp_path: Path
+) -> None:
+    with pytest.raises(Exception, match="holds no bundle"):
+        await start(repository=tmp_path)
+    with pytest.raises(Exception, match=f"cannot listen on 127.0.0.1:{server.port}"):
+        await start(address=f"127.0.0.1:{server.port}")
+    shutil.rmtree(tmp_path)
