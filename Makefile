@@ -1,19 +1,22 @@
-# `make help` lists the targets. Everything lands in a virtual environment in build/; set VENV to use another.
+# `make help` lists the targets. Everything that is built lands in build/; set VENV to use another environment.
 VENV    ?= build/venv
 PYTHON  ?= python3
 PY      := $(VENV)/bin/python
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet
+PROTOC  := build/protoc
+OUT     ?= build/generated
 STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check proto bench clean
+.PHONY: help install demo test check view proto clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-install: $(VENV)/.installed ## Make the virtual environment with everything: serving, training, development
+install: $(VENV)/.installed ## Make the environment: serving, training, development
 
+# torch first and pinned, so that nothing else chooses another build of it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a minute or two) …"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
@@ -21,16 +24,34 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt --editable '.[cpu,train,dev]'
 	@touch $@
 
-# Generated code is made by the oldest tools that we support, so that it runs beside old and new runtimes alike.
-build/protoc/.installed:
-	@$(PYTHON) -m venv build/protoc
-	@build/protoc/bin/python -m pip --disable-pip-version-check --quiet install 'grpcio-tools==1.62.3' 'protobuf==4.25.3' 'setuptools<70'
+demo: install ## Train, export and serve a model, and stream real recordings through it
+	@$(PY) examples/wrist_exercises/demo.py
+
+test: install $(PROTOC)/.installed ## Run the tests
+	@$(PY) -m pytest
+
+check: install view ## Lint (ruff) and type-check (mypy, strict)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy -p statestream.models -p statestream.service
+
+# The import names are mapped onto the folders at installation; type checkers want them as paths.
+view:
+	@mkdir -p build/view/statestream
+	@for folder in models service proto; do ln -sfn ../../../$$folder build/view/statestream/$$folder; done
+
+# The oldest tools that we support make the generated code, so that it runs beside old and new runtimes alike.
+$(PROTOC)/.installed:
+	@$(PYTHON) -m venv $(PROTOC)
+	@$(PROTOC)/bin/python -m pip --disable-pip-version-check --quiet install \
+		grpcio-tools==1.62.3 protobuf==4.25.3 'setuptools<70'
 	@touch $@
 
-proto: build/protoc/.installed ## Regenerate the code of proto/
-	@build/protoc/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
-		--python_out=$(or $(OUT),build/generated) --pyi_out=$(or $(OUT),build/generated) --grpc_python_out=$(or $(OUT),build/generated) \
-		proto/v1/inference.proto proto/v1/admin.proto
+proto: $(PROTOC)/.installed ## Regenerate the code in proto/
+	@mkdir -p $(OUT)
+	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
+		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
+	@test $(OUT) != build/generated || cp $(OUT)/statestream/proto/v1/* proto/v1/
 
 clean: ## Remove everything that was built
 	rm -rf build dist *.egg-info
