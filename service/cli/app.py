@@ -1,0 +1,45 @@
+"""The commands, each in a file of its own, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from statestream.service.cli import bundle, doctor, export, models, serve, sessions, stream, train
+from statestream.service.cli.console import out, version
+
+app = typer.Typer(
+    name="statestream",
+    help="Train liquid recurrent models, export them, and serve them with a state for every client.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"statestream {version()}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train liquid recurrent models, export them, and serve them with a state for every client."""
+
+
+app.command("train")(train.train)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
+app.command("stream")(stream.stream)
+app.add_typer(models.app, name="models")
+app.add_typer(sessions.app, name="sessions")
+app.add_typer(bundle.app, name="bundle")
+app.command("doctor")(doctor.doctor)

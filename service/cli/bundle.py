@@ -1,0 +1,113 @@
+"""`statestream bundle`: bundles on disk, of one's own or of another framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from statestream.models.bundle import (
+    CHUNK,
+    FILES,
+    GOLDEN,
+    MANIFEST,
+    STEP,
+    Bundle,
+    BundleError,
+    Golden,
+    file_hash,
+    read_manifest,
+)
+from statestream.models.spec import Array, Manifest
+from statestream.service.cli.console import need, out
+from statestream.service.cli.files import replacing
+from statestream.service.cli.models import describe
+
+app = typer.Typer(no_args_is_help=True, help="Bundles on disk: check one, make golden vectors for one.")
+Folder = Annotated[Path, typer.Argument(help="The bundle's folder, NAME/VERSION.", metavar="DIR")]
+
+
+@app.command()
+def check(folder: Folder) -> None:
+    """Say whether a server would serve this bundle, and what is wrong if not.
+
+    [bold]Example[/]
+
+      statestream bundle check repository/wrist/3
+    """
+    engine = need("statestream.service.engine", "cpu")
+    bundle = Bundle.open(folder)
+    loaded = engine.Engine.load(bundle)
+    describe(bundle.manifest)
+    out.print(
+        f"[green]ok[/]: files, tensors and golden recording; a step takes {loaded.cost.step_s * 1e6:.0f} µs, "
+        f"64 together {loaded.cost.batch_s * 1e6:.0f} µs",
+        highlight=False,
+    )
+
+
+@app.command()
+def golden(
+    folder: Folder,
+    rows: Annotated[int, typer.Option(help="Rows of the recording.", min=1)] = 64,
+    seed: Annotated[int, typer.Option(help="Of the random recording.")] = 0,
+) -> None:
+    """Make golden.npz for a model exported elsewhere, chunk.onnx where there is none, and the hashes of the manifest.
+
+    The folder needs manifest.json and step.onnx. The golden recording is random and goes through step.onnx on this
+    machine, so from then on a server notices when another machine or provider computes something else.
+
+    [bold]Example[/]
+
+      statestream bundle golden repository/mine/1
+    """
+    manifest = read_manifest(folder)
+    if not (folder / CHUNK).is_file():
+        _write_chunk(folder, manifest)
+    recording = _run(folder, manifest, rows, seed)
+    arrays: dict[str, Any] = recording.arrays()
+    with replacing(folder / GOLDEN) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    manifest = manifest.model_copy(update={"files": {name: file_hash(folder / name) for name in FILES}})
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=2) + "\n")
+    out.print(f"[green]wrote[/] {GOLDEN} with {rows} rows and the hashes of {MANIFEST}", highlight=False)
+    check(folder)
+
+
+def _write_chunk(folder: Path, manifest: Manifest) -> None:
+    onnx = need("onnx", "train")
+    scan = need("statestream.models.chunk_graph", "train")
+    try:
+        chunk = scan.wrap_in_scan(onnx.load(folder / STEP), manifest)
+    except FileNotFoundError:
+        raise BundleError(f"{folder}: there is no {STEP}") from None
+    with replacing(folder / CHUNK) as temporary:
+        temporary.write_bytes(chunk.SerializeToString())
+    out.print(f"[green]wrote[/] {CHUNK}, {STEP} within a Scan", highlight=False)
+
+
+def _run(folder: Path, manifest: Manifest, rows: int, seed: int) -> Golden:
+    """A random recording through the step graph."""
+    engine = need("statestream.service.engine", "cpu")
+
+    class Unjudged(engine.Engine):  # type: ignore[misc, name-defined]
+        def replay(self, bundle: Bundle) -> None:
+            """There is no golden recording yet."""
+
+    random = np.random.default_rng(seed)
+    inputs = {t.name: _random(random, (rows, *t.shape), t.dtype) for t in manifest.inputs}
+    nominal_s = manifest.time.nominal_s
+    dt_s = np.clip(random.uniform(0.5, 2.0, rows) * nominal_s, manifest.time.min_s, manifest.time.max_s)
+    loaded = Unjudged.load(Bundle(folder, manifest))
+    outputs, states = loaded.rollout(inputs, dt_s.astype(np.float32))
+    kept = {t.name: outputs[t.name] for t in manifest.outputs}
+    return Golden(inputs, dt_s.astype(np.float32), kept, states)
+
+
+def _random(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    if dtype == "float32":
+        return random.normal(size=shape).astype(np.float32)
+    return random.integers(0, 2 if dtype == "bool" else 256, shape).astype(dtype)

@@ -1,0 +1,79 @@
+"""What the commands share: where they write, how errors look, the option that names the server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from importlib import metadata
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from statestream.models.bundle import BundleError
+from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
+
+out = Console()
+err = Console(stderr=True)
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+Target = Annotated[
+    str, typer.Option("--target", envvar="STATESTREAM_TARGET", help="The server: HOST:PORT or unix:PATH.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def version() -> str:
+    """The installed version of statestream."""
+    try:
+        return metadata.version("statestream")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def say_error(error: Exception) -> None:
+    """One line on stderr."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, (StatestreamError, BundleError, ValueError, OSError)):
+        text = f"{type(error).__name__}: {text} (a fault of statestream; STATESTREAM_DEBUG=1 shows where)"
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    err.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True, highlight=False)
+
+
+def say_json(value: Any) -> None:
+    """JSON on stdout."""
+    out.print_json(json.dumps(value, default=str))
+
+
+def name_and_version(text: str) -> tuple[str, int]:
+    """`NAME` or `NAME:VERSION`; version 0 is the newest."""
+    name, colon, number = text.partition(":")
+    if not name or (colon and not number.isdigit()):
+        raise InvalidArgument(f"'{text}', expected NAME or NAME:VERSION", field="model")
+    return name, int(number or 0)
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Import a module of ours that stands on packages of an extra.
+
+    Raises:
+        FailedPrecondition: a package is missing; the text says how to get it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "statestream").partition(".")[0] == "statestream":
+            raise
+        raise FailedPrecondition(f"{error.name} is not installed: pip install 'statestream[{extra}]'") from error
+
+
+def quiet_grpc() -> None:
+    """gRPC's own log lines are no news to a person at a terminal."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,131 @@
+"""Playing recordings through sessions: at the pace of recording, a multiple of it, or as fast as it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from statestream.models.data.recordings import Recording
+from statestream.models.spec import Array, Float32Array, Int64Array
+from statestream.service.client import AsyncSession, AsyncStream, ChunkResult, Verdict
+from statestream.service.errors import InvalidArgument
+
+PIECE = 64
+"""Rows of one message when playing as fast as it goes."""
+
+
+@dataclass
+class Played:
+    """A recording and what the service made of it; rows that have no output yet, or none at all, are NaN."""
+
+    recording: Recording
+    output: Float32Array
+    """`[T, K]` the model's first output"""
+    verdict: Int64Array
+    """`[T]` values of `Verdict`"""
+    dt_s: Float32Array
+    """`[T]`"""
+    latency_s: list[float] = field(default_factory=list)
+    """Of each message, from when its first row was due."""
+    done: int = 0
+    """Rows answered."""
+
+
+OnProgress = Callable[[Played], object]
+
+
+def rate_of(text: str) -> float:
+    """`real`, `max`, or a multiple such as `2x`: how much faster than recorded; infinite for `max`.
+
+    Raises:
+        InvalidArgument: it is none of them.
+    """
+    if text in ("real", "max"):
+        return 1.0 if text == "real" else math.inf
+    try:
+        rate = float(text.removesuffix("x"))
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise InvalidArgument(f"'{text}', expected real, max, or a multiple such as 2x", field="--rate")
+    return rate
+
+
+async def play(
+    stream: AsyncStream, model: str, version: int, recording: Recording, rate: float, on_progress: OnProgress
+) -> Played:
+    """Play a recording through a session of its own, which ends with it."""
+    session = await stream.open(model, version=version)
+    played = _start(session, recording)
+    if math.isinf(rate):
+        await _play_fast(session, played, on_progress)
+    else:
+        await _play_paced(session, played, rate, on_progress)
+    await session.close(end_session=True)
+    return played
+
+
+def _start(session: AsyncSession, recording: Recording) -> Played:
+    rows, size = len(recording), session.manifest.outputs[0].size
+    return Played(
+        recording,
+        output=np.full((rows, size), np.nan, np.float32),
+        verdict=np.zeros(rows, np.int64),
+        dt_s=np.zeros(rows, np.float32),
+    )
+
+
+async def _play_fast(session: AsyncSession, played: Played, on_progress: OnProgress) -> None:
+    recording = played.recording
+    for start in range(0, len(recording), PIECE):
+        rows = slice(start, start + PIECE)
+        result = await session.chunk(_shaped(session, recording.features[rows]), recording.t_ns[rows])
+        _store(played, start, result)
+        played.latency_s.append(result.latency_s)
+        on_progress(played)
+
+
+async def _play_paced(session: AsyncSession, played: Played, rate: float, on_progress: OnProgress) -> None:
+    recording = played.recording
+    due_s = (recording.t_ns - recording.t_ns[0]) * 1e-9 / rate
+    late_s = np.zeros(len(recording))
+    reader = asyncio.create_task(_read(session, played, late_s, on_progress))
+    begin_s = time.monotonic()
+    for row, (x, t_ns) in enumerate(zip(recording.features, recording.t_ns.tolist(), strict=True)):
+        wait_s = begin_s + due_s[row] - time.monotonic()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        # Latency counts from when the row was due, so that a sender held up does not look like a fast server.
+        late_s[row] = max(0.0, time.monotonic() - begin_s - due_s[row])
+        await session.send(_shaped(session, x[None])[0], t_ns)
+    await reader
+
+
+async def _read(session: AsyncSession, played: Played, late_s: Array, on_progress: OnProgress) -> None:
+    async for result in session.results():
+        row = result.seq - 1
+        played.verdict[row], played.dt_s[row] = result.verdict, result.dt_s
+        if result.verdict is Verdict.APPLIED:
+            played.output[row] = result.y.reshape(-1)
+        played.latency_s.append(result.latency_s + float(late_s[row]))
+        played.done += 1
+        on_progress(played)
+        if played.done == len(played.recording):
+            return
+
+
+def _shaped(session: AsyncSession, x: Float32Array) -> Array:
+    """Flat features `[rows, F]` in the shape of the model's input."""
+    return x.reshape(len(x), *session.manifest.inputs[0].shape)
+
+
+def _store(played: Played, start: int, result: ChunkResult) -> None:
+    played.verdict[start : start + len(result)] = result.verdict
+    played.dt_s[start : start + len(result)] = result.dt_s
+    played.output[start + result.row] = result.y.reshape(len(result.row), -1)
+    played.done += len(result)

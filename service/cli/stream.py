@@ -1,0 +1,188 @@
+"""`statestream stream`: play a file of recordings through the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import numpy as np
+import typer
+
+from statestream.models.spec import Manifest
+from statestream.service.cli.console import (
+    DEFAULT_TARGET,
+    AsJson,
+    Target,
+    err,
+    name_and_version,
+    out,
+    quiet_grpc,
+    say_json,
+)
+from statestream.service.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from statestream.models.data.recordings import Columns, Dataset
+    from statestream.service.cli.play import Played
+    from statestream.service.cli.score import Score
+    from statestream.service.client import AsyncStream
+
+_CLOSE_S = 2.0
+
+
+def stream(
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet or NPZ, or a folder of them.")],
+    model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
+    rate: Annotated[str, typer.Option(help="real, max, or a multiple such as 2x.")] = "max",
+    predictions: Annotated[Path | None, typer.Option("--out", help="Write what the model said to this CSV.")] = None,
+    target: Target = DEFAULT_TARGET,
+    target_column: Annotated[
+        list[str] | None, typer.Option("--target-column", help="What is to be predicted, may be repeated.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Columns, separated by commas.", show_default="the names of the model's input")
+    ] = None,
+    recording: Annotated[str, typer.Option(help="Column of recording ids.", show_default="recording")] = "",
+    group: Annotated[str, typer.Option(help="Column of people, vehicles, …: no feature.")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="Play only this recording, may be repeated.")] = None,
+    time: Annotated[str, typer.Option(help="Column of timestamps.", show_default="timestamp_ns, t_ns, …")] = "",
+    time_unit: Annotated[str | None, typer.Option(help="ns, us, ms or s.", show_default="by the column")] = None,
+    period: Annotated[float | None, typer.Option(help="Seconds between rows without timestamps.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Play every recording of a file through a session of its own, and say how well and how fast that went.
+
+    [bold]Examples[/]
+
+      statestream stream walk.csv --model wrist
+
+      statestream stream recordings/ --model wrist:3 --rate 2x --target-column exercise --out predictions.csv
+
+      statestream stream log.parquet --model wheel --features speed,current --time stamp --time-unit ms
+    """
+    quiet_grpc()
+    from statestream.models.data.recordings import Columns
+    from statestream.service.cli.play import rate_of
+    from statestream.service.cli.score import write_predictions
+
+    speed = rate_of(rate)
+    if time_unit not in (None, "ns", "us", "ms", "s"):
+        raise InvalidArgument(f"'{time_unit}', expected ns, us, ms or s", field="--time-unit")
+    columns = Columns(
+        features=tuple(name.strip() for name in features.split(",")) if features else (),
+        target=tuple(target_column or ()),
+        recording=recording,
+        group=group,
+        time=time,
+        time_unit=cast(Any, time_unit),
+        period_s=period,
+    )
+    manifest, played = asyncio.run(_play_file(target, model, file, columns, speed, only or []))
+    _report(manifest, played, as_json=as_json)
+    if predictions is not None:
+        write_predictions(predictions, played, manifest.outputs[0])
+        err.print(f"wrote {predictions}", highlight=False, markup=False)
+
+
+async def _play_file(
+    target: str, model: str, file: Path, columns: Columns, rate: float, only: Sequence[str]
+) -> tuple[Manifest, list[Played]]:
+    from statestream.service.cli.play import play
+    from statestream.service.cli.progress import progress_of
+    from statestream.service.client import AsyncClient
+
+    name, version = name_and_version(model)
+    async with AsyncClient(target) as client:
+        manifest = (await client.get_model(name, version)).manifest
+        dataset = read(file, columns, manifest, only)
+        async with client.stream() as stream:
+            with progress_of(dataset.recordings) as on_progress:
+                plays = [
+                    asyncio.ensure_future(play(stream, name, manifest.version, recording, rate, on_progress))
+                    for recording in dataset.recordings
+                ]
+                try:
+                    played = await asyncio.gather(*plays)
+                finally:
+                    await _clean_up(stream, plays)
+    return manifest, played
+
+
+async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]) -> None:
+    """Leave no session on the server, also when interrupted."""
+    for each in plays:
+        each.cancel()
+    await asyncio.gather(*plays, return_exceptions=True)
+    closing = [session.close(end_session=True) for session in stream.sessions]
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_S)
+
+
+def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = ()) -> Dataset:
+    """The recordings of a file as the model wants them: its features by name, its classes by their numbers.
+
+    Raises:
+        DataError: naming file, row and column.
+        InvalidArgument: the file does not fit the model, or has no recording of a name in `only`.
+    """
+    from statestream.models.data.recordings import read_dataset
+
+    if len(manifest.inputs) > 1:
+        raise InvalidArgument(f"{manifest.ref} has {len(manifest.inputs)} inputs; a file can feed one", field="--model")
+    spec, output = manifest.inputs[0], manifest.outputs[0]
+    if not columns.features and len(spec.labels) == spec.size:
+        columns = columns.model_copy(update={"features": spec.labels})
+    classes = bool(columns.target) and output.task == "classification"
+    dataset = read_dataset(file, columns, classes=classes)
+    if len(dataset.features) != spec.size:
+        raise InvalidArgument(
+            f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
+            field="--features",
+        )
+    if classes:
+        dataset = _with_classes_of(dataset, output.labels)
+    if only:
+        dataset = _only(dataset, only)
+    return dataset
+
+
+def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Targets numbered as the model numbers its classes; -1 for one that it does not know."""
+    number = {label: index for index, label in enumerate(labels)}
+    numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
+    recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)
+    return replace(dataset, recordings=recordings, labels=tuple(labels))
+
+
+def _only(dataset: Dataset, ids: Sequence[str]) -> Dataset:
+    known = {recording.id for recording in dataset.recordings}
+    for each in ids:
+        if each not in known:
+            raise InvalidArgument(f"'{each}', the file has {', '.join(sorted(known)[:20])}", field="--only")
+    return replace(dataset, recordings=tuple(r for r in dataset.recordings if r.id in ids))
+
+
+def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool) -> None:
+    from statestream.service.cli.score import score
+
+    result = score(played, manifest.outputs[0])
+    if as_json:
+        say_json({"model": manifest.ref, **asdict(result)})
+    else:
+        _print(manifest, result)
+
+
+def _print(manifest: Manifest, result: Score) -> None:
+    lines = [f"{result.recordings} recordings, {result.rows} rows through {manifest.ref}"]
+    lines.append("verdicts      " + ", ".join(f"{name} {count}" for name, count in result.verdicts.items()))
+    lines.append(f"latency       p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms")
+    if result.accuracy is not None and result.row_accuracy is not None:
+        lines.append(f"accuracy      {result.accuracy:.3f} of recordings, {result.row_accuracy:.3f} of rows")
+    if result.mse is not None:
+        lines.append(f"mse           {result.mse:.6g}")
+    for line in lines:
+        out.print(line, highlight=False, markup=False)
