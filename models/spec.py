@@ -15,8 +15,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,12 +55,12 @@ class TensorSpec(Spec):
         """Elements in one row."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row on the wire: contiguous, little-endian."""
         return self.size * self.np_dtype.itemsize
 
-    @property
+    @cached_property
     def np_dtype(self) -> np.dtype[Any]:
         return np.dtype(self.dtype).newbyteorder("<")
 
@@ -118,8 +118,7 @@ class StateSpec(TensorSpec):
         return np.broadcast_to(initial, self.shape) if initial.size == 1 else initial.reshape(self.shape)
 
 
-@dataclass(frozen=True)
-class Elapsed:
+class Elapsed(NamedTuple):
     """What `TimeSpec.elapsed` found, each `[sessions, time]` except `last_ns`, which is `[sessions]`."""
 
     dt_s: Float32Array
@@ -174,12 +173,12 @@ class TimeSpec(Spec):
         previous, last_ns = _previous_times(t_ns, last_ns, timed, restarts)
         measured = timed & (previous != NO_TIME)
         # The difference of two int64 fits uint64 wherever it is positive, so that no pair of timestamps overflows.
-        delta_ns = np.where(measured, t_ns - previous, 0).view(np.uint64)
-        delta_s = np.where(measured, delta_ns.astype(np.float64) * 1e-9, self.nominal_s)
+        delta_s = np.where(measured, t_ns - previous, 0).view(np.uint64) * 1e-9
+        dt_s = np.where(measured, np.minimum(np.maximum(delta_s, self.min_s), self.max_s), self.nominal_s)
         return Elapsed(
-            dt_s=np.clip(delta_s, self.min_s, self.max_s).astype(np.float32),
+            dt_s=dt_s.astype(np.float32),
             backwards=measured & (t_ns < previous),
-            clamped=measured & (t_ns >= previous) & (delta_s > self.max_s),
+            clamped=measured & (delta_s > self.max_s) & (t_ns >= previous),
             last_ns=last_ns,
         )
 
@@ -189,10 +188,13 @@ def _previous_times(
 ) -> tuple[Int64Array, Int64Array]:
     """For each row the time of the last row before it that advanced its session, and that time after all rows.
 
-    A row that runs backwards lies below the running maximum, so this maximum is over the rows that advance.
+    A row that runs backwards lies below the running maximum, so this maximum is over the rows that advance; `NO_TIME`
+    lies below every time.
     """
     if restarts is None or not restarts.any():
         known = np.where(timed, t_ns, NO_TIME)
+        if t_ns.shape[1] == 1:
+            return last_ns[:, None], np.maximum(last_ns, known[:, 0])
         latest = np.maximum.accumulate(np.concatenate([last_ns[:, None], known], axis=1), axis=1)
         return latest[:, :-1], latest[:, -1]
     previous = np.empty_like(t_ns)

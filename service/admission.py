@@ -1,35 +1,42 @@
 """What may become of rows: a pure function from columns and what sessions know to verdicts and elapsed time.
 
-Rows stand in a grid `[sessions, time]` (suffix _GT): a session's rows in one line, in order, `present` where there is
-one. A turn of single steps is a grid with one column.
+Rows stand in a grid `[sessions, time]` (suffix _GT): a session's rows in one line, in order. A turn of single steps is a
+grid with one column. Columns that say nothing, as most do most of the time, are None and cost nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, TimeSpec
 from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
+APPLIED = int(Verdict.APPLIED)
+INVALID = int(Verdict.INVALID)
+SKIPPED = int(Verdict.SKIPPED)
+_SKIP = int(RowFlag.SKIP)
+_NEW_CLOCK = int(RowFlag.NEW_CLOCK)
+_TIME_CLAMPED = int(ResultFlag.TIME_CLAMPED)
 
-@dataclass(frozen=True)
-class Grid:
+
+class Grid(NamedTuple):
     """Rows of several sessions, a line each."""
 
     seq_GT: Int64Array
     t_ns_GT: Int64Array
-    flags_GT: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-    usable_GT: BoolArray
-    """Rows whose data is complete and finite."""
-    over_GT: BoolArray
-    """Rows beyond their session's credit."""
-    present_GT: BoolArray
+    flags_GT: np.ndarray[tuple[int, int], np.dtype[np.uint8]] | None
+    """Bits of RowFlag; None: no row has any."""
+    usable_GT: BoolArray | None
+    """Rows whose data is complete and finite; None: all."""
+    over_GT: BoolArray | None
+    """Rows beyond their session's credit; None: no row."""
+    present_GT: BoolArray | None
+    """Cells with a row; None: all."""
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """What the table knows of the grid's sessions, each `[sessions]`."""
 
     settled_seq_G: Int64Array
@@ -38,8 +45,7 @@ class Known:
     """Beyond it rows are BUSY: the client must first acknowledge what it has."""
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(NamedTuple):
     """Which rows settle, which of them advance their session, and by how much time."""
 
     verdict_GT: Int64Array
@@ -48,42 +54,65 @@ class Admission:
     flags_GT: Int64Array
     settled_seq_G: Int64Array
     last_ns_G: Int64Array
+    plain: bool
+    """Whether every cell has a row and every row is APPLIED."""
 
 
 def admit(grid: Grid, known: Known, time: TimeSpec) -> Admission:
     """Judge every row of `grid`."""
-    verdict_GT = _order(grid, known)
-    settles_GT = verdict_GT == Verdict.APPLIED
+    steps = grid.seq_GT.shape[1]
+    next_GT = known.settled_seq_G[:, None] + np.arange(1, steps + 1)
+    regular_GT = (grid.seq_GT == next_GT) & (grid.seq_GT <= known.highest_seq_G[:, None])
+    if all(column is None for column in grid[2:]) and regular_GT.all():
+        elapsed = time.elapsed(grid.t_ns_GT, known.last_ns_G)
+        if not elapsed.backwards.any():
+            return Admission(
+                verdict_GT=np.full(regular_GT.shape, APPLIED),
+                advance_GT=regular_GT,
+                dt_s_GT=elapsed.dt_s,
+                flags_GT=elapsed.clamped * _TIME_CLAMPED,
+                settled_seq_G=known.settled_seq_G + steps,
+                last_ns_G=elapsed.last_ns,
+                plain=True,
+            )
+    return _admit_one_by_one(grid, known, time, regular_GT)
+
+
+def _admit_one_by_one(grid: Grid, known: Known, time: TimeSpec, regular_GT: BoolArray) -> Admission:
+    """`admit` where some row is missing, out of order, flagged or unusable."""
+    verdict_GT = _order(grid, known, regular_GT)
+    settles_GT = verdict_GT == APPLIED
+    counts_GT = settles_GT if grid.usable_GT is None else settles_GT & grid.usable_GT
     restart_GT: BoolArray | None = None
-    counts_GT = settles_GT & grid.usable_GT
-    if grid.flags_GT.any():
-        skip_GT = grid.flags_GT & RowFlag.SKIP != 0
-        restart_GT = grid.flags_GT & RowFlag.NEW_CLOCK != 0
-        counts_GT &= ~skip_GT
-        verdict_GT[settles_GT & skip_GT] = Verdict.SKIPPED
+    if grid.flags_GT is not None:
+        skip_GT = grid.flags_GT & _SKIP != 0
+        restart_GT = grid.flags_GT & _NEW_CLOCK != 0
+        counts_GT = counts_GT & ~skip_GT
+        verdict_GT[settles_GT & skip_GT] = SKIPPED
     elapsed = time.elapsed(grid.t_ns_GT, known.last_ns_G, counts=counts_GT, new_clock=restart_GT)
     advance_GT = counts_GT & ~elapsed.backwards
-    verdict_GT[(verdict_GT == Verdict.APPLIED) & ~advance_GT] = Verdict.INVALID
+    verdict_GT[(verdict_GT == APPLIED) & ~advance_GT] = INVALID
     return Admission(
         verdict_GT=verdict_GT,
         advance_GT=advance_GT,
         dt_s_GT=np.where(advance_GT, elapsed.dt_s, np.float32(0)),
-        flags_GT=(elapsed.clamped & advance_GT) * np.int64(ResultFlag.TIME_CLAMPED),
+        flags_GT=(elapsed.clamped & advance_GT) * _TIME_CLAMPED,
         settled_seq_G=known.settled_seq_G + settles_GT.sum(axis=1),
         last_ns_G=elapsed.last_ns,
+        plain=False,
     )
 
 
-def _order(grid: Grid, known: Known) -> Int64Array:
+def _order(grid: Grid, known: Known, regular_GT: BoolArray) -> Int64Array:
     """APPLIED for the rows that settle now, else DUPLICATE, GAP or BUSY; UNSPECIFIED where there is no row."""
-    next_GT = known.settled_seq_G[:, None] + np.arange(1, grid.seq_GT.shape[1] + 1)
-    regular_GT = (grid.seq_GT == next_GT) & (grid.seq_GT <= known.highest_seq_G[:, None]) & ~grid.over_GT
-    verdict_GT = np.where(grid.present_GT, int(Verdict.APPLIED), int(Verdict.UNSPECIFIED))
-    for g in np.flatnonzero((grid.present_GT & ~regular_GT).any(axis=1)).tolist():
-        line = np.flatnonzero(grid.present_GT[g])
+    present_GT = np.ones_like(regular_GT) if grid.present_GT is None else grid.present_GT
+    over_GT = np.zeros_like(regular_GT) if grid.over_GT is None else grid.over_GT
+    verdict_GT = np.where(present_GT, APPLIED, int(Verdict.UNSPECIFIED))
+    for g in np.flatnonzero((present_GT & (over_GT | ~regular_GT)).any(axis=1)).tolist():
+        line = np.flatnonzero(present_GT[g])
         verdict_GT[g, line] = _walk(
             grid.seq_GT[g, line].tolist(),
-            grid.over_GT[g, line].tolist(),
+            over_GT[g, line].tolist(),
             int(known.settled_seq_G[g]),
             int(known.highest_seq_G[g]),
         )
@@ -101,6 +130,6 @@ def _walk(seqs: list[int], over: list[bool], settled: int, highest: int) -> list
         elif seq > settled + 1:
             verdicts.append(Verdict.GAP)
         else:
-            verdicts.append(Verdict.APPLIED)
+            verdicts.append(APPLIED)
             settled += 1
     return verdicts

@@ -15,7 +15,7 @@ import numpy as np
 from statestream.models import bundle as bundles
 from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Array, Int64Array
-from statestream.service.batcher import Limits, Results, Turn
+from statestream.service.batcher import Limits, Turn
 from statestream.service.config import ServerConfig
 from statestream.service.engine import Engine
 from statestream.service.errors import (
@@ -28,6 +28,7 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
+from statestream.service.results import Results
 from statestream.service.runner import Runner
 from statestream.service.sessions import NOBODY, SessionInfo
 from statestream.service.wire import Outgoing
@@ -337,7 +338,7 @@ class Host:
     def _deliver(self, runner: Runner, results: Results) -> None:
         order, lanes, starts = _by_lane(results.lane)
         turn = Outgoing(results, order)
-        for number, start, stop in zip(lanes, starts, [*starts[1:], len(results)], strict=True):
+        for number, start, stop in zip(lanes, starts, [*starts[1:], results.n], strict=True):
             lane = self._lanes.get(number)
             if lane is not None:
                 lane.holder.deliver(runner, turn, start, stop, lane.outputs)

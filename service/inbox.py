@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,30 +17,31 @@ _SKIP = int(RowFlag.SKIP)
 _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows of several sessions as columns of equal length; rows of one session stand in order of arrival."""
 
     slot: Int64Array
     seq: Int64Array
     t_ns: Int64Array
-    flags: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    flags: np.ndarray[tuple[int], np.dtype[np.uint8]] | None
+    """None: no row has any."""
     received_s: np.ndarray[tuple[int], np.dtype[np.float64]]
     data: Mapping[str, Array]
     """`[rows, *shape]` by input name; zeros where a row has no usable data."""
     problems: Mapping[int, str]
     """Rows whose data cannot be used, and why."""
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """How many rows."""
         return len(self.slot)
 
     def take(self, rows: Int64Array) -> Rows:
         """These rows alone."""
+        flags = None if self.flags is None else self.flags[rows]
         problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
         data = {name: column[rows] for name, column in self.data.items()}
-        return Rows(
-            self.slot[rows], self.seq[rows], self.t_ns[rows], self.flags[rows], self.received_s[rows], data, problems
-        )
+        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, self.received_s[rows], data, problems)
 
 
 class Inbox:
@@ -55,6 +56,7 @@ class Inbox:
         self._seq = array("q")
         self._t_ns = array("q")
         self._flags = array("B")
+        self._flagged = False
         self._received_s = array("d")
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self._problems: dict[int, str] = {}
@@ -92,13 +94,14 @@ class Inbox:
         rows = len(slots)
         _check_shape(rows, seqs, timestamps_ns, flags)
         start = len(self._slot)
-        skipped = sum(1 for flag in flags if flag & _SKIP)
+        skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         data, problem = self._data_of(rows, rows - skipped, columns)
         if skipped and not problem:
             data = self._spread(data, np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0)
         self._slot.extend(slots)
         self._seq.extend(seqs)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
+        self._flagged = self._flagged or any(flags)
         self._received_s.extend([now_s] * rows)
         if timestamps_ns:
             self._t_ns.extend(timestamps_ns)
@@ -121,7 +124,7 @@ class Inbox:
             np.frombuffer(self._slot, np.int64),
             np.frombuffer(self._seq, np.int64),
             np.frombuffer(self._t_ns, np.int64),
-            np.frombuffer(self._flags, np.uint8),
+            np.frombuffer(self._flags, np.uint8) if self._flagged else None,
             np.frombuffer(self._received_s, np.float64),
             data,
             self._problems,
@@ -134,7 +137,8 @@ class Inbox:
         self._slot.frombytes(rows.slot.tobytes())
         self._seq.frombytes(rows.seq.tobytes())
         self._t_ns.frombytes(rows.t_ns.tobytes())
-        self._flags.frombytes(rows.flags.tobytes())
+        self._flags.frombytes(bytes(rows.n) if rows.flags is None else rows.flags.tobytes())
+        self._flagged = rows.flags is not None
         self._received_s.frombytes(rows.received_s.tobytes())
         for name, column in rows.data.items():
             self._data[name].append(column.tobytes())

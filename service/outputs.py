@@ -8,7 +8,7 @@ once most of it is not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from statestream.models.spec import Array, Float32Array, Int64Array
 NO_OUTPUT = -1
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """Rows that were settled, in the order in which that happened; columns of equal length but `outputs`."""
 
     slot: Int64Array
@@ -30,7 +29,9 @@ class Settled:
     outputs: Mapping[str, Array]
     """`[n, *shape]` by name."""
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """How many rows."""
         return len(self.slot)
 
     @property
@@ -116,8 +117,8 @@ class OutputLog:
             return None
         whole = self._blocks[0] if len(self._blocks) == 1 else join(self._blocks)
         keep = np.flatnonzero(whole.seq > acked_seq[whole.slot])
-        if len(keep) < len(whole):
+        if len(keep) < whole.n:
             whole = whole.take(keep)
-        self._blocks = [whole] if len(whole) else []
+        self._blocks = [whole] if whole.n else []
         self._bytes = sum(block.nbytes for block in self._blocks)
-        return whole if len(whole) else None
+        return whole if whole.n else None

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Tensors
-from statestream.service.batcher import Batcher, Limits, Results, Turn
+from statestream.service.batcher import Batcher, Limits, Turn
 from statestream.service.engine import Engine
 from statestream.service.errors import Internal
+from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
 from statestream.service.stats import ModelStats
 
@@ -111,7 +112,7 @@ class Runner:
         self._running = None
         if isinstance(outcome, Exception):
             self.stats.failed_turns += 1
-            log.error("model %s: a turn of %d rows failed", self.manifest.ref, len(turn.rows), exc_info=outcome)
+            log.error("model %s: a turn of %d rows failed", self.manifest.ref, turn.rows.n, exc_info=outcome)
             self._failed(self, turn, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
         else:
             results = self.batcher.commit(turn, outcome)

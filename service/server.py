@@ -169,11 +169,12 @@ async def serve(config: ServerConfig, started: asyncio.Future[Server] | None = N
 def run(config: ServerConfig) -> None:
     """`serve` on an event loop of its own, the fastest there is."""
     try:
-        from uvloop import run as run_loop
+        import uvloop
     except ImportError:
         log.info("uvloop is not installed; using asyncio's loop")
-        run_loop = asyncio.run
-    run_loop(serve(config))
+        asyncio.run(serve(config))
+    else:
+        uvloop.run(serve(config))
 
 
 def _name_and_version(text: str) -> tuple[str, int]:

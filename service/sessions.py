@@ -72,6 +72,11 @@ class SessionTable:
         return session_id in self._slots
 
     @property
+    def capacity(self) -> int:
+        """Length of every column."""
+        return len(self.lane)
+
+    @property
     def ids(self) -> list[str]:
         return list(self._slots)
 

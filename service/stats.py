@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from statestream.service.batcher import Results
+from statestream.service.results import Results
 from statestream.service.verdict import Verdict
 
 SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0)
@@ -48,7 +48,7 @@ class ModelStats:
         self.compute_s.observe(results.compute_s)
         self.batch.observe(results.batch)
         if results.plain:
-            self.verdicts[Verdict.APPLIED] += len(results)
+            self.verdicts[Verdict.APPLIED] += results.n
             return
         for verdict, rows in enumerate(np.bincount(results.rows.verdict, minlength=len(Verdict)).tolist()):
             self.verdicts[verdict] += rows

@@ -8,8 +8,8 @@ from statestream.models.bundle import Bundle
 from statestream.models.spec import Int64Array, Manifest, TensorSpec
 from statestream.proto.v1 import admin_pb2 as admin_pb
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.batcher import Results
 from statestream.service.outputs import NO_OUTPUT, Settled
+from statestream.service.results import Results
 from statestream.service.sessions import SessionInfo
 
 PROTOCOL_VERSION = 1
@@ -79,7 +79,7 @@ class Outgoing:
 def unacknowledged(known: Settled, channel: int, epoch: int, wanted: tuple[str, ...]) -> pb.Results:
     """What a resumed session was told before and had not acknowledged, as it was told."""
     out = known.out[known.out != NO_OUTPUT]
-    n = len(known)
+    n = known.n
     return pb.Results(
         channel=[channel] * n,
         seq=known.seq.tolist(),

@@ -71,7 +71,7 @@ def test_import_rules(name: str) -> None:
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the engine"
     if top == "service" and name not in TRANSPORT and not within(name, "service.client"):
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"
-    if name in ("service.sessions", "service.batcher", "service.admission", "service.inbox", "service.arena"):
+    if name in ("service.sessions", "service.batcher", "service.admission", "service.inbox", "service.arena", "service.results"):
         assert not any(within(n, p) for n in everything for p in ("time", "google", "proto", "asyncio"))
 
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME
-from statestream.service.batcher import Batcher, Limits, Results
+from statestream.service.batcher import Batcher, Limits
 from statestream.service.outputs import NO_OUTPUT
+from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
 from statestream.service.verdict import RowFlag, Verdict
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest

@@ -1,0 +1,97 @@
+"""Laying out rows of several sessions as grids `[sessions, time]`, little of them padding."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Array, BoolArray, Int64Array
+
+
+class Places(NamedTuple):
+    """Where rows stand in a grid: row `row[i]` of the turn in line `g[i]`, column `k[i]`."""
+
+    row: Int64Array | None
+    """None: every row of the turn, in order."""
+    g: Int64Array
+    k: Int64Array
+    first: Int64Array
+    """The turn's first row of each line."""
+    steps: int
+    """Columns of the grid."""
+
+    def grid(self, column: Array) -> Array:
+        """`[rows, …]` of the turn as `[sessions, time, …]`, zeros where there is no row."""
+        if self.row is not None:
+            column = column[self.row]
+        if self.steps == 1:
+            return column[:, None]
+        padded = np.zeros((len(self.first), self.steps, *column.shape[1:]), column.dtype)
+        padded[self.g, self.k] = column
+        return padded
+
+    def cells(self, grid: Array) -> Array:
+        """`[sessions, time]` as `[rows]`, in the order of `row`."""
+        return grid[:, 0] if self.steps == 1 else grid[self.g, self.k]
+
+    def present(self) -> BoolArray | None:
+        """Cells with a row; None: all."""
+        if len(self.g) == len(self.first) * self.steps:
+            return None
+        present = np.zeros((len(self.first), self.steps), np.bool_)
+        present[self.g, self.k] = True
+        return present
+
+
+_ZERO = np.zeros(1, np.int64)
+_ONE_ROW = Places(None, _ZERO, _ZERO, _ZERO, 1)
+
+
+def place(slot: Int64Array, capacity: int) -> Places:
+    """The one grid of all rows: a line for each session, in order of arrival.
+
+    Args:
+        slot: `[rows]` below `capacity`.
+    """
+    if len(slot) == 1:
+        return _ONE_ROW
+    rows = np.arange(len(slot))
+    last = np.empty(capacity, np.int64)
+    last[slot] = rows
+    if (last[slot] == rows).all():
+        return Places(None, rows, np.zeros_like(rows), rows, 1)
+    order = np.argsort(slot, kind="stable")
+    starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
+    lengths = np.diff(starts, append=len(slot))
+    line_in_order = np.repeat(np.arange(len(starts)), lengths)
+    g, k = np.empty_like(rows), np.empty_like(rows)
+    g[order] = line_in_order
+    k[order] = rows - starts[line_in_order]
+    return Places(None, g, k, order[starts], int(lengths.max()))
+
+
+def split(places: Places, max_batch: int) -> list[Places]:
+    """Grids of at most `max_batch` sessions of similar length."""
+    sessions = len(places.first)
+    if places.steps == 1 and sessions <= max_batch:
+        return [places]
+    lengths = np.bincount(places.g, minlength=sessions)
+    size_class = np.ceil(np.log2(lengths) / 2).astype(np.int64)  # 1, 2 to 4, 5 to 16, 17 to 64, …
+    classes = [np.flatnonzero(size_class == each) for each in np.unique(size_class).tolist()]
+    if len(classes) == 1 and sessions <= max_batch:
+        return [places]
+    parts = [members[start : start + max_batch] for members in classes for start in range(0, len(members), max_batch)]
+    return [_part(places, lengths, lines) for lines in parts]
+
+
+def _part(places: Places, lengths: Int64Array, lines: Int64Array) -> Places:
+    """The grid of these lines alone."""
+    new_line = np.full(len(places.first), -1)
+    new_line[lines] = np.arange(len(lines))
+    row = np.flatnonzero(new_line[places.g] >= 0)
+    g, k, steps = new_line[places.g[row]], places.k[row], int(lengths[lines].max())
+    if steps == 1:  # `cells` takes such a grid's lines for its rows
+        by_line = np.argsort(g)
+        row, g, k = row[by_line], g[by_line], k[by_line]
+    return Places(row, g, k, places.first[lines], steps)

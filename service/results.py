@@ -1,0 +1,156 @@
+"""What became of the rows of a turn, in columns, with words for those that did not go as their sender hoped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
+from statestream.service.admission import APPLIED, Admission
+from statestream.service.grids import Places
+from statestream.service.inbox import Rows
+from statestream.service.outputs import NO_OUTPUT, Settled
+from statestream.service.sessions import SessionTable
+from statestream.service.verdict import Verdict
+
+
+class Detail(NamedTuple):
+    """Words about one row; `resend_from` where it has to come again."""
+
+    text: str
+    resend_from: int = 0
+
+
+Details = dict[int, Detail]
+"""Details by row."""
+
+
+class Results(NamedTuple):
+    """What became of the rows of a turn, in the order in which they came; columns of equal length."""
+
+    rows: Settled
+    """Every row, those that settled nothing included."""
+    lane: Int64Array
+    channel: Int64Array
+    epoch: Int64Array
+    flags: Int64Array
+    plain: bool
+    """Whether every row was APPLIED."""
+    original: Int64Array | None
+    """For DUPLICATE rows the verdict first given; None when there are no such rows."""
+    details: Details
+    queue_s: float
+    compute_s: float
+    batch: int
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return len(self.lane)
+
+
+class Filling:
+    """The columns of a turn's results, filled grid by grid."""
+
+    def __init__(self, rows: int, manifest: Manifest) -> None:
+        self._shapes = {t.name: (t.shape, t.np_dtype) for t in manifest.outputs}
+        self._shapes |= {f"aux_{t.name}": (t.shape, t.np_dtype) for t in manifest.aux}
+        self._blocks: list[Tensors] = []
+        self._outputs = 0
+        self.verdict: Int64Array = np.empty(rows, np.int64)
+        self.flags: Int64Array = np.empty(rows, np.int64)
+        self.dt_s: Float32Array = np.empty(rows, np.float32)
+        self.out: Int64Array = np.full(rows, NO_OUTPUT)
+
+    def put(self, places: Places, admission: Admission, lines: Int64Array | None, outputs: Tensors) -> None:
+        """Put the rows of one grid where they stand in the turn; `outputs` are of its `lines`, None of all."""
+        row: Int64Array | slice = slice(None) if places.row is None else places.row
+        self.verdict[row] = places.cells(admission.verdict_GT)
+        self.flags[row] = places.cells(admission.flags_GT)
+        self.dt_s[row] = places.cells(admission.dt_s_GT)
+        if not outputs:
+            return
+        # Outputs stay where the engine put them; rows only learn their index.
+        batch = len(admission.verdict_GT) if lines is None else len(lines)
+        cells = batch * places.steps
+        index = np.arange(self._outputs, self._outputs + cells).reshape(batch, places.steps)
+        self.out[row] = places.cells(index if lines is None else _indexed(admission, lines, index))
+        self._blocks.append({n: outputs[n].reshape(cells, *shape) for n, (shape, _) in self._shapes.items()})
+        self._outputs += cells
+
+    def outputs(self) -> Tensors:
+        """`[n, *shape]` by name, which `out` points into."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        if not self._blocks:
+            return {name: np.empty((0, *shape), dtype) for name, (shape, dtype) in self._shapes.items()}
+        return {name: np.concatenate([block[name] for block in self._blocks]) for name in self._shapes}
+
+
+def _indexed(admission: Admission, lines: Int64Array, index: Int64Array) -> Int64Array:
+    """Where each cell's output is, `NO_OUTPUT` for the rows that have none."""
+    index_GT = np.full(admission.verdict_GT.shape, NO_OUTPUT)
+    index_GT[lines] = index
+    has: BoolArray = admission.verdict_GT == APPLIED
+    return np.where(has, index_GT, NO_OUTPUT)
+
+
+def repeat(settled: Settled, table: SessionTable) -> tuple[Settled, Int64Array | None]:
+    """Answer rows that were settled before with the verdict and output they had, while the table has them."""
+    again = np.flatnonzero(settled.verdict == Verdict.DUPLICATE)
+    if not len(again):
+        return settled, None
+    original = np.zeros(settled.n, np.int64)
+    parts = [settled.outputs]
+    start = settled.output_rows
+    for slot in np.unique(settled.slot[again]).tolist():
+        known = table.unacked(slot)
+        if known is None:
+            continue
+        mine = again[settled.slot[again] == slot]
+        mine = mine[settled.seq[mine] >= known.seq[0]]
+        found = settled.seq[mine] - known.seq[0]
+        original[mine] = known.verdict[found]
+        has = known.out[found] != NO_OUTPUT
+        settled.out[mine[has]] = known.out[found][has] + start
+        parts.append(known.outputs)
+        start += known.output_rows
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in settled.outputs}
+    return settled._replace(outputs=outputs), original
+
+
+def explain(rows: Rows, settled: Settled, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
+    """Words for the rows that are INVALID, GAP or BUSY."""
+    details: Details = {}
+    busy_from: dict[int, int] = {}
+    for row in np.flatnonzero(np.isin(settled.verdict, (Verdict.INVALID, Verdict.GAP, Verdict.BUSY))).tolist():
+        slot, seq, verdict = int(rows.slot[row]), int(rows.seq[row]), int(settled.verdict[row])
+        expected = int(table.settled_seq[slot]) + 1
+        if verdict == Verdict.INVALID:
+            details[row] = Detail(_reason(rows, row, table, manifest))
+        elif verdict == Verdict.GAP:
+            details[row] = Detail(f"steps.seq: {seq}, expected {expected}", expected)
+        else:
+            acked = int(table.acked_seq[slot])
+            why = f"at most {max_unacked} rows after acked_seq {acked} may wait to be acknowledged"
+            if seq <= acked + max_unacked:
+                why = "more rows of the session wait than Opened.credit_rows"
+            details[row] = Detail(f"steps.seq: no room for {seq}: {why}", busy_from.setdefault(slot, seq))
+    return details
+
+
+def _reason(rows: Rows, row: int, table: SessionTable, manifest: Manifest) -> str:
+    """Why a row was not usable: its data, a value in it, its time, or the state it led to."""
+    if row in rows.problems:
+        return rows.problems[row]
+    for spec in manifest.inputs:
+        bad = np.flatnonzero(~np.isfinite(rows.data[spec.name][row]))
+        if len(bad):
+            at = int(bad[0])
+            label = f" ('{spec.labels[at]}')" if at < len(spec.labels) else ""
+            return f"steps.columns['{spec.name}']: element {at}{label} is {rows.data[spec.name][row].flat[at]}"
+    t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
+    if t_ns < last_ns:
+        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns}, that of a row before it"
+    return "the state after this row is not finite; it is as it was before"
