@@ -1,0 +1,82 @@
+"""What every recurrent cell is: a pure step from input, state and elapsed time to output and next state.
+
+    B   batch            x_BI   input              u      what a step needs of its input alone ("prepared")
+    T   time             y_BO   output             d_B1   elapsed time / nominal period, dimensionless
+    I   input size       state  name → [B, *shape] valid_BT  rows that exist; others leave state untouched
+    O   output size
+
+Stacks, encoders with a memory (a convolution's window), and wrappers are cells too. A cell whose recurrence is linear
+overrides `unroll` with a parallel scan; `step` remains its definition.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from statestream.models.spec import StateSpec
+
+State = dict[str, Tensor]
+Prepared = tuple[Tensor, ...]
+
+
+class Cell(nn.Module):
+    """A recurrent cell. Subclasses write `advance`, and `prepare` where work can be taken out of the recurrence."""
+
+    def __init__(self, input_size: int, output_size: int, states: tuple[StateSpec, ...]) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.output_size = output_size
+        self.states = states
+
+    def prepare(self, x: Tensor, d: Tensor) -> Prepared:
+        """The part of a step that needs no state, over any leading axes: `x [..., I]`, `d [..., 1]`."""
+        return (x,)
+
+    def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
+        """The rest of a step: `y_BO` and the next state."""
+        raise NotImplementedError
+
+    def step(self, x_BI: Tensor, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
+        """Advance by one sample and by the time that passed before it: `y_BO` and the next state."""
+        return self.advance(self.prepare(x_BI, d_B1), state, d_B1)
+
+    def unroll(
+        self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """`step` over a sequence, input parts of all steps at once: `y_BTO` and the state after the last valid row."""
+        # unbind rather than u[:, k]: the backward pass of an index fills a whole sequence with zeros at every step.
+        u_T = zip(*(part.unbind(1) for part in self.prepare(x_BTI, d_BT1)), strict=True)
+        rows = [None] * d_BT1.shape[1] if valid_BT is None else valid_BT.unbind(1)
+        y_T = []
+        for u, d_B1, valid_B in zip(u_T, d_BT1.unbind(1), rows, strict=True):
+            y_BO, advanced = self.advance(u, state, d_B1)
+            state = advanced if valid_B is None else keep(valid_B, advanced, state)
+            y_T.append(y_BO)
+        return torch.stack(y_T, dim=1), state
+
+    def initial_state(self, batch: int) -> State:
+        """The state of `batch` new sessions, on the cell's device."""
+        device = next(self.parameters()).device
+        return {
+            s.name: torch.tensor(s.initial_array, device=device).expand(batch, *s.shape).contiguous()
+            for s in self.states
+        }
+
+    def constrain(self) -> None:
+        """Put weights back where they are allowed to be; training calls it after each optimiser step."""
+        for child in self.children():
+            if isinstance(child, Cell):
+                child.constrain()
+
+
+def keep(valid_B: Tensor, advanced: State, state: State) -> State:
+    """`advanced` in the rows that are valid, `state` in the others."""
+    return {
+        name: torch.where(valid_B.view(-1, *[1] * (new.dim() - 1)), new, state[name]) for name, new in advanced.items()
+    }
+
+
+def vector_state(name: str, size: int) -> StateSpec:
+    """A state of `size` numbers that starts at zero."""
+    return StateSpec(name=name, shape=(size,))

@@ -1,0 +1,33 @@
+"""Mixed memory (Lechner & Hasani, 2020, arXiv:2006.04418): an LSTM carries memory, a continuous-time cell moves it.
+
+(h, c) = LSTM(x, (h, c)), then y, h = cell(x, h, d)        h is the cell's own state, whatever its name
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from statestream.models.cells.base import Cell, Prepared, State, vector_state
+from statestream.models.cells.gated import LSTM
+
+
+class MixedMemory(Cell):
+    """Any cell whose state is one vector, with an LSTM's memory `c` beside it."""
+
+    def __init__(self, cell: Cell) -> None:
+        if len(cell.states) != 1 or len(cell.states[0].shape) != 1:
+            names = ", ".join(f"{s.name} {s.shape}" for s in cell.states)
+            raise ValueError(f"mixed memory needs a cell whose state is one vector, got {names}")
+        (h,) = cell.states
+        super().__init__(cell.input_size, cell.output_size, (h, vector_state("c", h.size)))
+        self.h = h.name
+        self.cell = cell
+        self.memory = LSTM(cell.input_size, h.size, time="none")
+
+    def prepare(self, x: Tensor, d: Tensor) -> Prepared:
+        return (*self.memory.prepare(x, d), *self.cell.prepare(x, d))
+
+    def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
+        _, memory = self.memory.advance(u[:1], {"h": state[self.h], "c": state["c"]}, d_B1)
+        y, moved = self.cell.advance(u[1:], {self.h: memory["h"]}, d_B1)
+        return y, {**moved, "c": memory["c"]}

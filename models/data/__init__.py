@@ -1,0 +1,1 @@
+"""Recordings: reading (no torch), splitting, batching."""

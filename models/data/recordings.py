@@ -1,0 +1,243 @@
+"""A user's own recordings, from CSV, Parquet or NPZ: one file, or a folder of files. No torch here.
+
+    T   rows of a recording        F   features        K   target columns
+
+A table has one row a sample and named columns: features, and, where there are any, a timestamp (integers are
+nanoseconds, fractions are seconds), a recording id (without one, each file is one recording), a group (a person, a
+vehicle: what a split must not tear apart) and targets.
+
+NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be one after the
+other with their `lengths [R]`; an array of length R then holds one value a recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
+
+TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
+"""Columns taken for the timestamp, in this order, where none is named."""
+
+NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+class Columns(Spec):
+    """Which column is what."""
+
+    features: tuple[str, ...] = ()
+    """Empty: every column that is nothing else."""
+    units: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    recording: str = ""
+    """Empty: the column "recording" where there is one, else each file is one recording."""
+    group: str = ""
+    time: str = ""
+    """Empty: the first of `TIME_NAMES`, else rows are `period_s` apart."""
+    time_unit: Literal["ns", "us", "ms", "s"] | None = None
+    """None: integers are nanoseconds, fractions are seconds."""
+    period_s: Annotated[float, Field(gt=0)] | None = None
+    missing: Literal["drop", "error"] = "drop"
+    """Rows with a NaN or an infinite feature: the server skips such a row, and so does "drop"."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Rows of one recording, in the order of time."""
+
+    id: str
+    t_ns: Int64Array
+    """`[T]`"""
+    features: Float32Array
+    """`[T, F]`"""
+    target: Array | None = None
+    """`[T]` int64 index of the class, `[T, K]` float32, or None."""
+    group: str = ""
+
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
+    def where(self, rows: BoolArray | slice) -> Recording:
+        """The recording with only some of its rows."""
+        target = None if self.target is None else self.target[rows]
+        return Recording(self.id, self.t_ns[rows], self.features[rows], target, self.group)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Recordings with the names of their columns; `labels` are the classes, or the target columns."""
+
+    recordings: tuple[Recording, ...]
+    features: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+def read_dataset(path: Path | str, columns: Columns | None = None, *, classes: bool = False) -> Dataset:
+    """Every recording of a file or a folder.
+
+    Args:
+        classes: the target is a class (text or integer), not numbers.
+
+    Raises:
+        DataError: naming file, row and column.
+    """
+    columns = columns or Columns()
+    tables = [read_table(file) for file in _files(Path(path))]
+    features = columns.features or _other_columns(tables[0], columns)
+    known = _class_names(tables, columns) if classes else ()
+    recordings: list[Recording] = []
+    for table in tables:
+        several = f"{table.path.stem}/" if len(tables) > 1 else ""
+        recordings += _recordings(table, columns, features, known, several)
+    return Dataset(tuple(recordings), features, known or columns.target, columns.units)
+
+
+def median_period_s(recordings: Sequence[Recording]) -> float:
+    """The median time between rows.
+
+    Raises:
+        DataError: no recording has two rows at different times.
+    """
+    steps_ns = np.concatenate([np.diff(r.t_ns) for r in recordings])
+    steps_ns = steps_ns[steps_ns > 0]
+    if steps_ns.size == 0:
+        raise DataError("no recording has two rows at different times, so there is no sampling period")
+    return float(np.median(steps_ns)) * 1e-9
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(f"{path}: no file ending in {', '.join(SUFFIXES)}")
+        return files
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return [path]
+
+
+def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:
+    taken = {*columns.target, columns.group, _recording_column(table, columns), _time_column(table, columns)}
+    found = tuple(name for name in table.columns if name not in taken)
+    if not found:
+        raise DataError(f"{table.path}: no column is left for features; it has {', '.join(table.columns)}")
+    return found
+
+
+def _class_names(tables: Sequence[Table], columns: Columns) -> tuple[str, ...]:
+    if len(columns.target) != 1:
+        raise DataError(f"data.target: classification needs one target column, got {list(columns.target)}")
+    names = {name for table in tables for name in table.text(columns.target[0])}
+    numbered = all(name.lstrip("-").isdigit() for name in names)
+    return tuple(sorted(names, key=int) if numbered else sorted(names))
+
+
+def _recordings(
+    table: Table, columns: Columns, features: tuple[str, ...], classes: tuple[str, ...], prefix: str
+) -> list[Recording]:
+    if table.rows == 0:
+        raise DataError(f"{table.path}: empty recording: the file has no rows")
+    t_ns = _times(table, columns)
+    x_NF = np.stack([table.numbers(name) for name in features], axis=1).astype(np.float32)
+    target = _target(table, columns, classes)
+    groups = table.text(columns.group) if columns.group else None
+    found = []
+    for name, rows in _row_sets(table, columns, prefix):
+        if len(rows) == 0:
+            raise DataError(f"{table.path}: recording '{name}' is empty")
+        t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[rows]
+        _check_time(table, columns, name, rows, t)
+        keep = _finite(table, columns, features, name, rows, x_NF[rows])
+        chosen = None if target is None else target[rows]
+        group = "" if groups is None else groups[rows[0]]
+        found.append(Recording(name, t.astype(np.int64), x_NF[rows], chosen, group).where(keep))
+    return found
+
+
+def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:
+    """Each recording's id and its rows, in the order they appear."""
+    column = _recording_column(table, columns)
+    if not column:
+        if table.lengths is None:
+            return [(table.path.stem, np.arange(table.rows))]
+        ends = np.cumsum(table.lengths)
+        spans = zip(ends - table.lengths, ends, strict=True)
+        return [(f"{prefix}{k}", np.arange(start, end)) for k, (start, end) in enumerate(spans)]
+    names = np.asarray(table.text(column))
+    _, first, inverse = np.unique(names, return_index=True, return_inverse=True)
+    return [(prefix + str(names[first[k]]), np.flatnonzero(inverse == k)) for k in np.argsort(first)]
+
+
+def _recording_column(table: Table, columns: Columns) -> str:
+    return columns.recording or ("recording" if "recording" in table.columns else "")
+
+
+def _time_column(table: Table, columns: Columns) -> str:
+    return columns.time or next((name for name in TIME_NAMES if name in table.columns), "")
+
+
+def _times(table: Table, columns: Columns) -> Int64Array | None:
+    name = _time_column(table, columns)
+    if not name:
+        if columns.period_s is None:
+            raise DataError(
+                f"{table.path}: no timestamp column ({', '.join(TIME_NAMES)}); "
+                f"name it in data.time, or give data.period_s; it has {', '.join(table.columns)}"
+            )
+        return None
+    times = table.numbers(name)
+    bad = np.flatnonzero(~np.isfinite(times))
+    if bad.size:
+        raise DataError(f"{table.at(int(bad[0]), name)}: the timestamp is {times[bad[0]]}")
+    unit = NS_PER[columns.time_unit or ("ns" if times.dtype.kind in "iu" else "s")]
+    exact = times.dtype.kind in "iu" or unit == 1
+    return times.astype(np.int64) * unit if exact else np.round(times * unit).astype(np.int64)
+
+
+def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_ns: Int64Array) -> None:
+    back = np.flatnonzero(np.diff(t_ns) < 0)
+    if back.size:
+        k = int(back[0]) + 1
+        raise DataError(
+            f"{table.at(int(rows[k]), _time_column(table, columns))}: time runs backwards in recording '{name}', "
+            f"by {(t_ns[k - 1] - t_ns[k]) * 1e-9:.9g} s"
+        )
+
+
+def _finite(
+    table: Table, columns: Columns, features: tuple[str, ...], name: str, rows: Int64Array, x_TF: Float32Array
+) -> BoolArray:
+    """The rows of a recording that have every feature."""
+    finite = np.isfinite(x_TF)
+    for k in np.flatnonzero(~finite.any(axis=0)):
+        raise DataError(f"{table.path}: column '{features[k]}' has no finite value in recording '{name}'")
+    whole = np.asarray(finite.all(axis=1))
+    if columns.missing == "error" and not whole.all():
+        row, k = np.argwhere(~finite)[0]
+        raise DataError(
+            f"{table.at(int(rows[row]), features[k])}: the value is {x_TF[row, k]} (data.missing = 'error')"
+        )
+    if not whole.any():
+        raise DataError(f"{table.path}: recording '{name}' has no row in which every feature is finite")
+    return whole
+
+
+def _target(table: Table, columns: Columns, classes: tuple[str, ...]) -> Array | None:
+    if not columns.target:
+        return None
+    if classes:
+        index = {name: k for k, name in enumerate(classes)}
+        return np.array([index[name] for name in table.text(columns.target[0])], np.int64)
+    y_NK = np.stack([table.numbers(name) for name in columns.target], axis=1).astype(np.float32)
+    bad = np.argwhere(~np.isfinite(y_NK))
+    if bad.size:
+        raise DataError(f"{table.at(int(bad[0][0]), columns.target[bad[0][1]])}: the target is {y_NK[tuple(bad[0])]}")
+    return y_NK

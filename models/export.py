@@ -1,0 +1,172 @@
+"""From a trained network to a bundle that a server can check: graphs, manifest, golden recording.
+
+Nothing is written unless step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
+from statestream.models.chunk_graph import IR_VERSION, input_names, output_names, wrap_in_scan
+from statestream.models.data.recordings import Recording
+from statestream.models.network import Network
+from statestream.models.parity import check_parity
+from statestream.models.rollout import Rollout, rollout
+from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
+
+OPSET = 20
+GOLDEN_ROWS = 64
+RESOLVED = 0.05
+"""Smallest `std` of an output as a part of its size: float32 resolves 1e-5 of that, and not of less."""
+
+
+def export_network(
+    network: Network,
+    recordings: Sequence[Recording],
+    repository: Path | str,
+    *,
+    name: str,
+    version: int | None = None,
+    time: TimeSpec | None = None,
+    output_std: Sequence[float] | None = None,
+    description: str = "",
+    scores: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+    tolerance: float = 1e-5,
+) -> Bundle:
+    """Write `repository/name/version`, the next free version by default.
+
+    Args:
+        recordings: held-out recordings: the graphs are compared on all of them; the first gives the golden vectors.
+        output_std: of each output over the training data; by default, over `recordings`.
+        tolerance: largest error of a graph, in units of `output_std`.
+
+    Raises:
+        ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
+    """
+    network = deepcopy(network).eval().cpu()
+    repository = Path(repository)
+    facts = network.facts
+    time = time or TimeSpec.around(facts.nominal_s)
+    irregular = [with_irregular_time(r, seed=k) for k, r in enumerate(recordings)]
+    std = output_std if output_std is not None else outputs_std(rollout(network, recordings, time))
+    manifest = Manifest(
+        name=name,
+        version=version or max(versions(repository, name), default=0) + 1,
+        description=description,
+        inputs=(
+            InputSpec(name="x", shape=(len(facts.features),), labels=tuple(facts.features), units=tuple(facts.units)),
+        ),
+        outputs=(
+            OutputSpec(
+                name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
+            ),
+        ),
+        states=network.states,
+        time=time,
+        tolerance=tolerance,
+        scores=dict(scores or {}),
+        training=dict(training or {}),
+    )
+    step = step_graph(network, manifest)
+    chunk = wrap_in_scan(step, manifest)
+    graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
+    check_parity(network, graphs, manifest, irregular)
+    return write_bundle(
+        repository / name / str(manifest.version), manifest, golden_vectors(network, irregular[0], time), graphs
+    )
+
+
+def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
+    """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them."""
+    # Batch 2, because the exporter takes an axis of length 1 for a constant.
+    x_BF, dt_B1 = torch.zeros(2, len(network.facts.features)), torch.full((2, 1), network.facts.nominal_s)
+    states = tuple(network.initial_state(2)[s.name] for s in network.states)
+    batch = torch.export.Dim("batch")
+    with _quietly():
+        program = torch.onnx.export(
+            _Step(network),
+            (x_BF, dt_B1, *states),
+            input_names=input_names(manifest),
+            output_names=output_names(manifest),
+            dynamic_shapes=({0: batch}, {0: batch}, tuple({0: batch} for _ in states)),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    # Shapes of intermediate values say nothing new and trip later tools (quantize_dynamic, for one).
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model)
+    return model
+
+
+def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2) -> Recording:
+    """A real recording as a flaky link delivers it: some rows lost, the others early or late by up to half a period."""
+    random = np.random.default_rng(seed)
+    kept = random.random(len(recording)) >= dropped
+    kept[:2] = True
+    recording = recording.where(kept)
+    gaps_ns = np.diff(recording.t_ns, append=recording.t_ns[-1] + 1)
+    late_ns = (random.random(len(recording)) * 0.5 * gaps_ns).astype(np.int64)
+    return Recording(recording.id, recording.t_ns + late_ns, recording.features, recording.target, recording.group)
+
+
+def outputs_std(rollouts: Sequence[Rollout]) -> list[float]:
+    """Standard deviation of each output, floored where float32 could not resolve the tolerance."""
+    y_NK = np.concatenate([r.outputs for r in rollouts]).astype(np.float64)
+    size = np.sqrt((y_NK**2).mean(axis=0))
+    return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6))]
+
+
+def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Golden:
+    """The first rows of a recording with what PyTorch makes of them."""
+    short = recording.where(slice(0, GOLDEN_ROWS))
+    (result,) = rollout(network, [short], time)
+    return Golden(
+        inputs={"x": short.features},
+        dt_s=result.dt_s,
+        outputs={"y": result.outputs},
+        states={name: value[0].numpy() for name, value in result.state.items()},
+    )
+
+
+class _Step(nn.Module):
+    """`Network.step` with tensors in a row, as graphs have them."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x_BF: Tensor, dt_B1: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
+        y_BK, state = self.network.step(x_BF, named, dt_B1)
+        return y_BK, *(state[spec.name] for spec in self.network.states)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter's advice about its own internals is no business of someone who exports a model."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
