@@ -10,12 +10,18 @@ import numpy.typing as npt
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.results import NO_OUTPUT, ChunkResult
+from statestream.service.client.results import NO_OUTPUT, ChunkResult, StepResult
 from statestream.service.errors import Internal
-from statestream.service.verdict import RowFlag, Verdict
+from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
 UInt8Array = npt.NDArray[np.uint8]
 _SECONDS_PER_US = 1e-6
+# Looking a member of an enumeration up costs more than the comparison.
+_SKIP = int(RowFlag.SKIP)
+_UNSPECIFIED, _APPLIED, _DUPLICATE, _GAP, _BUSY = map(
+    int, (Verdict.UNSPECIFIED, Verdict.APPLIED, Verdict.DUPLICATE, Verdict.GAP, Verdict.BUSY)
+)
+_NO_FLAGS = ResultFlag(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ class Block:
 
     def pick(self, chosen: BoolArray) -> Block:
         """These rows alone."""
-        has_data = np.ones(len(self), np.bool_) if self.flags is None else self.flags & RowFlag.SKIP == 0
+        has_data = np.ones(len(self), np.bool_) if self.flags is None else self.flags & _SKIP == 0
         return Block(
             self.channel[chosen],
             self.seq[chosen],
@@ -96,7 +102,7 @@ class Answers:
     @property
     def rejected(self) -> BoolArray:
         """`[rows]` whether the row settled nothing and has to come again."""
-        rejected: BoolArray = (self.verdict == Verdict.GAP) | (self.verdict == Verdict.BUSY)
+        rejected: BoolArray = (self.verdict == _GAP) | (self.verdict == _BUSY)
         return rejected
 
     def take(self, rows: Int64Array) -> Answers:
@@ -141,6 +147,31 @@ class Answers:
         )
 
 
+def one_applied(results: pb.Results) -> bool:
+    """Whether this is the commonest message: a single row that went as its sender hoped."""
+    return len(results.seq) == 1 and results.verdict[0] == _APPLIED and not results.flags
+
+
+def applied_row(results: pb.Results, specs: Mapping[str, TensorSpec], latency_s: float) -> StepResult:
+    """The result of the row of a message that is `one_applied`, without the machinery for columns.
+
+    Raises:
+        Internal: the columns do not fit the model.
+    """
+    return StepResult(
+        seq=results.seq[0],
+        verdict=Verdict.APPLIED,
+        outputs={column.name: _output(column, specs, 1)[0] for column in results.columns},
+        dt_s=results.dt_s[0],
+        flags=_NO_FLAGS,
+        detail="",
+        queue_s=results.queue_us * _SECONDS_PER_US,
+        compute_s=results.compute_us * _SECONDS_PER_US,
+        batch=results.batch,
+        latency_s=latency_s,
+    )
+
+
 def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec]) -> Answers:
     """The columns of a `Results` message.
 
@@ -154,9 +185,9 @@ def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec]) -> Answers:
     verdict = np.array(results.verdict, np.int64)
     if results.original:
         original = np.array(results.original, np.int64)
-        repeated = (verdict == Verdict.DUPLICATE) & (original != Verdict.UNSPECIFIED)
+        repeated = (verdict == _DUPLICATE) & (original != _UNSPECIFIED)
         verdict = np.where(repeated, original, verdict)
-    has = verdict == Verdict.APPLIED
+    has = verdict == _APPLIED
     outputs = {column.name: _output(column, specs, int(has.sum())) for column in results.columns}
     rows = len(seq)
     return Answers(

@@ -16,12 +16,12 @@ class Freshness:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._newest: ChunkResult | None = None
+        self._newest: StepResult | ChunkResult | None = None
         self._sent_s = 0.0
 
-    def update(self, result: ChunkResult, sent_s: float) -> None:
+    def update(self, result: StepResult | ChunkResult, sent_s: float) -> None:
         """An answer has come; one without outputs changes nothing."""
-        if len(result.row):
+        if len(result.row) if isinstance(result, ChunkResult) else result.outputs:
             self._newest, self._sent_s = result, sent_s
 
     def age_s(self) -> float:
@@ -32,7 +32,8 @@ class Freshness:
         """The newest row with an output; None when there is none as young as this."""
         if self._newest is None or self.age_s() > max_age_s:
             return None
-        return self._newest[int(self._newest.row[-1])]
+        newest = self._newest
+        return newest if isinstance(newest, StepResult) else newest[int(newest.row[-1])]
 
 
 class StaleWatch:

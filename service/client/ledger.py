@@ -168,6 +168,15 @@ class Ledger:
         np.maximum.at(self.settled_seq, channel[fresh], seq[fresh])
         return fresh | resumed
 
+    def settle_next(self, channel: int, epoch: int, seq: int) -> bool:
+        """Like `settle` for one row, if it is the next one of its session; otherwise False, and nothing has changed."""
+        if self.settled_seq[channel] + 1 != seq or self.epoch[channel] != epoch or not self.in_flight[channel]:
+            return False
+        self.settled_seq[channel] = seq
+        self.in_flight[channel] -= 1
+        self.bytes_in_flight -= int(self.row_bytes[channel])
+        return True
+
     def unread(self, channel: int, seq: int | None) -> None:
         """The first answer that the application has not taken; None when it has all."""
         self.unread_seq[channel] = NONE_UNREAD if seq is None else seq

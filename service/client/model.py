@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import ValidationError
 
@@ -28,12 +29,12 @@ class ModelInfo:
     def version(self) -> int:
         return self.manifest.version
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, TensorSpec]:
         """Outputs by their names on the wire, `aux_<name>` among them."""
         return {t.name: t for t in self.manifest.outputs} | {f"aux_{t.name}": t for t in self.manifest.aux}
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Bytes of one row of all inputs."""
         return sum(t.row_bytes for t in self.manifest.inputs)

@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
 from statestream.service.client.columns import Answers, Block
-from statestream.service.client.results import ChunkResult, join
+from statestream.service.client.results import ChunkResult, StepResult, join
+
+Result = TypeVar("Result")
 
 
-class Pending:
-    """A block that was sent, and the future of its result. Answers to one session's rows come in order of seq."""
+class Sent(Generic[Result]):
+    """A block that was sent, and the future of its result, for which nobody need be waiting any more."""
 
     def __init__(self, block: Block, sent_s: float) -> None:
         self.block = block
         self.sent_s = sent_s
         self.last_seq = int(block.seq[-1])
-        self.future: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, result: Result) -> None:
+        """All answers are there."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no result."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()
+
+
+class PendingStep(Sent[StepResult]):
+    """A block of one row."""
+
+    def unanswered(self, channel: int, first_seq: int) -> Block | None:
+        """The row, if it is `first_seq` or later, to be sent again."""
+        return self.block if self.last_seq >= first_seq else None
+
+
+class Pending(Sent[ChunkResult]):
+    """Rows of one session. Their answers come in order of seq."""
+
+    def __init__(self, block: Block, sent_s: float) -> None:
+        super().__init__(block, sent_s)
         self._left = len(block)
         self._parts: list[ChunkResult] = []
 
@@ -28,15 +57,8 @@ class Pending:
         self._left -= len(answers)
         if self._left > 0:
             return False
-        if not self.future.done():
-            self.future.set_result(join(self._parts))
+        self.succeed(join(self._parts))
         return True
-
-    def fail(self, error: Exception) -> None:
-        """There will be no result. Nobody need be waiting for it."""
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()
 
     def unanswered(self, channel: int, first_seq: int) -> Block | None:
         """The rows of a channel from `first_seq` on, to be sent again; None where there are none."""
@@ -46,14 +68,12 @@ class Pending:
         return self.block if chosen.all() else self.block.pick(chosen)
 
 
-class PendingBurst:
-    """Like `Pending`, for one row each of many sessions. The result has them in the order in which they were sent."""
+class PendingBurst(Sent[ChunkResult]):
+    """One row each of many sessions. The result has them in the order in which they were sent."""
 
     def __init__(self, block: Block, place: Int64Array, sent_s: float) -> None:
         """Args: place: where in the block each channel's row stands, by channel; -1 where it has none."""
-        self.block = block
-        self.sent_s = sent_s
-        self.future: asyncio.Future[ChunkResult] = asyncio.get_running_loop().create_future()
+        super().__init__(block, sent_s)
         self._place = place
         self._waiting: BoolArray = np.ones(len(block), np.bool_)
         self._parts: list[tuple[Int64Array, ChunkResult]] = []
@@ -84,12 +104,6 @@ class PendingBurst:
         self._waiting[place] = False
         return not self._waiting.any()
 
-    def fail(self, error: Exception) -> None:
-        """There will be no result. Nobody need be waiting for it."""
-        if not self.future.done():
-            self.future.set_exception(error)
-            self.future.exception()
-
     def unanswered(self, channel: int, first_seq: int) -> Block | None:
         """The row of a channel, if it is `first_seq` or later and not answered, to be sent again."""
         place = self._place[channel] if channel < len(self._place) else -1
@@ -100,8 +114,7 @@ class PendingBurst:
     def _finish(self) -> bool:
         if self._waiting.any():
             return False
-        if not self.future.done():
-            self.future.set_result(self._result())
+        self.succeed(self._result())
         return True
 
     def _result(self) -> ChunkResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Answers, Block, UInt8Array
+from statestream.service.client.columns import Answers, Block, UInt8Array, applied_row
 from statestream.service.client.freshness import Freshness, StaleWatch
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.model import ModelInfo
-from statestream.service.client.pending import Pending
+from statestream.service.client.pending import Pending, PendingStep
 from statestream.service.client.resend import Resend
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
@@ -44,9 +44,9 @@ class AsyncSession:
         self._stream = stream
         self._ledger = stream.ledger
         self._clock = clock
-        self._channels: Int64Array = np.array([opened.channel], np.int64)
+        self.channels: Int64Array = np.array([opened.channel], np.int64)
         self._turn = asyncio.Lock()
-        self._pending: deque[tuple[Pending, bool]] = deque()
+        self._pending: deque[tuple[Pending | PendingStep, bool]] = deque()
         self._unread: deque[StepResult] = deque()
         self._arrival = asyncio.Event()
         self._readers = 0
@@ -100,7 +100,7 @@ class AsyncSession:
         Raises:
             InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
         """
-        return (await (await self._send_row(x, timestamp_ns, queued=False)).future)[0]
+        return await (await self._send_row(x, timestamp_ns, queued=False)).future
 
     async def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
         """Send one row, as `step`, without waiting for its result, which comes by `results()` or `latest()`.
@@ -165,7 +165,7 @@ class AsyncSession:
         if self._unread and not self._readers:
             self._unread.clear()
             self._ledger.unread(self.channel, None)
-            self._stream.read(self._channels)
+            self._stream.read(self.channels)
         return self._freshness.latest(max_age_s)
 
     def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
@@ -196,13 +196,16 @@ class AsyncSession:
         if self._end is not None:
             raise self._end
 
-    async def _send_row(self, x: Input, timestamp_ns: SupportsIndex | None, *, queued: bool) -> Pending:
+    async def _send_row(self, x: Input, timestamp_ns: SupportsIndex | None, *, queued: bool) -> PendingStep:
         self.check()
         data, t_ns = row_of(x, self.manifest.inputs), time_of(timestamp_ns)
         async with self._turn:
             if self._ledger.room(self.channel) < 1:
                 await self._room()
-            return self._post(data, t_ns, None, 1, queued=queued)
+            pending = PendingStep(self._block(data, t_ns, None, 1), self._clock())
+            self._pending.append((pending, queued))
+            self._stream.put(self.model, pending.block)
+            return pending
 
     async def _send_rows(
         self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int
@@ -217,15 +220,15 @@ class AsyncSession:
                     await self._room()
                     stop = min(rows, start + largest, start + self._ledger.room(self.channel))
                     part = slice(start, stop)
-                    pieces.append(
-                        self._post(
-                            {name: array[part] for name, array in data.items()},
-                            None if t_ns is None else t_ns[part],
-                            None if flags is None else flags[part],
-                            stop - start,
-                            queued=False,
-                        )
+                    block = self._block(
+                        {name: array[part] for name, array in data.items()},
+                        None if t_ns is None else t_ns[part],
+                        None if flags is None else flags[part],
+                        stop - start,
                     )
+                    pieces.append(Pending(block, self._clock()))
+                    self._pending.append((pieces[-1], False))
+                    self._stream.put(self.model, block)
                     start = stop
         return join([await piece.future for piece in pieces])
 
@@ -237,7 +240,7 @@ class AsyncSession:
             yield
         finally:
             self._ledger.taken[self.channel] = 0
-            self._stream.wake(self._channels)
+            self._stream.wake(self.channels)
 
     async def _room(self) -> None:
         """Wait until a row may be sent."""
@@ -253,30 +256,24 @@ class AsyncSession:
         await self._stream.until(channel, lambda: ledger.room(channel) >= 1)
         self.check()
 
-    def _post(
-        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, *, queued: bool
-    ) -> Pending:
-        """Hand rows that have room to the writer."""
+    def _block(self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int) -> Block:
+        """Rows that have room, with the next seqs."""
         self.check()
         if self._ledger.new_clock[self.channel]:
             flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
             flags[0] |= RowFlag.NEW_CLOCK
             self._ledger.new_clock[self.channel] = 0
-        channels = self._channels if rows == 1 else np.full(rows, self.channel)
-        block = Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data)
-        pending = Pending(block, self._clock())
-        self._pending.append((pending, queued))
-        self._stream.put(self.model, block)
-        return pending
+        channels = self.channels if rows == 1 else np.full(rows, self.channel)
+        return Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data)
 
     def _read(self) -> StepResult:
         result = self._unread.popleft()
         self._ledger.unread(self.channel, self._unread[0].seq if self._unread else None)
-        self._stream.read(self._channels)
+        self._stream.read(self.channels)
         return result
 
-    def _queue(self, result: ChunkResult) -> None:
-        self._unread.extend(result)
+    def _queue(self, results: Iterable[StepResult]) -> None:
+        self._unread.extend(results)
         self._ledger.unread(self.channel, self._unread[0].seq)
         self._arrival.set()
 
@@ -293,18 +290,31 @@ class AsyncSession:
             pending, queued = self._pending[0]
             stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
             part = answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
-            if pending.fill(part, now_s):
+            if isinstance(pending, PendingStep):
+                self._step_done(part.result(now_s - pending.sent_s)[0])
+            elif pending.fill(part, now_s):
                 self._pending.popleft()
-                self._complete(pending, queued=queued)
+                if not pending.future.cancelled():
+                    self._freshness.update(pending.future.result(), pending.sent_s)
             start = stop
 
-    def _complete(self, pending: Pending, *, queued: bool) -> None:
-        if pending.future.cancelled():
-            return
-        result = pending.future.result()
+    def deliver_step(self, results: pb.Results, now_s: float) -> None:
+        """The answer to the next row, where it is a step's and `one_applied`; see `expects_step`."""
+        self._step_done(applied_row(results, self.model.tensors, now_s - self._pending[0][0].sent_s))
+
+    def expects_step(self, seq: int) -> bool:
+        """Whether the next row without an answer is this one and was sent alone."""
+        return (
+            bool(self._pending) and self._pending[0][0].last_seq == seq and isinstance(self._pending[0][0], PendingStep)
+        )
+
+    def _step_done(self, result: StepResult) -> None:
+        pending, queued = self._pending.popleft()
         self._freshness.update(result, pending.sent_s)
         if queued:
-            self._queue(result)
+            self._queue([result])
+        if isinstance(pending, PendingStep):
+            pending.set(result)
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
         """Rows were answered GAP or BUSY."""

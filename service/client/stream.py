@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Answers, Block, answers_of
+from statestream.service.client.columns import Answers, Block, answers_of, one_applied
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
 from statestream.service.client.ledger import Ledger
@@ -330,6 +330,8 @@ class AsyncStream:
             opening.set_result(session)
 
     def _results(self, results: pb.Results) -> None:
+        if one_applied(results) and self._step_result(results):
+            return
         session = next((s for channel in results.channel if (s := self._sessions.get(channel))), None)
         if session is None:
             return
@@ -342,6 +344,18 @@ class AsyncStream:
         if len(answers):
             self._deliver(answers, self._clock())
         self.read(channels)
+
+    def _step_result(self, results: pb.Results) -> bool:
+        """Deliver a message with the answer to one step; False where it is something else."""
+        channel, seq = results.channel[0], results.seq[0]
+        session = self._sessions.get(channel)
+        if session is None or not session.expects_step(seq):
+            return False
+        if not self.ledger.settle_next(channel, results.epoch[0], seq):
+            return False
+        session.deliver_step(results, self._clock())
+        self.read(session.channels)
+        return True
 
     def _deliver(self, answers: Answers, now_s: float) -> None:
         for burst in self._bursts.copy():
