@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from importlib import metadata
 from types import ModuleType
 from typing import Annotated, Any
@@ -15,7 +16,8 @@ from rich.console import Console
 from statestream.models.bundle import BundleError
 from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
 
-out = Console()
+# Nothing is cut off where it goes to a file or a pipe.
+out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
 DEFAULT_TARGET = "127.0.0.1:50051"

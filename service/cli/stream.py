@@ -143,6 +143,11 @@ def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] =
             f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
             field="--features",
         )
+    if columns.target and not classes and len(columns.target) != output.size:
+        raise InvalidArgument(
+            f"{len(columns.target)} columns, output '{output.name}' of {manifest.ref} has {output.size} elements",
+            field="--target-column",
+        )
     if classes:
         dataset = _with_classes_of(dataset, output.labels)
     if only:

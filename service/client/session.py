@@ -287,7 +287,7 @@ class AsyncSession:
             self._queue(early.result(0.0))
         start = resumed
         while start < len(answers) and self._pending:
-            pending, queued = self._pending[0]
+            pending, _ = self._pending[0]
             stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
             part = answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
             if isinstance(pending, PendingStep):
@@ -304,9 +304,10 @@ class AsyncSession:
 
     def expects_step(self, seq: int) -> bool:
         """Whether the next row without an answer is this one and was sent alone."""
-        return (
-            bool(self._pending) and self._pending[0][0].last_seq == seq and isinstance(self._pending[0][0], PendingStep)
-        )
+        if not self._pending:
+            return False
+        pending, _ = self._pending[0]
+        return pending.last_seq == seq and isinstance(pending, PendingStep)
 
     def _step_done(self, result: StepResult) -> None:
         pending, queued = self._pending.popleft()
@@ -314,7 +315,7 @@ class AsyncSession:
         if queued:
             self._queue([result])
         if isinstance(pending, PendingStep):
-            pending.set(result)
+            pending.succeed(result)
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
         """Rows were answered GAP or BUSY."""
