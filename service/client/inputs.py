@@ -62,13 +62,18 @@ def times_of(timestamp_ns: npt.ArrayLike | None, rows: int) -> Int64Array | None
     """`[rows]` timestamps as int64; raises InvalidArgument when they are not whole nanoseconds, one a row."""
     if timestamp_ns is None:
         return None
-    array = np.array(timestamp_ns)
+    try:
+        array = np.asarray(timestamp_ns)
+    except ValueError as error:
+        raise InvalidArgument(f"not an array: {error}", field="timestamp_ns") from None
     if array.shape != (rows,):
         raise InvalidArgument(f"shape {list(array.shape)}, expected [{rows}], one a row", field="timestamp_ns")
     if array.dtype.kind not in "iu":
         raise InvalidArgument(f"dtype {array.dtype}, expected int64: whole nanoseconds", field="timestamp_ns")
     if array.dtype == np.uint64 and len(array) and int(array.max()) > np.iinfo(np.int64).max:
         raise InvalidArgument(f"{int(array.max())} does not fit int64", field="timestamp_ns")
+    if (array == NO_TIME).any():
+        raise InvalidArgument(f"{NO_TIME} is reserved", field="timestamp_ns")
     return array.astype(np.int64)
 
 
