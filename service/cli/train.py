@@ -17,7 +17,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="a new one in runs/")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    devices: Annotated[str | None, typer.Option(help="How many devices, or which: 2, or 0,1.")] = None,
+    devices: Annotated[int | None, typer.Option(help="How many devices.", min=1, show_default="1")] = None,
 ) -> None:
     """Train a model on recordings.
 
@@ -25,10 +25,12 @@ def train(
 
       statestream train wrist
 
-      statestream train mine.toml model.units=64 train.epochs=20 --out runs/mine
+      statestream train mine.toml cell.units=64 training.epochs=20 --out runs/mine
 
       statestream train mine.toml --out runs/mine --resume
     """
-    settings = need("statestream.models.config", "train")
-    training = need("statestream.models.training", "train")
-    training.train(settings.load(config, overrides or []), out=out, resume=resume, devices=devices)
+    from statestream.models.config import load_config
+
+    given = [*(overrides or []), *([f"training.devices={devices}"] if devices is not None else [])]
+    settings = load_config(config, given)
+    need("statestream.models.training", "train").train(settings, out=out, resume=resume)
