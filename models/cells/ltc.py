@@ -50,7 +50,10 @@ class Synapses(nn.Module):
         """What `v [..., from]` causes in each target neuron: driving current and conductance, `[..., to]`."""
         w, w_erev = weights
         s = torch.sigmoid(self.sigma * (v.unsqueeze(-1) - self.mu))
-        return (s * w_erev).sum(-2), (s * w).sum(-2)
+        # A product with ones, not a sum: onnxruntime sums in another order when the batch is 1, so that a session would
+        # differ in its last bits by whether it shares its batch.
+        ones = w.new_ones(1, w.shape[0])
+        return (ones @ (s * w_erev)).squeeze(-2), (ones @ (s * w)).squeeze(-2)
 
     def constrain(self) -> None:
         if not self.implicit:

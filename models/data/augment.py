@@ -1,0 +1,41 @@
+"""What a training recording might also have looked like: fewer rows, another mounting, another pace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from statestream.models.config import AugmentOptions
+from statestream.models.data.recordings import Recording
+from statestream.models.spec import Array
+
+
+def augment(
+    recording: Recording, features: Sequence[str], options: AugmentOptions, random: np.random.Generator
+) -> Recording:
+    """A changed copy, by `random` alone."""
+    kept = random.uniform(*options.keep_rows)
+    rows = random.random(len(recording)) < kept
+    rows[-1] = True
+    recording = recording.where(rows)
+    pace = 1 + random.uniform(-options.stretch, options.stretch)
+    x = recording.features
+    if options.rotate:
+        x = x.copy()
+        turn = rotation(random, np.deg2rad(options.rotate_deg))
+        for triple in options.rotate:
+            columns = [list(features).index(name) for name in triple]
+            x[:, columns] = x[:, columns] @ turn.T
+    t_ns = (recording.t_ns * pace).astype(np.int64)
+    return Recording(recording.id, t_ns, x, recording.target, recording.group)
+
+
+def rotation(random: np.random.Generator, largest: float) -> Array:
+    """`[3, 3]`: a turn about a random axis by up to `largest` radians (Rodrigues)."""
+    axis = random.normal(size=3)
+    x, y, z = axis / np.linalg.norm(axis)
+    angle = random.uniform(-largest, largest)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return np.asarray(matrix, np.float32)

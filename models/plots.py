@@ -1,0 +1,72 @@
+"""Pictures of a training, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from statestream.models.data.recordings import Recording
+from statestream.models.runs import write_atomically
+from statestream.models.spec import Array, Float32Array
+
+SHOWN_ROWS = 500
+
+
+def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Loss, and validation scores where there are any, by epoch."""
+    figure = _figure(8, 4)
+    losses, others = figure.subplots(1, 2)
+    for name in sorted({name for entry in history for name in entry} - {"epoch"}):
+        points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+        axes = losses if name in ("loss", "val_loss") else others
+        axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) == 1 else None)
+    for axes, title in ((losses, "loss"), (others, "validation")):
+        axes.set_xlabel("epoch")
+        axes.set_title(title)
+        if axes.lines:
+            axes.legend()
+    _save(figure, path)
+
+
+def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]) -> None:
+    """How often each class (rows) was taken for each (columns)."""
+    count = np.zeros((len(labels), len(labels)), int)
+    np.add.at(count, (truth, guess), 1)
+    figure = _figure(1.5 + 0.7 * len(labels), 1 + 0.7 * len(labels))
+    axes = figure.subplots()
+    axes.imshow(count / np.maximum(1, count.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for (row, column), n in np.ndenumerate(count):
+        axes.text(column, row, str(n), ha="center", va="center", fontsize=8)
+    _save(figure, path)
+
+
+def plot_regression(path: Path, recording: Recording, outputs: Float32Array, labels: Sequence[str]) -> None:
+    """The start of a recording: target and prediction of each output."""
+    figure = _figure(9, 1 + 1.6 * len(labels))
+    t_s = (recording.t_ns[:SHOWN_ROWS] - recording.t_ns[0]) * 1e-9
+    grid = figure.subplots(len(labels), 1, squeeze=False, sharex=True)
+    for k, (axes, label) in enumerate(zip(grid[:, 0], labels, strict=True)):
+        axes.plot(t_s, np.asarray(recording.target)[:SHOWN_ROWS, k], label="target")
+        axes.plot(t_s, outputs[:SHOWN_ROWS, k], label="prediction")
+        axes.set_ylabel(label)
+    grid[0, 0].legend(loc="upper right")
+    grid[-1, 0].set_xlabel("seconds")
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_atomically(path, lambda part: figure.savefig(part, dpi=110))
