@@ -10,6 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TRANSPORT = {"service.servicer", "service.admin", "service.server", "service.status"}
+PURE = {
+    f"service.{name}" for name in ("sessions", "batcher", "admission", "inbox", "arena", "grids", "results", "outputs")
+}
 TORCH_FREE = {"models.spec", "models.bundle", "models.chunk_graph", "models.config", "models.data.recordings"}
 
 
@@ -71,7 +74,7 @@ def test_import_rules(name: str) -> None:
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the engine"
     if top == "service" and name not in TRANSPORT and not within(name, "service.client"):
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"
-    if name in ("service.sessions", "service.batcher", "service.admission", "service.inbox", "service.arena", "service.results"):
+    if name in PURE:
         assert not any(within(n, p) for n in everything for p in ("time", "google", "proto", "asyncio"))
 
 
