@@ -28,7 +28,8 @@ class Score:
     row_accuracy: float | None = None
     """Share of rows whose likeliest class is the target."""
     accuracy: float | None = None
-    """Share of recordings whose likeliest class, log-probabilities summed over all rows, is that of their last row."""
+    """Share of recordings whose likeliest class, log-probabilities summed over all rows, is theirs; only where each
+    recording has one class from its first row to its last."""
     mse: float | None = None
 
 
@@ -48,8 +49,9 @@ def score(played: Sequence[Played], spec: OutputSpec) -> Score:
         return facts
     if spec.task == "classification":
         right = np.concatenate([_right(p) for p in judged])
-        whole = [_right_as_a_whole(p) for p in judged]
-        return replace(facts, row_accuracy=float(right.mean()), accuracy=float(np.mean(whole)))
+        whole = [_right_as_a_whole(p) for p in judged if _has_one_class(p)]
+        accuracy = float(np.mean(whole)) if len(whole) == len(judged) else None
+        return replace(facts, row_accuracy=float(right.mean()), accuracy=accuracy)
     return replace(facts, mse=float(np.mean(np.concatenate([_squared_error(p) for p in judged]))))
 
 
@@ -59,9 +61,14 @@ def _right(played: Played) -> Array:
     return np.asarray(played.output[has].argmax(axis=1) == target[has])
 
 
+def _has_one_class(played: Played) -> bool:
+    _, target = _judged(played)
+    return bool((target == target[0]).all())
+
+
 def _right_as_a_whole(played: Played) -> bool:
     has, target = _judged(played)
-    return bool(_log_softmax(played.output[has]).sum(axis=0).argmax() == target[-1])
+    return bool(_log_softmax(played.output[has].astype(np.float64)).sum(axis=0).argmax() == target[0])
 
 
 def _squared_error(played: Played) -> Array:

@@ -185,8 +185,9 @@ def _print(manifest: Manifest, result: Score) -> None:
     lines = [f"{result.recordings} recordings, {result.rows} rows through {manifest.ref}"]
     lines.append("verdicts      " + ", ".join(f"{name} {count}" for name, count in result.verdicts.items()))
     lines.append(f"latency       p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms")
-    if result.accuracy is not None and result.row_accuracy is not None:
-        lines.append(f"accuracy      {result.accuracy:.3f} of recordings, {result.row_accuracy:.3f} of rows")
+    if result.row_accuracy is not None:
+        whole = f", {result.accuracy:.3f} of recordings" if result.accuracy is not None else ""
+        lines.append(f"accuracy      {result.row_accuracy:.3f} of rows{whole}")
     if result.mse is not None:
         lines.append(f"mse           {result.mse:.6g}")
     for line in lines:

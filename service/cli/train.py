@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from statestream.service.cli.console import need
+from statestream.service.cli.console import out as console
 
 
 def train(
@@ -15,8 +16,8 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Fields of it, given anew.", metavar="[SECTION.KEY=VALUE]...")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="a new one in runs/")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of runs; this one is NAME in it.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
     devices: Annotated[int | None, typer.Option(help="How many devices.", min=1, show_default="1")] = None,
 ) -> None:
     """Train a model on recordings.
@@ -25,12 +26,16 @@ def train(
 
       statestream train wrist
 
-      statestream train mine.toml cell.units=64 training.epochs=20 --out runs/mine
+      statestream train mine.toml cell.wiring.units=64 training.epochs=20 --out runs
 
-      statestream train mine.toml --out runs/mine --resume
+      statestream train mine.toml --resume
     """
     from statestream.models.config import load_config
 
     given = [*(overrides or []), *([f"training.devices={devices}"] if devices is not None else [])]
     settings = load_config(config, given)
-    need("statestream.models.training", "train").train(settings, out=out, resume=resume)
+    run = need("statestream.models.training", "train").train(settings, out, resume=resume)
+    for name, score in run.scores.items():
+        console.print(f"{name:14} {score:.4g}", highlight=False, markup=False)
+    console.print(f"scores and plots are in {run.path}", highlight=False, markup=False)
+    console.print(f"next: statestream export {run.path}", highlight=False, markup=False)

@@ -40,6 +40,11 @@ def test_classification() -> None:
     assert (result.recordings, result.rows, result.p50_ms) == (2, 5, pytest.approx(1.0))
 
 
+def test_a_recording_of_several_classes_has_no_class_of_its_own() -> None:
+    result = score([played([[0, 9], [1, 0]], [1, 0]), played([[0, 9]], [1])], CLASSES)
+    assert (result.row_accuracy, result.accuracy) == (1.0, None)
+
+
 def test_regression() -> None:
     result = score([played([[1], [2]], np.array([[1], [4]], np.float32))], NUMBER)
     assert result.mse == pytest.approx(2.0)
