@@ -121,7 +121,13 @@ class Ledger:
             & (self.in_flight[channels] < self.credit_rows[channels])
             & (unacked < self.max_unacked[channels])
         )
+        # A session that has ended is no reason to wait: whoever sends finds out.
+        free |= self.live[channels] == 0
         return bool(free.all()) and self.bytes_in_flight + int(self.row_bytes[channels].sum()) <= self.credit_bytes
+
+    def ever_fits(self, channels: Int64Array) -> bool:
+        """Whether a row of each of `channels` may be on its way at once."""
+        return int(self.row_bytes[channels].sum()) <= self.credit_bytes
 
     def send(self, channel: int, rows: int) -> Int64Array:
         """Give the next `rows` seqs of a channel away, `[rows]`."""

@@ -44,6 +44,7 @@ class AsyncSession:
         self._stream = stream
         self._ledger = stream.ledger
         self._clock = clock
+        # What the ledger's vectorised methods take.
         self.channels: Int64Array = np.array([opened.channel], np.int64)
         self._turn = asyncio.Lock()
         self._pending: deque[tuple[Pending | PendingStep, bool]] = deque()
@@ -244,7 +245,14 @@ class AsyncSession:
 
     async def _room(self) -> None:
         """Wait until a row may be sent."""
+        self.check()
         channel, ledger = self.channel, self._ledger
+        if not ledger.ever_fits(self.channels):
+            raise ResourceExhausted(
+                f"a row of {self.model.row_bytes} bytes is more than a stream may have on its way "
+                f"({ledger.credit_bytes} bytes)",
+                field="x",
+            )
         if ledger.room(channel) < 1 and not self._readers and ledger.waits_for_reader(channel):
             await asyncio.sleep(0)
             if not self._readers and ledger.waits_for_reader(channel):

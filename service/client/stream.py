@@ -184,6 +184,12 @@ class AsyncStream:
 
     async def put_burst(self, group: Group, block_of: Callable[[Int64Array], Block]) -> ChunkResult:
         """Queue one row each of a group's sessions once all have room, and wait for the answers."""
+        if not self.ledger.ever_fits(group.channels):
+            raise ResourceExhausted(
+                f"{len(group)} rows are more than the {self.ledger.credit_bytes} bytes that a stream may have on their "
+                "way; use smaller groups",
+                field="x",
+            )
         async with self._burst_turn:
             if not self.ledger.has_room(group.channels):
                 await self.until(_ANY, lambda: self.ledger.has_room(group.channels))
@@ -195,16 +201,20 @@ class AsyncStream:
         return await burst.future
 
     async def until(self, channel: int, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` holds; it is tried again after answers to `channel`."""
-        while not condition():
+        """Wait until `condition` holds, or the session on `channel` has ended; tried again after answers to it."""
+        session = self._sessions.get(channel)
+        if session is None and channel != _ANY:
+            return
+
+        def ready() -> bool:
+            return condition() or self._sessions.get(channel) is not session
+
+        while not ready():
             self.check()
-            session = self._sessions.get(channel)
-            if channel != _ANY and session is None:
-                return
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             # Credit in bytes is the whole stream's: whoever is short of it must look after every answer.
             key = _ANY if self.ledger.short_of_bytes(channel) else channel
-            self._waiters.setdefault(key, []).append((condition, waiter))
+            self._waiters.setdefault(key, []).append((ready, waiter))
             await waiter
 
     def wake(self, channels: Int64Array) -> None:

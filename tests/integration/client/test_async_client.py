@@ -242,6 +242,35 @@ async def test_credit_in_bytes_is_kept(connected: Connected) -> None:
     assert max(len(request.steps.seq) for request in fake.requests) <= 10
 
 
+async def test_rows_that_can_never_be_sent_are_refused(connected: Connected) -> None:
+    fake, client = connected
+    fake.credit_bytes = 100
+    async with client.stream() as stream:
+        sessions = [await stream.open("leaky") for _ in range(4)]
+        with pytest.raises(ResourceExhausted, match="4 rows are more than the 100 bytes"):
+            await stream.burst(sessions, np.ones((4, 2)))
+        fake.credit_bytes = 10
+        session = await stream.open("leaky")
+        with pytest.raises(ResourceExhausted, match="a row of 8 bytes is more than"):
+            await session.step([1, 1])
+
+
+async def test_a_session_lost_while_waiting_for_room(connected: Connected) -> None:
+    fake, client = connected
+    fake.credit_bytes = 100
+    async with client.stream(on_notice=lambda _: None) as stream:
+        lost, other = await stream.open("leaky", "wrist"), await stream.open("leaky")
+        fake.answering.clear()
+        waiting = [asyncio.ensure_future(lost.step([1, 1])) for _ in range(8)]
+        burst = asyncio.ensure_future(stream.burst([lost, other], np.ones((2, 2))))
+        await asyncio.sleep(0.02)
+        fake.say(notices=[pb.Notice(kind=pb.NOTICE_KIND_FENCED, channel=lost.channel)])
+        for outcome in await asyncio.wait_for(asyncio.gather(*waiting, burst, return_exceptions=True), 2):
+            assert isinstance(outcome, FailedPrecondition)
+        fake.answering.set()
+        assert (await other.step([1, 1])).verdict is Verdict.APPLIED
+
+
 async def test_skip_new_clock_and_invalid(connected: Connected) -> None:
     _, client = connected
     async with client.stream() as stream:
