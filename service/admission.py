@@ -1,7 +1,7 @@
 """What may become of rows: a pure function from columns and what sessions know to verdicts and elapsed time.
 
-Rows stand in a grid `[sessions, time]` (suffix _GT): a session's rows in one line, in order. A turn of single steps is a
-grid with one column. Columns that say nothing, as most do most of the time, are None and cost nothing.
+Rows stand in a grid `[sessions, time]` (suffix _GT): a session's rows in one line, in order. A turn of single steps is
+a grid with one column. Columns that say nothing, as most do most of the time, are None and cost nothing.
 """
 
 from __future__ import annotations

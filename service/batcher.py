@@ -250,5 +250,5 @@ def _finite(array: Float32Array, rows: int) -> BoolArray | None:
     flat = array.reshape(-1)
     if math.isfinite(np.dot(flat, flat)):
         return None
-    finite: BoolArray = np.isfinite(array).reshape(rows, -1).all(axis=1)
+    finite = np.asarray(np.isfinite(array).reshape(rows, -1).all(axis=1))
     return None if finite.all() else finite
