@@ -78,8 +78,17 @@ class Engine:
         self.cost = Cost(0.0, 0.0)
 
     @classmethod
+    def open(cls, bundle: Bundle, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Engine:
+        """Open both graphs and check their tensors against the manifest; see `load` for the rest."""
+        chosen = _available(providers)
+        m = bundle.manifest
+        step = _open(bundle.step_path, m, chosen, threads, suffix="", extra=())
+        chunk = _open(bundle.chunk_path, m, chosen, threads, suffix="_seq", extra=("valid",))
+        return cls(m, step, chunk, str(step.session.get_providers()[0]))
+
+    @classmethod
     def load(cls, bundle: Bundle, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Engine:
-        """Open both graphs, check their signature, replay the golden recording, warm up and measure.
+        """Open both graphs, check their tensors, replay the golden recording, warm up and measure.
 
         Args:
             providers: keys of `PROVIDERS`, the preferred one first; those not there are passed over, with a log line.
@@ -89,11 +98,7 @@ class Engine:
             BundleError: the graphs do not have the manifest's tensors, or do not reproduce `golden.npz`.
             FailedPrecondition: onnxruntime is not installed, or has none of `providers`.
         """
-        chosen = _available(providers)
-        m = bundle.manifest
-        step = _open(bundle.step_path, m, chosen, threads, suffix="", extra=())
-        chunk = _open(bundle.chunk_path, m, chosen, threads, suffix="_seq", extra=("valid",))
-        engine = cls(m, step, chunk, str(step.session.get_providers()[0]))
+        engine = cls.open(bundle, providers=providers, threads=threads)
         engine.replay(bundle)
         engine.cost = engine._measure()
         return engine
