@@ -15,6 +15,7 @@ pure      h = A − A·exp(−d(|w_τ| + |f1|))·f1
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -82,6 +83,26 @@ class CfC(Cell):
             self.w_tau = nn.Parameter(torch.zeros(1, units))
             self.A = nn.Parameter(torch.ones(1, units))
 
+    def remember(self, longest: float) -> None:
+        """Start with a memory: f1 keeps the state, and the time gates replace it after 1 to `longest` periods.
+
+        Time constants are log-uniform, so that some neurons follow and others hold (chrono initialisation, Tallec &
+        Ollivier, 2018, arXiv:1804.11188, here for a CfC). The Xavier start of ncps forgets within a few steps, which
+        no gradient of a long window mends.
+        """
+        if self.mode == "pure" or not isinstance(self.trunk, nn.Identity):
+            raise ValueError("memory: only a gated CfC without a backbone can start with one")
+        units = self.units
+        tau_H = torch.exp(torch.rand(units) * math.log(longest))
+        with torch.no_grad():
+            self.entry.weight_h[:units] = torch.eye(units)
+            self.entry.weight_x[:units] *= 0.1
+            self.entry.bias[:units] = 0.0
+            # t = σ(a·d + b) is about 1/(τ + 1) at d = 1, and rises with elapsed time.
+            self.entry.bias[2 * units : 3 * units] = 1.0
+            self.entry.bias[3 * units :] = -torch.log(tau_H) - 1.0
+        self.constrain()
+
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         return (self.entry.prepare(x),)
 
@@ -120,6 +141,11 @@ class WiredCfC(Cell):
             CfC(synapses.shape[0], synapses.shape[1], mode=mode, backbone_layers=0, mask=_dense_recurrence(synapses))
             for synapses in fan_in
         )
+
+    def remember(self, longest: float) -> None:
+        """See `CfC.remember`."""
+        for layer in self._layers():
+            layer.remember(longest)
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         return self._layers()[0].prepare(x, d)

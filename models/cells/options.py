@@ -58,6 +58,8 @@ class CfCOptions(Spec):
     backbone_activation: Literal["lecun_tanh", "tanh", "relu", "silu", "gelu"] = "lecun_tanh"
     wiring: Wiring | None = None
     mixed_memory: bool = False
+    memory: Annotated[float, Field(ge=1)] | None = None
+    """Longest time constant at the start of training, in nominal periods; None: ncps's start, which forgets fast."""
 
 
 class LTCOptions(Spec):

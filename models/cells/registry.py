@@ -51,8 +51,9 @@ def build_wiring(options: FullWiring | NCPWiring | AutoNCPWiring) -> Any:
 
 
 def _cfc(options: CfCOptions, input_size: int) -> Cell:
+    cell: WiredCfC | CfC
     if options.wiring is not None:
-        cell: Cell = WiredCfC(input_size, build_wiring(options.wiring), mode=options.mode)
+        cell = WiredCfC(input_size, build_wiring(options.wiring), mode=options.mode)
     else:
         cell = CfC(
             input_size,
@@ -62,6 +63,8 @@ def _cfc(options: CfCOptions, input_size: int) -> Cell:
             backbone_layers=options.backbone_layers,
             backbone_activation=options.backbone_activation,
         )
+    if options.memory is not None:
+        cell.remember(options.memory)
     return MixedMemory(cell) if options.mixed_memory else cell
 
 
