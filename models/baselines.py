@@ -69,9 +69,9 @@ def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression
         optimizer.zero_grad()
         loss = cross_entropy(linear(x, weight, bias), y) + RIDGE * weight.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss)
+        return loss.item()
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return LogisticRegression(mean, std, weight.detach().numpy(), bias.detach().numpy())
 
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,63 @@ from torch import Tensor, nn
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
 from statestream.models.chunk_graph import IR_VERSION, input_names, output_names, wrap_in_scan
-from statestream.models.data.recordings import Recording
+from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.sources import load_dataset
+from statestream.models.data.splits import split_dataset
 from statestream.models.network import Network
 from statestream.models.parity import check_parity
 from statestream.models.rollout import Rollout, rollout
+from statestream.models.runs import Run, load_checkpoint
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 
 OPSET = 20
 GOLDEN_ROWS = 64
+COMPARED = 8
+"""Held-out recordings on which the graphs are compared with PyTorch."""
 RESOLVED = 0.05
 """Smallest `std` of an output as a part of its size: float32 resolves 1e-5 of that, and not of less."""
+
+
+def export(
+    checkpoint: Run | Path | str,
+    repository: Path | str,
+    name: str | None = None,
+    version: int | None = None,
+    *,
+    dataset: Dataset | None = None,
+) -> Bundle:
+    """Write the bundle of a finished training.
+
+    Args:
+        checkpoint: a run, its folder or its weights file.
+        name: of the model; by default, the run's.
+        dataset: instead of the one in the run's configuration, which must be at hand.
+
+    Raises:
+        RunError, DataError: the run or its recordings cannot be read.
+        ParityError: a graph differs from PyTorch by more than the tolerance.
+    """
+    run = checkpoint if isinstance(checkpoint, Run) else load_checkpoint(checkpoint)
+    config, network = run.config, run.network
+    split = split_dataset(dataset or load_dataset(config), config.split, classes=config.task.kind == "classification")
+    time = TimeSpec.around(network.facts.nominal_s)
+    return export_network(
+        network,
+        split.test[:COMPARED],
+        repository,
+        name=name or config.name,
+        version=version,
+        time=time,
+        output_std=outputs_std(rollout(network, split.train, time)),
+        description=config.description,
+        scores=run.scores,
+        training={
+            "config": config.model_dump(mode="json"),
+            "recordings": {part: len(ids) for part, ids in run.metrics["recordings"].items()},
+            "parameters": run.metrics["parameters"],
+            "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
+        },
+    )
 
 
 def export_network(
@@ -109,8 +157,7 @@ def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     model.ir_version = min(model.ir_version, IR_VERSION)
-    # Shapes of intermediate values say nothing new and trip later tools (quantize_dynamic, for one).
-    del model.graph.value_info[:]
+    _strip(model)
     onnx.checker.check_model(model)
     return model
 
@@ -156,6 +203,16 @@ class _Step(nn.Module):
         named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         y_BK, state = self.network.step(x_BF, named, dt_B1)
         return y_BK, *(state[spec.name] for spec in self.network.states)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what a server has no use for: shapes of inner values, which trip later tools, and the exporter's notes,
+    which hold stack traces with the paths of the machine that exported.
+    """
+    del model.graph.value_info[:]
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time as clock
 import warnings
@@ -12,7 +13,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from statestream.models import plots
@@ -22,6 +23,7 @@ from statestream.models.data.sources import channel_statistics, load_dataset
 from statestream.models.data.splits import Split, split_dataset
 from statestream.models.learner import Learner
 from statestream.models.network import Facts, Network, Scaling
+from statestream.models.progress import EpochProgress
 from statestream.models.rollout import Rollout, rollout
 from statestream.models.runs import (
     CONFIG,
@@ -68,6 +70,8 @@ def train(
         torch.set_num_threads(config.training.threads)
     dataset = dataset or load_dataset(config)
     split = split_dataset(dataset, config.split, classes=config.task.kind == "classification")
+    # Lightning's advice on hardware and on its makers' services is no business of someone who trains a model.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.training.seed, verbose=False)
     network = build_network(config, facts_of(config, dataset, split))
     time = TimeSpec.around(network.facts.nominal_s)
@@ -136,7 +140,7 @@ def _trainer(
             ModelCheckpoint(folder, filename=BEST, monitor="val_loss", save_weights_only=True),
         ]
     if progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10))
+        callbacks.append(EpochProgress())
     return lightning.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,

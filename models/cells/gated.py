@@ -54,14 +54,18 @@ class GRU(Gated):
 
 
 class LSTM(Gated):
-    """c = f·c + i·g, h = o·tanh c, with the forget gate's bias raised by 1 as in ncps (Jozefowicz et al., 2015)."""
+    """c = f·c + i·g, h = o·tanh c; the forget gate's bias starts at 1, as in ncps (Jozefowicz et al., 2015)."""
 
     def __init__(self, input_size: int, units: int, *, time: Time = "feature") -> None:
         super().__init__(input_size, units, 4, ("h", "c"), time)
+        with torch.no_grad():
+            self.input_map.bias[2 * units : 3 * units] = 1.0
 
     def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
+        units = self.output_size
         z = torch.addmm(u[0], state["h"], self.recurrent_map.weight.t())
-        g, i, f, o = z.chunk(4, dim=1)
-        c = state["c"] * torch.sigmoid(f + 1.0) + torch.tanh(g) * torch.sigmoid(i)
-        h = torch.tanh(c) * torch.sigmoid(o)
+        g, gates = torch.split(z, [units, 3 * units], dim=1)
+        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
+        c = torch.addcmul(state["c"] * f, torch.tanh(g), i)
+        h = torch.tanh(c) * o
         return h, {"h": h, "c": c}

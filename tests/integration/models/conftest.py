@@ -1,0 +1,77 @@
+"""Small networks of every family and made-up recordings: irregular time, ragged lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from statestream.models.cells.base import Cell
+from statestream.models.cells.options import CellOptions
+from statestream.models.cells.registry import build_cell
+from statestream.models.data.recordings import Recording
+from statestream.models.network import Facts, Network, Scaling, Task
+
+AUTO_NCP = {"kind": "auto_ncp", "units": 16, "outputs": 4}
+NCP = {
+    "kind": "ncp", "inter": 6, "command": 4, "motor": 3, "sensory_fanout": 3, "inter_fanout": 2,
+    "recurrent_command_synapses": 3, "motor_fanin": 2,
+}  # fmt: skip
+FAMILIES: dict[str, dict[str, object]] = {
+    "ltc": {"kind": "ltc", "wiring": {"kind": "full", "units": 8, "outputs": 3}},
+    "ltc_ncp": {"kind": "ltc", "wiring": NCP},
+    "ltc_implicit": {"kind": "ltc", "implicit": True, "wiring": AUTO_NCP},
+    "ltc_mixed_memory": {"kind": "ltc", "wiring": AUTO_NCP, "mixed_memory": True},
+    "cfc": {"kind": "cfc", "units": 8, "backbone_units": 16},
+    "cfc_no_gate": {"kind": "cfc", "units": 8, "mode": "no_gate"},
+    "cfc_pure": {"kind": "cfc", "units": 8, "mode": "pure"},
+    "cfc_ncp": {"kind": "cfc", "wiring": AUTO_NCP},
+    "cfc_ncp_pure": {"kind": "cfc", "wiring": NCP, "mode": "pure"},
+    "cfc_mixed_memory": {"kind": "cfc", "wiring": AUTO_NCP, "mixed_memory": True},
+    "gru": {"kind": "gru", "units": 8},
+    "gru_without_time": {"kind": "gru", "units": 8, "time": "none"},
+    "lstm": {"kind": "lstm", "units": 8},
+}
+FEATURES = 5
+NOMINAL_S = 0.02
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def cell_of(family: str, inputs: int = FEATURES) -> Cell:
+    torch.manual_seed(1)
+    return build_cell(TypeAdapter[CellOptions](CellOptions).validate_python(FAMILIES[family]), inputs)
+
+
+def network_of(family: str, task: Task = "classification") -> Network:
+    cell = cell_of(family)
+    facts = Facts(
+        task=task,
+        features=[f"f{k}" for k in range(FEATURES)],
+        labels=["a", "b", "c"],
+        nominal_s=NOMINAL_S,
+        inputs=Scaling([0.5] * FEATURES, [2.0] * FEATURES),
+        targets=Scaling.none(3) if task == "classification" else Scaling([1.0, -2.0, 0.0], [3.0, 0.1, 1.0]),
+    )
+    network = Network(cell, facts)
+    with torch.no_grad():
+        # As far apart as those of a trained readout: a tolerance is in units of the outputs' spread.
+        network.readout.weight *= 4
+    return network.eval()
+
+
+def made_up(lengths: Sequence[int], seed: int = 0) -> list[Recording]:
+    """Smooth random signals at irregular times, the gaps between a twentieth and four times the nominal period."""
+    random = np.random.default_rng(seed)
+    recordings = []
+    for k, rows in enumerate(lengths):
+        gaps = random.uniform(0.05, 4.0, rows) * NOMINAL_S * 1e9
+        x = random.normal(size=(rows, FEATURES)).cumsum(axis=0) / 3
+        recordings.append(Recording(str(k), np.cumsum(gaps).astype(np.int64), x.astype(np.float32)))
+    return recordings

@@ -1,0 +1,106 @@
+"""torch = step.onnx = chunk.onnx for every family at batch 1, 3 and 64, in ragged batches with irregular time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from statestream.models.bundle import Bundle
+from statestream.models.chunk_graph import wrap_in_scan
+from statestream.models.export import export_network, golden_vectors, step_graph, with_irregular_time
+from statestream.models.parity import ParityError, check_parity
+from statestream.models.rollout import rollout
+from statestream.models.spec import TimeSpec
+from tests.bundles import leaky_step
+from tests.conftest import leaky_manifest
+from tests.integration.models.conftest import FAMILIES, NOMINAL_S, made_up, network_of
+
+TIME = TimeSpec.around(NOMINAL_S)
+MOST_NODES = {"cfc": 20, "cfc_pure": 19, "cfc_ncp": 40, "gru": 20, "lstm": 19}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_graphs_equal_torch(family: str, tmp_path: Path) -> None:
+    bundle = export_network(network_of(family), made_up([120, 80, 200]), tmp_path, name=family)
+    step, chunk = onnx.load(bundle.step_path), onnx.load(bundle.chunk_path)
+    assert Bundle.open(bundle.path).manifest == bundle.manifest
+    for graph in (step, chunk):
+        assert graph.ir_version <= 10
+        assert all(opset.version <= 20 for opset in graph.opset_import)
+        for value in graph.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            axes = 2 if value.name.endswith("_seq") or value.name == "valid" else 1
+            assert all(dim.dim_param for dim in dims[:axes]), value.name
+            assert all(dim.dim_value for dim in dims[axes:]), value.name
+        assert b".py" not in graph.SerializeToString(), "the exporter's stack traces are inside"
+    assert len(step.graph.node) <= MOST_NODES.get(family, 200)
+
+
+def test_regression_is_given_back_in_its_own_units(tmp_path: Path) -> None:
+    bundle = export_network(network_of("cfc", "regression"), made_up([60, 50]), tmp_path, name="r")
+    golden = bundle.golden()
+    assert np.abs(golden.outputs["y"].mean(axis=0) - [1.0, -2.0, 0.0]).argmax() != 1
+    assert bundle.manifest.outputs[0].task == "regression"
+
+
+def test_versions_count_up(tmp_path: Path) -> None:
+    for expected in (1, 2):
+        assert export_network(network_of("gru"), made_up([30]), tmp_path, name="m").manifest.version == expected
+    assert export_network(network_of("gru"), made_up([30]), tmp_path, name="m", version=7).path.name == "7"
+
+
+def test_golden_vectors_are_of_irregular_time_and_from_torch(tmp_path: Path) -> None:
+    network, recordings = network_of("cfc_ncp"), made_up([200])
+    golden = export_network(network, recordings, tmp_path, name="m").golden()
+    assert np.unique(golden.dt_s).size > 10
+    again = golden_vectors(network, with_irregular_time(recordings[0], seed=0), TIME)
+    np.testing.assert_array_equal(golden.outputs["y"], again.outputs["y"])
+
+
+def test_a_graph_that_differs_is_not_written(tmp_path: Path) -> None:
+    network, recordings = network_of("cfc"), made_up([50, 40])
+    bundle = export_network(network, recordings, tmp_path, name="m")
+    graphs = {path.name: path.read_bytes() for path in (bundle.step_path, bundle.chunk_path)}
+    with torch.no_grad():
+        network.readout.bias[0] += 1e-3
+    with pytest.raises(
+        ParityError, match=r"m:1: step.onnx differs from PyTorch by .* at batch 1; the tolerance is 1e-05"
+    ):
+        check_parity(network, graphs, bundle.manifest, recordings)
+
+
+def test_an_export_over_its_tolerance_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="differs from PyTorch"):
+        export_network(network_of("cfc"), made_up([50]), tmp_path, name="m", tolerance=1e-12)
+    assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_rows_may_be_lost_but_not_reordered() -> None:
+    (recording,) = made_up([300])
+    changed = with_irregular_time(recording, seed=3)
+    assert 200 < len(changed) < 280
+    assert (np.diff(changed.t_ns) >= 0).all()
+
+
+def test_a_foreign_step_graph_is_wrapped_or_told_what_it_lacks() -> None:
+    manifest, step = leaky_manifest(), leaky_step()
+    assert [value.name for value in wrap_in_scan(step, manifest).graph.output] == ["state_h_out", "y_seq"]
+    del step.graph.output[1]
+    with pytest.raises(ValueError, match=r"no output 'state_h_out'; it has y"):
+        wrap_in_scan(step, manifest)
+
+
+def test_batch_is_the_only_axis_that_is_free(tmp_path: Path) -> None:
+    network = network_of("cfc_mixed_memory")
+    bundle = export_network(network, made_up([30]), tmp_path, name="m")
+    again = step_graph(network, bundle.manifest)
+    assert {o.name for o in again.graph.output} == {"y", "state_h_out", "state_c_out"}
+
+
+def test_log_probabilities_are_normalised_in_the_graph() -> None:
+    (result,) = rollout(network_of("cfc"), made_up([20]), TIME)
+    np.testing.assert_allclose(np.exp(result.outputs).sum(axis=1), 1, rtol=1e-5)

@@ -1,0 +1,88 @@
+"""A configuration is checked field by field, and what is wrong is named with its value. No torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statestream.models.cells.options import AutoNCPWiring, CfCOptions
+from statestream.models.config import ConfigError, load_config, preset_names
+
+TOML = """
+name = "mine"
+[data]
+path = "data.csv"
+target = ["label"]
+[cell]
+kind = "gru"
+units = 8
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_every_preset_is_valid() -> None:
+    assert {"wrist", "wrist-folds"} <= set(preset_names())
+    for name in preset_names():
+        assert load_config(name).name == name
+
+
+def test_overrides_reach_every_depth(path: Path) -> None:
+    config = load_config(
+        path,
+        ["cell.kind=cfc", "cell.wiring.kind=auto_ncp", "cell.wiring.units=16", "cell.wiring.outputs=4",
+         "training.learning_rate=0.5", "split.test_groups=[1, 'b']", "training.augment.keep_rows=[0.5, 1]",
+         "name=other"],
+    )  # fmt: skip
+    assert config.name == "other"
+    assert isinstance(config.cell, CfCOptions)
+    assert config.cell.wiring == AutoNCPWiring(kind="auto_ncp", units=16, outputs=4)
+    assert config.training.learning_rate == 0.5
+    assert config.split.test_groups == (1, "b")
+    assert config.training.augment.keep_rows == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epoch=3", r"training\.epoch: .*got 3"),
+        ("training.epochs=many", r"training\.epochs: .*got 'many'"),
+        ("training.epochs=0", r"training\.epochs: .*got 0"),
+        ("cell.kind=rnn", r"cell: .*'rnn'"),
+        ("cell.mode=pure", r"cell\.gru\.mode"),
+        ("split.test=1.5", r"split\.test: .*got 1\.5"),
+        ("data.dataset=watch", "give either data.dataset or data.path"),
+        ("colour.of=blue", "colour"),
+        ("name.x=1", "'name' is a value, not a section"),
+        ("epochs", r"expected section\.key=value"),
+    ],
+)
+def test_bad_fields_are_named(path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(path, [override])
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'wirst' .*presets: .*wrist"):
+        load_config("wirst")
+    with pytest.raises(ConfigError, match="cannot read it"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("name = ")
+    with pytest.raises(ConfigError, match=r"bad\.toml"):
+        load_config(tmp_path / "bad.toml")
+
+
+def test_nothing_that_an_edge_device_needs_imports_torch() -> None:
+    modules = ("spec", "bundle", "chunk_graph", "config", "data.recordings", "data.splits", "data.watch")
+    code = "\n".join(f"import statestream.models.{m}" for m in modules)
+    code += "\nimport sys; print([m for m in ('torch', 'lightning', 'pyarrow', 'onnxruntime') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
