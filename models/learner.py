@@ -49,7 +49,8 @@ class Learner(lightning.LightningModule):
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         if batch.first:
             self._state = self.network.initial_state(len(batch.valid_BT))
-        y_BTK, state = self.network.unroll(batch.x_BTF, self._state, batch.dt_BT1, batch.valid_BT)
+        valid_BT = None if bool(batch.valid_BT.all()) else batch.valid_BT
+        y_BTK, state = self.network.unroll(batch.x_BTF, self._state, batch.dt_BT1, valid_BT)
         self._state = {name: value.detach() for name, value in state.items()}
         found = loss(self.network, y_BTK, batch.y, batch.scored_BT)
         self._losses.append(found.detach())

@@ -114,8 +114,8 @@ class CfC(Cell):
     def _gated(self, z: Tensor, d_B1: Tensor) -> Tensor:
         f, a, b = torch.split(z, [2 * self.units, self.units, self.units], dim=1)
         f1, f2 = torch.tanh(f).chunk(2, dim=1)
-        t = torch.sigmoid(a * d_B1 + b)
-        return f1 + t * f2 if self.mode == "no_gate" else f1 + t * (f2 - f1)
+        t = torch.sigmoid(torch.addcmul(b, a, d_B1))
+        return torch.addcmul(f1, t, f2 if self.mode == "no_gate" else f2 - f1)
 
     def _pure(self, f1: Tensor, d_B1: Tensor) -> Tensor:
         return self.A - self.A * torch.exp(-d_B1 * (self.w_tau.abs() + f1.abs())) * f1

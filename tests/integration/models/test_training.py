@@ -1,0 +1,202 @@
+"""Training on a tiny made-up set: from CSV, Parquet or NPZ to a run, resumed or not, and on to a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from statestream.models.bundle import Bundle
+from statestream.models.config import Config, parse_config
+from statestream.models.export import export
+from statestream.models.folds import cross_validate, results_table
+from statestream.models.rollout import rollout
+from statestream.models.runs import RunError, load_checkpoint
+from statestream.models.spec import TimeSpec
+from statestream.models.training import train
+
+ROWS, PERIOD_NS = 40, 20_000_000
+
+
+def made_up_columns() -> dict[str, np.ndarray[Any, Any]]:
+    """Twelve recordings of four people: slow or fast sines, sampled irregularly; a class, and the phase's cosine."""
+    random = np.random.default_rng(0)
+    columns: dict[str, list[Any]] = {name: [] for name in ("recording", "t_ns", "a", "b", "person", "pace", "next")}
+    for k in range(12):
+        rows = ROWS + k
+        t = np.cumsum(random.uniform(0.5, 1.5, rows) * PERIOD_NS).astype(np.int64)
+        phase = t * 1e-9 * (3 if k % 2 else 12) + k
+        columns["recording"] += [f"r{k:02d}"] * rows
+        columns["t_ns"] += t.tolist()
+        columns["a"] += (5 + 2 * np.sin(phase) + 0.1 * random.normal(size=rows)).tolist()
+        columns["b"] += random.normal(size=rows).tolist()
+        columns["person"] += [f"p{k // 3}"] * rows
+        columns["pace"] += ["slow" if k % 2 else "fast"] * rows
+        columns["next"] += (100 * np.cos(phase)).tolist()
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def write(path: Path) -> Path:
+    columns = made_up_columns()
+    if path.suffix == ".csv":
+        rows = zip(*(c.tolist() for c in columns.values()), strict=True)
+        path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    elif path.suffix == ".npz":
+        np.savez(path, **columns)  # type: ignore[arg-type]
+    else:
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    return path
+
+
+def config_of(path: Path, **changes: Any) -> Config:
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "data": {"path": path, "features": ["a", "b"], "target": ["pace"], "group": "person"},
+        "cell": {"kind": "gru", "units": 6},
+        "training": {"epochs": 4, "batch": 4, "window": 16, "segment": 30, "learning_rate": 0.02},
+    }
+    for name, value in changes.items():
+        merged = isinstance(value, dict) and name != "cell"
+        values[name] = {**values.get(name, {}), **value} if merged else value
+    return parse_config(values, "test")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write(tmp_path / "data.csv")
+
+
+def test_a_run_has_everything_and_loads_again(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data), tmp_path / "runs", progress=False)
+    for name in ("config.json", "metrics.json", "weights.pt", "last.ckpt", "curves.png", "predictions.png"):
+        assert (run.path / name).stat().st_size > 0, name
+    assert list((run.path / "tensorboard").glob("events.*"))
+    assert not list(run.path.glob(".*")), "unfinished files"
+    metrics = json.loads((run.path / "metrics.json").read_text())
+    assert {"accuracy", "loss", "macro_f1", "recording_accuracy"} <= set(metrics["test"])
+    assert [entry["epoch"] for entry in metrics["history"]] == [0, 1, 2, 3]
+    assert all("val_loss" in entry for entry in metrics["history"])
+    again = load_checkpoint(run.path)
+    assert again.config == run.config
+    assert not again.network.training
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_other_files_train_alike(data: Path, suffix: str, tmp_path: Path) -> None:
+    from_csv = train(config_of(data, training={"epochs": 1}), tmp_path / "csv", progress=False)
+    other = write(tmp_path / f"data{suffix}")
+    run = train(config_of(other, training={"epochs": 1}), tmp_path / "other", progress=False)
+    assert run.scores == from_csv.scores
+
+
+def test_resumed_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
+    augment = {"keep_rows": [0.6, 1.0], "stretch": 0.1, "rotate_deg": 10.0}
+    config = config_of(data, training={"augment": augment})
+    whole = train(config, tmp_path / "whole", progress=False)
+    train(config, tmp_path / "parts", stop_after=2, progress=False)
+    torch.rand(5)  # whatever happens in between
+    parts = train(config, tmp_path / "parts", resume=True, progress=False)
+    for (name, one), other in zip(whole.network.state_dict().items(), parts.network.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert parts.metrics["history"] == whole.metrics["history"]
+    assert parts.scores == whole.scores
+
+
+def test_resuming_with_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
+    train(config_of(data), tmp_path, stop_after=1, progress=False)
+    with pytest.raises(RunError, match="another configuration"):
+        train(config_of(data, training={"learning_rate": 0.5}), tmp_path, resume=True, progress=False)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RunError, match="not a run"):
+        train(config_of(data), tmp_path, progress=False)
+    assert (tmp_path / "tiny" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("cell", [{"kind": "cfc", "units": 6, "backbone_units": 8}, {"kind": "ltc", "unfolds": 2}])
+@pytest.mark.parametrize(
+    ("task", "target", "metric"),
+    [("classification", ["pace"], "accuracy"), ("regression", ["next"], "r2"), ("next_step", [], "mse")],
+)
+@pytest.mark.parametrize("at", ["every", "end"])
+def test_every_task(
+    data: Path, tmp_path: Path, cell: dict[str, Any], task: str, target: list[str], metric: str, at: str
+) -> None:
+    config = config_of(
+        data, cell=cell, task={"kind": task, "at": at}, training={"epochs": 1}, data={"path": data, "target": target}
+    )
+    run = train(config, tmp_path, progress=False)
+    assert np.isfinite(run.scores[metric])
+    assert (run.path / "predictions.png").exists()
+
+
+def test_it_learns(data: Path, tmp_path: Path) -> None:
+    run = train(
+        config_of(data, training={"epochs": 40, "segment": 0}, split={"validation": 0.0}), tmp_path, progress=False
+    )
+    assert run.scores["recording_accuracy"] == 1.0
+    assert run.metrics["history"][-1]["loss"] < 0.5 * run.metrics["history"][0]["loss"]
+
+
+def test_a_run_is_exported_and_the_bundle_has_its_scores(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data), tmp_path / "runs", progress=False)
+    bundle = export(run.path, tmp_path / "repository")
+    assert Bundle.open(bundle.path).manifest.scores == run.scores
+    assert bundle.manifest.outputs[0].labels == ("fast", "slow")
+    assert bundle.manifest.time.nominal_s == pytest.approx(PERIOD_NS * 1e-9, rel=0.1)
+    assert bundle.manifest.inputs[0].labels == ("a", "b")
+    assert export(run, tmp_path / "repository", name="other", version=3).path.parts[-2:] == ("other", "3")
+
+
+def test_normalisation_is_of_the_training_split_and_inside_the_network(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data, training={"epochs": 1}), tmp_path, progress=False)
+    assert run.network.mean[0] == pytest.approx(5, abs=0.3)
+    config = config_of(
+        data, task={"kind": "regression"}, data={"path": data, "features": ["a", "b"], "target": ["next"]}
+    )
+    network = train(config, tmp_path, progress=False).network
+    assert network.target_std.item() == pytest.approx(70, rel=0.1)
+
+
+def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
+    options = {"epochs": 60, "patience": 2, "learning_rate": 0.3, "schedule": "constant"}
+    run = train(config_of(data, training=options), tmp_path, progress=False)
+    losses = [entry["val_loss"] for entry in run.metrics["history"]]
+    assert len(losses) < 60
+    assert run.metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_without_validation_the_last_epoch_is_kept(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data, split={"validation": 0.0}), tmp_path, progress=False)
+    assert "validation" not in run.metrics
+    assert len(run.metrics["history"]) == 4
+
+
+def test_folds_hold_out_everyone_once_and_make_a_table(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, split={"by": "group", "validation": 0.0, "folds": 2}, training={"epochs": 1})
+    folds = cross_validate(config, tmp_path, progress=False)
+    assert sorted(name for fold in folds for name in fold.held_out) == ["p0", "p1", "p2", "p3"]
+    assert all(fold.baseline is not None for fold in folds)
+    table = results_table(config, folds, "the command")
+    assert "Generated by `the command`" in table
+    assert "| mean |" in table
+
+
+def test_a_reloaded_network_says_the_same(data: Path, tmp_path: Path) -> None:
+    from statestream.models.data.recordings import read_dataset
+
+    run = train(config_of(data, training={"epochs": 1}), tmp_path, progress=False)
+    recordings = read_dataset(data, run.config.data, classes=True).recordings
+    time = TimeSpec.around(run.network.facts.nominal_s)
+    ours = rollout(run.network, recordings, time)
+    theirs = rollout(load_checkpoint(run.path / "weights.pt").network, recordings, time)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.outputs, other.outputs)
