@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from onnx import TensorProto, helper
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, write_bundle
 from statestream.models.chunk_graph import wrap_in_scan
+from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec, TimeSpec
 from tests.conftest import LeakyModel, leaky_manifest
+
+COUNT = StateSpec(name="n", shape=(1,))
 
 
 def leaky_step() -> onnx.ModelProto:
@@ -48,3 +52,37 @@ def write_leaky(repository: Path, name: str = "leaky", version: int = 1) -> Bund
     manifest, step = leaky_manifest(name, version), leaky_step()
     graphs = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
     return write_bundle(repository / name / str(version), manifest, leaky_golden(), graphs)
+
+
+def write_zeros(repository: Path, name: str, x: InputSpec, y: OutputSpec, time: TimeSpec) -> Bundle:
+    """A model with any input and output that counts its steps and says nothing: y = 0, n ← n + 1."""
+    manifest = Manifest(name=name, version=1, inputs=(x,), outputs=(y,), states=(COUNT,), time=time)
+
+    def tensor(name: str, size: int) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+
+    def constant(name: str, value: np.ndarray) -> onnx.TensorProto:
+        return onnx.numpy_helper.from_array(value.astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Sub", ["dt", "dt"], ["nothing"]),
+        helper.make_node("MatMul", ["x", "weights"], ["silence"]),
+        helper.make_node("Add", ["silence", "nothing"], ["y"]),
+        helper.make_node("Add", ["state_n", "one"], ["state_n_out"]),
+    ]
+    weights = [constant("weights", np.zeros((x.size, y.size))), constant("one", np.ones(1))]
+    inputs, outputs = (
+        [tensor("x", x.size), tensor("dt", 1), tensor("state_n", 1)],
+        [tensor("y", y.size), tensor("state_n_out", 1)],
+    )
+    graph = helper.make_graph(nodes, "zeros", inputs, outputs, weights)
+    step = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    step.ir_version = 10
+    golden = Golden(
+        {"x": np.ones((3, x.size), np.float32)},
+        np.full(3, time.nominal_s, np.float32),
+        {"y": np.zeros((3, y.size), np.float32)},
+        {"n": np.full(1, 3, np.float32)},
+    )
+    graphs = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
+    return write_bundle(repository / name / "1", manifest, golden, graphs)
