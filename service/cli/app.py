@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli import bundle, doctor, export, models, serve, sessions, stream, train
+from statestream.service.cli import bundle, doctor, export, loadtest, models, serve, sessions, stream, train
 from statestream.service.cli.console import out, version
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command("train")(train.train)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
+app.command("loadtest")(loadtest.loadtest)
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(bundle.app, name="bundle")

@@ -1,0 +1,226 @@
+"""`statestream loadtest`: how fast a server answers many clients, measured honestly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from statestream.service.cli.console import (
+    DEFAULT_TARGET,
+    AsJson,
+    Target,
+    err,
+    name_and_version,
+    need,
+    out,
+    quiet_grpc,
+    say_json,
+)
+from statestream.service.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from statestream.models.spec import Manifest
+    from statestream.service.loadtest.fleet import Outcome
+    from statestream.service.loadtest.plan import Plan
+    from statestream.service.loadtest.search import Found, Probe
+
+INTERRUPTED = 130
+
+
+def loadtest(
+    model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
+    target: Target = DEFAULT_TARGET,
+    streams: Annotated[int, typer.Option(help="gRPC streams, each on a connection of its own.")] = 1,
+    rate_hz: Annotated[float, typer.Option(help="Messages a second on each stream.")] = 10.0,
+    duration: Annotated[float, typer.Option(help="Seconds measured.")] = 10.0,
+    warmup: Annotated[float, typer.Option(help="Seconds of load before that.")] = 2.0,
+    arrival: Annotated[str, typer.Option(help="fixed, poisson or trace.")] = "fixed",
+    trace: Annotated[
+        Path | None, typer.Option(help="Seconds at which a stream sends, one a line; for --arrival trace.")
+    ] = None,
+    chunk: Annotated[int, typer.Option(help="Rows of each session in a message.")] = 1,
+    channels_per_stream: Annotated[int, typer.Option(help="Sessions on each stream, all in every message.")] = 1,
+    max_inflight: Annotated[
+        int | None, typer.Option(help="Unanswered messages of a stream.", show_default="the server's credit")
+    ] = None,
+    deadline_ms: Annotated[float | None, typer.Option(help="Later answers are misses.", show_default="none")] = None,
+    reconnect_every: Annotated[
+        float | None, typer.Option(help="Seconds after which a stream reconnects and resumes.", show_default="never")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare every output with an offline rollout.")] = False,
+    repository: Annotated[Path, typer.Option(help="Where --verify finds the bundle.")] = Path("repository"),
+    search: Annotated[
+        bool, typer.Option("--search", help="Find how many streams keep their p99 under --deadline-ms.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the data and the arrivals.")] = 0,
+    processes: Annotated[int, typer.Option(help="Processes that the streams are spread over.")] = 1,
+    ca: Annotated[Path | None, typer.Option(help="PEM of the server's authority: connect with TLS.")] = None,
+    cert: Annotated[Path | None, typer.Option(help="PEM of this client's certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
+    server_pid: Annotated[
+        list[int] | None,
+        typer.Option(help="A process of the server, may be repeated.", show_default="who listens, if local"),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write latency over time to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a server from a fixed schedule and say how late its answers were.
+
+    Latency counts from when a message was due, not from when it could be sent, so that a server that stalls cannot hide
+    it. Ctrl-C ends the run and reports what was measured. Exit code 1: outputs were wrong, or nothing was answered.
+
+    [bold]Examples[/]
+
+      statestream loadtest --model wrist --streams 64 --rate-hz 50 --duration 30 --html report.html
+
+      statestream loadtest --model wrist --streams 8 --rate-hz 100 --verify --repository repository --json
+
+      statestream loadtest --model wrist --rate-hz 50 --deadline-ms 20 --search --streams 16
+
+      statestream loadtest --model wrist --streams 4 --channels-per-stream 64 --chunk 4 --arrival poisson
+    """
+    quiet_grpc()
+    need("statestream.service.loadtest.fleet", "loadtest")
+    from statestream.service.loadtest.plan import Plan, read_trace
+
+    if (arrival == "trace") != (trace is not None):
+        raise InvalidArgument("--arrival trace and --trace FILE go together", field="--arrival")
+    if search and not deadline_ms:
+        raise InvalidArgument("--search needs --deadline-ms", field="--search")
+    name, version = name_and_version(model)
+    plan = Plan.of(
+        target=target, model=name, version=version, streams=streams, rate_hz=rate_hz, duration_s=duration,
+        warmup_s=warmup, arrival=arrival, trace_s=read_trace(trace) if trace else (), chunk=chunk,
+        channels=channels_per_stream, max_inflight=max_inflight or 0, deadline_ms=deadline_ms or 0.0,
+        reconnect_every_s=reconnect_every or 0.0, verify=repository if verify else None, seed=seed,
+        processes=processes, ca=ca, cert=cert, key=key,
+    )  # fmt: skip
+    outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], search=search))
+    why = _tell(outcome, found, csv, html, as_json=as_json)
+    if why:
+        err.print(f"[bold red]failed:[/] {why}", highlight=False, soft_wrap=True)
+    if why or interrupted:
+        raise typer.Exit(INTERRUPTED if interrupted else 1)
+
+
+async def _run(plan: Plan, server_pids: list[int], *, search: bool) -> tuple[Outcome, Found | None, bool]:
+    from statestream.service.loadtest.connection import fetch_manifest
+    from statestream.service.loadtest.fleet import run_load
+    from statestream.service.loadtest.live import live_view
+    from statestream.service.loadtest.proc import Watch, listening
+
+    manifest = await fetch_manifest(plan)
+    plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan, manifest)})
+    watch = Watch(server_pids or listening(plan.target))
+    with _stopping() as stop, live_view(err) as on_progress:
+        if not search:
+            outcome = await run_load(plan, manifest, watch=watch, stop=stop, on_progress=on_progress)
+            return outcome, None, stop.is_set()
+
+        async def try_streams(count: int) -> Outcome:
+            probe = plan.model_copy(update={"streams": count, "processes": min(plan.processes, count)})
+            outcome = await run_load(probe, manifest, watch=watch, stop=stop, on_progress=on_progress)
+            if stop.is_set():
+                raise Interrupted(outcome)
+            outcomes[count] = outcome
+            return outcome
+
+        outcomes: dict[int, Outcome] = {}
+        return await _search(plan, try_streams, outcomes)
+
+
+class Interrupted(Exception):
+    """Ctrl-C in the middle of a search, with the probe it ended."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("interrupted")
+        self.outcome = outcome
+
+
+async def _search(plan: Plan, try_streams: Any, outcomes: dict[int, Outcome]) -> tuple[Outcome, Found, bool]:
+    from statestream.service.loadtest.search import Found, search
+
+    probes: list[Probe] = []
+
+    def on_probe(probe: Probe) -> None:
+        probes.append(probe)
+        verdict = "holds" if probe.held else "too many" if probe.stable else "unstable"
+        err.print(
+            f"{probe.streams:7d} streams  p50 {probe.p50_ms:8.2f} ms  p99 {probe.p99_ms:8.2f} ms  {verdict}",
+            highlight=False,
+        )
+
+    try:
+        found = await search(try_streams, plan.deadline_ms, plan.streams, on_probe)
+    except Interrupted as stop:
+        held = [probe.streams for probe in probes if probe.held]
+        return stop.outcome, Found(max(held, default=0), tuple(probes)), True
+    return outcomes.get(found.streams) or outcomes[found.probes[-1].streams], found, False
+
+
+@contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C sets; pressed again, it interrupts as ever."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _bundle(plan: Plan, manifest: Manifest) -> Path | None:
+    """The bundle that the server runs, found in the repository given, by the hashes of its files.
+
+    Raises:
+        InvalidArgument: it is not there, or differs.
+    """
+    if plan.verify is None:
+        return None
+    from statestream.models.bundle import MANIFEST, BundleError, read_manifest
+
+    path = plan.verify if (plan.verify / MANIFEST).is_file() else plan.verify / manifest.name / str(manifest.version)
+    try:
+        files = read_manifest(path).files
+    except (BundleError, OSError) as error:
+        raise InvalidArgument(f"{error}", field="--repository") from error
+    if files != manifest.files:
+        raise InvalidArgument(f"{path} is not the bundle that the server runs: the files differ", field="--repository")
+    return path.resolve()
+
+
+def _tell(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | None, *, as_json: bool) -> str:
+    """Print and write the report; returns why the run failed, empty where it did not."""
+    from statestream.service.loadtest.facts import facts
+    from statestream.service.loadtest.html import write_html
+    from statestream.service.loadtest.report import failed, report, write_csv
+
+    run = report(outcome)
+    run["search"] = None if found is None else asdict(found) | {"by_tool": found.by_tool}
+    lines = facts(outcome.plan, run, found)
+    if as_json:
+        say_json(run)
+    else:
+        for name, text in lines:
+            out.print(f"{name:14}{text}", highlight=False, markup=False)
+    limits = run["tool"]["bottleneck"] if found is None else found.by_tool
+    if limits:
+        err.print(f"[bold yellow]the load test itself is the bottleneck:[/] {limits}", highlight=False, soft_wrap=True)
+    if csv is not None:
+        write_csv(csv, run["seconds"])
+    if html is not None:
+        write_html(html, lines, run, outcome.tally.latency, found)
+    return failed(outcome)

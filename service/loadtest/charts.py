@@ -1,0 +1,125 @@
+"""Small charts as SVG text: lines and bars, with axes, and nothing to download."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 860, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 20, 45
+_COLOURS = ("#2563eb", "#d97706", "#dc2626", "#7c3aed", "#059669")
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places."""
+
+    low: float
+    high: float
+    begin: float
+    end: float
+    log: bool = False
+
+    @classmethod
+    def over(cls, values: Sequence[float], begin: float, end: float, *, log: bool = False, zero: bool = False) -> Axis:
+        """An axis on which all values have their place."""
+        known = [v for v in values if not log or v > 0] or [1.0]
+        low, high = (0.0 if zero and not log else min(known)), max(known)
+        if log:
+            low, high = 10 ** math.floor(math.log10(low) + 1e-9), 10 ** math.ceil(math.log10(high) - 1e-9)
+        if high <= low:
+            high = low * 10 if log else low + 1
+        return cls(low, high, begin, end, log)
+
+    def place(self, value: float) -> float:
+        part = self._part(value)
+        return self.begin + min(max(part, 0.0), 1.0) * (self.end - self.begin)
+
+    def ticks(self) -> list[float]:
+        """Values to label."""
+        if self.log:
+            first, last = round(math.log10(self.low)), round(math.log10(self.high))
+            return [10.0**power for power in range(first, last + 1)]
+        step = _round_step((self.high - self.low) / 6)
+        first = math.ceil(self.low / step)
+        return [step * k for k in range(first, int(self.high / step + 1e-9) + 1)]
+
+    def _part(self, value: float) -> float:
+        if self.log:
+            return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+
+def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, limit: float = 0.0) -> str:
+    """Lines by name over a common x; `limit` draws a dashed line across."""
+    points = [point for one in series.values() for point in one]
+    x, y = _axes(points, limit, log_x=False)
+    body = [_frame(x, y, x_label, y_label)]
+    if limit > 0:
+        level = y.place(limit)
+        body.append(f'<line class="limit" x1="{x.begin}" x2="{x.end}" y1="{level:.1f}" y2="{level:.1f}"/>')
+    for number, (name, one) in enumerate(series.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        path = " ".join(f"{x.place(a):.1f},{y.place(b):.1f}" for a, b in one)
+        body.append(f'<polyline points="{path}" stroke="{colour}"/>')
+        body += [f'<circle cx="{x.place(a):.1f}" cy="{y.place(b):.1f}" r="2.5" fill="{colour}"/>' for a, b in one]
+        body.append(f'<text x="{x.begin + 12 + 90 * number}" y="{_TOP + 12}" fill="{colour}">{escape(name)}</text>')
+    return _svg(body)
+
+
+def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str, marks: dict[str, float]) -> str:
+    """Bars from a lower to an upper x of a height, x logarithmic; `marks` are named places on it."""
+    edges = [edge for low, high, _ in boxes for edge in (low, high)]
+    x = Axis.over(edges, _LEFT, WIDTH - _RIGHT, log=True)
+    y = Axis.over([height for _, _, height in boxes], HEIGHT - _BOTTOM, _TOP, zero=True)
+    body = [_frame(x, y, x_label, y_label)]
+    for low, high, height in boxes:
+        left, top = x.place(low), y.place(height)
+        width = max(x.place(high) - left, 0.8)
+        body.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{HEIGHT - _BOTTOM - top:.1f}"/>')
+    for number, (name, value) in enumerate(marks.items()):
+        place = x.place(value)
+        body.append(f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+        body.append(f'<text x="{place + 3:.1f}" y="{_TOP + 12 + 14 * number}">{escape(name)}</text>')
+    return _svg(body)
+
+
+def _axes(points: Sequence[Point], limit: float, *, log_x: bool) -> tuple[Axis, Axis]:
+    x = Axis.over([a for a, _ in points], _LEFT, WIDTH - _RIGHT, log=log_x)
+    heights = [b for _, b in points] + ([limit] if limit > 0 else [])
+    spread = max(heights, default=1.0) / max(min((h for h in heights if h > 0), default=1.0), 1e-9)
+    return x, Axis.over(heights, HEIGHT - _BOTTOM, _TOP, log=spread > 30, zero=True)
+
+
+def _frame(x: Axis, y: Axis, x_label: str, y_label: str) -> str:
+    parts = [_grid(x, _vertical), _grid(y, _horizontal)]
+    parts.append(f'<text class="label" x="{(x.begin + x.end) / 2}" y="{HEIGHT - 8}">{escape(x_label)}</text>')
+    parts.append(f'<text class="label" transform="translate(14 {HEIGHT / 2}) rotate(-90)">{escape(y_label)}</text>')
+    return "".join(parts)
+
+
+def _grid(axis: Axis, draw: Callable[[float, str], str]) -> str:
+    return "".join(draw(axis.place(tick), f"{tick:g}") for tick in axis.ticks())
+
+
+def _vertical(place: float, text: str) -> str:
+    line = f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
+    return line + f'<text class="label" x="{place:.1f}" y="{HEIGHT - _BOTTOM + 16}">{text}</text>'
+
+
+def _horizontal(place: float, text: str) -> str:
+    line = f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>'
+    return line + f'<text class="tick" x="{_LEFT - 6}" y="{place + 4:.1f}">{text}</text>'
+
+
+def _svg(body: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(body)}</svg>'
+
+
+def _round_step(step: float) -> float:
+    size = 10.0 ** math.floor(math.log10(step))
+    return next(size * k for k in (1, 2, 5, 10) if size * k >= step - 1e-12)

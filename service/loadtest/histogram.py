@@ -1,0 +1,76 @@
+"""HDR histograms of microseconds: three significant digits from 1 µs to an hour, mergeable over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hdrh.histogram import HdrHistogram
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+_MOST_US = 3_600_000_000
+_DIGITS = 3
+
+
+class Histogram:
+    """Counts of durations. Values beyond an hour count as an hour."""
+
+    def __init__(self) -> None:
+        self._hdr = HdrHistogram(1, _MOST_US, _DIGITS)
+
+    def record(self, microseconds: int) -> None:
+        self._hdr.record_value(microseconds if microseconds < _MOST_US else _MOST_US)
+
+    def add(self, other: Histogram) -> None:
+        """Count what another has counted."""
+        if other.count:
+            self._hdr.add(other._hdr)
+
+    def reset(self) -> None:
+        self._hdr.reset()
+
+    @property
+    def count(self) -> int:
+        return int(self._hdr.get_total_count())
+
+    @property
+    def max_us(self) -> int:
+        return int(self._hdr.get_max_value()) if self.count else 0
+
+    @property
+    def mean_us(self) -> float:
+        return float(self._hdr.get_mean_value()) if self.count else 0.0
+
+    def percentiles(self, wanted: tuple[float, ...] = PERCENTILES) -> dict[float, int]:
+        """Microseconds below which so many in a hundred lie; 0 where nothing was counted."""
+        if not self.count:
+            return dict.fromkeys(wanted, 0)
+        found = self._hdr.get_percentile_to_value_dict(wanted)
+        return {p: min(int(found[p]), self.max_us) for p in wanted}
+
+    def p(self, percentile: float) -> int:
+        """One percentile, microseconds."""
+        return self.percentiles((percentile,))[percentile]
+
+    def bars(self) -> Iterator[tuple[int, int, int]]:
+        """Lower and upper bound, microseconds, and count of each bucket that is not empty."""
+        if self.count:
+            for item in self._hdr.get_recorded_iterator():
+                low = int(self._hdr.get_lowest_equivalent_value(item.value_iterated_to))
+                high = int(self._hdr.get_highest_equivalent_value(item.value_iterated_to)) + 1
+                yield low, high, int(item.count_at_value_iterated_to)
+
+    def summary_ms(self) -> dict[str, float]:
+        """p50, p90, p95, p99, p99.9, max and mean, milliseconds."""
+        found = {f"p{p:g}_ms": value / 1000 for p, value in self.percentiles().items()}
+        return found | {"max_ms": self.max_us / 1000, "mean_ms": self.mean_us / 1000}
+
+    def encode(self) -> str:
+        """The standard text form (V2, compressed, base64)."""
+        return bytes(self._hdr.encode()).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Histogram:
+        """What `encode` made text of."""
+        histogram = cls()
+        histogram._hdr.decode_and_add(text.encode())
+        return histogram

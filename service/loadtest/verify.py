@@ -1,0 +1,155 @@
+"""Every output against an offline rollout of the same bundle, over exactly the rows that the server says it applied.
+
+S   sessions of a life     T   rows of each     C   channels of a stream, one session each
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.engine import Engine
+from statestream.service.loadtest.messages import Messages, row_times
+from statestream.service.verdict import Verdict
+
+PIECE = 64
+"""Rows of one call of the engine."""
+_ADVANCES = (Verdict.APPLIED, Verdict.SUPPRESSED)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was compared, and how far apart it was."""
+
+    outputs: int
+    """Rows whose outputs were compared."""
+    wrong: int
+    """Rows with an element off by more than the bundle's tolerance, or without the output they should have."""
+    worst: float
+    """Largest error, in standard deviations of the output."""
+    first: str = ""
+    """Where the first wrong row is."""
+
+    def merged(self, other: Verified) -> Verified:
+        """Of both."""
+        return Verified(
+            self.outputs + other.outputs,
+            self.wrong + other.wrong,
+            max(self.worst, other.worst),
+            self.first or other.first,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+NOTHING = Verified(0, 0, 0.0)
+
+
+@dataclass
+class Life:
+    """What one stream sent to its sessions and heard of them, from when they began to when they ended."""
+
+    name: str
+    phase: int
+    origin_ns: int
+    """The row before the first, for the times of a first chunk."""
+    due_ns: array[int] = field(default_factory=lambda: array("q"))
+    """`[messages]`"""
+    responses: list[bytes] = field(default_factory=list)
+
+
+def verify(engine: Engine, lives: Sequence[Life], messages: Messages) -> Verified:
+    """Compare all of what the server answered with a rollout by `engine`."""
+    total = NOTHING
+    for life in lives:
+        if life.responses and life.due_ns:
+            total = total.merged(_verify_life(engine, life, messages))
+    return total
+
+
+def _verify_life(engine: Engine, life: Life, messages: Messages) -> Verified:
+    heard = _Heard(engine, messages.channels, len(life.due_ns) * messages.chunk)
+    for raw in life.responses:
+        heard.take(pb.StreamResponse.FromString(raw).results)
+    expected = _rollout(engine, life, messages, heard.advances)
+    return heard.compare(engine, expected, life.name)
+
+
+class _Heard:
+    """Answers of a life, row by row."""
+
+    def __init__(self, engine: Engine, sessions: int, rows: int) -> None:
+        self.verdict_ST = np.zeros((sessions, rows), np.int64)
+        self._outputs = {
+            t.name: np.full((sessions, rows, *t.shape), np.nan, np.float32) for t in engine.manifest.outputs
+        }
+        self._shapes = {t.name: (t.shape, t.np_dtype) for t in engine.manifest.outputs}
+
+    @property
+    def advances(self) -> BoolArray:
+        """`[S, T]`"""
+        advances: BoolArray = np.isin(self.verdict_ST, _ADVANCES)
+        return advances
+
+    def take(self, results: pb.Results) -> None:
+        verdict = np.array(results.verdict, np.int64)
+        channel, row = np.array(results.channel, np.int64), np.array(results.seq, np.int64) - 1
+        settles = (verdict > 0) & (verdict <= Verdict.SKIPPED) & (row < self.verdict_ST.shape[1])
+        self.verdict_ST[channel[settles], row[settles]] = verdict[settles]
+        applied = verdict == Verdict.APPLIED
+        for column in results.columns:
+            if column.name in self._outputs and applied.any():
+                shape, dtype = self._shapes[column.name]
+                values = np.frombuffer(column.data, dtype).reshape(-1, *shape)
+                # Repeated rows carry outputs too, behind the same order.
+                carriers = np.flatnonzero(applied | (verdict == Verdict.DUPLICATE))[: len(values)]
+                self._outputs[column.name][channel[carriers], row[carriers]] = values
+
+    def compare(self, engine: Engine, expected: dict[str, Array], name: str) -> Verified:
+        applied_ST = self.verdict_ST == Verdict.APPLIED
+        error_ST = np.zeros(applied_ST.shape)
+        for spec in engine.manifest.outputs:
+            off = np.abs(self._outputs[spec.name].astype(np.float64) - expected[spec.name]) / spec.std_array
+            worst = off.reshape(*applied_ST.shape, -1).max(axis=2)
+            error_ST = np.maximum(error_ST, np.where(np.isnan(worst), np.inf, worst))
+        error_ST[~applied_ST] = 0.0
+        wrong = np.argwhere(error_ST > engine.manifest.tolerance)
+        first = f"{name} channel {wrong[0][0]} seq {wrong[0][1] + 1}" if len(wrong) else ""
+        return Verified(int(applied_ST.sum()), len(wrong), float(error_ST.max(initial=0.0)), first)
+
+
+def _rollout(engine: Engine, life: Life, messages: Messages, advances_ST: BoolArray) -> dict[str, Array]:
+    """`[S, T, *shape]` by output."""
+    sessions, rows = advances_ST.shape
+    dt_ST = _dt_s(engine, life, messages.chunk, advances_ST)
+    states: Any = engine.initial(sessions)
+    parts: list[dict[str, Array]] = []
+    for begin in range(0, rows, PIECE):
+        end = min(begin + PIECE, rows)
+        each = [messages.rows(channel, life.phase, begin, end) for channel in range(sessions)]
+        inputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
+        y, states = engine.chunk(inputs, dt_ST[:, begin:end, None], advances_ST[:, begin:end], states)
+        parts.append(dict(y))
+    return {spec.name: np.concatenate([y[spec.name] for y in parts], axis=1) for spec in engine.manifest.outputs}
+
+
+def _dt_s(engine: Engine, life: Life, chunk: int, advances_ST: BoolArray) -> Float32Array:
+    times: list[int] = []
+    previous_ns = life.origin_ns
+    for due_ns in life.due_ns:
+        times += row_times(previous_ns, due_ns, chunk)
+        previous_ns = due_ns
+    sessions = len(advances_ST)
+    t_ns_ST: Int64Array = np.broadcast_to(np.array(times, np.int64), advances_ST.shape)
+    last_ns = np.full(sessions, NO_TIME, np.int64)
+    elapsed = engine.manifest.time.elapsed(t_ns_ST, last_ns, counts=advances_ST)
+    # Rows that do not advance are not valid; a step of no time could make NaN of them all the same.
+    dt_s: Float32Array = np.where(advances_ST, elapsed.dt_s, np.float32(engine.manifest.time.nominal_s))
+    return dt_s

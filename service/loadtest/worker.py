@@ -1,0 +1,88 @@
+"""`python -m statestream.service.loadtest.worker`: one process of the load, told what to do in lines of JSON.
+
+In: the part; once it has said that it is ready, the start; the end of the input stops it. Out: ready, progress, and
+the tally or an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from statestream.models.spec import Manifest
+from statestream.service.errors import StatestreamError
+from statestream.service.loadtest.generator import Part, generate
+from statestream.service.loadtest.plan import Plan
+
+
+def say(message: dict[str, Any]) -> None:
+    """One line to the parent."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def encode_part(part: Part) -> str:
+    """A part as the line that `main` reads."""
+    return json.dumps(
+        {
+            "plan": part.plan.model_dump(mode="json"),
+            "manifest": part.manifest.model_dump(mode="json"),
+            "process": part.process,
+            "run": part.run,
+        }
+    )
+
+
+def decode_part(line: str) -> Part:
+    """What `encode_part` made."""
+    plain = json.loads(line)
+    plan, manifest = Plan.model_validate(plain["plan"]), Manifest.model_validate(plain["manifest"])
+    return Part(plan, manifest, plain["process"], plain["run"])
+
+
+async def main() -> None:
+    """Do one part."""
+    lines = asyncio.StreamReader(limit=1 << 26)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    part = decode_part((await lines.readline()).decode())
+    stop = asyncio.Event()
+
+    async def start() -> int:
+        say({"ready": True})
+        line = await lines.readline()
+        listening.append(asyncio.create_task(until_end()))
+        if not line:
+            stop.set()
+        return int(json.loads(line)["start_ns"]) if line else 0
+
+    async def until_end() -> None:
+        await lines.read()
+        stop.set()
+
+    listening: list[asyncio.Task[None]] = []
+    try:
+        tally, measured_s = await generate(part, start, stop, lambda progress: say({"progress": progress}))
+    except (StatestreamError, ValueError, OSError) as error:
+        say({"error": str(error)})
+    else:
+        say({"tally": tally.to_dict(), "measured_s": measured_s})
+    for task in listening:
+        task.cancel()
+
+
+def run() -> None:
+    """`main` on the fastest loop there is."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main())
+    else:
+        uvloop.run(main())
+
+
+if __name__ == "__main__":
+    run()
