@@ -1,0 +1,21 @@
+"""The unit tests pass where there is no torch, as on a device."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "lightning", "ncps", "matplotlib"):
+    sys.modules[name] = None
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/unit"]))
+"""
+
+
+def test_the_unit_tests_pass_without_torch() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
