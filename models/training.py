@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from statestream.models import plots
 from statestream.models.config import Config
@@ -77,7 +78,9 @@ def train(
     time = TimeSpec.around(network.facts.nominal_s)
     learner = Learner(network, config, split, time)
     folder = Path(runs) / config.name
-    last = _prepare(folder, config, resume)
+    last = folder / LAST if resume and (folder / LAST).is_file() else None
+    if rank_zero_only.rank == 0:
+        _prepare(folder, config, last)
     trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
     with warnings.catch_warnings():
         # Advice on data loaders with workers, and on a validation that is one turn; neither applies.
@@ -107,21 +110,18 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
     )
 
 
-def _prepare(folder: Path, config: Config, resume: bool) -> Path | None:
-    """An empty folder for a new run, or the checkpoint to go on from."""
-    last = folder / LAST
-    if resume and last.is_file():
-        before = (folder / CONFIG).read_text()
-        if before != _json(config):
+def _prepare(folder: Path, config: Config, last: Path | None) -> None:
+    """An empty folder for a new run; the folder as it is for one that goes on."""
+    if last is not None:
+        if (folder / CONFIG).read_text() != _json(config):
             raise RunError(f"{folder}: the run to resume was made with another configuration ({folder / CONFIG})")
-        return last
+        return
     if folder.exists() and any(folder.iterdir()):
         if not (folder / CONFIG).is_file():
             raise RunError(f"{folder}: not empty, and not a run (no {CONFIG}); nothing was changed")
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).write_text(_json(config))
-    return None
 
 
 def _json(config: Config) -> str:

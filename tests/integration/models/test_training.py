@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +202,20 @@ def test_a_reloaded_network_says_the_same(data: Path, tmp_path: Path) -> None:
     theirs = rollout(load_checkpoint(run.path / "weights.pt").network, recordings, time)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one.outputs, other.outputs)
+
+
+def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, training={"epochs": 2, "devices": 2})
+    (tmp_path / "config.json").write_text(config.model_dump_json())
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from statestream.models.config import load_config\n"
+        "from statestream.models.training import train\n"
+        f"run = train(load_config({str(tmp_path / 'config.json')!r}), {str(tmp_path / 'runs')!r}, progress=False)\n"
+        "print('weight', run.network.readout.weight.sum().item())\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len({line for line in done.stdout.splitlines() if line.startswith("weight")}) == 1
+    assert len(load_checkpoint(tmp_path / "runs" / "tiny").metrics["history"]) == 2
