@@ -7,7 +7,7 @@ through the step graph, those with more through the chunk graph, with others of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -101,18 +101,7 @@ class Batcher:
     inbox: Inbox = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inbox = Inbox(self.manifest.inputs)
-
-    def offer(
-        self,
-        slots: Sequence[int],
-        seqs: Sequence[int],
-        timestamps_ns: Sequence[int],
-        flags: Sequence[int],
-        columns: Iterable[tuple[str, bytes]],
-    ) -> None:
-        """Queue the rows of one message; see `Inbox.add`."""
-        self.inbox.add(slots, seqs, timestamps_ns, flags, columns, self.clock())
+        self.inbox = Inbox(self.manifest.inputs, self.clock)
 
     def plan(self) -> Turn | None:
         """Take what is ready; None when nothing is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,8 @@ class Rows(NamedTuple):
 class Inbox:
     """Where rows of one model gather while the engine is busy."""
 
-    def __init__(self, inputs: tuple[InputSpec, ...]) -> None:
+    def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._inputs = {spec.name: spec for spec in inputs}
         self._clear()
 
@@ -75,7 +76,6 @@ class Inbox:
         timestamps_ns: Sequence[int],
         flags: Sequence[int],
         columns: Iterable[tuple[str, bytes]],
-        now_s: float,
     ) -> None:
         """Append the rows of one message.
 
@@ -85,7 +85,6 @@ class Inbox:
             timestamps_ns: `[rows]`, or empty where no row has one.
             flags: `[rows]`, or empty where no row has any.
             columns: name and data of each input, over the rows that are not SKIP.
-            now_s: when the message came.
 
         Raises:
             InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
@@ -102,7 +101,7 @@ class Inbox:
         self._seq.extend(seqs)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
         self._flagged = self._flagged or any(flags)
-        self._received_s.extend([now_s] * rows)
+        self._received_s.extend([self._clock()] * rows)
         if timestamps_ns:
             self._t_ns.extend(timestamps_ns)
         else:

@@ -63,7 +63,7 @@ class Runner:
         columns: Iterable[tuple[str, bytes]],
     ) -> None:
         """Queue the rows of one message (see `Inbox.add`); they run as soon as the engine is free."""
-        self.batcher.offer(slots, seqs, timestamps_ns, flags, columns)
+        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns)
         self._wake()
 
     def waiting(self, slot: int) -> int:

@@ -73,7 +73,7 @@ def make_batcher(**limits: int) -> Batcher:
 
 def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
     x = np.array([row.x for row in rows if not row.flags & RowFlag.SKIP], np.float32)
-    batcher.offer(
+    batcher.inbox.add(
         [slots[row.session] for row in rows],
         [row.seq for row in rows],
         [row.t_ns for row in rows],
@@ -253,7 +253,7 @@ def test_a_state_that_is_no_longer_finite_is_taken_back_and_harms_nobody() -> No
 def test_unusable_data_is_invalid_and_says_which_field(columns: list[tuple[str, bytes]], words: list[str]) -> None:
     batcher = make_batcher()
     slot = batcher.table.create("s")
-    batcher.offer([slot], [1], [], [], columns)
+    batcher.inbox.add([slot], [1], [], [], columns)
     results = turn(batcher)
     assert results.rows.verdict.tolist() == [Verdict.INVALID]
     for word in words:
