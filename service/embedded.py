@@ -1,0 +1,146 @@
+"""A model inside the robot's own process: the server's sessions, batcher and engine, without gRPC.
+
+Rows are judged, timed and batched as in the server, by the same code; nothing waits, since the caller is the only
+client. Not for several threads at once.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from statestream.models.bundle import Bundle
+from statestream.models.spec import Array, Int64Array, Manifest
+from statestream.service.batcher import Batcher, Limits
+from statestream.service.client.inputs import Input, row_of, rows_of, times_of
+from statestream.service.client.results import ChunkResult, StepResult, join
+from statestream.service.engine import Engine
+from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from statestream.service.outputs import NO_OUTPUT
+from statestream.service.results import Results
+from statestream.service.sessions import SessionTable
+
+_TURN_STEPS = 256
+
+
+class Embedded:
+    """A bundle and the sessions of it that this process holds.
+
+    model = Embedded.open("repository/wrist/1")
+    arm = model.session("left-arm")
+    result = arm.step(x, timestamp_ns=t)
+    """
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.engine = engine
+        self.manifest: Manifest = engine.manifest
+        self.table = SessionTable(self.manifest, clock=clock)
+        limits = Limits(credit_rows=2**31, max_unacked=2**31, turn_steps=_TURN_STEPS)
+        self._batcher = Batcher(self.manifest, self.table, limits, clock)
+        self._clock = clock
+
+    @classmethod
+    def open(cls, bundle: Path | str, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Embedded:
+        """Load a bundle's folder, checked as a server would; for arguments and errors see `Engine.load`."""
+        return cls(Engine.load(Bundle.open(bundle), providers=providers, threads=threads))
+
+    def session(self, session_id: str = "") -> EmbeddedSession:
+        """A new session in the initial state; AlreadyExists where there is one of this id."""
+        session_id = session_id or str(uuid.uuid4())
+        if session_id in self.table:
+            raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
+        self.table.create(session_id)
+        return EmbeddedSession(self, session_id)
+
+    def burst(
+        self, sessions: Sequence[EmbeddedSession], x: Input, timestamp_ns: npt.ArrayLike | None = None
+    ) -> ChunkResult:
+        """One row of each of `sessions`, in one batch: `x [sessions, *shape]`, `timestamp_ns [sessions]`."""
+        columns, rows = rows_of(x, self.manifest.inputs, len(sessions))
+        return self.run([session.slot for session in sessions], columns, times_of(timestamp_ns, rows))
+
+    def run(self, slots: Sequence[int], columns: dict[str, Array], t_ns: Int64Array | None) -> ChunkResult:
+        """Advance sessions by rows, `[rows, *shape]` by input name; rows of one session stand in order."""
+        if len(set(slots)) < len(slots) and len(set(slots)) > 1:
+            raise InvalidArgument("a session stands there twice", field="sessions")
+        begin_s = self._clock()
+        first = self.table.settled_seq[np.asarray(slots)] + 1
+        seqs = (first + (np.arange(len(slots)) if len(set(slots)) == 1 else 0)).tolist()
+        data = [(name, column.tobytes()) for name, column in columns.items()]
+        self._batcher.inbox.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data)
+        parts = []
+        while (turn := self._batcher.plan()) is not None:
+            results = self._batcher.commit(turn, turn.execute(self.engine))
+            parts.append(_chunk(results, self._clock() - begin_s))
+        for slot in set(slots):
+            self.table.acknowledge(slot, int(self.table.settled_seq[slot]))
+        return join(parts)
+
+
+class EmbeddedSession:
+    """One session; made by `Embedded.session`."""
+
+    def __init__(self, model: Embedded, session_id: str) -> None:
+        self.session_id = session_id
+        self._model = model
+
+    @property
+    def slot(self) -> int:
+        """Where the session is in the table; FailedPrecondition once it is closed."""
+        if self.session_id not in self._model.table:
+            raise FailedPrecondition(f"session '{self.session_id}' is closed", field="session_id")
+        return self._model.table.slot(self.session_id)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._model.manifest
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """A copy of the state, `[*shape]` by name."""
+        return self._model.table.arena.read(self.slot)
+
+    def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
+        """Advance by one row, `x [*shape]`; see the client's session."""
+        times = None if timestamp_ns is None else times_of([operator.index(timestamp_ns)], 1)
+        return self._model.run([self.slot], row_of(x, self.manifest.inputs), times)[0]
+
+    def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
+        """Advance by several rows, `x [rows, *shape]`; see the client's session."""
+        columns, rows = rows_of(x, self.manifest.inputs)
+        return self._model.run([self.slot] * rows, columns, times_of(timestamp_ns, rows))
+
+    def reset(self) -> None:
+        """Back to the initial state, with no earlier time."""
+        self._model.table.reset(self.slot)
+
+    def close(self) -> None:
+        """Forget the session."""
+        if self.session_id in self._model.table:
+            self._model.table.end(self.session_id)
+
+
+def _chunk(results: Results, latency_s: float) -> ChunkResult:
+    """A turn's results as the client shows them."""
+    settled = results.rows
+    row = np.flatnonzero(settled.out != NO_OUTPUT)
+    return ChunkResult(
+        seq=settled.seq,
+        verdict=settled.verdict,
+        dt_s=settled.dt_s,
+        flags=results.flags,
+        row=row,
+        outputs={name: column[settled.out[row]] for name, column in settled.outputs.items()},
+        details={index: detail.text for index, detail in results.details.items()},
+        queue_s=results.queue_s,
+        compute_s=results.compute_s,
+        batch=results.batch,
+        latency_s=latency_s,
+    )
