@@ -13,10 +13,12 @@ import grpc
 import numpy as np
 import pytest
 
+from statestream.models.export import export_network
 from statestream.service.client import AsyncClient, AsyncSession
+from tests.families import TIME, held_out_recordings, network_of
 
 SINGLES, CHUNK, TOTAL = 20_000, 64, 1_000_000
-PERIOD_NS = 10_000_000
+PERIOD_NS = 20_000_000
 
 
 @asynccontextmanager
@@ -49,17 +51,19 @@ async def singles(session: AsyncSession, x: np.ndarray, start: int) -> tuple[flo
 
 
 @pytest.mark.slow
-async def test_a_million_steps_on_one_session(repository: Path, unused_tcp_port: int) -> None:
+async def test_a_million_steps_on_one_session(tmp_path: Path, unused_tcp_port: int) -> None:
     address = f"127.0.0.1:{unused_tcp_port}"
-    x = np.random.default_rng(0).normal(size=(CHUNK, 2)).astype(np.float32)
+    recordings = [recording.where(slice(0, 200)) for recording in held_out_recordings(3)]
+    export_network(network_of("cfc", recordings), recordings, tmp_path, name="cfc", time=TIME)
+    x = recordings[0].features[:CHUNK]
     async with (
-        server_process(repository, address) as pid,
+        server_process(tmp_path, address) as pid,
         AsyncClient(address) as client,
         client.stream() as stream,
     ):
-        warm = await stream.open("leaky")
+        warm = await stream.open("cfc")
         await singles(warm, x, 1)
-        session = await stream.open("leaky")
+        session = await stream.open("cfc")
         first_us, _ = await singles(session, x, 1)
         rss_before = rss_mb(pid)
         for start in range(SINGLES, TOTAL - SINGLES, CHUNK):
