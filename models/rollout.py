@@ -63,13 +63,14 @@ def pad(recordings: Sequence[Recording], time: TimeSpec) -> Padded:
 def rollout(network: Network, recordings: Sequence[Recording], time: TimeSpec, *, batch: int = 64) -> list[Rollout]:
     """Each recording from the initial state on, `batch` of them at once."""
     results: list[Rollout] = []
+    device = network.mean.device
     with torch.no_grad():
         for start in range(0, len(recordings), batch):
             part = recordings[start : start + batch]
             padded = pad(part, time)
-            y_BTK, state = network.unroll(
-                padded.x_BTF, network.initial_state(len(part)), padded.dt_BT1, padded.valid_BT
-            )
+            x_BTF, dt_BT1, valid_BT = (t.to(device) for t in (padded.x_BTF, padded.dt_BT1, padded.valid_BT))
+            y_BTK, state = network.unroll(x_BTF, network.initial_state(len(part)), dt_BT1, valid_BT)
+            y_BTK, state = y_BTK.cpu(), {name: value.cpu() for name, value in state.items()}
             for row, recording in enumerate(part):
                 own = {name: value[row : row + 1] for name, value in state.items()}
                 length = len(recording)

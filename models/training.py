@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 from statestream.models import plots
 from statestream.models.config import Config
@@ -79,14 +79,14 @@ def train(
     learner = Learner(network, config, split, time)
     folder = Path(runs) / config.name
     last = folder / LAST if resume and (folder / LAST).is_file() else None
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         _prepare(folder, config, last)
     trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
     with warnings.catch_warnings():
         # Advice on data loaders with workers, and on a validation that is one turn; neither applies.
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        trainer.fit(learner, ckpt_path=last, weights_only=False if last else None)
+        trainer.fit(learner, ckpt_path=last, weights_only=True if last else None)
     if split.validation:
         _take_best(network, folder)
     if trainer.is_global_zero:
@@ -161,7 +161,7 @@ def _trainer(
 
 
 def _take_best(network: Network, folder: Path) -> None:
-    weights = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=False)["state_dict"]
+    weights = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
 
 

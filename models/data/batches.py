@@ -72,7 +72,7 @@ def windows(batch: Window, rows: int) -> Iterator[Window]:
 
 
 class Epoch:
-    """One epoch's windows: recordings shuffled, cut to segments and augmented by (seed, epoch) alone.
+    """One epoch's windows: recordings shuffled, augmented and cut to segments by (seed, epoch) alone.
 
     With several processes, each takes its share of every batch; all count the same number of windows.
     """
@@ -90,8 +90,9 @@ class Epoch:
         world: int = 1,
     ) -> None:
         random = np.random.default_rng([options.seed, epoch])
-        chosen = [_segment(recordings[k], options.segment, random, at_end) for k in random.permutation(len(recordings))]
-        self.recordings = [augment(r, features, options.augment, random) for r in chosen]
+        order = (recordings[k] for k in random.permutation(len(recordings)))
+        changed = (augment(recording, features, options.augment, random) for recording in order)
+        self.recordings = [_segment(recording, options.segment, random, at_end) for recording in changed]
         self.time = time
         self.at_end = at_end
         self.window = options.window

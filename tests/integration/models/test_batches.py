@@ -1,0 +1,83 @@
+"""An epoch is what its seed and number say, each window continues the last, and processes share every batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from statestream.models.config import AugmentOptions, TrainingOptions
+from statestream.models.data.augment import augment, rotation
+from statestream.models.data.batches import Epoch, whole, windows
+from statestream.models.data.recordings import Recording
+from statestream.models.spec import TimeSpec
+from tests.integration.models.conftest import NOMINAL_S, made_up
+
+TIME = TimeSpec.around(NOMINAL_S)
+NAMES = ["f0", "f1", "f2", "f3", "f4"]
+
+
+def with_classes(lengths: list[int]) -> list[Recording]:
+    return [Recording(r.id, r.t_ns, r.features, np.full(len(r), k)) for k, r in enumerate(made_up(lengths))]
+
+
+def epoch_of(number: int, *, rank: int = 0, world: int = 1, **options: object) -> Epoch:
+    training = TrainingOptions.model_validate({"batch": 2, "window": 8, **options})
+    recordings = with_classes([20, 13, 30])
+    return Epoch(recordings, NAMES, TIME, training, number, at_end=False, rank=rank, world=world)
+
+
+def test_windows_side_by_side_are_the_batch() -> None:
+    batch = whole(with_classes([20, 13]), TIME, at_end=False)
+    parts = list(windows(batch, 8))
+    assert [part.first for part in parts] == [True, False, False]
+    assert torch.equal(torch.cat([part.x_BTF for part in parts], dim=1), batch.x_BTF)
+    assert torch.equal(torch.cat([part.valid_BT for part in parts], dim=1), batch.valid_BT)
+
+
+def test_only_the_last_row_is_scored_at_the_end() -> None:
+    batch = whole(with_classes([20, 13]), TIME, at_end=True)
+    assert batch.scored_BT.nonzero().tolist() == [[0, 19], [1, 12]]
+
+
+def test_an_epoch_is_its_seed_and_number() -> None:
+    augmented = {"segment": 10, "augment": {"keep_rows": [0.5, 0.9], "stretch": 0.2}}
+    one, same, other = (list(epoch_of(number, **augmented)) for number in (3, 3, 4))
+    assert all(torch.equal(a.x_BTF, b.x_BTF) for a, b in zip(one, same, strict=True))
+    assert not all(torch.equal(a.x_BTF, b.x_BTF) for a, b in zip(one, other, strict=True))
+
+
+def test_an_epoch_knows_how_many_windows_it_has() -> None:
+    assert len(list(epoch_of(0))) == len(epoch_of(0))
+
+
+def test_processes_share_every_batch_and_count_alike() -> None:
+    shares = [list(epoch_of(1, rank=rank, world=2)) for rank in range(2)]
+    assert len(shares[0]) == len(shares[1]) == len(epoch_of(1, world=2))
+    firsts = [(one, other) for one, other in zip(*shares, strict=True) if one.first]
+    # Three recordings, two a batch: the one left over has company, so that nobody waits for nothing.
+    assert len(firsts) == 2
+    for one, other in firsts:
+        assert one.x_BTF.shape == other.x_BTF.shape
+        assert len(one.valid_BT) == 1
+        assert not torch.equal(one.x_BTF, other.x_BTF)
+
+
+def test_dropped_rows_leave_their_time_behind() -> None:
+    (recording,) = with_classes([400])
+    fewer = augment(recording, NAMES, AugmentOptions(keep_rows=(0.5, 0.5)), np.random.default_rng(0))
+    assert 150 < len(fewer) < 250
+    assert set(fewer.t_ns) <= set(recording.t_ns)
+    assert fewer.t_ns[-1] == recording.t_ns[-1]
+
+
+def test_a_rotation_keeps_lengths_and_turns_all_vectors_alike() -> None:
+    random = np.random.default_rng(0)
+    matrix = rotation(random, np.pi)
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+    (recording,) = with_classes([50])
+    options = AugmentOptions(rotate_deg=45, rotate=(("f0", "f1", "f2"),))
+    turned = augment(recording, NAMES, options, random)
+    before, after = recording.features, turned.features
+    np.testing.assert_allclose(np.linalg.norm(after[:, :3], axis=1), np.linalg.norm(before[:, :3], axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(after[:, 3:], before[:, 3:])
+    assert np.abs(after[:, :3] - before[:, :3]).max() > 0.01
