@@ -1,7 +1,8 @@
 """Do step.onnx and chunk.onnx say what PyTorch says? The one place of the models that runs onnxruntime.
 
 Errors are in units of each output's standard deviation over the training data; those of a state are absolute, or in
-units of the state's standard deviation where that is above one. Batches are 1, 3 and 64 recordings, ragged, with the time that really passed.
+units of the state's standard deviation where that is above one. Batches are 1, 3 and 64 recordings, ragged, with the
+time that really passed.
 """
 
 from __future__ import annotations
