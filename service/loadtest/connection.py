@@ -12,8 +12,11 @@ from statestream.service.client.connection import OPTIONS
 from statestream.service.errors import InvalidArgument
 from statestream.service.loadtest.plan import Plan
 
-# Channels of equal options would share one connection; clients in the field each have their own.
-_OPTIONS = (*OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+# Channels of equal options would share one connection; clients in the field each have their own. The least
+# back-off is, unlike its name, also how long a connection may take: a server under load needs some time.
+_OPTIONS = tuple(
+    (dict(OPTIONS) | {"grpc.use_local_subchannel_pool": 1, "grpc.min_reconnect_backoff_ms": 10_000}).items()
+)
 
 
 def credentials(plan: Plan) -> grpc.ChannelCredentials | None:

@@ -69,5 +69,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _verified(verify: dict[str, Any]) -> str:
     if not verify["wrong"]:
-        return f"all {verify['outputs']} outputs equal the offline rollout, worst {verify['worst']:.1e} deviations"
+        return (
+            f"all {verify['outputs']} outputs equal the offline rollout, to {verify['worst']:.1e} standard deviations"
+        )
     return f"{verify['wrong']} of {verify['outputs']} outputs are WRONG, first {verify['first']}"

@@ -92,8 +92,8 @@ async def _open_all(streams: Sequence[LoadStream], tasks: list[asyncio.Task[None
     for first in range(0, len(streams), _OPENING_AT_ONCE):
         group = streams[first : first + _OPENING_AT_ONCE]
         tasks += [asyncio.create_task(stream.run()) for stream in group]
-        ready: asyncio.Future[Any] = asyncio.gather(*(stream.ready.wait() for stream in group))
-        waiting: list[asyncio.Future[Any]] = [ready, *tasks]
+        ready = asyncio.create_task(_all_ready(group))
+        waiting: list[asyncio.Future[None]] = [ready, *tasks]
         await asyncio.wait(waiting, timeout=READY_S - (time.monotonic() - begin_s), return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
             ready.cancel()
@@ -101,6 +101,11 @@ async def _open_all(streams: Sequence[LoadStream], tasks: list[asyncio.Task[None
                 if task.done():
                     task.result()
             raise Unavailable(f"{len(streams)} streams could not be opened in {READY_S:g} s", field="target")
+
+
+async def _all_ready(streams: Sequence[LoadStream]) -> None:
+    for stream in streams:
+        await stream.ready.wait()
 
 
 async def _measure(

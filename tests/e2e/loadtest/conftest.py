@@ -1,0 +1,47 @@
+"""Servers with planted faults, and loads against them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from statestream.service.loadtest.fleet import Outcome, run_load
+from statestream.service.loadtest.plan import Plan
+from statestream.service.loadtest.proc import Watch
+from tests.conftest import leaky_manifest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Callable[..., Awaitable[int]]]:
+    """Starts stubs: `port = await stub(stall_s=0.05)`."""
+    processes: list[asyncio.subprocess.Process] = []
+
+    async def start(**planted: Any) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.e2e.loadtest.stub", json.dumps(planted),
+            stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=os.environ | {"GRPC_VERBOSITY": "NONE"},
+        )  # fmt: skip
+        processes.append(process)
+        assert process.stdout is not None
+        return int(await asyncio.wait_for(process.stdout.readline(), 30))
+
+    yield start
+    for process in processes:
+        process.terminate()
+        await process.wait()
+
+
+async def load(port: int, *, host: str = "127.0.0.1", **values: Any) -> Outcome:
+    """Run a plan against a port."""
+    defaults = {"model": "leaky", "warmup_s": 0.3, "duration_s": 1.0, "drain_s": 2.0}
+    plan = Plan.of(target=f"{host}:{port}", **(defaults | values))
+    return await run_load(plan, leaky_manifest(), watch=Watch([]), stop=asyncio.Event(), on_progress=lambda _: None)

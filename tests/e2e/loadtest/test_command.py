@@ -1,0 +1,98 @@
+"""`statestream loadtest` against a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from statestream.service.server import Server
+from tests.e2e.conftest import repository, server, start  # noqa: F401
+
+KEYS = {
+    "model", "target", "plan", "measured_s", "messages", "messages_per_s", "rows_per_s", "latency", "jitter_ms",
+    "verdicts", "statuses", "notices", "first_error", "reconnects", "server", "tool", "verify", "seconds", "search",
+}  # fmt: skip
+LATENCY = {"p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99.9_ms", "max_ms", "mean_ms"}
+
+
+async def loadtest(port: int, *flags: str) -> tuple[int, str, str]:
+    process = await _start(port, *flags)
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def _start(port: int, *flags: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "statestream.service.cli", "loadtest", "--model", "leaky", "--target",
+        f"127.0.0.1:{port}", "--warmup", "0.2", *flags,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+async def test_json_html_and_csv(server: Server, repository: Path, tmp_path: Path) -> None:  # noqa: F811
+    html, csv = tmp_path / "report.html", tmp_path / "seconds.csv"
+    code, out, err = await loadtest(
+        server.port, "--streams", "4", "--rate-hz", "25", "--duration", "2", "--deadline-ms", "100", "--json",
+        "--verify", "--repository", str(repository), "--html", str(html), "--csv", str(csv),
+    )  # fmt: skip
+    assert code == 0, err
+    run: dict[str, Any] = json.loads(out)
+    assert run.keys() == KEYS
+    assert run["latency"].keys() == LATENCY
+    assert run["messages"]["answered"] == run["messages"]["due"] == 200
+    assert run["verify"]["wrong"] == 0 < run["verify"]["outputs"]
+    assert run["server"]["pids"] == [os.getpid()]
+    assert run["server"]["cpu_us_per_row"] > 0
+    assert run["server"]["rss_mb"] > 10
+    assert len(csv.read_text().splitlines()) == 3
+    page = html.read_text()
+    assert page.count("<svg") == 2
+    assert "http" not in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "report.html",
+        "seconds.csv",
+    ]  # and nothing half written
+    assert not server.host.sessions
+
+
+async def test_an_interrupt_ends_the_run_with_a_report(server: Server) -> None:  # noqa: F811
+    process = await _start(server.port, "--duration", "60", "--json", "--rate-hz", "50")
+    while not server.host.sessions:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 15)
+    run = json.loads(out)
+    assert process.returncode == 130, err.decode()
+    assert 0 < run["measured_s"] < 10
+    assert run["messages"]["answered"] > 10
+    assert not server.host.sessions
+
+
+async def test_a_search_prints_its_probes_and_writes_its_chart(server: Server, tmp_path: Path) -> None:  # noqa: F811
+    html = tmp_path / "report.html"
+    code, out, err = await loadtest(
+        server.port, "--rate-hz", "20", "--duration", "0.5", "--deadline-ms", "0.001", "--search", "--html", str(html)
+    )
+    assert code == 0, err
+    assert "capacity      0 streams" in out
+    assert "1 streams" in err
+    assert html.read_text().count("<svg") == 3
+
+
+async def test_wrong_usage_is_one_line(server: Server, start: Callable[..., Any], tmp_path: Path) -> None:  # noqa: F811
+    for flags, text in (
+        (["--search"], "--search needs --deadline-ms"),
+        (["--streams", "0"], "streams"),
+        (["--arrival", "trace"], "--trace FILE"),
+        (["--verify", "--repository", str(tmp_path)], "--repository"),
+    ):
+        code, _, err = await loadtest(server.port, *flags)
+        assert code == 1
+        assert text in err

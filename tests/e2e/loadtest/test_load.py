@@ -1,0 +1,118 @@
+"""What the load test notices: wrong outputs, broken streams, reconnects, the server's capacity."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from statestream.models.bundle import CHUNK, STEP, Bundle, write_bundle
+from statestream.service.errors import Unavailable
+from statestream.service.loadtest.fleet import Outcome
+from statestream.service.loadtest.report import failed
+from statestream.service.loadtest.search import search
+from tests.bundles import leaky_golden, write_leaky
+from tests.conftest import leaky_manifest
+from tests.e2e.loadtest.conftest import load
+
+StartStub = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """The stub's model. Its state has a standard deviation of ten or more, and numpy's exp is not ONNX Runtime's."""
+    graphs = {name: (write_leaky(tmp_path / "strict").path / name).read_bytes() for name in (STEP, CHUNK)}
+    manifest = leaky_manifest().model_copy(update={"tolerance": 1e-3})
+    return write_bundle(tmp_path / "leaky" / "1", manifest, leaky_golden(), graphs)
+
+
+async def test_verify_finds_every_output_right(stub: StartStub, bundle: Bundle) -> None:
+    port = await stub(delay_s=(0.0, 0.02))
+    outcome = await load(
+        port, streams=3, channels=2, chunk=4, rate_hz=25.0, arrival="poisson", verify=bundle.path, processes=2
+    )
+    verified = outcome.tally.verified
+    assert verified is not None
+    assert (verified.wrong, failed(outcome)) == (0, "")
+    assert verified.outputs == outcome.tally.verdicts["APPLIED"] >= outcome.tally.answered * 8 > 100
+
+
+async def test_verify_catches_one_wrong_output(stub: StartStub, bundle: Bundle) -> None:
+    port = await stub(wrong_seq=13)
+    outcome = await load(port, streams=2, rate_hz=40.0, verify=bundle.path)
+    verified = outcome.tally.verified
+    assert verified is not None
+    assert verified.wrong == 2
+    assert "seq 13" in verified.first
+    assert "2 of" in failed(outcome)
+
+
+async def test_streams_leave_and_resume_their_sessions(stub: StartStub, bundle: Bundle) -> None:
+    port = await stub()
+    outcome = await load(port, streams=4, rate_hz=40.0, reconnect_every_s=0.4, verify=bundle.path, duration_s=1.5)
+    tally = outcome.tally
+    assert tally.reconnects >= 8
+    assert tally.reconnect.count == tally.reconnects
+    assert tally.answered == tally.due
+    assert not tally.statuses
+    # A session that did not go on where it was would not equal one rollout.
+    assert tally.verified is not None
+    assert tally.verified.wrong == 0
+
+
+async def test_a_broken_stream_is_counted_and_starts_anew(stub: StartStub) -> None:
+    port = await stub(dies_at_seq=20)
+    outcome = await load(port, streams=2, rate_hz=40.0, warmup_s=0.0, deadline_ms=500.0)
+    tally = outcome.tally
+    assert tally.statuses == {"UNAVAILABLE": 1}
+    assert "planted" in tally.first_error
+    assert tally.unanswered >= 1
+    assert tally.misses >= tally.unanswered
+    assert tally.answered + tally.unanswered == tally.due
+
+
+async def test_the_server_s_own_account_and_verdicts_are_reported(stub: StartStub) -> None:
+    tally = (await load(await stub(), rate_hz=50.0)).tally
+    assert (tally.queue.p(50), tally.compute.p(50)) == (7, 11)
+    assert tally.verdicts["APPLIED"] >= tally.answered == tally.due
+    assert tally.batches == tally.responses
+
+
+async def test_a_load_that_cannot_begin_says_why(stub: StartStub, unused_tcp_port: int) -> None:
+    with pytest.raises(Unavailable, match="UNAVAILABLE"):
+        await load(unused_tcp_port)
+
+
+async def test_search_finds_the_planted_capacity(stub: StartStub) -> None:
+    """425 rows a second are 8.5 streams of 50 Hz: 8 hold, with 9 the queue grows by 59 ms a second."""
+    port = await stub(rows_per_s=425.0)
+
+    async def try_streams(count: int) -> Outcome:
+        return await load(port, streams=count, rate_hz=50.0, duration_s=1.2, drain_s=1.0)
+
+    found = await search(try_streams, deadline_ms=30.0, start=5, on_probe=print)
+    assert found.streams == 8
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A folder of `cert.pem` and `key.pem` for localhost."""
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", "key.pem", "-out", "cert.pem", "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost",
+        ],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    return tmp_path
+
+
+async def test_a_tls_target(stub: StartStub, certificate: Path) -> None:
+    port = await stub(certificate=str(certificate))
+    outcome = await load(port, host="localhost", ca=certificate / "cert.pem", rate_hz=50.0)
+    assert outcome.tally.answered == outcome.tally.due > 0
+    with pytest.raises(Unavailable):
+        await load(port, host="localhost")
