@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check view proto clean
+.PHONY: help install demo test bench check view proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ demo: install ## Train, export and serve a model, and stream real recordings thr
 
 test: install $(PROTOC)/.installed ## Run the tests
 	@$(PY) -m pytest
+
+bench: install ## Measure the server beside a bare echo and a simple server (a few minutes, two quiet cores)
+	@$(PY) -m tests.bench
 
 check: install view ## Lint (ruff) and type-check (mypy, strict)
 	@$(PY) -m ruff check .
