@@ -78,6 +78,8 @@ class AugmentOptions(Spec):
     """Largest turn of each triple of `rotate` about a random axis, the same for all triples of a recording."""
     rotate: tuple[tuple[str, str, str], ...] = ()
     """Features that are vectors in space."""
+    mirror: tuple[str, ...] = ()
+    """Features that change sign in every second recording, as when a sensor moves to the body's other side."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Time runs faster or slower by up to this part."""
 

@@ -22,6 +22,7 @@ from statestream.models.config import Config
 from statestream.models.data.recordings import Dataset, Recording, median_period_s
 from statestream.models.data.sources import channel_statistics, load_dataset
 from statestream.models.data.splits import Split, split_dataset
+from statestream.models.data.tables import DataError
 from statestream.models.learner import Learner
 from statestream.models.network import Facts, Network, Scaling
 from statestream.models.progress import EpochProgress
@@ -70,6 +71,7 @@ def train(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     dataset = dataset or load_dataset(config)
+    _check_augmented(config, dataset)
     split = split_dataset(dataset, config.split, classes=config.task.kind == "classification")
     # Lightning's advice on hardware and on its makers' services is no business of someone who trains a model.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -108,6 +110,16 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
         targets=Scaling.none(len(dataset.labels)) if classes else Scaling(*channel_statistics(targets)),
         units=list(dataset.units),
     )
+
+
+def _check_augmented(config: Config, dataset: Dataset) -> None:
+    augment = config.training.augment
+    for field, names in (("mirror", augment.mirror), ("rotate", sum(augment.rotate, ()))):
+        for name in names:
+            if name not in dataset.features:
+                raise DataError(
+                    f"training.augment.{field}: no feature '{name}'; there are {', '.join(dataset.features)}"
+                )
 
 
 def _prepare(folder: Path, config: Config, last: Path | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from statestream.models.config import AugmentOptions
 from statestream.models.data.recordings import Recording
-from statestream.models.spec import Array
+from statestream.models.spec import Array, Float32Array
 
 
 def augment(
@@ -20,15 +20,28 @@ def augment(
     rows[-1] = True
     recording = recording.where(rows)
     pace = 1 + random.uniform(-options.stretch, options.stretch)
-    x = recording.features
-    if options.rotate:
-        x = x.copy()
-        turn = rotation(random, np.deg2rad(options.rotate_deg))
-        for triple in options.rotate:
-            columns = [list(features).index(name) for name in triple]
-            x[:, columns] = x[:, columns] @ turn.T
+    x = _turned(_mirrored(recording.features, features, options, random), features, options, random)
     t_ns = (recording.t_ns * pace).astype(np.int64)
     return Recording(recording.id, t_ns, x, recording.target, recording.group)
+
+
+def _mirrored(
+    x: Float32Array, features: Sequence[str], options: AugmentOptions, random: np.random.Generator
+) -> Float32Array:
+    if not options.mirror or random.random() < 0.5:
+        return x
+    sign = np.array([-1 if name in options.mirror else 1 for name in features], np.float32)
+    return np.asarray(x * sign)
+
+
+def _turned(
+    x: Float32Array, features: Sequence[str], options: AugmentOptions, random: np.random.Generator
+) -> Float32Array:
+    x, turn = x.copy(), rotation(random, np.deg2rad(options.rotate_deg))
+    for triple in options.rotate:
+        columns = [list(features).index(name) for name in triple]
+        x[:, columns] = x[:, columns] @ turn.T
+    return x
 
 
 def rotation(random: np.random.Generator, largest: float) -> Array:

@@ -81,3 +81,13 @@ def test_a_rotation_keeps_lengths_and_turns_all_vectors_alike() -> None:
     np.testing.assert_allclose(np.linalg.norm(after[:, :3], axis=1), np.linalg.norm(before[:, :3], axis=1), rtol=1e-5)
     np.testing.assert_array_equal(after[:, 3:], before[:, 3:])
     assert np.abs(after[:, :3] - before[:, :3]).max() > 0.01
+
+
+def test_a_mirrored_recording_changes_some_signs_or_none() -> None:
+    (recording,) = with_classes([50])
+    seen = set()
+    for seed in range(8):
+        x = augment(recording, NAMES, AugmentOptions(mirror=("f1",)), np.random.default_rng(seed)).features
+        np.testing.assert_array_equal(np.delete(x, 1, axis=1), np.delete(recording.features, 1, axis=1))
+        seen.add(float(np.sign(x[0, 1] * recording.features[0, 1])))
+    assert seen == {-1.0, 1.0}

@@ -14,6 +14,7 @@ import torch
 
 from statestream.models.bundle import Bundle
 from statestream.models.config import Config, parse_config
+from statestream.models.data.tables import DataError
 from statestream.models.export import export
 from statestream.models.folds import cross_validate, results_table
 from statestream.models.rollout import rollout
@@ -138,6 +139,12 @@ def test_every_task(
     run = train(config, tmp_path, progress=False)
     assert np.isfinite(run.scores[metric])
     assert (run.path / "predictions.png").exists()
+
+
+@pytest.mark.parametrize("augment", [{"mirror": ["zz"]}, {"rotate": [["a", "b", "zz"]]}])
+def test_augmenting_a_feature_that_is_not_there_is_an_error(data: Path, tmp_path: Path, augment: Any) -> None:
+    with pytest.raises(DataError, match=r"training\.augment\.(mirror|rotate): no feature 'zz'; there are a, b"):
+        train(config_of(data, training={"augment": augment}), tmp_path, progress=False)
 
 
 def test_it_learns(data: Path, tmp_path: Path) -> None:
