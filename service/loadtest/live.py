@@ -30,7 +30,9 @@ def live_view(console: Console) -> Iterator[OnProgress]:
 def _table(progress: Progress) -> Table:
     plan, numbers = progress.plan, progress.numbers
     passed_s = (time.monotonic_ns() - progress.begin_ns) / 1e9
-    table = Table(title=f"{plan.model} at {plan.target}: {offered(plan)}", show_header=False, title_justify="left")
+    table = Table(
+        title=f"{plan.model} at {plan.target}: {offered(plan)}", show_header=False, title_justify="left", min_width=70
+    )
     stage = f"warming up, {-passed_s:.0f} s left" if passed_s < 0 else f"{passed_s:.0f} of {plan.duration_s:.0f} s"
     table.add_row("time", stage)
     table.add_row("answered", f"{numbers.get('answered', 0)} of {numbers.get('due', 0)} due")
