@@ -68,7 +68,9 @@ def loadtest(
         list[int] | None,
         typer.Option(help="A process of the server, may be repeated.", show_default="who listens, if local"),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write latency over time to this file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write latency over time, or the probes of a search, to this file.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -220,7 +222,7 @@ def _tell(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | 
     if limits:
         err.print(f"[bold yellow]the load test itself is the bottleneck:[/] {limits}", highlight=False, soft_wrap=True)
     if csv is not None:
-        write_csv(csv, run["seconds"])
+        write_csv(csv, run["seconds"] if found is None else [asdict(probe) for probe in found.probes])
     if html is not None:
         write_html(html, lines, run, outcome.tally.latency, found)
     return failed(outcome)
