@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import time
@@ -154,6 +155,9 @@ async def serve(config: ServerConfig, started: asyncio.Future[Server] | None = N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     await server.start()
+    # What is loaded by now stays; the collector need not look at it again in the middle of a turn.
+    gc.collect()
+    gc.freeze()
     log.info("listening on %s", config.address if not server.port else f"port {server.port}")
     if started is not None:
         started.set_result(server)
