@@ -7,6 +7,7 @@ import shutil
 import time as clock
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,13 @@ def _trainer(
     folder: Path, config: Config, validated: bool, stop_after: int | None, progress: bool
 ) -> lightning.Trainer:
     options = config.training
-    callbacks: list[Callback] = [ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True)]
-    callbacks[0].CHECKPOINT_NAME_LAST = "last"  # type: ignore[attr-defined]
+    # Each name is one file, overwritten: the default would number a second one after resuming.
+    keep = partial(ModelCheckpoint, folder, enable_version_counter=False)
+    callbacks: list[Callback] = [keep(filename=Path(LAST).stem, save_on_train_epoch_end=True)]
     if validated:
         callbacks += [
             EarlyStopping("val_loss", patience=options.patience, check_on_train_epoch_end=False),
-            ModelCheckpoint(folder, filename=BEST, monitor="val_loss", save_weights_only=True),
+            keep(filename=BEST, monitor="val_loss", save_weights_only=True),
         ]
     if progress:
         callbacks.append(EpochProgress())

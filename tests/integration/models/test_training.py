@@ -108,6 +108,8 @@ def test_resumed_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
         assert torch.equal(one, other), name
     assert parts.metrics["history"] == whole.metrics["history"]
     assert parts.scores == whole.scores
+    assert {path.name for path in parts.path.glob("*.ckpt")} == {"last.ckpt", "best.ckpt"}
+    assert torch.load(parts.path / "last.ckpt", weights_only=True)["epoch"] == 3
 
 
 def test_resuming_with_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
