@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check view proto clean
+.PHONY: help install demo test bench check view proto results clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
 		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
 	@test $(OUT) != build/generated || cp $(OUT)/statestream/proto/v1/* proto/v1/
+
+results: install ## Regenerate docs/results.md: five folds of people, beside a baseline (about eight minutes)
+	@$(PY) -m statestream.models.folds wrist-folds --runs build/results --out docs/results.md
 
 clean: ## Remove everything that was built
 	rm -rf build dist *.egg-info

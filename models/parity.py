@@ -1,8 +1,8 @@
 """Do step.onnx and chunk.onnx say what PyTorch says? The one place of the models that runs onnxruntime.
 
 Errors are in units of each output's standard deviation over the training data; those of a state are absolute, or in
-units of the state's largest value where that is above one, as float32 resolves it. Batches are 1, 3 and 64 recordings, ragged, with the
-time that really passed.
+units of the state's largest value where that is above one, as float32 resolves it. Batches are 1, 3 and 64 recordings,
+ragged, with the time that really passed.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def _error(manifest: Manifest, reference: Reference, y_BTK: Array, states: Mappi
     valid = reference.padded.valid_BT.numpy()
     (output,) = manifest.outputs
     errors = [np.abs(y_BTK - reference.y_BTK)[valid] / output.std_array]
-    errors += [np.abs(states[name] - want) / max(1.0, float(np.abs(want).max())) for name, want in reference.states.items()]
+    errors += [
+        np.abs(states[name] - want) / max(1.0, float(np.abs(want).max())) for name, want in reference.states.items()
+    ]
     return max(float(np.max(error)) if np.isfinite(error).all() else np.inf for error in errors)
 
 

@@ -56,7 +56,7 @@ class Client:
 def main() -> None:
     """Train, export, serve, stream, and say how it went."""
     started = time.monotonic()
-    say(1, "Training a CfC with an NCP wiring on eight people; persons 9 and 10 are held out")
+    say(1, "Training a CfC with an NCP wiring; persons 9 and 10 are held out")
     config = load_config("wrist")
     dataset = load_dataset(config)
     split = split_dataset(dataset, config.split, classes=True)
