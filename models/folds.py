@@ -18,7 +18,7 @@ from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import Config, ConfigError, load_config
 from statestream.models.data.sources import load_dataset
 from statestream.models.data.splits import split_dataset
-from statestream.models.runs import write_atomically
+from statestream.models.files import replacing
 from statestream.models.training import train
 
 
@@ -135,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.stdout.write(table)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out, lambda part: part.write_text(table))
+        with replacing(options.out) as temporary:
+            temporary.write_text(table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from statestream.models.data.recordings import Recording
-from statestream.models.runs import write_atomically
+from statestream.models.files import replacing
 from statestream.models.spec import Array, Float32Array
 
 SHOWN_ROWS = 500
@@ -18,17 +18,17 @@ SHOWN_ROWS = 500
 
 def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Loss, and validation scores where there are any, by epoch."""
-    figure = _figure(8, 4)
-    losses, others = figure.subplots(1, 2)
-    for name in sorted({name for entry in history for name in entry} - {"epoch"}):
-        points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
-        axes = losses if name in ("loss", "val_loss") else others
-        axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) == 1 else None)
-    for axes, title in ((losses, "loss"), (others, "validation")):
+    names = sorted({name for entry in history for name in entry} - {"epoch"})
+    losses = [name for name in names if name in ("loss", "val_loss")]
+    panels = [panel for panel in (("loss", losses), ("validation", sorted({*names} - {*losses}))) if panel[1]]
+    figure = _figure(4 * max(1, len(panels)), 4)
+    for axes, (title, shown) in zip(np.ravel(figure.subplots(1, len(panels), squeeze=False)), panels, strict=True):
+        for name in shown:
+            points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+            axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) == 1 else None)
         axes.set_xlabel("epoch")
         axes.set_title(title)
-        if axes.lines:
-            axes.legend()
+        axes.legend()
     _save(figure, path)
 
 
@@ -38,13 +38,15 @@ def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]
     np.add.at(count, (truth, guess), 1)
     figure = _figure(1.5 + 0.7 * len(labels), 1 + 0.7 * len(labels))
     axes = figure.subplots()
-    axes.imshow(count / np.maximum(1, count.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    share = count / np.maximum(1, count.sum(axis=1, keepdims=True))
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(labels)), labels, rotation=90)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for (row, column), n in np.ndenumerate(count):
-        axes.text(column, row, str(n), ha="center", va="center", fontsize=8)
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(n), ha="center", va="center", fontsize=8, color=colour)
     _save(figure, path)
 
 
@@ -69,4 +71,5 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    write_atomically(path, lambda part: figure.savefig(part, dpi=110))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import torch
 
 from statestream.models.cells.registry import build_cell
 from statestream.models.config import Config, parse_config
+from statestream.models.files import replacing
 from statestream.models.network import Facts, Network, Scaling
 
 CONFIG, METRICS, WEIGHTS, LAST = "config.json", "metrics.json", "weights.pt", "last.ckpt"
@@ -56,7 +56,8 @@ def save_network(path: Path, config: Config, network: Network) -> None:
         "facts": _plain(dataclasses.asdict(network.facts)),
         "weights": network.state_dict(),
     }
-    write_atomically(path, lambda part: torch.save(content, part))
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
 
 
 def load_checkpoint(path: Path | str) -> Run:
@@ -78,19 +79,10 @@ def load_checkpoint(path: Path | str) -> Run:
     return Run(folder, config, network.eval(), metrics)
 
 
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole or not at all."""
-    write_atomically(path, lambda part: part.write_text(json.dumps(content, indent=2) + "\n"))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _facts(values: dict[str, Any]) -> Facts:

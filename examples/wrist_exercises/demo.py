@@ -30,8 +30,8 @@ from statestream.models.data.recordings import Recording
 from statestream.models.data.sources import load_dataset
 from statestream.models.data.splits import split_dataset
 from statestream.models.export import export
+from statestream.models.files import replacing
 from statestream.models.training import train
-from statestream.service.cli.files import replacing
 from statestream.service.cli.play import Played, play
 from statestream.service.cli.score import Score, score
 from statestream.service.client import AsyncClient

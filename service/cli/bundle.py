@@ -20,9 +20,9 @@ from statestream.models.bundle import (
     file_hash,
     read_manifest,
 )
+from statestream.models.files import replacing
 from statestream.models.spec import Array, Manifest
 from statestream.service.cli.console import need, out
-from statestream.service.cli.files import replacing
 from statestream.service.cli.models import describe
 
 app = typer.Typer(no_args_is_help=True, help="Bundles on disk: check one, make golden vectors for one.")

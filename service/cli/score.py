@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from statestream.models.files import replacing
 from statestream.models.spec import Array, OutputSpec
-from statestream.service.cli.files import replacing
 from statestream.service.cli.play import Played
 from statestream.service.verdict import Verdict
 

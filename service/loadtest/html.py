@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from statestream.service.cli.files import replacing
+from statestream.models.files import replacing
 from statestream.service.loadtest import charts
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.search import Found

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from statestream.service.cli.files import replacing
+from statestream.models.files import replacing
 from statestream.service.loadtest.fleet import Outcome
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan

@@ -22,8 +22,8 @@ from typing import Any
 import uvloop
 
 from statestream.models.bundle import Bundle
+from statestream.models.files import replacing
 from statestream.service.cli.console import err, out
-from statestream.service.cli.files import replacing
 from tests.bench import cases
 from tests.bench.cases import FULL, QUICK, Effort, Round
 from tests.bench.figures import draw, keys, table

@@ -13,7 +13,14 @@ TRANSPORT = {"service.servicer", "service.admin", "service.server", "service.sta
 PURE = {
     f"service.{name}" for name in ("sessions", "batcher", "admission", "inbox", "arena", "grids", "results", "outputs")
 }
-TORCH_FREE = {"models.spec", "models.bundle", "models.chunk_graph", "models.config", "models.data.recordings"}
+TORCH_FREE = {
+    "models.files",
+    "models.spec",
+    "models.bundle",
+    "models.chunk_graph",
+    "models.config",
+    "models.data.recordings",
+}
 
 
 def modules() -> dict[str, Path]:
@@ -67,9 +74,9 @@ def test_import_rules(name: str) -> None:
         if not within(name, "models.export") and name != "models.parity":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the exporter"
     if top == "service" and not within(name, "service.cli"):
-        allowed = ("models.spec", "models.bundle", "service", "proto")
+        allowed = ("models.spec", "models.bundle", "models.files", "service", "proto")
         stray = {n for n in mine if n != "models" and not any(within(n, a) for a in allowed)}
-        assert not stray, "service knows spec and bundle alone of models"
+        assert not stray, "service knows spec, bundle and files alone of models"
         if name != "service.engine":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the engine"
     speaks = name in TRANSPORT or within(name, "service.client") or within(name, "service.loadtest")

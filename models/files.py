@@ -10,8 +10,8 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, that becomes `path` at the end if nothing goes wrong."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """A path to write to, beside `path` and of its suffix, that becomes `path` at the end if nothing goes wrong."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)
