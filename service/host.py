@@ -65,7 +65,7 @@ class Loss(Enum):
     ENDED = "the session was ended"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lane:
     """Where results go: a stream, and the outputs that it wants of them."""
 
@@ -73,7 +73,7 @@ class Lane:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """What an Open asks for; see `inference.proto`."""
 
@@ -86,7 +86,7 @@ class Request:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """A session on a channel of a stream."""
 
