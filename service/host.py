@@ -14,7 +14,7 @@ import numpy as np
 
 from statestream.models import bundle as bundles
 from statestream.models.bundle import Bundle, BundleError
-from statestream.models.spec import Array, Int64Array
+from statestream.models.spec import Int64Array
 from statestream.service.batcher import Limits, Turn
 from statestream.service.config import ServerConfig
 from statestream.service.engine import Engine
@@ -308,10 +308,6 @@ class Host:
             runner = self._owner[session_id]
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
-
-    def state(self, session_id: str) -> dict[str, Array]:
-        """A copy of a session's state, `[*shape]` by name."""
-        return self.find(session_id).table.state(session_id)
 
     def _take_away(self, runner: Runner, slot: int, reason: Loss) -> None:
         lane, channel = int(runner.table.lane[slot]), int(runner.table.channel[slot])

@@ -62,8 +62,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 def serve_metrics(host: Host, servicer: InferenceServicer, address: str) -> WSGIServer:
     """Start the endpoint at `address` (`host:port`); `shutdown()` of what it returns ends it."""
     registry = CollectorRegistry()
-    for collector in (HostCollector(host, servicer),):
-        registry.register(collector)
+    registry.register(HostCollector(host, servicer))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

@@ -76,11 +76,6 @@ class Runner:
         while self.waiting(slot):
             await self._next_turn()
 
-    async def idle(self) -> None:
-        """Return when no row of any session waits or runs."""
-        while self._running is not None or len(self.batcher.inbox):
-            await self._next_turn()
-
     def close(self) -> None:
         """Give back the thread."""
         if self._thread is not None:

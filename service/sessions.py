@@ -76,10 +76,6 @@ class SessionTable:
         """Length of every column."""
         return len(self.lane)
 
-    @property
-    def ids(self) -> list[str]:
-        return list(self._slots)
-
     def slot(self, session_id: str) -> int:
         """The slot of a session; KeyError where there is none of this id."""
         return self._slots[session_id]

@@ -35,7 +35,6 @@ class ModelStats:
     """Counters of one model since it was loaded."""
 
     verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
-    turns: int = 0
     failed_turns: int = 0
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -43,7 +42,6 @@ class ModelStats:
 
     def count(self, results: Results) -> None:
         """Take in one turn."""
-        self.turns += 1
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
         self.batch.observe(results.batch)

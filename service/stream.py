@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 
 from statestream.models.spec import NO_TIME
+from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import wire
 from statestream.service.errors import (
@@ -20,7 +21,7 @@ from statestream.service.host import Held, Host, Loss, Request
 from statestream.service.runner import Runner
 from statestream.service.status import code_of
 from statestream.service.verdict import RowFlag
-from statestream.service.wire import PROTOCOL_VERSION, Outgoing
+from statestream.service.wire import Outgoing
 
 MAX_CHANNEL = 65_535
 MAX_ROWS = 65_536

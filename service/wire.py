@@ -12,8 +12,6 @@ from statestream.service.outputs import NO_OUTPUT, Settled
 from statestream.service.results import Results
 from statestream.service.sessions import SessionInfo
 
-PROTOCOL_VERSION = 1
-
 
 class Outgoing:
     """The results of a turn, turned into Python values once, from which each stream's message is a slice."""

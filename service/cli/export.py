@@ -24,26 +24,5 @@ def export(
 
       statestream export runs/wrist repository --name wrist --version 3
     """
-    runs = need("statestream.models.runs", "train")
-    sources = need("statestream.models.data.sources", "train")
-    splits = need("statestream.models.data.splits", "train")
-    exporting = need("statestream.models.export", "train")
-    trained = runs.load_checkpoint(run)
-    config = trained.config
-    dataset = sources.load_dataset(config)
-    split = splits.split_dataset(dataset, config.split, classes=config.task.kind == "classification")
-    bundle = exporting.export_network(
-        trained.network,
-        split.test,
-        repository,
-        name=name or config.name,
-        version=version,
-        description=config.description,
-        scores=trained.scores,
-        training={
-            "config": config.model_dump(mode="json"),
-            "recordings": trained.metrics["recordings"],
-            "versions": trained.metrics["versions"],
-        },
-    )
+    bundle = need("statestream.models.export", "train").export(run, repository, name or None, version)
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)

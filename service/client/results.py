@@ -9,9 +9,8 @@ import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array
 from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.outputs import NO_OUTPUT
 from statestream.service.verdict import ResultFlag, Verdict
-
-NO_OUTPUT = -1
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
+from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.columns import Answers, Block, answers_of, one_applied
 from statestream.service.client.group import Group
@@ -32,7 +33,6 @@ from statestream.service.verdict import Verdict
 log = logging.getLogger("statestream.client")
 
 Resume = Literal["auto", "new", "existing"]
-PROTOCOL_VERSION = 1
 _RESUME = {
     "auto": pb.RESUME_MODE_UNSPECIFIED,
     "new": pb.RESUME_MODE_NEW,
