@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.results import ChunkResult
-from statestream.service.outputs import NO_OUTPUT, StepResult
+from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.errors import Internal
+from statestream.service.outputs import NO_OUTPUT
 from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
 UInt8Array = npt.NDArray[np.uint8]
