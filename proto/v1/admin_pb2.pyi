@@ -1,31 +1,70 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class UpgradePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UPGRADE_POLICY_UNSPECIFIED: _ClassVar[UpgradePolicy]
+    UPGRADE_POLICY_CARRY: _ClassVar[UpgradePolicy]
+    UPGRADE_POLICY_SHADOW: _ClassVar[UpgradePolicy]
+
+class UnloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    UNLOAD_POLICY_UNSPECIFIED: _ClassVar[UnloadPolicy]
+    UNLOAD_POLICY_WAIT: _ClassVar[UnloadPolicy]
+    UNLOAD_POLICY_MOVE: _ClassVar[UnloadPolicy]
+UPGRADE_POLICY_UNSPECIFIED: UpgradePolicy
+UPGRADE_POLICY_CARRY: UpgradePolicy
+UPGRADE_POLICY_SHADOW: UpgradePolicy
+UNLOAD_POLICY_UNSPECIFIED: UnloadPolicy
+UNLOAD_POLICY_WAIT: UnloadPolicy
+UNLOAD_POLICY_MOVE: UnloadPolicy
+
 class LoadModelRequest(_message.Message):
-    __slots__ = ("name", "version")
+    __slots__ = ("name", "version", "policy")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    policy: UpgradePolicy
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., policy: _Optional[_Union[UpgradePolicy, str]] = ...) -> None: ...
 
-class LoadModelResponse(_message.Message):
-    __slots__ = ("version",)
+class PromoteModelRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RollbackModelRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ModelChange(_message.Message):
+    __slots__ = ("version", "moved", "stayed")
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    MOVED_FIELD_NUMBER: _ClassVar[int]
+    STAYED_FIELD_NUMBER: _ClassVar[int]
     version: int
-    def __init__(self, version: _Optional[int] = ...) -> None: ...
+    moved: int
+    stayed: int
+    def __init__(self, version: _Optional[int] = ..., moved: _Optional[int] = ..., stayed: _Optional[int] = ...) -> None: ...
 
 class UnloadModelRequest(_message.Message):
-    __slots__ = ("name", "version")
+    __slots__ = ("name", "version", "policy")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    policy: UnloadPolicy
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., policy: _Optional[_Union[UnloadPolicy, str]] = ...) -> None: ...
 
 class UnloadModelResponse(_message.Message):
     __slots__ = ()
@@ -71,7 +110,14 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., state: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached")
+    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached", "verdicts")
+    class VerdictsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +128,7 @@ class Session(_message.Message):
     LAST_TIMESTAMP_NS_FIELD_NUMBER: _ClassVar[int]
     IDLE_S_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: str
     version: int
@@ -92,7 +139,8 @@ class Session(_message.Message):
     last_timestamp_ns: int
     idle_s: float
     attached: bool
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ...) -> None: ...
+    verdicts: _containers.ScalarMap[str, int]
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ..., verdicts: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class SnapshotSessionRequest(_message.Message):
     __slots__ = ("session_id",)

@@ -17,7 +17,17 @@ class AdminStub(object):
         self.LoadModel = channel.unary_unary(
                 '/statestream.v1.Admin/LoadModel',
                 request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelRequest.SerializeToString,
-                response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelResponse.FromString,
+                response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
+                )
+        self.PromoteModel = channel.unary_unary(
+                '/statestream.v1.Admin/PromoteModel',
+                request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.PromoteModelRequest.SerializeToString,
+                response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
+                )
+        self.RollbackModel = channel.unary_unary(
+                '/statestream.v1.Admin/RollbackModel',
+                request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.RollbackModelRequest.SerializeToString,
+                response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
                 )
         self.UnloadModel = channel.unary_unary(
                 '/statestream.v1.Admin/UnloadModel',
@@ -65,14 +75,28 @@ class AdminServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def LoadModel(self, request, context):
-        """Loads a bundle from the repository and makes it active once its golden recording is reproduced.
+        """Loads a bundle from the repository and, once its golden recording is reproduced, makes it active or the shadow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteModel(self, request, context):
+        """Makes the shadow active; the sessions that it followed go on with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackModel(self, request, context):
+        """Makes the version active that was so before; sessions go on with it if they can. FAILED_PRECONDITION: there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Stops serving a version. FAILED_PRECONDITION while it has sessions.
+        """Stops serving a version, or drops the shadow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +154,17 @@ def add_AdminServicer_to_server(servicer, server):
             'LoadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.LoadModel,
                     request_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelRequest.FromString,
-                    response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelResponse.SerializeToString,
+                    response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.SerializeToString,
+            ),
+            'PromoteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteModel,
+                    request_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.PromoteModelRequest.FromString,
+                    response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.SerializeToString,
+            ),
+            'RollbackModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackModel,
+                    request_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.RollbackModelRequest.FromString,
+                    response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.SerializeToString,
             ),
             'UnloadModel': grpc.unary_unary_rpc_method_handler(
                     servicer.UnloadModel,
@@ -195,7 +229,41 @@ class Admin(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/statestream.v1.Admin/LoadModel',
             statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelRequest.SerializeToString,
-            statestream_dot_proto_dot_v1_dot_admin__pb2.LoadModelResponse.FromString,
+            statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def PromoteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/statestream.v1.Admin/PromoteModel',
+            statestream_dot_proto_dot_v1_dot_admin__pb2.PromoteModelRequest.SerializeToString,
+            statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RollbackModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/statestream.v1.Admin/RollbackModel',
+            statestream_dot_proto_dot_v1_dot_admin__pb2.RollbackModelRequest.SerializeToString,
+            statestream_dot_proto_dot_v1_dot_admin__pb2.ModelChange.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

@@ -67,6 +67,14 @@ class NoticeKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NOTICE_KIND_LOST: _ClassVar[NoticeKind]
     NOTICE_KIND_EVICTED: _ClassVar[NoticeKind]
     NOTICE_KIND_RESET: _ClassVar[NoticeKind]
+
+class ModelRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODEL_ROLE_UNSPECIFIED: _ClassVar[ModelRole]
+    MODEL_ROLE_ACTIVE: _ClassVar[ModelRole]
+    MODEL_ROLE_OPEN: _ClassVar[ModelRole]
+    MODEL_ROLE_RETIRED: _ClassVar[ModelRole]
+    MODEL_ROLE_SHADOW: _ClassVar[ModelRole]
 RESUME_MODE_UNSPECIFIED: ResumeMode
 RESUME_MODE_NEW: ResumeMode
 RESUME_MODE_EXISTING: ResumeMode
@@ -102,6 +110,11 @@ NOTICE_KIND_FENCED: NoticeKind
 NOTICE_KIND_LOST: NoticeKind
 NOTICE_KIND_EVICTED: NoticeKind
 NOTICE_KIND_RESET: NoticeKind
+MODEL_ROLE_UNSPECIFIED: ModelRole
+MODEL_ROLE_ACTIVE: ModelRole
+MODEL_ROLE_OPEN: ModelRole
+MODEL_ROLE_RETIRED: ModelRole
+MODEL_ROLE_SHADOW: ModelRole
 
 class StreamRequest(_message.Message):
     __slots__ = ("open", "acks", "steps", "close")
@@ -238,7 +251,7 @@ class Acks(_message.Message):
     def __init__(self, channel: _Optional[_Iterable[int]] = ..., seq: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Opened(_message.Message):
-    __slots__ = ("channel", "session_id", "model", "version", "epoch", "settled_seq", "durable_seq", "durability", "resumed", "max_unacked", "credit_rows", "credit_bytes", "idle_ttl_s", "protocol_version")
+    __slots__ = ("channel", "session_id", "model", "version", "epoch", "settled_seq", "durable_seq", "durability", "resumed", "max_unacked", "credit_rows", "credit_bytes", "idle_ttl_s", "protocol_version", "max_sessions")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -253,6 +266,7 @@ class Opened(_message.Message):
     CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     IDLE_TTL_S_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     channel: int
     session_id: str
     model: str
@@ -267,17 +281,20 @@ class Opened(_message.Message):
     credit_bytes: int
     idle_ttl_s: float
     protocol_version: int
-    def __init__(self, channel: _Optional[int] = ..., session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ..., resumed: bool = ..., max_unacked: _Optional[int] = ..., credit_rows: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., idle_ttl_s: _Optional[float] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+    max_sessions: int
+    def __init__(self, channel: _Optional[int] = ..., session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ..., resumed: bool = ..., max_unacked: _Optional[int] = ..., credit_rows: _Optional[int] = ..., credit_bytes: _Optional[int] = ..., idle_ttl_s: _Optional[float] = ..., protocol_version: _Optional[int] = ..., max_sessions: _Optional[int] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("channel", "settled_seq", "durable_seq")
+    __slots__ = ("channel", "settled_seq", "durable_seq", "lag_ms")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     SETTLED_SEQ_FIELD_NUMBER: _ClassVar[int]
     DURABLE_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAG_MS_FIELD_NUMBER: _ClassVar[int]
     channel: _containers.RepeatedScalarFieldContainer[int]
     settled_seq: _containers.RepeatedScalarFieldContainer[int]
     durable_seq: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, channel: _Optional[_Iterable[int]] = ..., settled_seq: _Optional[_Iterable[int]] = ..., durable_seq: _Optional[_Iterable[int]] = ...) -> None: ...
+    lag_ms: int
+    def __init__(self, channel: _Optional[_Iterable[int]] = ..., settled_seq: _Optional[_Iterable[int]] = ..., durable_seq: _Optional[_Iterable[int]] = ..., lag_ms: _Optional[int] = ...) -> None: ...
 
 class Notice(_message.Message):
     __slots__ = ("kind", "channel", "text")
@@ -344,7 +361,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "inputs", "outputs", "aux", "states", "time", "manifest_json", "sessions")
+    __slots__ = ("name", "version", "inputs", "outputs", "aux", "states", "time", "manifest_json", "sessions", "role", "divergence")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -354,6 +371,8 @@ class Model(_message.Message):
     TIME_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    DIVERGENCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
@@ -363,7 +382,23 @@ class Model(_message.Message):
     time: Time
     manifest_json: str
     sessions: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., aux: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., states: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., time: _Optional[_Union[Time, _Mapping]] = ..., manifest_json: _Optional[str] = ..., sessions: _Optional[int] = ...) -> None: ...
+    role: ModelRole
+    divergence: _containers.RepeatedCompositeFieldContainer[Divergence]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., aux: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., states: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., time: _Optional[_Union[Time, _Mapping]] = ..., manifest_json: _Optional[str] = ..., sessions: _Optional[int] = ..., role: _Optional[_Union[ModelRole, str]] = ..., divergence: _Optional[_Iterable[_Union[Divergence, _Mapping]]] = ...) -> None: ...
+
+class Divergence(_message.Message):
+    __slots__ = ("output", "rows", "max", "mean", "unusable")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    UNUSABLE_FIELD_NUMBER: _ClassVar[int]
+    output: str
+    rows: int
+    max: float
+    mean: float
+    unusable: int
+    def __init__(self, output: _Optional[str] = ..., rows: _Optional[int] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., unusable: _Optional[int] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("name", "shape", "dtype", "labels")
