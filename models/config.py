@@ -45,6 +45,9 @@ class DataOptions(Columns):
 
     dataset: str = ""
     path: Path | None = None
+    common_scale: tuple[Literal["features", "targets"], ...] = ()
+    """What is standardised by one mean and deviation for all columns, as pixels are; else each column by its own.
+    Targets of a common scale count in the loss as they do in the mean squared error."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataOptions:
@@ -56,7 +59,8 @@ class DataOptions(Columns):
 class SplitOptions(Spec):
     """Which recordings train, validate and test. Parts of a recording are never split; groups aren't, `by` group."""
 
-    by: Literal["recording", "group"] = "recording"
+    by: Literal["recording", "group", "standard"] = "recording"
+    """"standard": as the data set itself is split."""
     test: Fraction = 0.2
     validation: Fraction = 0.2
     """Of what the test leaves over; 0: none, so no early stopping."""
@@ -73,13 +77,16 @@ class AugmentOptions(Spec):
     """What is changed in a training recording, anew in each epoch."""
 
     keep_rows: tuple[Positive, Positive] = (1.0, 1.0)
-    """A part of the rows between these, drawn for each recording, is kept; the cells see the longer dt."""
+    """A part of the rows between these, drawn for each recording, is kept; the cells see the longer dt. Where both are
+    equal, recordings of one length stay of one length, which trains faster."""
     rotate_deg: Annotated[float, Field(ge=0)] = 0.0
     """Largest turn of each triple of `rotate` about a random axis, the same for all triples of a recording."""
     rotate: tuple[tuple[str, str, str], ...] = ()
     """Features that are vectors in space."""
     mirror: tuple[str, ...] = ()
     """Features that change sign in every second recording, as when a sensor moves to the body's other side."""
+    shift: dict[str, Positive] = Field(default_factory=dict)
+    """Features by whose amount, up or down, a recording is off throughout, as another sensor or another room is."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Time runs faster or slower by up to this part."""
 

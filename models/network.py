@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from statestream.models.cells.base import Cell, State
 from statestream.models.spec import StateSpec
@@ -75,6 +76,16 @@ class Network(nn.Module):
         """The recurrent state of one session."""
         return self.cell.states
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one row: its features, or a picture `[H, W, F]` of 8 bits a channel."""
+        return self.cell.input_shape
+
+    @property
+    def input_dtype(self) -> Literal["float32", "uint8"]:
+        """Pictures come as a camera gives them."""
+        return "float32" if len(self.input_shape) == 1 else "uint8"
+
     def initial_state(self, batch: int) -> State:
         """The state of `batch` new sessions."""
         return self.cell.initial_state(batch)
@@ -82,19 +93,32 @@ class Network(nn.Module):
     def step(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> tuple[Tensor, State]:
         """One sample: `y_BK` and the next state."""
         y_BO, state = self.cell.step(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
-        return self._output(self.readout(y_BO)), state
+        return self._read(y_BO), state
 
     def unroll(
         self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """A sequence: `y_BTK` and the state after the last valid row."""
         y_BTO, state = self.cell.unroll(self._normalise(x_BTF), state, dt_BT1 / self.facts.nominal_s, valid_BT)
-        return self._output(self.readout(y_BTO)), state
+        return self._read(y_BTO), state
+
+    def time_constants(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> Tensor:
+        """Of the step from `state`: `[B, n]` seconds, those of all liquid cells side by side (`Cell.time_constants`).
+
+        Raises:
+            ValueError: no cell of the network has any.
+        """
+        found = self.cell.time_constants(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
+        if not found:
+            raise ValueError(f"aux_tau: a {type(self.cell).__name__} has no time constants; LTC, CfC and LiquidS4 have")
+        return torch.cat(found, dim=-1) * self.facts.nominal_s
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        return (x.float() - self.mean) / self.std
 
-    def _output(self, z: Tensor) -> Tensor:
+    def _read(self, y: Tensor) -> Tensor:
+        weight, bias = self.readout.weight, self.readout.bias
         if self.facts.task == "classification":
-            return torch.log_softmax(z, dim=-1)
-        return z * self.target_std + self.target_mean
+            return torch.log_softmax(linear(y, weight, bias), dim=-1)
+        # Units are restored in the weights, which costs a step nothing.
+        return linear(y, weight * self.target_std.unsqueeze(-1), bias * self.target_std + self.target_mean)

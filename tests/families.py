@@ -30,6 +30,19 @@ FAMILIES: dict[str, dict[str, object]] = {
     "cfc_mixed_memory": {"kind": "cfc", "units": 32, "mixed_memory": True},
     "gru": {"kind": "gru", "units": 32},
     "lstm": {"kind": "lstm", "units": 32},
+    "s5": {"kind": "s5", "units": 16, "pairs": 16},
+    "s4d": {"kind": "s4d", "units": 16, "pairs": 4},
+    "liquid_s4": {"kind": "liquid_s4", "units": 16, "pairs": 16},
+    "lru": {"kind": "lru", "units": 16, "pairs": 16},
+    "linoss": {"kind": "linoss", "units": 16, "oscillators": 16},
+    "mingru": {"kind": "mingru", "units": 32},
+    "mamba": {"kind": "mamba", "units": 16, "states": 8},
+    "convolution_gru": {
+        "kind": "encoded",
+        "encoder": {"kind": "convolution", "units": 16},
+        "cell": {"kind": "gru", "units": 16},
+    },
+    "stack": {"kind": "stack", "width": 16, "layers": ["s5", "cfc"]},
 }
 HELD_OUT = (9, 10)
 FEATURES = ("ax", "ay", "az", "wx", "wy", "wz")

@@ -26,6 +26,8 @@ class Cell(nn.Module):
     def __init__(self, input_size: int, output_size: int, states: tuple[StateSpec, ...]) -> None:
         super().__init__()
         self.input_size = input_size
+        self.input_shape: tuple[int, ...] = (input_size,)
+        """Of one row; pictures `[H, W, I]` where a cell takes those."""
         self.output_size = output_size
         self.states = states
 
@@ -54,6 +56,14 @@ class Cell(nn.Module):
             state = advanced if valid_B is None else keep(valid_B, advanced, state)
             y_T.append(y_BO)
         return torch.stack(y_T, dim=1), state
+
+    def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
+        """How fast this step lets go of the state it starts from: τ in nominal periods, `[B, n]` each.
+
+        Liquid cells have them, and what is made of liquid cells; others have none. They depend on the input: that is
+        what is liquid.
+        """
+        return []
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` new sessions, on the cell's device."""

@@ -16,38 +16,43 @@ pure      h = A − A·exp(−d(|w_τ| + |f1|))·f1
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, linear, silu, softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
+from statestream.models.cells.cfc_sequence import gated_sequence
 from statestream.models.cells.linear import RecurrentLinear, xavier_linear
 
 Mode = Literal["default", "no_gate", "pure"]
 Activation = Literal["lecun_tanh", "tanh", "relu", "silu", "gelu"]
 
 
-class LeCunTanh(nn.Module):
-    """tanh scaled so that ±1 maps to about ±1 (LeCun, 1998)."""
+class Scaled(NamedTuple):
+    """An activation `outer·function(inner·x)`: its constants go into the products before and after it."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return 1.7159 * torch.tanh(0.666 * x)
+    function: Callable[[Tensor], Tensor]
+    inner: float = 1.0
+    outer: float = 1.0
 
 
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "lecun_tanh": LeCunTanh,
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
+ACTIVATIONS: dict[Activation, Scaled] = {
+    # ±1 maps to about ±1 (LeCun, 1998).
+    "lecun_tanh": Scaled(torch.tanh, 0.666, 1.7159),
+    "tanh": Scaled(torch.tanh),
+    "relu": Scaled(torch.relu),
+    "silu": Scaled(silu),
+    "gelu": Scaled(gelu),
 }
 
 
 class CfC(Cell):
-    """A CfC cell: backbone, then all heads as one matrix product.
+    """A CfC cell: backbone, then heads.
 
     Without a backbone the heads see [x, h] itself, and `mask [H, I + H]` may thin out f1 and f2 (as ncps does in its
     wired cells; the time heads stay dense).
@@ -67,17 +72,17 @@ class CfC(Cell):
         super().__init__(input_size, units, (vector_state("h", units),))
         self.mode = mode
         self.units = units
-        blocks = 1 if mode == "pure" else 4
+        self.blocks = 1 if mode == "pure" else 4
         if backbone_layers == 0:
-            self.entry = RecurrentLinear(input_size, units, blocks * units, blocks=blocks, mask=_head_mask(mask, mode))
-            self.trunk: nn.Module = nn.Identity()
+            mask = _head_mask(mask, mode)
+            self.entry = RecurrentLinear(input_size, units, self.blocks * units, blocks=self.blocks, mask=mask)
+            self.activation = Scaled(torch.tanh)
+            self.trunk = nn.ModuleList()
         else:
             self.entry = RecurrentLinear(input_size, units, backbone_units)
-            activation = ACTIVATIONS[backbone_activation]
-            layers: list[nn.Module] = [activation()]
-            for _ in range(1, backbone_layers):
-                layers += [xavier_linear(backbone_units, backbone_units), activation()]
-            self.trunk = nn.Sequential(*layers, xavier_linear(backbone_units, blocks * units, blocks=blocks))
+            self.activation = ACTIVATIONS[backbone_activation]
+            self.trunk = nn.ModuleList(xavier_linear(backbone_units, backbone_units) for _ in range(1, backbone_layers))
+            self.trunk.append(xavier_linear(backbone_units, self.blocks * units, blocks=self.blocks))
         if mode == "pure":
             # As the paper starts them; ncps's Xavier initialisation overwrites both by accident.
             self.w_tau = nn.Parameter(torch.zeros(1, units))
@@ -90,7 +95,7 @@ class CfC(Cell):
         Ollivier, 2018, arXiv:1804.11188, here for a CfC). The Xavier start of ncps forgets within a few steps, which
         no gradient of a long window mends.
         """
-        if self.mode == "pure" or not isinstance(self.trunk, nn.Identity):
+        if self.mode == "pure" or self.trunk:
             raise ValueError("memory: only a gated CfC without a backbone can start with one")
         units = self.units
         tau_H = torch.exp(torch.rand(units) * math.log(longest))
@@ -104,20 +109,68 @@ class CfC(Cell):
         self.constrain()
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
-        return (self.entry.prepare(x),)
+        inner = self.activation.inner
+        return (linear(x, self.entry.weight_x * inner, self.entry.bias * inner),)
 
     def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
-        z = self.trunk(self.entry.finish(u[0], state["h"]))
-        h_BH = self._pure(z, d_B1) if self.mode == "pure" else self._gated(z, d_B1)
+        heads = self._heads(u[0], state["h"])
+        h_BH = self._pure(d_B1, *heads) if self.mode == "pure" else self._gated(d_B1, *heads)
         return h_BH, {"h": h_BH}
 
-    def _gated(self, z: Tensor, d_B1: Tensor) -> Tensor:
-        f, a, b = torch.split(z, [2 * self.units, self.units, self.units], dim=1)
-        f1, f2 = torch.tanh(f).chunk(2, dim=1)
+    def unroll(
+        self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        function, inner, outer = self.activation
+        if self.mode == "pure" or len(self.trunk) > 1 or function is not torch.tanh:
+            return super().unroll(x_BTI, state, d_BT1, valid_BT)
+        y_BTH, h_BH = gated_sequence(
+            self.prepare(x_BTI, d_BT1)[0],
+            d_BT1,
+            state["h"],
+            self.entry.weight_h * inner,
+            next(((last.weight * outer, last.bias) for last in self._linears()), None),
+            valid_BT,
+            gate_both=self.mode == "default",
+        )
+        return y_BTH, {"h": h_BH}
+
+    def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
+        """Gated: the part 1 − t of f1 that is left after d is exp(−d/τ), so that τ = d/softplus(a·d + b)."""
+        (u,) = self.prepare(x_BI, d_B1)
+        heads = self._heads(u, state["h"])
+        if self.mode == "pure":
+            return [1 / (self.w_tau.abs() + heads[0].abs())]
+        *_, a, b = heads
+        return [d_B1 / softplus(torch.addcmul(b, a, d_B1))]
+
+    def _heads(self, u: Tensor, h_BH: Tensor) -> Sequence[Tensor]:
+        """f1, f2, a and b; f1 alone in the pure form.
+
+        Each has a product of its own: onnxruntime joins a product and its tanh, and splitting a common product costs it
+        more than the product saves (measured). Sequences in training have the common one.
+        """
+        function, inner, outer = self.activation
+        # A factor of one would still cost every step of a loop a product of its own.
+        recurrent = self.entry.weight_h if inner == 1.0 else self.entry.weight_h * inner
+        z = torch.addmm(u, h_BH, recurrent.t())
+        if not self.trunk:
+            return z.chunk(self.blocks, dim=1)
+        *hidden, last = self._linears()
+        for layer in hidden:
+            z = linear(function(z), layer.weight * (outer * inner), layer.bias * inner)
+        k, weight = function(z), last.weight * outer
+        rows = [slice(n, n + self.units) for n in range(0, len(weight), self.units)]
+        return [linear(k, weight[part], last.bias[part]) for part in rows]
+
+    def _linears(self) -> list[nn.Linear]:
+        return [layer for layer in self.trunk if isinstance(layer, nn.Linear)]
+
+    def _gated(self, d_B1: Tensor, f1: Tensor, f2: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        f1, f2 = torch.tanh(f1), torch.tanh(f2)
         t = torch.sigmoid(torch.addcmul(b, a, d_B1))
         return torch.addcmul(f1, t, f2 if self.mode == "no_gate" else f2 - f1)
 
-    def _pure(self, f1: Tensor, d_B1: Tensor) -> Tensor:
+    def _pure(self, d_B1: Tensor, f1: Tensor) -> Tensor:
         return self.A - self.A * torch.exp(-d_B1 * (self.w_tau.abs() + f1.abs())) * f1
 
     def constrain(self) -> None:
@@ -157,6 +210,22 @@ class WiredCfC(Cell):
             y, _ = layer.advance(layer.prepare(y, d_B1) if h_layers else u, {"h": h}, d_B1)
             h_layers.append(y)
         return y, {"h": torch.cat(h_layers, dim=1)}
+
+    def unroll(
+        self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        y, h_layers = x_BTI, []
+        for layer, h in zip(self._layers(), torch.split(state["h"], self.sizes, dim=1), strict=True):
+            y, moved = layer.unroll(y, {"h": h}, d_BT1, valid_BT)
+            h_layers.append(moved["h"])
+        return y, {"h": torch.cat(h_layers, dim=1)}
+
+    def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
+        y, found = x_BI, []
+        for layer, h in zip(self._layers(), torch.split(state["h"], self.sizes, dim=1), strict=True):
+            found += layer.time_constants(y, {"h": h}, d_B1)
+            y, _ = layer.step(y, {"h": h}, d_B1)
+        return found
 
     def _layers(self) -> list[CfC]:
         return [layer for layer in self.layers if isinstance(layer, CfC)]

@@ -34,14 +34,6 @@ class RecurrentLinear(nn.Module):
             self.bias.copy_(bias)
         self.constrain()
 
-    def prepare(self, x: Tensor) -> Tensor:
-        """The input half, over any leading axes."""
-        return nn.functional.linear(x, self.weight_x, self.bias)
-
-    def finish(self, u_BP: Tensor, h_BH: Tensor) -> Tensor:
-        """The hidden half added to the input half, as one matrix product."""
-        return torch.addmm(u_BP, h_BH, self.weight_h.t())
-
     def constrain(self) -> None:
         """Zero what the mask forbids. Held at zero by projection, masked weights cost nothing in a step."""
         if self.mask is not None:

@@ -4,12 +4,11 @@
     v           B, N      membrane potentials: the state                                     v_pre
     g, v_leak   N         leak conductance ≥ 0 and its resting potential                     gleak, vleak
     c           N         membrane capacitance ≥ 0                                           cm
-    w, E        N, N      synapse strength ≥ 0 (row: from, column: to) and its reversal      w, erev
-    σ, μ        N, N      slope and threshold of a synapse's sigmoid                         sigma, mu
+    w, E, s               strength, reversal potential and opening of a synapse              see `synapses`
     U           1         solver steps in one step ("ode unfolds")                           ode_unfolds
     d           B, 1      elapsed time / nominal period
 
-    U times:  v ← (c·U·v + d·(g·v_leak + Σ w·E·s(v) + sensory)) / (c·U + d·(g + Σ w·s(v) + sensory'))
+    U times:  v ← (c·U·v + d·(g·v_leak + Σ w·E·s + sensory)) / (c·U + d·(g + Σ w·s + sensory'))
 
 ncps divides c by d instead, which is NaN at d = 0; multiplied through by d, no time leaves v as it was.
 """
@@ -18,47 +17,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
-
-
-class Synapses(nn.Module):
-    """All synapses between two sets of neurons, as dense matrices `[from, to]` that are zero where there is none."""
-
-    mask: Tensor
-
-    def __init__(self, polarity: np.ndarray[Any, Any], *, implicit: bool) -> None:
-        super().__init__()
-        self.implicit = implicit
-        self.w = nn.Parameter(_uniform(polarity.shape, 0.001, 1.0))
-        self.sigma = nn.Parameter(_uniform(polarity.shape, 3.0, 8.0))
-        self.mu = nn.Parameter(_uniform(polarity.shape, 0.3, 0.8))
-        self.erev = nn.Parameter(torch.from_numpy(polarity.astype(np.float32)))
-        self.register_buffer("mask", torch.from_numpy(np.abs(polarity).astype(np.float32)), persistent=False)
-        self.constrain()
-
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """Strength, and strength times reversal potential: fixed over a sequence, so computed once."""
-        w = softplus(self.w) * self.mask if self.implicit else self.w
-        return w, w * self.erev
-
-    def currents(self, v: Tensor, weights: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """What `v [..., from]` causes in each target neuron: driving current and conductance, `[..., to]`."""
-        w, w_erev = weights
-        s = torch.sigmoid(self.sigma * (v.unsqueeze(-1) - self.mu))
-        # A product with ones, not a sum: onnxruntime sums in another order when the batch is 1, so that a session would
-        # differ in its last bits by whether it shares its batch.
-        ones = w.new_ones(1, w.shape[0])
-        return (ones @ (s * w_erev)).squeeze(-2), (ones @ (s * w)).squeeze(-2)
-
-    def constrain(self) -> None:
-        if not self.implicit:
-            with torch.no_grad():
-                self.w.clamp_(min=0).mul_(self.mask)
+from statestream.models.cells.ltc_sequence import dense_sequence
+from statestream.models.cells.synapses import DenseSynapses, build_synapses
 
 
 class LTC(Cell):
@@ -80,8 +45,8 @@ class LTC(Cell):
         self.gleak = nn.Parameter(_uniform((wiring.units,), 0.001, 1.0))
         self.vleak = nn.Parameter(_uniform((wiring.units,), -0.2, 0.2))
         self.cm = nn.Parameter(_uniform((wiring.units,), 0.4, 0.6))
-        self.recurrent = Synapses(wiring.erev_initializer(), implicit=implicit)
-        self.sensory = Synapses(wiring.sensory_erev_initializer(), implicit=implicit)
+        self.recurrent = build_synapses(wiring.erev_initializer(), implicit=implicit)
+        self.sensory = build_synapses(wiring.sensory_erev_initializer(), implicit=implicit)
         self.input_w = nn.Parameter(torch.ones(input_size))
         self.input_b = nn.Parameter(torch.zeros(input_size))
         self.output_w = nn.Parameter(torch.ones(wiring.output_dim))
@@ -89,18 +54,50 @@ class LTC(Cell):
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         """Drive and conductance from everything but the neurons themselves, times elapsed time."""
-        drive, conductance = self.sensory.currents(x * self.input_w + self.input_b, self.sensory.weights())
         gleak = self._positive(self.gleak)
-        return d * (drive + gleak * self.vleak), d * (conductance + gleak)
+        leak = torch.cat([gleak * self.vleak, gleak])
+        return (d * (self._sensed(x) + leak),)
 
     def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
-        v, weights = state["v"], self.recurrent.weights()
-        inertia = self._positive(self.cm) * self.unfolds
-        drive_in, conductance_in = u[0], u[1] + inertia + self.epsilon
+        v, inertia = state["v"], self._positive(self.cm) * self.unfolds
+        outside = u[0] + torch.cat([torch.zeros_like(inertia), inertia + self.epsilon])
+        ready = self.recurrent.ready()
         for _ in range(self.unfolds):
-            drive, conductance = self.recurrent.currents(v, weights)
-            v = (inertia * v + d_B1 * drive + drive_in) / (d_B1 * conductance + conductance_in)
-        return v[:, : self.output_size] * self.output_w + self.output_b, {"v": v}
+            above, below = torch.addcmul(outside, d_B1, self.recurrent.currents(v, ready)).chunk(2, dim=-1)
+            v = (inertia * v + above) / below
+        return self._motor(v), {"v": v}
+
+    def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
+        """τ = c/(g + Σ w·s + sensory'): the capacitance over all that conducts."""
+        inside, outside = self.recurrent.currents(state["v"], self.recurrent.ready()), self._sensed(x_BI)
+        _, conductance = (inside + outside).chunk(2, dim=-1)
+        return [self._positive(self.cm) / (self._positive(self.gleak) + conductance + self.epsilon)]
+
+    def unroll(
+        self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        synapses = self.recurrent
+        if not isinstance(synapses, DenseSynapses):
+            return super().unroll(x_BTI, state, d_BT1, valid_BT)
+        p_BTN, q_BTN = self.prepare(x_BTI, d_BT1)[0].chunk(2, dim=-1)
+        slope = synapses.sigma.t().contiguous()
+        v_BTN, v_BN = dense_sequence(
+            p_BTN,
+            q_BTN + self.epsilon,
+            d_BT1,
+            state["v"],
+            self._positive(self.cm) * self.unfolds,
+            (slope, -slope * synapses.mu.t(), torch.stack(synapses.strengths()).permute(2, 0, 1).contiguous()),
+            valid_BT,
+            unfolds=self.unfolds,
+        )
+        return self._motor(v_BTN), {"v": v_BN}
+
+    def _sensed(self, x: Tensor) -> Tensor:
+        return self.sensory.currents(x * self.input_w + self.input_b, self.sensory.ready())
+
+    def _motor(self, v: Tensor) -> Tensor:
+        return v[..., : self.output_size] * self.output_w + self.output_b
 
     def constrain(self) -> None:
         self.recurrent.constrain()

@@ -27,6 +27,10 @@ class MixedMemory(Cell):
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         return (*self.memory.prepare(x, d), *self.cell.prepare(x, d))
 
+    def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
+        memory, _ = self.memory.step(x_BI, {"h": state[self.h], "c": state["c"]}, d_B1)
+        return self.cell.time_constants(x_BI, {self.h: memory}, d_B1)
+
     def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         _, memory = self.memory.advance(u[:1], {"h": state[self.h], "c": state["c"]}, d_B1)
         y, moved = self.cell.advance(u[1:], {self.h: memory["h"]}, d_B1)

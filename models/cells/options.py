@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from statestream.models.spec import Spec
 
 Count = Annotated[int, Field(gt=0)]
+Pixels = Annotated[int, Field(ge=0)]
 
 
 class FullWiring(Spec):
@@ -80,4 +81,136 @@ class GatedOptions(Spec):
     time: Literal["feature", "none"] = "feature"
 
 
-CellOptions = Annotated[CfCOptions | LTCOptions | GatedOptions, Field(discriminator="kind")]
+class S5Options(Spec):
+    """An S5 layer: `pairs` of complex modes between the inputs and `units` outputs."""
+
+    kind: Literal["s5"]
+    units: Count = 32
+    pairs: Count = 32
+    discretisation: Literal["zoh", "bilinear"] = "zoh"
+
+
+class S4DOptions(Spec):
+    """An S4D layer: `pairs` of complex modes for each of `units` channels."""
+
+    kind: Literal["s4d"]
+    units: Count = 32
+    pairs: Count = 16
+    discretisation: Literal["zoh", "bilinear"] = "zoh"
+
+
+class LiquidS4Options(Spec):
+    """A Liquid-S4 layer: `pairs` of complex modes, bent by the input."""
+
+    kind: Literal["liquid_s4"]
+    units: Count = 32
+    pairs: Count = 32
+
+
+class LRUOptions(Spec):
+    """A linear recurrent unit: `pairs` of complex modes between the inputs and `units` outputs."""
+
+    kind: Literal["lru"]
+    units: Count = 32
+    pairs: Count = 32
+
+
+class LinOSSOptions(Spec):
+    """Forced harmonic oscillators, by the implicit scheme, between the inputs and `units` outputs."""
+
+    kind: Literal["linoss"]
+    units: Count = 32
+    oscillators: Count = 64
+
+
+class MinGRUOptions(Spec):
+    """A minGRU."""
+
+    kind: Literal["mingru"]
+    units: Count = 32
+
+
+class MambaOptions(Spec):
+    """A Mamba block: `expand` times `units` channels of `states` numbers behind a convolution of `taps` rows."""
+
+    kind: Literal["mamba"]
+    units: Count = 32
+    states: Count = 16
+    taps: Annotated[int, Field(ge=2)] = 4
+    expand: Count = 2
+
+
+LayerOptions = Annotated[
+    CfCOptions
+    | LTCOptions
+    | GatedOptions
+    | S5Options
+    | S4DOptions
+    | LiquidS4Options
+    | LRUOptions
+    | LinOSSOptions
+    | MinGRUOptions
+    | MambaOptions,
+    Field(discriminator="kind"),
+]
+
+
+class StackOptions(Spec):
+    """Pre-norm residual blocks of `width`, one a layer. A layer is a cell's options, or its name: `["s5", "cfc"]`."""
+
+    kind: Literal["stack"]
+    width: Count = 64
+    layers: Annotated[tuple[LayerOptions, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_layers_of_this_width(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("layers"), (list, tuple)):
+            return values
+        width = values.get("width", cls.model_fields["width"].default)
+        layers = [_layer(one, width) if isinstance(one, str) else one for one in values["layers"]]
+        return {**values, "layers": layers}
+
+
+def _layer(kind: str, width: int) -> dict[str, Any]:
+    size = {"wiring": {"kind": "full", "units": width}} if kind == "ltc" else {"units": width}
+    return {"kind": kind, **size}
+
+
+class MLPOptions(Spec):
+    """An encoder of single rows: linear maps to these sizes, with a SiLU after each."""
+
+    kind: Literal["mlp"]
+    units: Annotated[tuple[Count, ...], Field(min_length=1)]
+
+
+class ConvolutionOptions(Spec):
+    """An encoder of the last `taps` rows."""
+
+    kind: Literal["convolution"]
+    units: Count
+    taps: Annotated[int, Field(ge=2)] = 5
+
+
+class FramesOptions(Spec):
+    """An encoder of 8-bit pictures of `frame` (height, width): cropped, resized to `size`, convolved."""
+
+    kind: Literal["frames"]
+    frame: tuple[Count, Count]
+    size: tuple[Count, Count]
+    units: Count
+    crop: tuple[Pixels, Pixels, Pixels, Pixels] = (0, 0, 0, 0)
+    """Left out at top, bottom, left and right, in pixels of the frame."""
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64)
+    """Of each convolution; each halves height and width."""
+
+
+class EncodedOptions(Spec):
+    """An encoder in front of a cell or of a stack."""
+
+    kind: Literal["encoded"]
+    encoder: Annotated[MLPOptions | ConvolutionOptions | FramesOptions, Field(discriminator="kind")]
+    cell: Annotated[LayerOptions | StackOptions, Field(discriminator="kind")]
+
+
+CellOptions = Annotated[LayerOptions | StackOptions | EncodedOptions, Field(discriminator="kind")]
