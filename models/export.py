@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
@@ -24,13 +25,16 @@ from statestream.models.chunk_graph import IR_VERSION, input_names, output_names
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.data.sources import load_dataset
 from statestream.models.data.splits import split_dataset
+from statestream.models.folding import fold_constants
 from statestream.models.network import Network
 from statestream.models.parity import check_parity
 from statestream.models.rollout import Rollout, rollout
 from statestream.models.runs import Run, load_checkpoint
-from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
+from statestream.models.spec import InputSpec, Manifest, OutputSpec, TensorSpec, TimeSpec
 
 OPSET = 20
+LARGEST_WEIGHT = 2**24
+"""Elements of a matrix that is made from weights at export instead of at every load."""
 GOLDEN_ROWS = 64
 COMPARED = 8
 """Held-out recordings on which the graphs are compared with PyTorch."""
@@ -45,6 +49,7 @@ def export(
     version: int | None = None,
     *,
     dataset: Dataset | None = None,
+    aux_tau: bool = False,
 ) -> Bundle:
     """Write the bundle of a finished training.
 
@@ -52,6 +57,7 @@ def export(
         checkpoint: a run, its folder or its weights file.
         name: of the model; by default, the run's.
         dataset: instead of the one in the run's configuration, which must be at hand.
+        aux_tau: let the model also say its effective time constants (see `export_network`).
 
     Raises:
         RunError, DataError: the run or its recordings cannot be read.
@@ -77,6 +83,7 @@ def export(
             "parameters": run.metrics["parameters"],
             "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
         },
+        aux_tau=aux_tau,
     )
 
 
@@ -93,6 +100,7 @@ def export_network(
     scores: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
     tolerance: float = 1e-5,
+    aux_tau: bool = False,
 ) -> Bundle:
     """Write `repository/name/version`, the next free version by default.
 
@@ -100,9 +108,11 @@ def export_network(
         recordings: held-out recordings: the graphs are compared on all of them; the first gives the golden vectors.
         output_std: of each output over the training data; by default, over `recordings`.
         tolerance: largest error of a graph, in units of `output_std`.
+        aux_tau: with an output `aux_tau`: the effective time constants of its liquid neurons, in seconds.
 
     Raises:
         ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
+        ValueError: `aux_tau` of a network that has no time constants.
     """
     network = deepcopy(network).eval().cpu()
     repository = Path(repository)
@@ -115,13 +125,20 @@ def export_network(
         version=version or max(versions(repository, name), default=0) + 1,
         description=description,
         inputs=(
-            InputSpec(name="x", shape=(len(facts.features),), labels=tuple(facts.features), units=tuple(facts.units)),
+            InputSpec(
+                name="x",
+                shape=network.input_shape,
+                dtype=network.input_dtype,
+                labels=tuple(facts.features),
+                units=tuple(facts.units),
+            ),
         ),
         outputs=(
             OutputSpec(
                 name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
             ),
         ),
+        aux=(_tau_spec(network),) if aux_tau else (),
         states=network.states,
         time=time,
         tolerance=tolerance,
@@ -140,12 +157,13 @@ def export_network(
 def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
     """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them."""
     # Batch 2, because the exporter takes an axis of length 1 for a constant.
-    x_BF, dt_B1 = torch.zeros(2, len(network.facts.features)), torch.full((2, 1), network.facts.nominal_s)
+    x_BF = torch.zeros(2, *network.input_shape, dtype=getattr(torch, network.input_dtype))
+    dt_B1 = torch.full((2, 1), network.facts.nominal_s)
     states = tuple(network.initial_state(2)[s.name] for s in network.states)
     batch = torch.export.Dim("batch")
     with _quietly():
         program = torch.onnx.export(
-            _Step(network),
+            _Step(network, aux_tau=bool(manifest.aux)),
             (x_BF, dt_B1, *states),
             input_names=input_names(manifest),
             output_names=output_names(manifest),
@@ -154,9 +172,12 @@ def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        # What follows from weights alone is a weight; by default the exporter leaves large ones to be computed.
+        optimize(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
     model = program.model_proto
     model.ir_version = min(model.ir_version, IR_VERSION)
+    fold_constants(model)
     _strip(model)
     onnx.checker.check_model(model)
     return model
@@ -192,17 +213,24 @@ def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Go
     )
 
 
+def _tau_spec(network: Network) -> TensorSpec:
+    x_BF, dt_B1 = torch.zeros(1, *network.input_shape), torch.ones(1, 1)
+    return TensorSpec(name="tau", shape=(network.time_constants(x_BF, network.initial_state(1), dt_B1).shape[1],))
+
+
 class _Step(nn.Module):
     """`Network.step` with tensors in a row, as graphs have them."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, aux_tau: bool) -> None:
         super().__init__()
         self.network = network
+        self.aux_tau = aux_tau
 
     def forward(self, x_BF: Tensor, dt_B1: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         y_BK, state = self.network.step(x_BF, named, dt_B1)
-        return y_BK, *(state[spec.name] for spec in self.network.states)
+        aux = (self.network.time_constants(x_BF, named, dt_B1),) if self.aux_tau else ()
+        return y_BK, *aux, *(state[spec.name] for spec in self.network.states)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from statestream.models.cells.base import State
 from statestream.models.config import Config
-from statestream.models.data.batches import Epoch, Window
+from statestream.models.data.batches import Batches, Epoch, Window
 from statestream.models.data.splits import Split
 from statestream.models.network import Network
 from statestream.models.rollout import rollout
 from statestream.models.spec import TimeSpec
 from statestream.models.tasks import loss, scores
 
+VALIDATED = 256
+"""Recordings that are validated side by side."""
 WARMUP = 0.1
 """Part of all optimiser steps over which the cosine schedule rises."""
 
@@ -35,9 +37,10 @@ class Learner(lightning.LightningModule):
         self.history: list[dict[str, float]] = []
         self._state: State = {}
         self._losses: list[Tensor] = []
+        self._made: Batches | None = None
 
     def train_dataloader(self) -> Epoch:
-        return self._epoch(self.current_epoch)
+        return self._batches().epoch(self.current_epoch)
 
     def val_dataloader(self) -> list[int]:
         # One turn; whole recordings are scored together at its end.
@@ -54,7 +57,7 @@ class Learner(lightning.LightningModule):
         self._state = {name: value.detach() for name, value in state.items()}
         found = loss(self.network, y_BTK, batch.y, batch.scored_BT)
         self._losses.append(found.detach())
-        self.log("loss", found, prog_bar=True, batch_size=len(batch.valid_BT))
+        self.log("loss", found, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.valid_BT))
         return found
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -62,7 +65,7 @@ class Learner(lightning.LightningModule):
         self.network.cell.constrain()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        outputs = [r.outputs for r in rollout(self.network, self.split.validation, self.time)]
+        outputs = [r.outputs for r in rollout(self.network, self.split.validation, self.time, batch=VALIDATED)]
         found = scores(self.network, outputs, self.split.validation, at_end=self.at_end)
         self.log_dict({f"val_{name}": value for name, value in found.items()}, prog_bar=True, batch_size=1)
 
@@ -87,21 +90,22 @@ class Learner(lightning.LightningModule):
         if options.schedule == "constant":
             return optimizer
         # Segments and augmentation change an epoch's length by little; the first one stands for all.
-        total = len(self._epoch(0)) * options.epochs
+        total = len(self._batches().epoch(0)) * options.epochs
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _epoch(self, epoch: int) -> Epoch:
-        return Epoch(
-            self.split.train,
-            self.network.facts.features,
-            self.time,
-            self.config.training,
-            epoch,
-            at_end=self.at_end,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-        )
+    def _batches(self) -> Batches:
+        if self._made is None:
+            self._made = Batches(
+                self.split.train,
+                self.network.facts.features,
+                self.time,
+                self.config.training,
+                at_end=self.at_end,
+                rank=self.trainer.global_rank,
+                world=self.trainer.world_size,
+            )
+        return self._made
 
 
 def cosine(part: float) -> float:

@@ -64,6 +64,33 @@ def plot_regression(path: Path, recording: Recording, outputs: Float32Array, lab
     _save(figure, path)
 
 
+def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]], score: str) -> None:
+    """Score against the cost of a step: (model, microseconds at batch 1, score, its spread) each."""
+    figure = _figure(7, 4.5)
+    axes = figure.subplots()
+    for name, cost_us, mean, spread in models:
+        axes.errorbar(cost_us, mean, spread, marker="o", capsize=3, label=name)
+    axes.set_xlabel("µs a step in ONNX Runtime, batch 1")
+    axes.set_ylabel(score)
+    axes.legend()
+    _save(figure, path)
+
+
+def plot_streams(path: Path, models: Sequence[tuple[str, int, float, int]]) -> None:
+    """Cost of a step and size of a session by length of stream: (model, rows, microseconds, bytes) each."""
+    figure = _figure(10, 4)
+    for axes, column, label in zip(figure.subplots(1, 2), (2, 3), ("µs a step", "bytes a session"), strict=True):
+        for name in dict.fromkeys(model[0] for model in models):
+            points = [(model[1], model[column]) for model in models if model[0] == name]
+            axes.plot(*zip(*points, strict=True), marker=".", label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("rows of the stream so far")
+        axes.set_ylabel(label)
+        axes.legend()
+    _save(figure, path)
+
+
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -19,6 +19,9 @@ from statestream.models.data.recordings import Recording
 from statestream.models.network import Network
 from statestream.models.spec import NO_TIME, Float32Array, TimeSpec
 
+WINDOW = 512
+"""Rows at once, the state carried on: what cells keep of all rows of a sequence must not grow with a recording."""
+
 
 @dataclass(frozen=True)
 class Padded:
@@ -51,7 +54,8 @@ def pad(recordings: Sequence[Recording], time: TimeSpec) -> Padded:
     """Recordings side by side, zeros after the end of each but for `dt`, which stays nominal there."""
     lengths = [len(r) for r in recordings]
     batch, longest = len(recordings), max(lengths)
-    x_BTF = np.zeros((batch, longest, recordings[0].features.shape[1]), np.float32)
+    first = recordings[0].features
+    x_BTF = np.zeros((batch, longest, *first.shape[1:]), first.dtype)
     dt_BT1 = np.full((batch, longest, 1), time.nominal_s, np.float32)
     for row, recording in enumerate(recordings):
         x_BTF[row, : lengths[row]] = recording.features
@@ -68,9 +72,12 @@ def rollout(network: Network, recordings: Sequence[Recording], time: TimeSpec, *
         for start in range(0, len(recordings), batch):
             part = recordings[start : start + batch]
             padded = pad(part, time)
-            x_BTF, dt_BT1, valid_BT = (t.to(device) for t in (padded.x_BTF, padded.dt_BT1, padded.valid_BT))
-            y_BTK, state = network.unroll(x_BTF, network.initial_state(len(part)), dt_BT1, valid_BT)
-            y_BTK, state = y_BTK.cpu(), {name: value.cpu() for name, value in state.items()}
+            columns = [torch.split(t.to(device), WINDOW, dim=1) for t in (padded.x_BTF, padded.dt_BT1, padded.valid_BT)]
+            y, state = [], network.initial_state(len(part))
+            for x_BTF, dt_BT1, valid_BT in zip(*columns, strict=True):
+                y_BTK, state = network.unroll(x_BTF, state, dt_BT1, valid_BT)
+                y.append(y_BTK.cpu())
+            y_BTK, state = torch.cat(y, dim=1), {name: value.cpu() for name, value in state.items()}
             for row, recording in enumerate(part):
                 own = {name: value[row : row + 1] for name, value in state.items()}
                 length = len(recording)

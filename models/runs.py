@@ -75,7 +75,10 @@ def load_checkpoint(path: Path | str) -> Run:
         raise RunError(f"{folder}: cannot read the run: {error}") from error
     config = parse_config(content["config"], str(folder))
     network = build_network(config, _facts(content["facts"]))
-    network.load_state_dict(content["weights"])
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise RunError(f"{folder}: its weights are of another version of this cell; train it again: {error}") from error
     return Run(folder, config, network.eval(), metrics)
 
 

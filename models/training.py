@@ -46,6 +46,8 @@ from statestream.models.spec import TimeSpec
 from statestream.models.tasks import recording_classes, recording_targets, scores
 
 BEST = "best"
+MOST_GROUPS = 20
+"""Of the test, that are scored each alone too."""
 
 
 def train(
@@ -102,20 +104,24 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
     """What the network must know of the data, by the training split alone."""
     classes = config.task.kind == "classification"
     targets = [np.asarray(r.target) for r in split.train]
+    common = config.data.common_scale
     return Facts(
         task="classification" if classes else "regression",
         features=list(dataset.features),
         labels=list(dataset.labels),
         nominal_s=config.data.period_s or median_period_s(split.train),
-        inputs=Scaling(*channel_statistics([r.features for r in split.train])),
-        targets=Scaling.none(len(dataset.labels)) if classes else Scaling(*channel_statistics(targets)),
+        inputs=Scaling(*channel_statistics([r.features for r in split.train], common="features" in common)),
+        targets=Scaling.none(len(dataset.labels))
+        if classes
+        else Scaling(*channel_statistics(targets, common="targets" in common)),
         units=list(dataset.units),
     )
 
 
 def _check_augmented(config: Config, dataset: Dataset) -> None:
     augment = config.training.augment
-    for field, names in (("mirror", augment.mirror), ("rotate", sum(augment.rotate, ()))):
+    named = (("mirror", augment.mirror), ("rotate", sum(augment.rotate, ())), ("shift", tuple(augment.shift)))
+    for field, names in named:
         for name in names:
             if name not in dataset.features:
                 raise DataError(
@@ -192,6 +198,7 @@ def _report(
     at_end = config.task.at == "end"
     metrics: dict[str, Any] = {
         "test": scores(network, [r.outputs for r in results], split.test, at_end=at_end),
+        "groups": _by_group(network, results, split.test, at_end),
         "recordings": {"train": _ids(split.train), "validation": _ids(split.validation), "test": _ids(split.test)},
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "seed": config.training.seed,
@@ -206,6 +213,20 @@ def _report(
     plots.plot_curves(folder / CURVES, history)
     _plot_predictions(folder / PREDICTIONS, network, results, split.test, at_end)
     write_json(folder / METRICS, metrics)
+
+
+def _by_group(
+    network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
+) -> dict[str, dict[str, float]]:
+    """The scores of each test group, where there are a few."""
+    groups = sorted({r.group for r in recordings})
+    if not 2 <= len(groups) <= MOST_GROUPS:
+        return {}
+    found = {}
+    for group in groups:
+        rows = [k for k, r in enumerate(recordings) if r.group == group]
+        found[group] = scores(network, [results[k].outputs for k in rows], [recordings[k] for k in rows], at_end=at_end)
+    return found
 
 
 def _plot_predictions(

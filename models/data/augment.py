@@ -8,21 +8,28 @@ import numpy as np
 
 from statestream.models.config import AugmentOptions
 from statestream.models.data.recordings import Recording
-from statestream.models.spec import Array, Float32Array
+from statestream.models.spec import Array, BoolArray, Float32Array
 
 
 def augment(
     recording: Recording, features: Sequence[str], options: AugmentOptions, random: np.random.Generator
 ) -> Recording:
     """A changed copy, by `random` alone."""
-    kept = random.uniform(*options.keep_rows)
-    rows = random.random(len(recording)) < kept
-    rows[-1] = True
-    recording = recording.where(rows)
+    recording = recording.where(_kept_rows(len(recording), random.uniform(*options.keep_rows), random))
     pace = 1 + random.uniform(-options.stretch, options.stretch)
     x = _turned(_mirrored(recording.features, features, options, random), features, options, random)
+    for name, most in options.shift.items():
+        x[:, list(features).index(name)] += random.uniform(-most, most)
     t_ns = (recording.t_ns * pace).astype(np.int64)
     return Recording(recording.id, t_ns, x, recording.target, recording.group)
+
+
+def _kept_rows(rows: int, part: float, random: np.random.Generator) -> BoolArray:
+    """That part of the rows, to the nearest row, and always the last: recordings of one length stay of one length."""
+    kept = np.zeros(rows, bool)
+    kept[random.permutation(rows - 1)[: max(0, round(part * rows) - 1)]] = True
+    kept[-1] = True
+    return kept
 
 
 def _mirrored(

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from statestream.models.config import TrainingOptions
+from statestream.models.config import AugmentOptions, TrainingOptions
 from statestream.models.data.augment import augment
 from statestream.models.data.recordings import Recording
 from statestream.models.rollout import pad
-from statestream.models.spec import TimeSpec
+from statestream.models.spec import Int64Array, TimeSpec
+
+POOL = 8
+"""Batches from whose recordings those of like length are put together."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class Window:
     first: bool
     """Whether its recordings begin here, so that state starts anew."""
 
-    def cut(self, rows: slice, time: slice) -> Window:
+    def cut(self, rows: slice | Tensor, time: slice) -> Window:
         """Some of its recordings, and some of their rows."""
         return Window(
-            self.x_BTF[rows, time],
-            self.dt_BT1[rows, time],
-            self.valid_BT[rows, time],
-            self.scored_BT[rows, time],
-            self.y[rows, time],
+            self.x_BTF[rows][:, time],
+            self.dt_BT1[rows][:, time],
+            self.valid_BT[rows][:, time],
+            self.scored_BT[rows][:, time],
+            self.y[rows][:, time],
             first=self.first and not time.start,
         )
 
@@ -71,10 +74,11 @@ def windows(batch: Window, rows: int) -> Iterator[Window]:
         yield batch.cut(slice(None), slice(start, start + rows))
 
 
-class Epoch:
-    """One epoch's windows: recordings shuffled, augmented and cut to segments by (seed, epoch) alone.
+class Batches:
+    """A training split's windows, epoch by epoch.
 
-    With several processes, each takes its share of every batch; all count the same number of windows.
+    Recordings that no epoch changes are padded once. With several processes, each takes its share of every batch; all
+    count the same number of windows.
     """
 
     def __init__(
@@ -83,36 +87,82 @@ class Epoch:
         features: Sequence[str],
         time: TimeSpec,
         options: TrainingOptions,
-        epoch: int,
         *,
         at_end: bool,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        random = np.random.default_rng([options.seed, epoch])
-        order = (recordings[k] for k in random.permutation(len(recordings)))
-        changed = (augment(recording, features, options.augment, random) for recording in order)
-        self.recordings = [_segment(recording, options.segment, random, at_end) for recording in changed]
+        self.recordings = recordings
+        self.features = features
         self.time = time
+        self.options = options
         self.at_end = at_end
-        self.window = options.window
         self.batch = max(world, options.batch)
-        self.rank = rank
+        self.share = slice(rank, None, world)
         self.world = world
+        segmented = 0 < options.segment < max(len(r) for r in recordings)
+        steady = not segmented and options.augment == AugmentOptions()
+        self._padded = whole(recordings, time, at_end=at_end) if steady else None
+
+    def epoch(self, number: int) -> Epoch:
+        """The windows of one epoch: recordings shuffled, augmented and cut to segments by (seed, number) alone."""
+        random = np.random.default_rng([self.options.seed, number])
+        order = random.permutation(len(self.recordings))
+        if self._padded is not None:
+            return Epoch(self, self.recordings, self._alike(order, self.recordings, random), self._padded)
+        changed = [self._changed(self.recordings[k], random) for k in order]
+        return Epoch(self, changed, self._alike(np.arange(len(changed)), changed, random), None)
+
+    def _alike(self, order: Int64Array, recordings: Sequence[Recording], random: np.random.Generator) -> Int64Array:
+        """`order` with recordings of like length in the same batch, so that little is padding.
+
+        That is done within pools of some batches; what fills no pool stays as it is, since a small set would otherwise
+        meet in the same batches again and again.
+        """
+        lengths = np.array([len(recordings[k]) for k in order])
+        pool = POOL * self.batch
+        pooled = len(order) // pool * pool
+        if pooled == 0 or (lengths == lengths[0]).all():
+            return order
+        first = np.lexsort((lengths[:pooled], np.arange(pooled) // pool))
+        batches = order[:pooled][first].reshape(-1, self.batch)
+        return np.concatenate([random.permutation(batches).ravel(), order[pooled:]])
+
+    def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
+        changed = augment(recording, self.features, self.options.augment, random)
+        return _segment(changed, self.options.segment, random, self.at_end)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's windows; see `Batches`."""
+
+    batches: Batches
+    recordings: Sequence[Recording]
+    order: Int64Array
+    padded: Window | None
+    """All recordings side by side, where that could be done once."""
 
     def __iter__(self) -> Iterator[Window]:
         for group in self._groups():
-            batch = whole(group, self.time, at_end=self.at_end)
-            yield from windows(batch.cut(slice(self.rank, None, self.world), slice(None)), self.window)
+            yield from windows(self._batch(group), self.batches.options.window)
 
     def __len__(self) -> int:
-        return sum(-(-max(len(r) for r in group) // self.window) for group in self._groups())
+        window = self.batches.options.window
+        return sum(-(-max(len(self.recordings[k]) for k in group) // window) for group in self._groups())
 
-    def _groups(self) -> list[list[Recording]]:
-        starts = range(0, len(self.recordings), self.batch)
-        groups = [self.recordings[start : start + self.batch] for start in starts]
+    def _batch(self, group: Int64Array) -> Window:
+        longest, own = max(len(self.recordings[k]) for k in group), group[self.batches.share]
+        if self.padded is not None:
+            return self.padded.cut(torch.from_numpy(own), slice(0, longest))
+        batch = whole([self.recordings[k] for k in group], self.batches.time, at_end=self.batches.at_end)
+        return batch.cut(self.batches.share, slice(None))
+
+    def _groups(self) -> list[Int64Array]:
+        size = self.batches.batch
+        groups = [self.order[start : start + size] for start in range(0, len(self.order), size)]
         # Every process needs a share of the last batch.
-        groups[-1] += self.recordings[: -len(groups[-1]) % self.world]
+        groups[-1] = np.concatenate([groups[-1], self.order[: -len(groups[-1]) % self.batches.world]])
         return groups
 
 

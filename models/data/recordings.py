@@ -26,6 +26,8 @@ from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, 
 TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
 """Columns taken for the timestamp, in this order, where none is named."""
 
+Part = Literal["train", "validation", "test"]
+
 NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
@@ -78,6 +80,8 @@ class Dataset:
     features: tuple[str, ...]
     labels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """The data set's own split, one a recording; empty: it has none."""
 
 
 def read_dataset(path: Path | str, columns: Columns | None = None, *, classes: bool = False) -> Dataset:
@@ -218,7 +222,9 @@ def _finite(
     """The rows of a recording that have every feature."""
     finite = np.isfinite(x_TF)
     for k in np.flatnonzero(~finite.any(axis=0)):
-        raise DataError(f"{table.path}: column '{features[k]}' has no finite value in recording '{name}'")
+        raise DataError(
+            f"{table.at(int(rows[0]), features[k])} has no finite value from there on in recording '{name}'"
+        )
     whole = np.asarray(finite.all(axis=1))
     if columns.missing == "error" and not whole.all():
         row, k = np.argwhere(~finite)[0]

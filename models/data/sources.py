@@ -1,18 +1,17 @@
-"""From a configuration to its recordings. A known dataset is one line in `DATASETS`."""
+"""From a configuration to its recordings: a data set of the registry, or files of one's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from statestream.models.config import Config
 from statestream.models.data.recordings import Dataset, Recording, read_dataset
+from statestream.models.data.registry import loader
 from statestream.models.data.tables import DataError
-from statestream.models.data.watch import watch
 from statestream.models.spec import Array
-
-DATASETS: dict[str, Callable[[], Dataset]] = {"watch": watch}
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -24,10 +23,8 @@ def load_dataset(config: Config) -> Dataset:
     classes = config.task.kind == "classification"
     if config.data.path is not None:
         dataset = read_dataset(config.data.path, config.data, classes=classes)
-    elif config.data.dataset in DATASETS:
-        dataset = DATASETS[config.data.dataset]()
     else:
-        raise DataError(f"data.dataset: '{config.data.dataset}' is unknown; there are {', '.join(DATASETS)}")
+        dataset = _with_features(loader(config.data.dataset)(), config.data.features)
     if config.task.kind == "next_step":
         return _with_next_row(dataset)
     if any(r.target is None for r in dataset.recordings):
@@ -35,18 +32,40 @@ def load_dataset(config: Config) -> Dataset:
     return dataset
 
 
-def channel_statistics(arrays: Sequence[Array]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; a constant column has a standard deviation of one."""
+def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column; a constant column has a standard deviation of one.
+
+    Args:
+        common: one mean for all columns, and one standard deviation, the root of their mean square about it.
+    """
     values = np.concatenate(arrays).astype(np.float64)
-    std = values.std(axis=0)
-    return values.mean(axis=0).tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    if common:
+        mean, std = np.full_like(mean, values.mean()), np.full_like(std, values.std())
+    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Only the features named, in that order; all of them where none is."""
+    if not names:
+        return dataset
+    for name in names:
+        if name not in dataset.features:
+            raise DataError(f"data.features: no feature '{name}'; there are {', '.join(dataset.features)}")
+    columns = [dataset.features.index(name) for name in names]
+    recordings = tuple(replace(r, features=r.features[:, columns]) for r in dataset.recordings)
+    units = tuple(dataset.units[k] for k in columns) if dataset.units else ()
+    return replace(dataset, recordings=recordings, features=tuple(names), units=units)
 
 
 def _with_next_row(dataset: Dataset) -> Dataset:
     """Each row's target is the row after it; the last row has none and goes."""
-    recordings = tuple(
-        Recording(r.id, r.t_ns[:-1], r.features[:-1], r.features[1:], r.group) for r in dataset.recordings if len(r) > 1
-    )
-    if not recordings:
+    kept = [k for k, r in enumerate(dataset.recordings) if len(r) > 1]
+    if not kept:
         raise DataError("task.kind is 'next_step' but no recording has two rows")
-    return Dataset(recordings, dataset.features, dataset.features, dataset.units)
+    recordings = tuple(
+        Recording(r.id, r.t_ns[:-1], r.features[:-1], r.features[1:], r.group)
+        for r in (dataset.recordings[k] for k in kept)
+    )
+    parts = tuple(dataset.parts[k] for k in kept) if dataset.parts else ()
+    return replace(dataset, recordings=recordings, labels=dataset.features, parts=parts)

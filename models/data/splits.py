@@ -29,21 +29,31 @@ def split_dataset(dataset: Dataset, options: SplitOptions, *, classes: bool = Fa
     """
     if len(dataset.recordings) < 2:
         raise DataError(f"one recording only ('{dataset.recordings[0].id}'): nothing is left to test on")
+    split = _standard(dataset) if options.by == "standard" else _by_key(dataset, options)
+    if not split.train or not split.test:
+        part = "training" if not split.train else "test"
+        raise DataError(f"split: the {part} part is empty ({len(dataset.recordings)} recordings, {options!r})")
+    if classes:
+        _check_classes(dataset, split)
+    return split
+
+
+def _standard(dataset: Dataset) -> Split:
+    if not dataset.parts:
+        raise DataError("split.by = 'standard': these recordings have no split of their own")
+    return Split(*(_select(dataset, dataset.parts, {part}) for part in ("train", "validation", "test")))
+
+
+def _by_key(dataset: Dataset, options: SplitOptions) -> Split:
     keys = [_key(r, options) for r in dataset.recordings]
     test = _test_keys(keys, options)
     rest = [key for key in keys if key not in test]
     validation = set(map(str, options.validation_groups)) or _fraction(rest, options.validation, options.seed + 1)
-    split = Split(
+    return Split(
         train=_select(dataset, keys, set(rest) - validation),
         validation=_select(dataset, keys, validation - test),
         test=_select(dataset, keys, test),
     )
-    if not split.train or not split.test:
-        part = "training" if not split.train else "test"
-        raise DataError(f"split: the {part} part is empty ({len(set(keys))} {options.by}s, {options!r})")
-    if classes:
-        _check_classes(dataset, split)
-    return split
 
 
 def _key(recording: Recording, options: SplitOptions) -> str:
@@ -92,7 +102,12 @@ def _select(dataset: Dataset, keys: Sequence[str], wanted: set[str]) -> tuple[Re
 def _check_classes(dataset: Dataset, split: Split) -> None:
     for part, recordings in (("test", split.test), ("validation", split.validation)):
         for k in sorted(_classes(recordings) - _classes(split.train)):
-            raise DataError(f"split: class '{dataset.labels[k]}' is only in the {part} split, so it cannot be learned")
+            recording = next(r for r in recordings if k in np.asarray(r.target))
+            row = int(np.flatnonzero(np.asarray(recording.target) == k)[0])
+            raise DataError(
+                f"split: class '{dataset.labels[k]}' is only in the {part} split (first in recording "
+                f"'{recording.id}', row {row}), so it cannot be learned"
+            )
 
 
 def _classes(recordings: Sequence[Recording]) -> set[int]:

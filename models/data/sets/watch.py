@@ -7,7 +7,6 @@ That package holds a pickled array, so its hash is checked before anything in it
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from statestream.models.data.origins import Entry, File, cache, locate
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
@@ -24,6 +24,7 @@ from statestream.models.spec import Array
 PACKAGE = "seglearn==1.2.5"
 WHEEL = "seglearn-1.2.5-py3-none-any.whl"
 MEMBER = "seglearn/data/watch_dataset.npy"
+ARRAYS = File("watch.npz", "80144af401cd8277fe6fd560c8bd3e71dba9812fdc2a51c05eb87b48ca5116f1")
 MEMBER_SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 
 PERIOD_NS = 20_000_000
@@ -37,9 +38,8 @@ def watch() -> Dataset:
     Raises:
         DataError: they are neither on this machine nor can they be fetched, or what was fetched is not them.
     """
-    folder = os.environ.get("STATESTREAM_DATA")
-    local = Path(folder) / "watch_shoulder_exercises" / "watch.npz" if folder else None
-    return from_npz(local) if local is not None and local.is_file() else from_wheel(fetch_wheel())
+    local = locate("watch_shoulder_exercises", ARRAYS)
+    return from_npz(local) if local else from_wheel(fetch_wheel())
 
 
 def from_npz(path: Path) -> Dataset:
@@ -62,16 +62,16 @@ def from_wheel(wheel: Path) -> Dataset:
 
 def fetch_wheel() -> Path:
     """seglearn's wheel, from the cache or by pip."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "statestream"
-    if not (cache / WHEEL).is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
+    kept = cache() / WHEEL
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode or not (Path(folder) / WHEEL).is_file():
                 raise DataError(f"cannot fetch {PACKAGE} (or set STATESTREAM_DATA): {done.stderr.strip()[-500:]}")
-            (Path(folder) / WHEEL).replace(cache / WHEEL)
-    return cache / WHEEL
+            (Path(folder) / WHEEL).replace(kept)
+    return kept
 
 
 def _dataset(pieces: list[Array], y: Array, subject: Array, classes: list[str]) -> Dataset:
@@ -86,3 +86,13 @@ def _dataset(pieces: list[Array], y: Array, subject: Array, classes: list[str]) 
         for k, x in enumerate(pieces)
     )
     return Dataset(recordings, FEATURES, tuple(classes), UNITS)
+
+
+ENTRY = Entry(
+    name="watch",
+    title="Shoulder exercises from a wrist IMU",
+    origin=f"{PACKAGE} on the package index (Burns et al., 2018, arXiv:1802.01489)",
+    licence="BSD-3-Clause",
+    split="leave people out: by group, 5 folds",
+    load=watch,
+)

@@ -1,0 +1,49 @@
+"""Parity of a bit stream that is told only where it changes: irregular XOR (Lechner & Hasani, arXiv:2006.04418, §5).
+
+A stream has 2 to 32 bits, one a second, drawn at random. A row is sent with the first bit, with every bit that differs
+from the one before, and with the last; how many equal bits lie between is told by the elapsed time alone. Is the number
+of ones odd? That is asked at the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from statestream.models.data.origins import Entry
+from statestream.models.data.pieces import joined
+from statestream.models.data.recordings import Dataset, Recording
+
+PERIOD_NS = 1_000_000_000
+LONGEST = 32
+SEED = 0
+
+
+def xor() -> Dataset:
+    """100,000 streams to train on, 10,000 to validate, 10,000 to test; the same in every call."""
+    random = np.random.default_rng(SEED)
+    recordings, parts = joined(
+        [
+            ("train", [_stream(f"train-{k}", random) for k in range(100_000)]),
+            ("validation", [_stream(f"validation-{k}", random) for k in range(10_000)]),
+            ("test", [_stream(f"test-{k}", random) for k in range(10_000)]),
+        ]
+    )
+    return Dataset(recordings, ("bit",), ("even", "odd"), parts=parts)
+
+
+def _stream(name: str, random: np.random.Generator) -> Recording:
+    bits = random.integers(0, 2, random.integers(2, LONGEST + 1))
+    told = np.diff(bits, prepend=-1) != 0
+    told[-1] = True
+    rows = np.flatnonzero(told)
+    return Recording(name, rows * PERIOD_NS, bits[rows, None].astype(np.float32), np.full(len(rows), bits.sum() % 2))
+
+
+ENTRY = Entry(
+    name="xor",
+    title="Parity of up to 32 bits of which only changes are told",
+    origin="made by a program",
+    licence="none needed",
+    split="standard: 100,000 to train, 10,000 to validate, 10,000 to test",
+    load=xor,
+)

@@ -1,0 +1,170 @@
+"""What `make results` trains: presets, data sets, seeds or folds. One line here is one row in docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from statestream.models.config import Config, load_config
+
+GRU = 'cell={{kind="gru", units={units}}}'
+S5 = 'cell={{kind="stack", width={units}, layers=["s5", "s5"]}}'
+LSTM = 'cell={{kind="lstm", units={units}}}'
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set by one protocol: everything in it is scored on the same test."""
+
+    name: str
+    metric: str
+    protocol: str
+    published: str = ""
+    """As transcribed from papers; not measured here."""
+    chosen: str = ""
+    """By what the preset was chosen; the epoch that is kept is said for all at the top of the page."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One model on one benchmark."""
+
+    benchmark: str
+    model: str
+    preset: str
+    overrides: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    """One training each; with `split.folds`, one seed for all folds."""
+    baseline: bool = False
+    """Not the preset's network but a logistic regression on window features, on its split."""
+
+    @property
+    def name(self) -> str:
+        """`BENCHMARK.MODEL`, which keys of results.json begin with."""
+        return f"{self.benchmark}.{self.model}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of an experiment."""
+
+    experiment: Experiment
+    name: str
+    overrides: tuple[str, ...]
+    config: Config
+
+    @property
+    def command(self) -> str:
+        """What a person types to do the same."""
+        if self.experiment.baseline:
+            return f"python -m statestream.models.results {self.experiment.name}"
+        words = (*self.experiment.overrides, *self.overrides)
+        return " ".join(["statestream train", self.experiment.preset, *(f"'{word}'" for word in words)])
+
+
+def jobs(experiment: Experiment) -> Iterator[Job]:
+    """Every training of an experiment: its folds, or its seeds."""
+    folds = load_config(experiment.preset, experiment.overrides).split.folds
+    numbered = [("fold", "split.fold", k) for k in range(folds)] if folds else []
+    for word, field, number in numbered or [("seed", "training.seed", seed) for seed in experiment.seeds]:
+        name = f"{experiment.benchmark}-{experiment.model}-{word}{number}"
+        overrides = (f"name={name}", f"{field}={number}")
+        yield Job(experiment, name, overrides, load_config(experiment.preset, (*experiment.overrides, *overrides)))
+
+
+BENCHMARKS = (
+    Benchmark(
+        "walker2d",
+        "mse",
+        "64 steps, a tenth of the samples dropped, 300/40/60 rollouts; mean squared error of the next observation",
+        "CfC .643, CfC mixed memory .617, LTC .662, Transformer .761, ODE-LSTM .883, LSTM 1.065",
+        chosen="size, weight decay and dropped rows by the validation rollouts",
+    ),
+    Benchmark(
+        "gesture_phase",
+        "accuracy",
+        "the LTC paper's pieces of 32 rows, dealt out at random; training and test overlap by half a piece",
+        "LTC 69.55 %, CT-GRU 68.31 %, LSTM 64.57 %",
+        chosen="size, weight decay, epochs and dropped rows by the validation pieces, which overlap others as well",
+    ),
+    Benchmark(
+        "gesture_sessions",
+        "accuracy",
+        "whole sessions, each of the seven left out once; every row counts",
+        chosen="weight decay as for gesture_phase; nothing by the sessions left out",
+    ),
+    Benchmark(
+        "occupancy",
+        "accuracy",
+        "the LTC paper's pieces of 16 rows of both test files",
+        "LTC 94.63 %, LSTM 93.18 %; a threshold on the light alone 97.9 % and 99.3 %",
+        chosen="epochs and shifts by the last 30 % of the training file, held out in a run of its own",
+    ),
+    Benchmark(
+        "occupancy_dark",
+        "accuracy",
+        "the same without the light sensor, with time of day and weekend",
+        chosen="as for occupancy",
+    ),
+    Benchmark(
+        "seq_mnist",
+        "accuracy",
+        "28 rows of 28 pixels; 54,000 pictures to train, 6,000 to validate, 10,000 to test",
+        "LSTM 98.41 %, CT-GRU 98.27 %, LTC 97.57 %",
+    ),
+    Benchmark(
+        "xor",
+        "accuracy",
+        "parity of 2 to 32 bits of which only the changes are told; 100,000 streams to train, 10,000 to test",
+        "CfC 99.4 %, CfC mixed memory 99.7 %, ODE-LSTM 98.9 %, LTC 49 %",
+        chosen="learning rate and period by the validation streams",
+    ),
+    Benchmark(
+        "metro_traffic",
+        "mse",
+        "the LTC paper's pieces of 32 rows, dealt out at random; training and test overlap",
+        "LTC .099, LSTM .169",
+    ),
+    Benchmark(
+        "borealtc",
+        "recording_accuracy",
+        "pieces of 5 s of the IMU; five folds, each leaving out a fifth of the runs of every terrain",
+        chosen="augmentation with a GRU, on two training folds held out of one split; one setting for all models",
+    ),
+    Benchmark(
+        "wrist",
+        "recording_accuracy",
+        "ten people, each left out once, in pairs",
+        chosen="epochs and augmentation while looking at the people left out: optimistic by that much",
+    ),
+)
+
+EXPERIMENTS = (
+    Experiment("walker2d", "cfc", "walker2d"),
+    Experiment("walker2d", "cfc_mixed", "walker2d", ("cell.mixed_memory=true",)),
+    Experiment("walker2d", "lstm", "walker2d", (LSTM.format(units=128),)),
+    Experiment(
+        "walker2d", "s5", "walker2d", (S5.format(units=64), "training.learning_rate=0.004", "training.epochs=12")
+    ),
+    Experiment("gesture_phase", "cfc", "gesture_phase", seeds=(0, 1, 2)),
+    Experiment("gesture_phase", "gru", "gesture_phase", (GRU.format(units=64),), seeds=(0, 1, 2)),
+    Experiment("gesture_sessions", "cfc", "gesture_sessions"),
+    Experiment("gesture_sessions", "gru", "gesture_sessions", (GRU.format(units=64),)),
+    Experiment("occupancy", "cfc", "occupancy", seeds=(0, 1, 2)),
+    Experiment("occupancy_dark", "cfc", "occupancy_dark", seeds=(0, 1, 2)),
+    Experiment("occupancy_dark", "gru", "occupancy_dark", (GRU.format(units=32),), seeds=(0, 1, 2)),
+    Experiment("seq_mnist", "cfc_mixed", "seq_mnist"),
+    Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),)),
+    Experiment("xor", "cfc", "xor"),
+    Experiment("xor", "cfc_mixed", "xor", ("cell.mixed_memory=true", "training.epochs=12")),
+    Experiment("xor", "ltc", "xor", ('cell={kind="ltc", wiring={kind="full", units=16}}', "training.epochs=3")),
+    Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12")),
+    Experiment("metro_traffic", "cfc", "metro_traffic"),
+    Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),)),
+    Experiment("borealtc", "cfc", "borealtc"),
+    Experiment("borealtc", "s5", "borealtc", (S5.format(units=48),)),
+    Experiment("borealtc", "gru", "borealtc", (GRU.format(units=48),)),
+    Experiment("borealtc", "logistic", "borealtc", baseline=True),
+    Experiment("wrist", "cfc", "wrist-folds"),
+    Experiment("wrist", "logistic", "wrist-folds", baseline=True),
+)
