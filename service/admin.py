@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Any, TypeVar
@@ -12,12 +11,15 @@ import grpc
 from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service import wire
-from statestream.service.errors import StatestreamError, Unavailable
+from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.host import Host
 from statestream.service.servicer import Context, abort
+from statestream.service.upgrade import Upgraded, Upgrades
+from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
 _LIST_LIMIT = 1000
 
 
@@ -41,21 +43,32 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     def __init__(self, host: Host, *, loaded: Callable[[str], Awaitable[None]], drain: Callable[[], None]) -> None:
         """`loaded` hears the name of each model that came or went; `drain` starts the server's end."""
         self._host = host
+        self._upgrades = Upgrades(host)
         self._loaded = loaded
         self._drain = drain
 
     @_answers
-    async def LoadModel(self, request: pb.LoadModelRequest) -> pb.LoadModelResponse:
+    async def LoadModel(self, request: pb.LoadModelRequest) -> pb.ModelChange:
         """See the proto."""
-        bundle, engine = await asyncio.to_thread(self._host.load, request.name, request.version)
-        self._host.add(bundle, engine)
-        await self._loaded(bundle.manifest.name)
-        return pb.LoadModelResponse(version=bundle.manifest.version)
+        policy = _of(UpgradePolicy, request.policy)
+        change = await self._upgrades.load(request.name, request.version, policy)
+        await self._loaded(request.name)
+        return _change(change)
+
+    @_answers
+    async def PromoteModel(self, request: pb.PromoteModelRequest) -> pb.ModelChange:
+        """See the proto."""
+        return _change(await self._upgrades.promote(request.name))
+
+    @_answers
+    async def RollbackModel(self, request: pb.RollbackModelRequest) -> pb.ModelChange:
+        """See the proto."""
+        return _change(await self._upgrades.rollback(request.name))
 
     @_answers
     async def UnloadModel(self, request: pb.UnloadModelRequest) -> pb.UnloadModelResponse:
         """See the proto."""
-        self._host.remove(request.name, request.version)
+        await self._upgrades.unload(request.name, request.version, _of(UnloadPolicy, request.policy))
         await self._loaded(request.name)
         return pb.UnloadModelResponse()
 
@@ -72,12 +85,24 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @_answers
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         """See the proto."""
-        runner = self._host.find(request.session_id)
+        runner = self._host.custody.find(request.session_id)
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
             session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
             state={name: array.tobytes() for name, array in state.items()},
         )
+
+    @_answers
+    async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
+        """See the proto."""
+        return pb.SnapshotSessionResponse(snapshot=await self._host.custody.snapshot(request.session_id))
+
+    @_answers
+    async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
+        """See the proto."""
+        session_id = await self._host.custody.restore(request.snapshot, request.session_id)
+        runner = self._host.custody.find(session_id)
+        return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
     @_answers
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
@@ -88,7 +113,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @_answers
     async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         """See the proto."""
-        await self._host.end(request.session_id)
+        await self._host.custody.end(request.session_id)
         return pb.CloseSessionResponse()
 
     @_answers
@@ -98,6 +123,18 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             raise Unavailable("the server is draining already")
         self._drain()
         return pb.DrainResponse(sessions=self._host.sessions)
+
+
+def _of(kind: type[AnyPolicy], number: int) -> AnyPolicy:
+    """The policy that a number of the protocol stands for."""
+    policies = list(kind)
+    if number >= len(policies):
+        raise InvalidArgument(f"{number}, at most {len(policies) - 1}", field="policy")
+    return policies[number]
+
+
+def _change(change: Upgraded) -> pb.ModelChange:
+    return pb.ModelChange(version=change.manifest.version, moved=change.moved, stayed=change.stayed)
 
 
 def add_to(server: grpc.aio.Server, servicer: AdminServicer) -> None:

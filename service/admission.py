@@ -14,11 +14,14 @@ from statestream.models.spec import BoolArray, Float32Array, Int64Array, TimeSpe
 from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
 APPLIED = int(Verdict.APPLIED)
+SUPPRESSED = int(Verdict.SUPPRESSED)
+STALE = int(Verdict.STALE)
 INVALID = int(Verdict.INVALID)
 SKIPPED = int(Verdict.SKIPPED)
 _SKIP = int(RowFlag.SKIP)
 _NEW_CLOCK = int(RowFlag.NEW_CLOCK)
-_TIME_CLAMPED = int(ResultFlag.TIME_CLAMPED)
+TIME_CLAMPED = int(ResultFlag.TIME_CLAMPED)
+RESET = int(ResultFlag.RESET)
 
 
 class Grid(NamedTuple):
@@ -34,6 +37,12 @@ class Grid(NamedTuple):
     """Rows beyond their session's credit; None: no row."""
     present_GT: BoolArray | None
     """Cells with a row; None: all."""
+    stale_GT: BoolArray | None = None
+    """Rows that their session's policy drops; None: no row."""
+    suppressed_GT: BoolArray | None = None
+    """Rows that may advance their session, but are too late for an output; None: no row."""
+    gap_resets_G: BoolArray | None = None
+    """Sessions whose state starts anew after a gap; None: no session."""
 
 
 class Known(NamedTuple):
@@ -56,21 +65,23 @@ class Admission(NamedTuple):
     last_ns_G: Int64Array
     plain: bool
     """Whether every cell has a row and every row is APPLIED."""
+    anew_G: BoolArray | None = None
+    """Sessions that start anew at the first of their rows that advances; None: no session."""
 
 
 def admit(grid: Grid, known: Known, time: TimeSpec) -> Admission:
     """Judge every row of `grid`."""
     steps = grid.seq_GT.shape[1]
-    next_GT = known.settled_seq_G[:, None] + np.arange(1, steps + 1)
+    next_GT = known.settled_seq_G[:, None] + (1 if steps == 1 else np.arange(1, steps + 1))
     regular_GT = (grid.seq_GT == next_GT) & (grid.seq_GT <= known.highest_seq_G[:, None])
-    if all(column is None for column in grid[2:]) and regular_GT.all():
+    if all(column is None for column in grid[2:]) and np.logical_and.reduce(regular_GT, axis=None):
         elapsed = time.elapsed(grid.t_ns_GT, known.last_ns_G)
-        if not elapsed.backwards.any():
+        if not np.logical_or.reduce(elapsed.backwards, axis=None):
             return Admission(
                 verdict_GT=np.full(regular_GT.shape, APPLIED),
                 advance_GT=regular_GT,
                 dt_s_GT=elapsed.dt_s,
-                flags_GT=elapsed.clamped * _TIME_CLAMPED,
+                flags_GT=elapsed.clamped * TIME_CLAMPED,
                 settled_seq_G=known.settled_seq_G + steps,
                 last_ns_G=elapsed.last_ns,
                 plain=True,
@@ -89,17 +100,30 @@ def _admit_one_by_one(grid: Grid, known: Known, time: TimeSpec, regular_GT: Bool
         restart_GT = grid.flags_GT & _NEW_CLOCK != 0
         counts_GT = counts_GT & ~skip_GT
         verdict_GT[settles_GT & skip_GT] = SKIPPED
+    if grid.stale_GT is not None:
+        counts_GT = counts_GT & ~grid.stale_GT
+        verdict_GT[settles_GT & grid.stale_GT] = STALE
     elapsed = time.elapsed(grid.t_ns_GT, known.last_ns_G, counts=counts_GT, new_clock=restart_GT)
     advance_GT = counts_GT & ~elapsed.backwards
     verdict_GT[(verdict_GT == APPLIED) & ~advance_GT] = INVALID
+    if grid.suppressed_GT is not None:
+        verdict_GT[advance_GT & grid.suppressed_GT] = SUPPRESSED
+    dt_s_GT, clamped_GT = elapsed.dt_s, elapsed.clamped & advance_GT
+    flags_GT, anew_G = clamped_GT * TIME_CLAMPED, None
+    if grid.gap_resets_G is not None:
+        reset_GT = clamped_GT & grid.gap_resets_G[:, None]
+        dt_s_GT = np.where(reset_GT, np.float32(time.nominal_s), dt_s_GT)
+        flags_GT = np.where(reset_GT, RESET, flags_GT)
+        anew_G = reset_GT.any(axis=1)
     return Admission(
         verdict_GT=verdict_GT,
         advance_GT=advance_GT,
-        dt_s_GT=np.where(advance_GT, elapsed.dt_s, np.float32(0)),
-        flags_GT=(elapsed.clamped & advance_GT) * _TIME_CLAMPED,
+        dt_s_GT=np.where(advance_GT, dt_s_GT, np.float32(0)),
+        flags_GT=flags_GT,
         settled_seq_G=known.settled_seq_G + settles_GT.sum(axis=1),
         last_ns_G=elapsed.last_ns,
         plain=False,
+        anew_G=anew_G,
     )
 
 

@@ -6,35 +6,25 @@ through the step graph, those with more through the chunk graph, with others of 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
-from statestream.service.admission import INVALID, Admission, Grid, Known, admit
+from statestream.service import lone
+from statestream.service.admission import APPLIED, INVALID, Admission, Grid, Known, admit
+from statestream.service.finite import finite_lines
 from statestream.service.grids import Places, place, split
 from statestream.service.inbox import Inbox, Rows
+from statestream.service.lone import Lone
+from statestream.service.model import Model
 from statestream.service.outputs import Settled
+from statestream.service.policy import NO_FATE, beyond_gaps, fate
 from statestream.service.results import Details, Filling, Results, explain, repeat
 from statestream.service.sessions import SessionTable
 from statestream.service.verdict import Verdict
-
-
-class Model(Protocol):
-    """What runs a bundle's graphs. State is a value: it goes in, and the new one comes out."""
-
-    def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """One step of each session: tensors `[batch, …]` to outputs (aux among them) and new states, `[batch, …]`."""
-        ...
-
-    def chunk(
-        self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
-    ) -> tuple[Tensors, Tensors]:
-        """Several steps of each session: inputs and outputs `[batch, time, …]`; state passes where not `valid`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,6 +68,21 @@ class Run(NamedTuple):
         return model.chunk(self.inputs, self.dt_s[:, :, None], self.valid, self.states)
 
 
+class Judged(NamedTuple):
+    """The rows of a turn, and what is known of each before they are laid out, `[rows]`; None: nothing of any."""
+
+    rows: Rows
+    usable: BoolArray | None
+    stale: BoolArray | None
+    suppressed: BoolArray | None
+    over: BoolArray | None = None
+    """Beyond its session's credit."""
+
+    def take(self, rows: Int64Array) -> Judged:
+        """These rows alone."""
+        return Judged(self.rows.take(rows), *(None if column is None else column[rows] for column in self[1:]))
+
+
 class Turn(NamedTuple):
     """What runs now."""
 
@@ -103,18 +108,30 @@ class Batcher:
     def __post_init__(self) -> None:
         self.inbox = Inbox(self.manifest.inputs, self.clock)
 
+    def run_lone(self, model: Model) -> Lone | None:
+        """Run and store the only row that waits, if it is a plain one; None: take `plan`, nothing has changed."""
+        row = self.inbox.lone()
+        if row is None:
+            return None
+        done = lone.advance(row, self.table, model, self.manifest.time, self.limits.max_unacked, self.clock)
+        if done is not None:
+            self.inbox.clear()
+        return done
+
     def plan(self) -> Turn | None:
         """Take what is ready; None when nothing is."""
         if not len(self.inbox):
             return None
         rows = self.inbox.take()
-        places = place(rows.slot, self.table.capacity)
-        over = None
-        if places.steps > min(self.limits.turn_steps, self.limits.credit_rows):
-            rows, places, over = self._cut(rows, places)
-        usable = _usable(rows)
-        runs = [self._run(rows, usable, over, part) for part in split(places, self.limits.max_batch)]
-        return Turn(rows, runs, self.clock())
+        table, now_s = self.table, self.clock()
+        policies = NO_FATE
+        if table.policies:
+            policies = fate(rows, table.keep_last.take(rows.slot), table.late.take(rows.slot), now_s)
+        judged, places = Judged(rows, _usable(rows), *policies), place(rows.slot, table.capacity)
+        if places.steps > 1:
+            judged, places = self._of_this_turn(judged, places)
+        runs = [self._run(judged, part) for part in split(places, self.limits.max_batch)]
+        return Turn(judged.rows, runs, now_s)
 
     def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> Results:
         """Store the states of a turn that ran and say what became of its rows."""
@@ -128,13 +145,14 @@ class Batcher:
         self._remember(settled, everything=plain)
         original, details = None, Details()
         if not plain:
+            np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
             settled, original = repeat(settled, self.table)
             details = explain(rows, settled, self.table, self.manifest, self.limits.max_unacked)
         return Results(
             rows=settled,
-            lane=self.table.lane[rows.slot],
-            channel=self.table.channel[rows.slot],
-            epoch=self.table.epoch[rows.slot],
+            lane=self.table.lane.take(rows.slot),
+            channel=self.table.channel.take(rows.slot),
+            epoch=self.table.epoch.take(rows.slot),
             flags=filling.flags,
             plain=plain,
             original=original,
@@ -144,31 +162,44 @@ class Batcher:
             batch=sum(run.batch for run in turn.runs),
         )
 
-    def _cut(self, rows: Rows, places: Places) -> tuple[Rows, Places, BoolArray]:
-        """Leave what is beyond a turn's length for the next; say which rows are beyond their session's credit."""
-        over = places.k >= self.limits.credit_rows
-        later = (places.k >= self.limits.turn_steps) & ~over
-        if later.any():
-            self.inbox.put_back(rows.take(np.flatnonzero(later)))
-            now = np.flatnonzero(~later)
-            rows, over = rows.take(now), over[now]
-            places = place(rows.slot, self.table.capacity)
-        return rows, places, over
+    def _of_this_turn(self, judged: Judged, places: Places) -> tuple[Judged, Places]:
+        """Leave to the next turn what would make this one too long, or put a gap in the middle of a line."""
+        rows, limits = judged.rows, self.limits
+        if places.steps > limits.credit_rows:
+            judged = judged._replace(over=places.k >= limits.credit_rows)
+        wait = places.k >= limits.turn_steps
+        if self.table.policies and (resets := self.table.gap_resets.take(rows.slot)).any():
+            wait |= beyond_gaps(rows.slot, rows.t_ns, resets, self.manifest.time)
+        if judged.over is not None:
+            wait &= ~judged.over
+        if not wait.any():
+            return judged, places
+        self.inbox.put_back(rows.take(np.flatnonzero(wait)))
+        judged = judged.take(np.flatnonzero(~wait))
+        return judged, place(judged.rows.slot, self.table.capacity)
 
-    def _run(self, rows: Rows, usable: BoolArray | None, over: BoolArray | None, places: Places) -> Run:
+    def _run(self, judged: Judged, places: Places) -> Run:
         """Judge the rows of one grid and gather what the engine needs for those that advance."""
-        table, grid = self.table, places.grid
+        rows, table, grid = judged.rows, self.table, places.grid
         slot_G = rows.slot[places.first]
+        resets_G = table.gap_resets.take(slot_G) if table.policies else None
         admission = admit(
             Grid(
                 seq_GT=grid(rows.seq),
                 t_ns_GT=grid(rows.t_ns),
-                flags_GT=None if rows.flags is None else grid(rows.flags),
-                usable_GT=None if usable is None else grid(usable),
-                over_GT=None if over is None else grid(over),
+                flags_GT=grid(rows.flags),
+                usable_GT=grid(judged.usable),
+                over_GT=grid(judged.over),
                 present_GT=places.present(),
+                stale_GT=grid(judged.stale),
+                suppressed_GT=grid(judged.suppressed),
+                gap_resets_G=resets_G if resets_G is not None and resets_G.any() else None,
             ),
-            Known(table.settled_seq[slot_G], table.last_ns[slot_G], table.acked_seq[slot_G] + self.limits.max_unacked),
+            Known(
+                table.settled_seq.take(slot_G),
+                table.last_ns.take(slot_G),
+                table.acked_seq.take(slot_G) + self.limits.max_unacked,
+            ),
             self.manifest.time,
         )
         inputs = {name: grid(data) for name, data in rows.data.items()}
@@ -179,13 +210,14 @@ class Batcher:
         inputs, dt_s, valid = {name: x[lines] for name, x in inputs.items()}, dt_s[lines], valid[lines]
         # Where a row does not advance, the graph's result is dropped; a step of no time could make NaN of it.
         dt_s = np.where(valid, dt_s, np.float32(self.manifest.time.nominal_s))
-        return Run(places, slot_G, admission, lines, inputs, dt_s, valid, table.arena.gather(slot_G[lines]))
+        anew = None if admission.anew_G is None else admission.anew_G[lines]
+        return Run(places, slot_G, admission, lines, inputs, dt_s, valid, table.arena.gather(slot_G[lines], anew))
 
     def _store(self, run: Run, states: Tensors) -> bool:
         """Write back the states of one run, but not those that are no longer finite; returns whether all went well."""
         admission, table = run.admission, self.table
         slots = run.slot_G if run.lines is None else run.slot_G[run.lines]
-        finite = _finite_lines(states, len(slots))
+        finite = finite_lines(states, len(slots))
         if finite is not None:
             lines = np.flatnonzero(~finite) if run.lines is None else run.lines[~finite]
             admission.last_ns_G[lines] = table.last_ns[run.slot_G[lines]]
@@ -210,34 +242,8 @@ class Batcher:
 
 def _usable(rows: Rows) -> BoolArray | None:
     """`[rows]` whether a row's data is complete and finite; None: all are."""
-    usable: BoolArray | None = None
-    for data in rows.data.values():
-        finite = _finite(data, rows.n)
-        if finite is not None:
-            usable = finite if usable is None else np.logical_and(usable, finite)
+    usable = finite_lines(rows.data, rows.n)
     if rows.problems:
         usable = np.ones(rows.n, np.bool_) if usable is None else usable
         usable[list(rows.problems)] = False
     return usable
-
-
-def _finite_lines(states: Tensors, lines: int) -> BoolArray | None:
-    """`[lines]` whether all states of a line are finite; None: all are."""
-    good: BoolArray | None = None
-    for state in states.values():
-        finite = _finite(state, lines)
-        if finite is not None:
-            good = finite if good is None else np.logical_and(good, finite)
-    return good
-
-
-def _finite(array: Float32Array, rows: int) -> BoolArray | None:
-    """`[rows]` whether a row has finite elements alone; None: all have."""
-    if array.dtype.kind != "f":
-        return None
-    # A sum of squares is finite only if each element is; it can also overflow, so then each is looked at.
-    flat = array.reshape(-1)
-    if math.isfinite(np.dot(flat, flat)):
-        return None
-    finite = np.asarray(np.isfinite(array).reshape(rows, -1).all(axis=1))
-    return None if finite.all() else finite

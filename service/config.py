@@ -31,10 +31,22 @@ class ServerConfig(BaseSettings):
     """What runs the graphs, the preferred first; those not there are passed over."""
     threads: Count = 1
     """Threads of ONNX Runtime within an operator."""
+    workers: Count = 1
+    """Processes that share the port, each on a core of its own with the sessions of its connections. A session can be
+    resumed by any of them where there is a store; worker k's metrics are at the port k higher."""
     max_sessions: Count = 100_000
     """Sessions of all models; one more is refused."""
     idle_ttl_s: Seconds = 3600.0
     """A session that no stream has held for so long is dropped."""
+    store: str = "memory"
+    """Where snapshots of sessions are kept: `memory` (nowhere; they end with the process), `sqlite:PATH`, or
+    `redis://HOST:PORT/DB` for several servers."""
+    store_tick_s: Seconds = 1.0
+    """How often sessions that changed are stored: what clients send again after a crash, and how fast flash wears."""
+    max_resident: Count = 100_000
+    """Sessions in memory where there is a store; those that no stream holds are dropped from it beyond that."""
+    spill_after_s: Seconds = 600.0
+    """Where there is a store, a session that no stream has held for so long is dropped from memory."""
     credit_rows: Count = 1024
     """Rows of one session that may wait at once."""
     credit_bytes: Count = 16 << 20
@@ -49,6 +61,10 @@ class ServerConfig(BaseSettings):
     """How long one turn should last at most, so that a long chunk does not hold up others."""
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     """How long a drain waits for clients to leave."""
+    drain_wait_s: Annotated[float, Field(ge=0)] = 0.0
+    """How long a drain tells its health before it refuses sessions, so that proxies look elsewhere; none on Ctrl-C."""
+    record: Path | None = None
+    """Folder for what sessions send and hear, to be replayed; none: it is not recorded."""
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint; empty: none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

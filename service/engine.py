@@ -104,13 +104,13 @@ class Engine:
         return engine
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """See `batcher.Model`."""
+        """See `model.Model`."""
         return self._step.run(inputs, dt_B1, None, states)
 
     def chunk(
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """See `batcher.Model`."""
+        """See `model.Model`."""
         return self._chunk.run(inputs, dt_BT1, valid_BT, states)
 
     def initial(self, batch: int) -> dict[str, Array]:

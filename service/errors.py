@@ -6,6 +6,7 @@ StatestreamError
 ├── AlreadyExists         a session or channel of this name is there already
 ├── FailedPrecondition    right request, wrong moment: not opened, still in use, another model
 ├── ResourceExhausted     a limit is reached; `retry_after_s` says when to try again
+├── Expired               the session was there and is gone for good; the text says since when and why
 ├── Unavailable           the server is draining or unreachable; try again, perhaps elsewhere
 └── Internal              a fault of the server's own; the state of sessions is as it was before the request
 
@@ -47,6 +48,10 @@ class FailedPrecondition(StatestreamError):
 
 class ResourceExhausted(StatestreamError):
     """A limit is reached."""
+
+
+class Expired(StatestreamError):
+    """The session was there and is gone for good."""
 
 
 class Unavailable(StatestreamError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -21,8 +21,14 @@ class Places(NamedTuple):
     steps: int
     """Columns of the grid."""
 
-    def grid(self, column: Array) -> Array:
-        """`[rows, …]` of the turn as `[sessions, time, …]`, zeros where there is no row."""
+    @overload
+    def grid(self, column: Array) -> Array: ...
+    @overload
+    def grid(self, column: None) -> None: ...
+    def grid(self, column: Array | None) -> Array | None:
+        """`[rows, …]` of the turn as `[sessions, time, …]`, zeros where there is no row; None stays None."""
+        if column is None:
+            return None
         if self.row is not None:
             column = column[self.row]
         if self.steps == 1:
@@ -59,8 +65,8 @@ def place(slot: Int64Array, capacity: int) -> Places:
     rows = np.arange(len(slot))
     last = np.empty(capacity, np.int64)
     last[slot] = rows
-    if (last[slot] == rows).all():
-        return Places(None, rows, np.zeros_like(rows), rows, 1)
+    if np.logical_and.reduce(last.take(slot) == rows):
+        return Places(None, rows, np.zeros(len(rows), np.int64), rows, 1)
     order = np.argsort(slot, kind="stable")
     starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
     lengths = np.diff(starts, append=len(slot))

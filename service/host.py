@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import platform
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from itertools import count
 from typing import Protocol
 
@@ -17,31 +18,32 @@ from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Int64Array
 from statestream.service.batcher import Limits, Turn
 from statestream.service.config import ServerConfig
+from statestream.service.custody import Custody, Loss, Request, check_id, wanted_outputs
 from statestream.service.engine import Engine
 from statestream.service.errors import (
-    AlreadyExists,
     FailedPrecondition,
     Internal,
-    InvalidArgument,
     NotFound,
-    ResourceExhausted,
     StatestreamError,
     Unavailable,
 )
+from statestream.service.keeper import Keeper
+from statestream.service.lone import Lone
+from statestream.service.outgoing import AnyOutgoing, Outgoing, OutgoingRow
+from statestream.service.record import Recorder
 from statestream.service.results import Results
 from statestream.service.runner import Runner
 from statestream.service.sessions import NOBODY, SessionInfo
-from statestream.service.wire import Outgoing
+from statestream.service.stores.base import Store
+from statestream.service.versions import Versions
 
 log = logging.getLogger(__name__)
-
-MAX_ID_BYTES = 256
 
 
 class Holder(Protocol):
     """A stream, as far as its sessions are concerned."""
 
-    def deliver(self, runner: Runner, turn: Outgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
         """Take the rows from `start` to `stop` of a turn's results."""
         ...
 
@@ -49,8 +51,20 @@ class Holder(Protocol):
         """The session on `channel` is no longer this stream's, which hears nothing of the `rows` that wait."""
         ...
 
+    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+        """The session on `channel` goes on with another version of its model, there."""
+        ...
+
     def reset(self, channel: int) -> None:
         """The session on `channel` was set back to the initial state."""
+        ...
+
+    def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
+        """How far sessions have come, and for how long the store has failed."""
+        ...
+
+    def fell_back(self, channel: int, text: str) -> None:
+        """The store had less of the session on `channel` than it once said."""
         ...
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
@@ -58,31 +72,11 @@ class Holder(Protocol):
         ...
 
 
-class Loss(Enum):
-    """Why a stream lost a session."""
-
-    TAKEN = "another stream took the session over"
-    ENDED = "the session was ended"
-
-
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Where results go: a stream, and the outputs that it wants of them."""
 
     holder: Holder
-    outputs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an Open asks for; see `inference.proto`."""
-
-    session_id: str
-    model: str
-    version: int
-    may_create: bool
-    may_resume: bool
-    take_over: bool
     outputs: tuple[str, ...]
 
 
@@ -101,45 +95,22 @@ class Held:
 class Host:
     """Models and sessions of one server. All methods run on its event loop."""
 
-    def __init__(self, config: ServerConfig, clock: Callable[[], float]) -> None:
+    def __init__(self, config: ServerConfig, clock: Callable[[], float], recorder: Recorder | None = None) -> None:
+        """`recorder`: where to write down what sessions send and hear; None: nowhere."""
         self.config = config
+        self.recorder = recorder
         self.draining = False
-        self.refused: dict[str, str] = {}
-        """Bundles that were not loaded, by name, and why."""
         self._clock = clock
-        self._models: dict[tuple[str, int], Runner] = {}
-        self._owner: dict[str, Runner] = {}
+        self.versions = Versions()
+        self.custody = Custody(config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved)
         self._lanes: dict[int, Lane] = {}
         self._next_lane = count()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # Models
 
-    @property
-    def runners(self) -> list[Runner]:
-        """The models being served, by name, the newest version first."""
-        return [self._models[key] for key in sorted(self._models, key=lambda key: (key[0], -key[1]))]
-
-    def runner(self, name: str, version: int = 0) -> Runner:
-        """A loaded model; version 0 is the newest. NotFound says what there is instead."""
-        if version < 0:
-            raise InvalidArgument(f"{version}; expected a version number, or 0 for the newest", field="version")
-        served = [v for n, v in self._models if n == name]
-        if version in served:
-            return self._models[name, version]
-        if served and version == 0:
-            return self._models[name, max(served)]
-        if served:
-            raise NotFound(f"model '{name}' has no version {version} here; it has {sorted(served)}", field="version")
-        if name in self.refused:
-            raise NotFound(f"model '{name}' was refused: {self.refused[name]}", field="model")
-        names = ", ".join(f"'{n}'" for n in sorted({n for n, _ in self._models})) or "none"
-        raise NotFound(f"no model '{name}' here; there are {names}", field="model")
-
     def add(self, bundle: Bundle, engine: Engine) -> Runner:
-        """Serve a bundle."""
-        key = (bundle.manifest.name, bundle.manifest.version)
-        if key in self._models:
-            raise AlreadyExists(f"model '{bundle.manifest.ref}' is loaded", field="version")
+        """Serve a bundle whose version is not there yet; active if no other version of its name is."""
         limits = Limits(
             credit_rows=self.config.credit_rows,
             max_unacked=self.config.max_unacked,
@@ -149,8 +120,9 @@ class Host:
         runner = Runner(
             bundle, engine, limits=limits, clock=self._clock, deliver=self._deliver, failed=self._turn_failed
         )
-        self._models[key] = runner
-        self.refused.pop(bundle.manifest.name, None)
+        if self.recorder is not None:
+            runner.tape = self.recorder.tape(bundle.manifest)
+        self.versions.add(runner)
         log.info(
             "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn",
             bundle.manifest.ref,
@@ -161,16 +133,6 @@ class Host:
             limits.turn_steps,
         )
         return runner
-
-    def remove(self, name: str, version: int) -> None:
-        """Stop serving a version that has no sessions."""
-        runner = self.runner(name, version)
-        if len(runner.table):
-            raise FailedPrecondition(
-                f"{runner.manifest.ref} has {len(runner.table)} sessions; close them first", field="version"
-            )
-        del self._models[name, runner.manifest.version]
-        runner.close()
 
     def load(self, name: str, version: int = 0) -> tuple[Bundle, Engine]:
         """Read and check a bundle of the repository, in any thread.
@@ -197,7 +159,8 @@ class Host:
 
     @property
     def sessions(self) -> int:
-        return len(self._owner)
+        """Sessions in the tables; those that only the store has do not count."""
+        return len(self.custody)
 
     async def open(self, holder: Holder, channel: int, request: Request) -> Held:
         """Give a session to a stream: a new one, or one that exists.
@@ -205,117 +168,116 @@ class Host:
         Raises:
             Unavailable: the server is draining.
             InvalidArgument: no usable id or outputs.
-            AlreadyExists: the id is taken, or another stream holds it and `take_over` was not asked for.
-            NotFound: no such model or version, or no such session and none may be made.
-            FailedPrecondition: the session belongs to another model.
-            ResourceExhausted: no room for another session.
+            StatestreamError: see `Custody.acquire`.
         """
         if self.draining:
             raise Unavailable("the server is draining; open the session elsewhere", retry_after_s=1.0)
         session_id = request.session_id or str(uuid.uuid4())
-        if len(session_id.encode()) > MAX_ID_BYTES:
-            raise InvalidArgument(f"{len(session_id.encode())} bytes, at most {MAX_ID_BYTES}", field="session_id")
-        while (runner := self._owner.get(session_id)) is not None:
-            slot = runner.table.slot(session_id)
-            self._may_resume(runner, slot, session_id, request)
-            if runner.table.lane[slot] != NOBODY:
-                self._take_away(runner, slot, Loss.TAKEN)
-            if not runner.waiting(slot):
-                break
-            await runner.settled(slot)  # and look again: much may have happened meanwhile
-        resumed = runner is not None
-        if runner is None:
-            runner = self._create(session_id, request)
-        outputs = _outputs(runner, request.outputs)
-        slot = runner.table.slot(session_id)
-        runner.table.attach(slot, self._lane(holder, outputs), channel)
-        return Held(session_id, runner, slot, int(runner.table.epoch[slot]), outputs, resumed)
-
-    def _may_resume(self, runner: Runner, slot: int, session_id: str, request: Request) -> None:
-        if not request.may_resume:
-            raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
-        if runner.table.lane[slot] != NOBODY and not request.take_over:
-            raise AlreadyExists(
-                f"a stream holds session '{session_id}'; set take_over to take it over", field="session_id"
-            )
-        m = runner.manifest
-        if request.model not in ("", m.name) or request.version not in (0, m.version):
-            asked = f"{request.model or m.name}:{request.version or m.version}"
-            raise FailedPrecondition(f"session '{session_id}' is of model {m.ref}, not {asked}", field="model")
-        _outputs(runner, request.outputs)
-
-    def _create(self, session_id: str, request: Request) -> Runner:
-        if not request.may_create:
-            raise NotFound(f"no session '{session_id}' here", field="session_id")
-        runner = self.runner(request.model, request.version)
-        _outputs(runner, request.outputs)
-        if self.sessions >= self.config.max_sessions:
-            raise ResourceExhausted(
-                f"the server holds {self.sessions} sessions, its most", field="session_id", retry_after_s=5.0
-            )
-        runner.table.create(session_id)
-        self._owner[session_id] = runner
-        return runner
+        check_id(session_id)
+        async with self.custody.alone(session_id):
+            runner, slot, epoch, resumed = await self.custody.acquire(session_id, request)
+            outputs = wanted_outputs(runner, request.outputs)
+            runner.table.attach(slot, self._lane(holder, outputs), channel, epoch)
+        return Held(session_id, runner, slot, epoch, outputs, resumed)
 
     def detach(self, held: Held) -> None:
         """A stream lets go of a session, which waits to be resumed. Rows that wait still run."""
         held.runner.table.detach(held.slot)
 
-    def find(self, session_id: str) -> Runner:
-        """The model of a session; NotFound where there is none of this id."""
-        runner = self._owner.get(session_id)
-        if runner is None:
-            raise NotFound(f"no session '{session_id}' here", field="session_id")
-        return runner
-
-    async def end(self, session_id: str) -> None:
-        """Forget a session, after the rows that wait; a stream that holds it is told."""
-        runner = self.find(session_id)
-        slot = runner.table.slot(session_id)
-        if runner.table.lane[slot] != NOBODY:
-            self._take_away(runner, slot, Loss.ENDED)
-        epoch = int(runner.table.epoch[slot])
-        await runner.settled(slot)
-        if self._owner.get(session_id) is runner and runner.table.epoch[slot] == epoch:
-            self._forget(session_id)
-
     async def reset(self, session_id: str) -> None:
         """Set a session back to its initial state, after the rows that wait; its seqs go on."""
-        runner = self.find(session_id)
-        slot = runner.table.slot(session_id)
-        await runner.settled(slot)
-        if self._owner.get(session_id) is not runner:
-            raise NotFound(f"session '{session_id}' has ended", field="session_id")
-        runner.table.reset(slot)
-        if (lane := int(runner.table.lane[slot])) != NOBODY:
-            self._lanes[lane].holder.reset(int(runner.table.channel[slot]))
-
-    def expire(self) -> list[str]:
-        """Forget the sessions that no stream has held for longer than the configured time; returns their ids."""
-        expired = [
-            session_id
-            for runner in self._models.values()
-            for session_id in runner.table.idle(self.config.idle_ttl_s)
-            if not runner.waiting(runner.table.slot(session_id))
-        ]
-        for session_id in expired:
-            self._forget(session_id)
-        return expired
+        async with self.custody.alone(session_id):
+            runner = self.custody.find(session_id)
+            slot = runner.table.slot(session_id)
+            await runner.settled(slot)
+            runner.reset(slot)
+            self._with_holder(runner, slot, lambda holder, channel: holder.reset(channel))
 
     def infos(self, model: str = "") -> Iterator[tuple[Runner, SessionInfo]]:
         """Every session by id, of one model or of all."""
-        for session_id in sorted(self._owner):
-            runner = self._owner[session_id]
+        for session_id in self.custody:
+            runner = self.custody.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
 
-    def _take_away(self, runner: Runner, slot: int, reason: Loss) -> None:
-        lane, channel = int(runner.table.lane[slot]), int(runner.table.channel[slot])
-        runner.table.detach(slot)
-        self._lanes[lane].holder.lost(channel, reason, runner.waiting(slot), runner.row_bytes)
+    def _tell_moved(self, runner: Runner, slot: int) -> None:
+        self._with_holder(runner, slot, lambda holder, channel: holder.moved(channel, runner, slot))
 
-    def _forget(self, session_id: str) -> None:
-        self._owner.pop(session_id).table.end(session_id)
+    def _take_away(self, runner: Runner, slot: int, reason: Loss) -> None:
+        rows = runner.waiting(slot)
+        self._with_holder(runner, slot, lambda holder, channel: holder.lost(channel, reason, rows, runner.row_bytes))
+        runner.table.detach(slot)
+
+    def _with_holder(self, runner: Runner, slot: int, tell: Callable[[Holder, int], None]) -> None:
+        """Tell the stream that holds the session in `slot`, if one does."""
+        lane = self._lanes.get(int(runner.table.lane[slot]))
+        if lane is not None:
+            tell(lane.holder, int(runner.table.channel[slot]))
+
+    # Snapshots
+
+    async def keep_in(self, store: Store, changed: Callable[[bool], None] = lambda up: None) -> None:
+        """Keep the sessions in a store from now on; `changed` hears when it begins to fail and when it is back.
+
+        Raises:
+            FailedPrecondition: it cannot be opened.
+        """
+        keeper = Keeper(
+            store,
+            server=f"{platform.node()}-{uuid.uuid4().hex[:12]}",
+            tick_s=self.config.store_tick_s,
+            ttl_s=self.config.idle_ttl_s,
+            clock=self._clock,
+            runners=lambda: list(self.versions),
+            hearer=self,
+            changed=changed,
+        )
+        await keeper.start()
+        self.custody.keeper = keeper
+
+    def stored(self, runner: Runner, slots: Int64Array) -> None:
+        """See `keeper.Hearer`."""
+        self._progress(runner, slots)
+
+    def all_stored(self) -> None:
+        """See `keeper.Hearer`."""
+        self.custody.spill()
+
+    def not_stored(self, runner: Runner) -> None:
+        """See `keeper.Hearer`."""
+        self._progress(runner, np.flatnonzero(runner.table.lane != NOBODY))
+
+    def fenced(self, runner: Runner, session_id: str, birth: int) -> None:
+        """See `keeper.Hearer`."""
+        log.warning("another server has claimed session '%s'", session_id)
+        task = asyncio.get_running_loop().create_task(self.custody.drop(runner, session_id, birth))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def fell_back(self, runner: Runner, slot: int, durable_seq: int, found_seq: int) -> None:
+        """See `keeper.Hearer`."""
+        text = f"the store had {found_seq} where it once said {durable_seq}; the session was stored again"
+        log.error("session '%s': %s", runner.table.id_of(slot), text)
+        self._with_holder(runner, slot, lambda holder, channel: holder.fell_back(channel, text))
+
+    def _progress(self, runner: Runner, slots: Int64Array) -> None:
+        """Tell each stream how far its sessions among `slots` have come."""
+        table = runner.table
+        slots = slots[table.lane[slots] != NOBODY]
+        if not len(slots):
+            return
+        order, spans = _by_lane(table.lane[slots])
+        slots = slots[order]
+        lag_s = 0.0 if self.custody.keeper is None else self.custody.keeper.lag_s
+        for number, start, stop in spans:
+            mine = slots[start:stop]
+            if (lane := self._lanes.get(number)) is not None:
+                columns = (
+                    table.channel[mine].tolist(),
+                    table.settled_seq[mine].tolist(),
+                    table.durable_seq[mine].tolist(),
+                )
+                lane.holder.progress(*columns, lag_s)
 
     # Lanes
 
@@ -331,12 +293,15 @@ class Host:
         self._lanes[number] = Lane(holder, outputs)
         return number
 
-    def _deliver(self, runner: Runner, results: Results) -> None:
-        order, lanes, starts = _by_lane(results.lane)
+    def _deliver(self, runner: Runner, results: Results | Lone) -> None:
+        if isinstance(results, Lone):
+            if (lane := self._lanes.get(results.lane)) is not None:
+                lane.holder.deliver(runner, OutgoingRow(results), 0, 1, lane.outputs)
+            return
+        order, spans = _by_lane(results.lane)
         turn = Outgoing(results, order)
-        for number, start, stop in zip(lanes, starts, [*starts[1:], results.n], strict=True):
-            lane = self._lanes.get(number)
-            if lane is not None:
+        for number, start, stop in spans:
+            if (lane := self._lanes.get(number)) is not None:
                 lane.holder.deliver(runner, turn, start, stop, lane.outputs)
 
     def _turn_failed(self, runner: Runner, turn: Turn, error: Internal) -> None:
@@ -347,24 +312,16 @@ class Host:
                 lane.holder.failed(int(runner.table.channel[slot]), rows, runner.row_bytes, error)
 
 
-def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, list[int], list[int]]:
-    """An order in which the rows of each lane stand together, the lanes, and where each one's rows start."""
+def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
+    """An order in which the rows of each lane stand together, and each lane with where its rows start and stop."""
     first = int(lane[0])
     if (lane == first).all():
-        return slice(None), [first], [0]
+        return slice(None), [(first, 0, len(lane))]
     order = np.argsort(lane, kind="stable")
     lane = lane[order]
-    starts = np.flatnonzero(np.diff(lane, prepend=NOBODY - 1))
-    return order, lane[starts].tolist(), starts.tolist()
-
-
-def _outputs(runner: Runner, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    m = runner.manifest
-    everything = [t.name for t in m.outputs]
-    for name in wanted:
-        if name not in everything and name not in [f"aux_{t.name}" for t in m.aux]:
-            raise InvalidArgument(f"model {m.ref} has no output '{name}'; it has {everything}", field="outputs")
-    return wanted or tuple(everything)
+    starts = np.concatenate([[0], np.flatnonzero(lane[1:] != lane[:-1]) + 1])
+    stops = [*starts[1:].tolist(), len(lane)]
+    return order, zip(lane[starts].tolist(), starts.tolist(), stops, strict=True)
 
 
 def _turn_steps(engine: Engine, max_turn_ms: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.errors import InvalidArgument
 from statestream.service.verdict import RowFlag
 
+Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 _KNOWN_FLAGS = int(RowFlag.SKIP | RowFlag.REPLAY | RowFlag.NEW_CLOCK)
 _SKIP = int(RowFlag.SKIP)
 _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
@@ -25,7 +27,9 @@ class Rows(NamedTuple):
     t_ns: Int64Array
     flags: np.ndarray[tuple[int], np.dtype[np.uint8]] | None
     """None: no row has any."""
-    received_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    received_s: Float64Array
+    due_s: Float64Array | None
+    """When each row's budget is spent, on the clock of `received_s`; None: no row has one."""
     data: Mapping[str, Array]
     """`[rows, *shape]` by input name; zeros where a row has no usable data."""
     problems: Mapping[int, str]
@@ -41,7 +45,20 @@ class Rows(NamedTuple):
         flags = None if self.flags is None else self.flags[rows]
         problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
         data = {name: column[rows] for name, column in self.data.items()}
-        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, self.received_s[rows], data, problems)
+        due_s = None if self.due_s is None else self.due_s[rows]
+        received_s = self.received_s[rows]
+        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems)
+
+
+class Row(NamedTuple):
+    """One row that came alone, without flags."""
+
+    slot: int
+    seq: int
+    t_ns: int
+    received_s: float
+    data: Mapping[str, Array]
+    """`[1, *shape]` by input name."""
 
 
 class Inbox:
@@ -50,15 +67,19 @@ class Inbox:
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._inputs = {spec.name: spec for spec in inputs}
-        self._clear()
+        self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget the rows that wait."""
         self._slot = array("q")
         self._seq = array("q")
         self._t_ns = array("q")
         self._flags = array("B")
         self._flagged = False
         self._received_s = array("d")
+        self._due_s = array("d")
+        self._due = False
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self._problems: dict[int, str] = {}
 
@@ -76,6 +97,7 @@ class Inbox:
         timestamps_ns: Sequence[int],
         flags: Sequence[int],
         columns: Iterable[tuple[str, bytes]],
+        budgets_us: Sequence[int] = (),
     ) -> None:
         """Append the rows of one message.
 
@@ -85,13 +107,16 @@ class Inbox:
             timestamps_ns: `[rows]`, or empty where no row has one.
             flags: `[rows]`, or empty where no row has any.
             columns: name and data of each input, over the rows that are not SKIP.
+            budgets_us: `[rows]` microseconds left to each row's deadline, or empty where no row has any.
 
         Raises:
             InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
                 was added. Data of a wrong name or size is a problem of its rows instead, which get a verdict.
         """
         rows = len(slots)
-        _check_shape(rows, seqs, timestamps_ns, flags)
+        _check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
+        if not rows:
+            return
         start = len(self._slot)
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         data, problem = self._data_of(rows, rows - skipped, columns)
@@ -101,7 +126,10 @@ class Inbox:
         self._seq.extend(seqs)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
         self._flagged = self._flagged or any(flags)
-        self._received_s.extend([self._clock()] * rows)
+        now_s = self._clock()
+        self._received_s.extend([now_s] * rows)
+        self._due_s.extend([now_s + budget * 1e-6 for budget in budgets_us] or [math.inf] * rows)
+        self._due = self._due or bool(budgets_us)
         if timestamps_ns:
             self._t_ns.extend(timestamps_ns)
         else:
@@ -110,6 +138,37 @@ class Inbox:
             self._data[name].append(part)
         if problem:
             self._problems |= dict.fromkeys(range(start, start + rows), problem)
+
+    def add_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
+        """Append one row without flags, its columns in the manifest's order.
+
+        Returns:
+            False, and nothing was added, where something is not as it should be; `add` tells what.
+        """
+        if not 0 < seq < NO_SEQ or len(columns) != len(self._row_sizes):
+            return False
+        for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
+            if name != expected or len(part) != size:
+                return False
+        self._slot.append(slot)
+        self._seq.append(seq)
+        self._t_ns.append(t_ns)
+        self._flags.append(0)
+        self._received_s.append(self._clock())
+        self._due_s.append(math.inf)
+        for name, part in columns:
+            self._data[name].append(part)
+        return True
+
+    def lone(self) -> Row | None:
+        """The only row that waits, if it has neither flags nor a deadline; it stays here."""
+        if len(self._slot) != 1 or self._flagged or self._due or self._problems:
+            return None
+        data = {
+            name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
+            for name, spec in self._inputs.items()
+        }
+        return Row(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
 
     def take(self) -> Rows:
         """All waiting rows; the inbox is empty afterwards."""
@@ -125,23 +184,27 @@ class Inbox:
             np.frombuffer(self._t_ns, np.int64),
             np.frombuffer(self._flags, np.uint8) if self._flagged else None,
             np.frombuffer(self._received_s, np.float64),
+            np.frombuffer(self._due_s, np.float64) if self._due else None,
             data,
             self._problems,
         )
-        self._clear()
+        self.clear()
         return rows
 
     def put_back(self, rows: Rows) -> None:
-        """Return rows that were taken and did not fit their turn; the inbox must be empty."""
+        """Append rows that were taken, here or from another inbox of the same inputs, as they were."""
+        start = len(self._slot)
         self._slot.frombytes(rows.slot.tobytes())
         self._seq.frombytes(rows.seq.tobytes())
         self._t_ns.frombytes(rows.t_ns.tobytes())
         self._flags.frombytes(bytes(rows.n) if rows.flags is None else rows.flags.tobytes())
-        self._flagged = rows.flags is not None
+        self._flagged = self._flagged or rows.flags is not None
         self._received_s.frombytes(rows.received_s.tobytes())
+        self._due_s.extend([math.inf] * rows.n if rows.due_s is None else rows.due_s.tolist())
+        self._due = self._due or rows.due_s is not None
         for name, column in rows.data.items():
             self._data[name].append(column.tobytes())
-        self._problems = dict(rows.problems)
+        self._problems |= {start + row: problem for row, problem in rows.problems.items()}
 
     def _data_of(self, rows: int, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
         """Each input's bytes for all rows, and what is wrong with them; zeros if anything is."""
@@ -185,15 +248,17 @@ class Inbox:
         return ", ".join(f"'{name}'" for name in self._inputs)
 
 
-def _check_shape(rows: int, seqs: Sequence[int], timestamps_ns: Sequence[int], flags: Sequence[int]) -> None:
-    if len(seqs) != rows:
-        raise InvalidArgument(f"{len(seqs)} values for {rows} rows of steps.channel", field="steps.seq")
-    if timestamps_ns and len(timestamps_ns) != rows:
-        raise InvalidArgument(
-            f"{len(timestamps_ns)} values for {rows} rows of steps.channel", field="steps.timestamp_ns"
-        )
-    if flags and len(flags) != rows:
-        raise InvalidArgument(f"{len(flags)} values for {rows} rows of steps.channel", field="steps.flags")
+def _check_shape(
+    rows: int,
+    seqs: Sequence[int],
+    timestamps_ns: Sequence[int],
+    flags: Sequence[int],
+    budgets_us: Sequence[int],
+) -> None:
+    columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
+    for name, column in columns.items():
+        if len(column) != rows and (column or name == "seq"):
+            raise InvalidArgument(f"{len(column)} values for {rows} rows of steps.channel", field=f"steps.{name}")
     if flags and max(flags) > _KNOWN_FLAGS:
         raise InvalidArgument(f"{max(flags)} has unknown bits; known are {_KNOWN_FLAGS}", field="steps.flags")
     if rows and not 0 < min(seqs) <= max(seqs) < NO_SEQ:

@@ -11,9 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from statestream.service.host import Host
+from statestream.service.keeper import Keeper
+from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
 from statestream.service.stats import Histogram
 from statestream.service.verdict import Verdict
+from statestream.service.versions import Versions
 
 _MODEL = ("model", "version")
 
@@ -36,7 +39,7 @@ class HostCollector(Collector):
         queue = HistogramMetricFamily("statestream_queue_seconds", "Oldest row's wait for its turn.", labels=_MODEL)
         compute = HistogramMetricFamily("statestream_compute_seconds", "Length of a turn.", labels=_MODEL)
         batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
-        for runner in self._host.runners:
+        for runner in self._host.versions:
             model = [runner.manifest.name, str(runner.manifest.version)]
             stats = runner.stats
             for verdict in list(Verdict)[1:]:
@@ -49,9 +52,66 @@ class HostCollector(Collector):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
         streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._servicer.streams)
         refused = GaugeMetricFamily(
-            "statestream_refused_bundles", "Bundles of the repository that were refused.", value=len(self._host.refused)
+            "statestream_refused_bundles",
+            "Bundles of the repository that were refused.",
+            value=len(self._host.versions.refused),
         )
-        return [rows, failed, sessions, waiting, unacked, queue, compute, batch, streams, refused]
+        return [
+            *(rows, failed, sessions, waiting, unacked, queue, compute, batch, streams, refused),
+            *_durability(self._host.custody.keeper),
+            *_shadows(self._host.versions),
+            *_recording(self._host.recorder),
+        ]
+
+
+def _durability(keeper: Keeper | None) -> list[Metric]:
+    """What the keeper counts; nothing where there is no store."""
+    if keeper is None:
+        return []
+    counts = keeper.counts
+    return [
+        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(keeper.up)),
+        GaugeMetricFamily("statestream_durability_lag_seconds", "Since when it does not.", value=keeper.lag_s),
+        GaugeMetricFamily("statestream_stored_sessions", "Sessions in the store, about.", value=counts.stored_sessions),
+        CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
+        CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),
+        CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
+        CounterMetricFamily("statestream_spilled_sessions", "Sessions dropped from memory.", value=counts.spilled),
+        CounterMetricFamily(
+            "statestream_expired_sessions", "Sessions that expired in the store.", value=counts.expired
+        ),
+    ]
+
+
+def _shadows(versions: Versions) -> list[Metric]:
+    """How far shadows are from the versions that they follow, whose names these metrics bear."""
+    labels = (*_MODEL, "shadow", "output")
+    failed = CounterMetricFamily("statestream_failed_shadows", "Shadows dropped because they failed.", labels=_MODEL)
+    rows = GaugeMetricFamily("statestream_shadow_rows", "Rows compared.", labels=labels)
+    worst = GaugeMetricFamily("statestream_shadow_max_divergence", "Largest difference, in std.", labels=labels)
+    mean = GaugeMetricFamily("statestream_shadow_mean_divergence", "Mean difference, in std.", labels=labels)
+    unusable = GaugeMetricFamily("statestream_shadow_unusable_rows", "Rows it had nothing finite for.", labels=labels)
+    for runner in versions:
+        model = [runner.manifest.name, str(runner.manifest.version)]
+        failed.add_metric(model, runner.stats.failed_shadows)
+        if (shadow := runner.shadow) is not None:
+            for output, divergence in shadow.divergence.items():
+                where = [*model, str(shadow.manifest.version), output]
+                rows.add_metric(where, divergence.rows)
+                worst.add_metric(where, divergence.max)
+                mean.add_metric(where, divergence.mean)
+                unusable.add_metric(where, divergence.unusable)
+    return [failed, rows, worst, mean, unusable]
+
+
+def _recording(recorder: Recorder | None) -> list[Metric]:
+    """What the recorder wrote; nothing where there is none."""
+    if recorder is None:
+        return []
+    return [
+        CounterMetricFamily("statestream_recorded_rows", "Rows recorded.", value=recorder.recorded_rows),
+        CounterMetricFamily("statestream_unrecorded_rows", "Rows the disk had no time for.", value=recorder.lost_rows),
+    ]
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

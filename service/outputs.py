@@ -103,12 +103,23 @@ class OutputLog:
         rows = np.flatnonzero(block.slot == slot)
         return block.take(rows) if len(rows) else None
 
-    def forget(self, slot: int, acked_seq: Int64Array) -> None:
-        """Drop all rows of a session that has ended, before its slot is used again."""
+    def unacked_of(self, slots: Int64Array, acked_seq: Int64Array) -> Settled | None:
+        """The unacknowledged rows of several sessions, one after the other; None when there are none."""
+        block = self._sweep(acked_seq)
+        if block is None:
+            return None
+        place = np.full(len(acked_seq), -1)
+        place[slots] = np.arange(len(slots))
+        rows = np.flatnonzero(place[block.slot] >= 0)
+        # Rows of a session stand in order of seq already, which a stable sort keeps.
+        return block.take(rows[np.argsort(place[block.slot[rows]], kind="stable")])
+
+    def forget(self, slots: Int64Array, acked_seq: Int64Array) -> None:
+        """Drop all rows of sessions that have ended, before their slots are used again."""
         if not self._blocks:
             return
         acked_seq = acked_seq.copy()
-        acked_seq[slot] = np.iinfo(np.int64).max
+        acked_seq[slots] = np.iinfo(np.int64).max
         self._sweep(acked_seq)
 
     def _sweep(self, acked_seq: Int64Array) -> Settled | None:

@@ -53,31 +53,45 @@ class Results(NamedTuple):
 class Filling:
     """The columns of a turn's results, filled grid by grid."""
 
+    verdict: Int64Array
+    flags: Int64Array
+    dt_s: Float32Array
+    out: Int64Array
+
     def __init__(self, rows: int, manifest: Manifest) -> None:
+        self._rows = rows
         self._shapes = {t.name: (t.shape, t.np_dtype) for t in manifest.outputs}
         self._shapes |= {f"aux_{t.name}": (t.shape, t.np_dtype) for t in manifest.aux}
         self._blocks: list[Tensors] = []
         self._outputs = 0
-        self.verdict: Int64Array = np.empty(rows, np.int64)
-        self.flags: Int64Array = np.empty(rows, np.int64)
-        self.dt_s: Float32Array = np.empty(rows, np.float32)
-        self.out: Int64Array = np.full(rows, NO_OUTPUT)
 
     def put(self, places: Places, admission: Admission, lines: Int64Array | None, outputs: Tensors) -> None:
         """Put the rows of one grid where they stand in the turn; `outputs` are of its `lines`, None of all."""
-        row: Int64Array | slice = slice(None) if places.row is None else places.row
-        self.verdict[row] = places.cells(admission.verdict_GT)
-        self.flags[row] = places.cells(admission.flags_GT)
-        self.dt_s[row] = places.cells(admission.dt_s_GT)
-        if not outputs:
+        verdict, flags = places.cells(admission.verdict_GT), places.cells(admission.flags_GT)
+        dt_s, out = places.cells(admission.dt_s_GT), self._take_outputs(places, admission, lines, outputs)
+        if places.row is None:  # the only grid
+            self.verdict, self.flags, self.dt_s, self.out = verdict, flags, dt_s, out
             return
-        # Outputs stay where the engine put them; rows only learn their index.
+        if not hasattr(self, "verdict"):
+            self.verdict, self.flags = np.empty(self._rows, np.int64), np.empty(self._rows, np.int64)
+            self.dt_s, self.out = np.empty(self._rows, np.float32), np.empty(self._rows, np.int64)
+        self.verdict[places.row] = verdict
+        self.flags[places.row] = flags
+        self.dt_s[places.row] = dt_s
+        self.out[places.row] = out
+
+    def _take_outputs(
+        self, places: Places, admission: Admission, lines: Int64Array | None, outputs: Tensors
+    ) -> Int64Array:
+        """Keep a grid's outputs where the engine put them; the index of each row's."""
+        if not outputs:
+            return np.full(len(places.g), NO_OUTPUT)
         batch = len(admission.verdict_GT) if lines is None else len(lines)
         cells = batch * places.steps
         index = np.arange(self._outputs, self._outputs + cells).reshape(batch, places.steps)
-        self.out[row] = places.cells(index if lines is None else _indexed(admission, lines, index))
         self._blocks.append({n: outputs[n].reshape(cells, *shape) for n, (shape, _) in self._shapes.items()})
         self._outputs += cells
+        return places.cells(index if lines is None else _indexed(admission, lines, index))
 
     def outputs(self) -> Tensors:
         """`[n, *shape]` by name, which `out` points into."""

@@ -10,13 +10,19 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from statestream.models.bundle import Bundle
-from statestream.models.spec import Tensors
+from statestream.models.spec import Int64Array, Tensors
 from statestream.service.batcher import Batcher, Limits, Turn
 from statestream.service.engine import Engine
 from statestream.service.errors import Internal
+from statestream.service.inbox import Rows
+from statestream.service.lone import Lone
+from statestream.service.record import Tape
 from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
+from statestream.service.shadow import Shadow, Step
 from statestream.service.stats import ModelStats
 
 log = logging.getLogger(__name__)
@@ -35,7 +41,7 @@ class Runner:
         *,
         limits: Limits,
         clock: Callable[[], float],
-        deliver: Callable[[Runner, Results], None],
+        deliver: Callable[[Runner, Results | Lone], None],
         failed: Callable[[Runner, Turn, Internal], None],
     ) -> None:
         self.bundle = bundle
@@ -46,11 +52,16 @@ class Runner:
         self.stats = ModelStats()
         self.inline = engine.cost.batch_s < INLINE_S
         self.row_bytes = sum(spec.row_bytes for spec in bundle.manifest.inputs)
+        self.shadow: Shadow | None = None
+        """A version that follows this one."""
+        self.tape: Tape | None = None
+        """Where everything is written down, if it is."""
         self._deliver = deliver
         self._failed = failed
         self._loop = asyncio.get_running_loop()
         self._thread = None if self.inline else ThreadPoolExecutor(1, f"engine-{bundle.manifest.ref}")
         self._scheduled = False
+        self._busy = False
         self._running: Turn | None = None
         self._between_turns: list[asyncio.Future[None]] = []
 
@@ -61,10 +72,18 @@ class Runner:
         timestamps_ns: Sequence[int],
         flags: Sequence[int],
         columns: Iterable[tuple[str, bytes]],
+        budgets_us: Sequence[int] = (),
     ) -> None:
         """Queue the rows of one message (see `Inbox.add`); they run as soon as the engine is free."""
-        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns)
+        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns, budgets_us)
         self._wake()
+
+    def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
+        """`offer` for a message of one plain row; False where it is not one (see `Inbox.add_row`)."""
+        taken = self.batcher.inbox.add_row(slot, seq, t_ns, columns)
+        if taken:
+            self._wake()
+        return taken
 
     def waiting(self, slot: int) -> int:
         """Rows of the session in `slot` that wait or run."""
@@ -75,6 +94,40 @@ class Runner:
         """Return when no row of the session in `slot` waits or runs."""
         while self.waiting(slot):
             await self._next_turn()
+
+    async def rest(self) -> None:
+        """Return when neither a turn nor the shadow's runs; until the caller waits for something, none begins."""
+        while self._busy:
+            await self._next_turn()
+
+    def reset(self, slot: int) -> None:
+        """Set the session in `slot`, of which no row waits, back to the initial state."""
+        self.table.reset(slot)
+        if self.shadow is not None:
+            self.shadow.forget(slot)
+        if self.tape is not None:
+            self.tape.forget(slot)
+
+    def hand_over(self, slots: Int64Array) -> Rows:
+        """Give up the rows of these sessions that wait. Whoever waited for them to settle looks anew."""
+        rows = self.batcher.inbox.take()
+        theirs = np.isin(rows.slot, slots)
+        if not theirs.all():
+            self.batcher.inbox.put_back(rows.take(np.flatnonzero(~theirs)))
+        self._resume_waiting()
+        return rows.take(np.flatnonzero(theirs))
+
+    def take_over(self, rows: Rows) -> None:
+        """Queue rows that another version's runner gave up."""
+        if rows.n:
+            self.batcher.inbox.put_back(rows)
+            self._wake()
+
+    def drop_shadow(self) -> None:
+        """Let no version follow this one any more."""
+        if self.shadow is not None:
+            log.info("%s no longer follows %s", self.shadow.manifest.ref, self.manifest.ref)
+            self.shadow = None
 
     def close(self) -> None:
         """Give back the thread."""
@@ -87,38 +140,81 @@ class Runner:
         await future
 
     def _wake(self) -> None:
-        if not self._scheduled and self._running is None:
+        if not self._scheduled and not self._busy:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
+        if self._alone and (row := self.batcher.run_lone(self.engine)) is not None:
+            self._tell(row)
+            self._go_on()
+            return
         turn = self.batcher.plan()
         if turn is None:
             return
         if self._thread is None:
             self._finish(turn, _outcome(turn, self.engine))
             return
-        self._running = turn
+        self._busy, self._running = True, turn
         done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
+    @property
+    def _alone(self) -> bool:
+        """Whether turns run on the loop and nobody follows them."""
+        return self._thread is None and self.shadow is None and self.tape is None
+
     def _finish(self, turn: Turn, outcome: list[tuple[Tensors, Tensors]] | Exception) -> None:
-        self._running = None
+        self._busy, self._running = False, None
         if isinstance(outcome, Exception):
             self.stats.failed_turns += 1
             log.error("model %s: a turn of %d rows failed", self.manifest.ref, turn.rows.n, exc_info=outcome)
             self._failed(self, turn, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
+            self._go_on()
+            return
+        if self.tape is not None:
+            self.tape.before(turn, self.table)
+        results = self.batcher.commit(turn, outcome)
+        if self.tape is not None:
+            self.tape.after(turn, results)
+        self._tell(results)
+        if self.shadow is None:
+            self._go_on()
         else:
-            results = self.batcher.commit(turn, outcome)
-            self.stats.count(results)
-            self._deliver(self, results)
+            self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
+
+    def _tell(self, results: Results | Lone) -> None:
+        self.stats.count(results)
+        self._deliver(self, results)
+
+    def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
+        """Let the shadow repeat a turn, after the answers have gone out."""
+        self._busy = True
+        if self._thread is None:
+            self._loop.call_soon(lambda: self._followed(shadow, _repeated(shadow, steps)))
+        else:
+            done = self._loop.run_in_executor(self._thread, _repeated, shadow, steps)
+            done.add_done_callback(lambda future: self._followed(shadow, future.result()))
+
+    def _followed(self, shadow: Shadow, error: Exception | None) -> None:
+        self._busy = False
+        if error is not None and self.shadow is shadow:
+            self.stats.failed_shadows += 1
+            log.error("the shadow %s failed", shadow.manifest.ref, exc_info=error)
+            self.drop_shadow()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._resume_waiting()
+        if len(self.batcher.inbox):
+            self._wake()
+
+    def _resume_waiting(self) -> None:
         waiting, self._between_turns = self._between_turns, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
-        if len(self.batcher.inbox):
-            self._wake()
 
 
 def _outcome(turn: Turn, engine: Engine) -> list[tuple[Tensors, Tensors]] | Exception:
@@ -127,3 +223,12 @@ def _outcome(turn: Turn, engine: Engine) -> list[tuple[Tensors, Tensors]] | Exce
         return turn.execute(engine)
     except Exception as error:
         return error
+
+
+def _repeated(shadow: Shadow, steps: list[Step]) -> Exception | None:
+    """What went wrong when the shadow ran."""
+    try:
+        shadow.run(steps)
+    except Exception as error:
+        return error
+    return None

@@ -13,8 +13,10 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import wire
 from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unavailable
 from statestream.service.host import Host
+from statestream.service.runner import Runner
 from statestream.service.status import to_status
 from statestream.service.stream import ClientStream
+from statestream.service.versions import Role
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +42,11 @@ class InferenceServicer:
         return len(self._streams)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """For `Server.add_generic_rpc_handlers`. Requests arrive as bytes, so that garbage gets a status of its own."""
+        """For `Server.add_generic_rpc_handlers`. A stream is of bytes: garbage in it gets a status of its own."""
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Stream": grpc.stream_stream_rpc_method_handler(self.stream, None, pb.StreamResponse.SerializeToString),
+                "Stream": grpc.stream_stream_rpc_method_handler(self.stream, None, None),
                 "ListModels": grpc.unary_unary_rpc_method_handler(
                     self.list_models, pb.ListModelsRequest.FromString, pb.ListModelsResponse.SerializeToString
                 ),
@@ -64,8 +66,8 @@ class InferenceServicer:
         failure: StatestreamError | None = None
         try:
             while responses := await client.responses():
-                for response in responses:
-                    await context.write(response)
+                while responses:
+                    await context.write(responses.popleft())
         except StatestreamError as error:
             failure = error
         finally:
@@ -77,25 +79,42 @@ class InferenceServicer:
 
     async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See the proto."""
-        models = [wire.model_message(runner.bundle, len(runner.table)) for runner in self._host.runners]
+        models = []
+        for runner in self._host.versions:
+            models.append(self._model(runner))
+            if (shadow := runner.shadow) is not None:
+                models.append(wire.model_message(shadow.manifest, Role.SHADOW, 0, shadow.divergence))
         return pb.ListModelsResponse(models=models)
 
     async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """See the proto."""
+        versions = self._host.versions
         try:
-            runner = self._host.runner(request.name, request.version)
+            runner = versions.get(request.name, request.version) or versions.find(request.name, request.version)
         except StatestreamError as error:
             await abort(context, error)
-        return pb.GetModelResponse(model=wire.model_message(runner.bundle, len(runner.table)))
+        return pb.GetModelResponse(model=self._model(runner))
+
+    def _model(self, runner: Runner) -> pb.Model:
+        return wire.model_message(runner.manifest, self._host.versions.role(runner), len(runner.table))
 
     async def drain(self) -> None:
-        """Answer what waits on every stream, say goodbye and end it."""
-        await asyncio.gather(*(client.drain() for client in self._streams))
+        """Answer what waits on every stream, have it stored, say goodbye and end the stream."""
+        streams = list(self._streams)
+        await asyncio.gather(*(client.settle() for client in streams))
+        if self._host.custody.keeper is not None:
+            await self._host.custody.keeper.commit()
+        for client in streams:
+            client.dismiss()
 
     async def _read(self, client: ClientStream, context: Context) -> None:
         try:
             while (raw := await context.read()) is not grpc.aio.EOF:
-                await client.handle(_parse(raw))
+                request = _parse(raw)
+                if client.deaf:
+                    continue
+                if not client.handle_row(request):
+                    await client.handle(request)
             await client.finish()
         except StatestreamError as error:
             client.end(error)

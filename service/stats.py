@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from statestream.service.admission import APPLIED
+from statestream.service.lone import Lone
 from statestream.service.results import Results
 from statestream.service.verdict import Verdict
 
@@ -36,17 +38,22 @@ class ModelStats:
 
     verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
     failed_turns: int = 0
+    failed_shadows: int = 0
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
 
-    def count(self, results: Results) -> None:
+    def count(self, results: Results | Lone) -> None:
         """Take in one turn."""
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
+        if isinstance(results, Lone):
+            self.batch.observe(1)
+            self.verdicts[APPLIED] += 1
+            return
         self.batch.observe(results.batch)
         if results.plain:
-            self.verdicts[Verdict.APPLIED] += results.n
+            self.verdicts[APPLIED] += results.n
             return
         for verdict, rows in enumerate(np.bincount(results.rows.verdict, minlength=len(Verdict)).tolist()):
             self.verdicts[verdict] += rows

@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[i
 
 from statestream.service.errors import (
     AlreadyExists,
+    Expired,
     FailedPrecondition,
     Internal,
     InvalidArgument,
@@ -30,6 +31,7 @@ _CODES: dict[type[StatestreamError], int] = {
     AlreadyExists: code_pb2.ALREADY_EXISTS,
     FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
+    Expired: code_pb2.DATA_LOSS,
     Unavailable: code_pb2.UNAVAILABLE,
     Internal: code_pb2.INTERNAL,
 }

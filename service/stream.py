@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from dataclasses import replace
 
 from statestream.models.spec import NO_TIME
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service import wire
+from statestream.service import failpoints, wire
+from statestream.service.custody import Loss, Request
 from statestream.service.errors import (
     AlreadyExists,
     FailedPrecondition,
+    Internal,
     InvalidArgument,
     ResourceExhausted,
     StatestreamError,
     Unavailable,
 )
-from statestream.service.host import Held, Host, Loss, Request
+from statestream.service.host import Held, Host
+from statestream.service.outgoing import AnyOutgoing
+from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
 from statestream.service.status import code_of
+from statestream.service.stores.base import Durability
 from statestream.service.verdict import RowFlag
-from statestream.service.wire import Outgoing
+
+log = logging.getLogger(__name__)
 
 MAX_CHANNEL = 65_535
 MAX_ROWS = 65_536
+_OPEN_AT_ONCE = 256
+"""Sessions being opened of one message: as many share a transaction of the store."""
 _ROW_OVERHEAD = 48
 """Bytes a waiting row takes beside its data, about."""
-_NOTICES = {Loss.TAKEN: pb.NOTICE_KIND_FENCED, Loss.ENDED: pb.NOTICE_KIND_EVICTED}
+_STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
+_NOTICES = {
+    Loss.TAKEN: pb.NOTICE_KIND_FENCED,
+    Loss.MOVED: pb.NOTICE_KIND_FENCED,
+    Loss.ENDED: pb.NOTICE_KIND_EVICTED,
+}
+
+
+_DURABILITY = {
+    Durability.UNSPECIFIED: pb.DURABILITY_UNSPECIFIED,
+    Durability.PROCESS: pb.DURABILITY_PROCESS,
+    Durability.POWER: pb.DURABILITY_POWER,
+}
 
 
 class ClientStream:
@@ -36,14 +58,27 @@ class ClientStream:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._held: dict[int, Held] = {}
-        self._outbox: deque[pb.StreamResponse] = deque()
+        self._opening: dict[int, asyncio.Task[None]] = {}
+        self._released = False
+        self.deaf = False
+        """Whether nothing that the client says counts any more."""
+        self._outbox: deque[bytes] = deque()
         self._unread_bytes = 0
         self._waiting_bytes = 0
+        self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
         self._error: StatestreamError | None = None
 
     # What the client says
+
+    def handle_row(self, request: pb.StreamRequest) -> bool:
+        """Act on a message of one plain row and nothing else, with the least ado; False where it is not one."""
+        parts = request.ListFields()
+        if len(parts) != 1 or parts[0][0].number != _STEPS:
+            return False
+        steps = parts[0][1]
+        return len(steps.channel) == 1 and self._row(steps)
 
     async def handle(self, request: pb.StreamRequest) -> None:
         """Act on one message: open, acks, steps, close.
@@ -51,8 +86,13 @@ class ClientStream:
         Raises:
             StatestreamError: the message makes no sense as a whole, or breaks the stream's limits; the stream must end.
         """
-        for open_ in request.open:
-            await self._open(open_)
+        for count, open_ in enumerate(request.open, 1):
+            self._begin_open(open_)
+            if count % _OPEN_AT_ONCE == 0:
+                await self._opened(set(self._opening))
+        if self._opening:
+            closing = (close.channel for close in request.close)
+            await self._opened({*request.acks.channel, *request.steps.channel, *closing})
         if request.acks.channel:
             self._acknowledge(request.acks)
         if request.steps.channel:
@@ -62,12 +102,19 @@ class ClientStream:
 
     async def finish(self) -> None:
         """The client will send no more: answer what waits, then end."""
-        for held in list(self._held.values()):
-            await held.runner.settled(held.slot)
+        await self.settle()
         self.end()
+
+    async def settle(self) -> None:
+        """Answer what waits, and listen no more."""
+        self.deaf = True
+        await self._opened(set(self._opening))
+        for channel in list(self._held):
+            await self._settled(channel)
 
     def release(self) -> None:
         """The stream is gone: its sessions wait to be resumed."""
+        self._released = True
         for held in self._held.values():
             self._host.detach(held)
         self._held.clear()
@@ -75,8 +122,9 @@ class ClientStream:
 
     # What the client hears
 
-    async def responses(self) -> list[pb.StreamResponse]:
-        """What there is to write, as soon as there is any; empty when the stream ends well.
+    async def responses(self) -> deque[bytes]:
+        """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take out; empty when
+        the stream ends well.
 
         Raises:
             StatestreamError: the stream ends with this status.
@@ -85,13 +133,14 @@ class ClientStream:
             if self._error is not None:
                 raise self._error
             if self._ended:
-                return []
-            self._writer = asyncio.get_running_loop().create_future()
+                break
+            self._writer = self._loop.create_future()
             await self._writer
-        ready = list(self._outbox)
-        self._outbox.clear()
         self._unread_bytes = 0
-        return ready
+        if failpoints.armed("before-reply") and self._host.custody.keeper is not None:
+            await self._host.custody.keeper.commit()
+            failpoints.reached("before-reply")
+        return self._outbox
 
     def end(self, error: StatestreamError | None = None) -> None:
         """End the stream once what waits has been written."""
@@ -99,28 +148,41 @@ class ClientStream:
         self._error = self._error or error
         self._wake()
 
-    async def drain(self) -> None:
-        """The server is going away: answer what waits, say so, and end."""
+    def dismiss(self) -> None:
+        """The server is going away: say so, and end."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_DRAIN, text="the server is draining; resume elsewhere")
         self._send(pb.StreamResponse(notices=[notice]))
-        for held in list(self._held.values()):
-            await held.runner.settled(held.slot)
         self.end(Unavailable("the server is draining; resume elsewhere", retry_after_s=1.0))
 
-    def deliver(self, runner: Runner, turn: Outgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
         """See `host.Holder`."""
         self._waiting_bytes -= (stop - start) * (runner.row_bytes + _ROW_OVERHEAD)
         self._unread_bytes += (stop - start) * (turn.row_bytes + _ROW_OVERHEAD)
         if self._unread_bytes > self._host.config.credit_bytes:
             self.end(ResourceExhausted(f"{self._unread_bytes} bytes of results wait unread", field="stream"))
             return
-        self._send(turn.message(start, stop, outputs))
+        self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
         """See `host.Holder`."""
         self._waiting_bytes -= rows * (row_bytes + _ROW_OVERHEAD)
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
+
+    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+        """See `host.Holder`."""
+        self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
+
+    def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
+        """See `host.Holder`."""
+        lag_ms = min(round(lag_s * 1000), 2**32 - 1)
+        progress = pb.Progress(channel=channels, settled_seq=settled_seq, durable_seq=durable_seq, lag_ms=lag_ms)
+        self._send(pb.StreamResponse(progress=progress))
+
+    def fell_back(self, channel: int, text: str) -> None:
+        """See `host.Holder`."""
+        notice = pb.Notice(kind=pb.NOTICE_KIND_LOST, channel=channel, text=text)
+        self._send(pb.StreamResponse(notices=[notice]))
 
     def reset(self, channel: int) -> None:
         """See `host.Holder`."""
@@ -134,25 +196,55 @@ class ClientStream:
 
     # How
 
-    async def _open(self, open_: pb.Open) -> None:
+    def _begin_open(self, open_: pb.Open) -> None:
+        """Open a channel in a task of its own: it may wait for the store, and other channels don't wait with it."""
         try:
             self._check_open(open_)
-            request = Request(
-                session_id=open_.session_id,
-                model=open_.model,
-                version=open_.version,
-                may_create=open_.resume != pb.RESUME_MODE_EXISTING,
-                may_resume=open_.resume != pb.RESUME_MODE_NEW,
-                take_over=open_.take_over,
-                outputs=tuple(open_.outputs),
-            )
+        except StatestreamError as error:
+            self._refuse_open(open_.channel, error)
+        else:
+            self._opening[open_.channel] = self._loop.create_task(self._open(open_))
+
+    async def _opened(self, channels: set[int]) -> None:
+        """Return when none of these channels is being opened."""
+        if tasks := [task for channel, task in self._opening.items() if channel in channels]:
+            await asyncio.wait(tasks)
+
+    async def _open(self, open_: pb.Open) -> None:
+        request = Request(
+            session_id=open_.session_id,
+            model=open_.model,
+            version=open_.version,
+            may_create=open_.resume != pb.RESUME_MODE_EXISTING,
+            may_resume=open_.resume != pb.RESUME_MODE_NEW,
+            take_over=open_.take_over,
+            outputs=tuple(open_.outputs),
+        )
+        try:
             held = await self._host.open(self, open_.channel, request)
         except StatestreamError as error:
-            error.field = f"open.{error.field}" if error.field else "open"
-            self._refuse(open_.channel, error)
-            return
-        self._held[open_.channel] = held
-        self._send(self._opened(open_.channel, held))
+            self._refuse_open(open_.channel, error)
+        except Exception:
+            log.exception("a session could not be opened")
+            self._refuse_open(open_.channel, Internal("the server failed to open the session"))
+        else:
+            self._take(open_.channel, held, _policy(open_.policy))
+        finally:
+            del self._opening[open_.channel]
+
+    def _take(self, channel: int, held: Held, policy: Policy) -> None:
+        """Hold a session that was opened, unless the client has gone meanwhile."""
+        if self._released:
+            self._host.detach(held)
+            self._host.leave(self)
+        else:
+            self._held[channel] = held
+            held.runner.table.obey(held.slot, policy)
+            self._send(self._welcome(channel, held))
+
+    def _refuse_open(self, channel: int, error: StatestreamError) -> None:
+        error.field = f"open.{error.field}" if error.field else "open"
+        self._refuse(channel, error)
 
     def _check_open(self, open_: pb.Open) -> None:
         if open_.channel > MAX_CHANNEL:
@@ -160,17 +252,17 @@ class ClientStream:
         if open_.channel in self._held:
             held = self._held[open_.channel].session_id
             raise AlreadyExists(f"{open_.channel} is session '{held}' on this stream", field="channel")
+        if open_.channel in self._opening:
+            raise AlreadyExists(f"{open_.channel} is being opened on this stream", field="channel")
         if open_.protocol_version not in (0, PROTOCOL_VERSION):
             raise InvalidArgument(
                 f"{open_.protocol_version}; this server speaks {PROTOCOL_VERSION}", field="protocol_version"
             )
-        policy = open_.policy
-        for field in ("keep", "late", "gap"):
-            if getattr(policy, field):
-                raise InvalidArgument(f"{getattr(policy, field)} is not supported yet", field=f"policy.{field}")
+        _policy(open_.policy)
 
-    def _opened(self, channel: int, held: Held) -> pb.StreamResponse:
+    def _welcome(self, channel: int, held: Held) -> pb.StreamResponse:
         table, m, config = held.runner.table, held.runner.manifest, self._host.config
+        keeper = self._host.custody.keeper
         opened = pb.Opened(
             channel=channel,
             session_id=held.session_id,
@@ -178,12 +270,15 @@ class ClientStream:
             version=m.version,
             epoch=held.epoch,
             settled_seq=int(table.settled_seq[held.slot]),
+            durable_seq=int((table.settled_seq if keeper is None else table.durable_seq)[held.slot]),
+            durability=pb.DURABILITY_UNSPECIFIED if keeper is None else _DURABILITY[keeper.durability],
             resumed=held.resumed,
             max_unacked=config.max_unacked,
             credit_rows=config.credit_rows,
             credit_bytes=config.credit_bytes,
             idle_ttl_s=config.idle_ttl_s,
             protocol_version=PROTOCOL_VERSION,
+            max_sessions=config.max_sessions,
         )
         known = table.unacked(held.slot) if held.resumed else None
         results = None if known is None else wire.unacknowledged(known, channel, held.epoch, held.outputs)
@@ -212,7 +307,23 @@ class ClientStream:
             if NO_TIME in part.timestamp_ns:
                 raise InvalidArgument(f"{NO_TIME} is reserved", field="steps.timestamp_ns")
             columns = [(column.name, column.data) for column in part.columns]
-            runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns)
+            runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns, part.budget_us)
+
+    def _row(self, steps: pb.Steps) -> bool:
+        """Queue the only row of a message with the least ado; False where anything about it is out of the ordinary."""
+        held = self._held.get(steps.channel[0])
+        seq, time = steps.seq, steps.timestamp_ns
+        if held is None or len(seq) != 1 or len(time) > 1 or steps.flags or steps.budget_us:
+            return False
+        t_ns = time[0] if time else None
+        waiting = self._waiting_bytes + held.runner.row_bytes + _ROW_OVERHEAD
+        if t_ns == NO_TIME or waiting > 2 * self._host.config.credit_bytes:
+            return False
+        columns = [(column.name, column.data) for column in steps.columns]
+        if not held.runner.offer_row(held.slot, seq[0], NO_TIME if t_ns is None else t_ns, columns):
+            return False
+        self._waiting_bytes = waiting
+        return True
 
     def _by_runner(self, steps: pb.Steps) -> list[tuple[Runner, list[int], pb.Steps]]:
         """The rows of each model: nearly always those of one, and the message as it came."""
@@ -233,21 +344,30 @@ class ClientStream:
         return parts
 
     async def _close(self, close: pb.Close) -> None:
-        held = self._held.get(close.channel)
-        if held is None:
+        if close.channel not in self._held:
             self._refuse(
                 close.channel, FailedPrecondition("the channel is not open on this stream", field="close.channel")
             )
             return
-        await held.runner.settled(held.slot)
-        if self._held.get(close.channel) is not held:
+        held = await self._settled(close.channel)
+        if held is None:
             return  # lost meanwhile, and said so
         del self._held[close.channel]
         settled_seq = int(held.runner.table.settled_seq[held.slot])
         self._host.detach(held)
         if close.end_session:
-            await self._host.end(held.session_id)
+            await self._host.custody.end(held.session_id)
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
+
+    async def _settled(self, channel: int) -> Held | None:
+        """The session on a channel, once none of its rows waits, wherever it is by then; None where it was lost."""
+        held = self._held.get(channel)
+        while held is not None and held.runner.waiting(held.slot):
+            await held.runner.settled(held.slot)
+            now = self._held.get(channel)
+            same = now is not None and (now.session_id, now.epoch) == (held.session_id, held.epoch)
+            held = now if same else None
+        return held
 
     def _refuse(self, channel: int, error: StatestreamError) -> None:
         failed = pb.Failed(
@@ -260,6 +380,9 @@ class ClientStream:
         self._send(pb.StreamResponse(failed=[failed]))
 
     def _send(self, response: pb.StreamResponse) -> None:
+        self._write(response.SerializeToString())
+
+    def _write(self, response: bytes) -> None:
         if not self._ended:
             self._outbox.append(response)
             self._wake()
@@ -267,3 +390,18 @@ class ClientStream:
     def _wake(self) -> None:
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
+
+
+def _policy(wanted: pb.Policy) -> Policy:
+    """What an Open asks for. InvalidArgument names the field that makes no sense."""
+    for field, values in (("keep", pb.Keep), ("late", pb.Late), ("gap", pb.TimeGap)):
+        if getattr(wanted, field) not in values.values():
+            raise InvalidArgument(f"{getattr(wanted, field)}, expected one of {values.keys()}", field=f"policy.{field}")
+    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_ROWS:
+        raise InvalidArgument(
+            f"{wanted.keep_last}; expected 1 to {MAX_ROWS} with KEEP_LAST, else 0", field="policy.keep_last"
+        )
+    late = Late.NOTHING
+    if wanted.keep == pb.KEEP_DEADLINE:
+        late = Late.SUPPRESS if wanted.late == pb.LATE_SUPPRESS else Late.DROP
+    return Policy(wanted.keep_last, late, wanted.gap == pb.TIME_GAP_RESET)

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli import bundle, doctor, export, loadtest, models, serve, sessions, stream, train
+from statestream.service.cli import (
+    bundle,
+    data,
+    doctor,
+    evaluate,
+    export,
+    loadtest,
+    models,
+    replay,
+    serve,
+    sessions,
+    stream,
+    train,
+)
 from statestream.service.cli.console import out, version
 
 app = typer.Typer(
@@ -35,10 +48,13 @@ def root(
     """Train liquid recurrent models, export them, and serve them with a state for every client."""
 
 
+app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("stream")(stream.stream)
+app.command("replay")(replay.replay)
 app.command("loadtest")(loadtest.loadtest)
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from importlib import metadata
 from types import ModuleType
@@ -70,11 +69,6 @@ def need(module: str, extra: str) -> ModuleType:
         if (error.name or "statestream").partition(".")[0] == "statestream":
             raise
         raise FailedPrecondition(f"{error.name} is not installed: pip install 'statestream[{extra}]'") from error
-
-
-def quiet_grpc() -> None:
-    """gRPC's own log lines are no news to a person at a terminal."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _escape(text: str) -> str:

@@ -20,7 +20,6 @@ from statestream.service.cli.console import (
     name_and_version,
     need,
     out,
-    quiet_grpc,
     say_json,
 )
 from statestream.service.errors import InvalidArgument
@@ -89,7 +88,6 @@ def loadtest(
 
       statestream loadtest --model wrist --streams 4 --channels-per-stream 64 --chunk 4 --arrival poisson
     """
-    quiet_grpc()
     need("statestream.service.loadtest.fleet", "loadtest")
     from statestream.service.loadtest.plan import Plan, read_trace
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from statestream.models.spec import Manifest, TensorSpec
-from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, name_and_version, out, quiet_grpc, say_json
+from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, name_and_version, out, say_json
+from statestream.service.errors import InvalidArgument
+from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
 
-app = typer.Typer(no_args_is_help=True, help="The models of a server: list, show, load, unload.")
+if TYPE_CHECKING:
+    from statestream.service.client import ModelInfo
+    from statestream.service.client.admin import ModelChange
+
+app = typer.Typer(no_args_is_help=True, help="The models of a server: list, show, load, promote, roll back, unload.")
 Model = Annotated[str, typer.Argument(help="NAME or NAME:VERSION.", metavar="MODEL")]
+Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
 
 
 @app.command("list")
@@ -25,19 +33,19 @@ def list_models(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> Non
 
       statestream models list --target robot:50051 --json
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
         models = client.list_models()
     if as_json:
-        say_json([{"name": m.name, "version": m.version, "sessions": m.sessions} for m in models])
+        say_json([_facts(m) for m in models])
         return
-    table = Table("model", "version", "inputs", "outputs", "state", "period", "sessions", box=None)
+    table = Table("model", "version", "role", "inputs", "outputs", "state", "period", "sessions", box=None)
     for m in models:
         table.add_row(
             m.name,
             str(m.version),
+            m.role,
             _short(m.manifest.inputs),
             _short(m.manifest.outputs),
             f"{m.manifest.state_bytes} B",
@@ -45,6 +53,11 @@ def list_models(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> Non
             str(m.sessions),
         )
     out.print(table)
+    for m in models:
+        for d in m.divergence:
+            unusable = f", {d.unusable} rows not finite" if d.unusable else ""
+            text = f"{m.manifest.ref}: {d.output} is off by {d.mean:.2g} std on average, {d.max:.2g} at most"
+            out.print(f"{text}, over {d.rows} rows{unusable}", highlight=False)
 
 
 @app.command()
@@ -57,7 +70,6 @@ def show(model: Model, target: Target = DEFAULT_TARGET, as_json: AsJson = False)
 
       statestream models show wrist:3 --json
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
@@ -69,35 +81,97 @@ def show(model: Model, target: Target = DEFAULT_TARGET, as_json: AsJson = False)
 
 
 @app.command()
-def load(model: Model, target: Target = DEFAULT_TARGET) -> None:
-    """Load a bundle from the server's repository.
+def load(
+    model: Model,
+    policy: Annotated[
+        UpgradePolicy,
+        typer.Option(
+            help="What becomes of live sessions: pin, they stay with their version; carry, they go on with the new "
+            "one; shadow, the new version runs beside the active one and never answers."
+        ),
+    ] = UpgradePolicy.PIN,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Load a bundle from the server's repository and make it active, or the shadow of the active version.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       statestream models load wrist:4
+
+      statestream models load wrist:4 --policy carry
+
+      statestream models load wrist:4 --policy shadow
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     name, version = name_and_version(model)
     with connect(target) as client:
-        out.print(f"loaded {name}:{client.admin.load_model(name, version)}", highlight=False)
+        change = client.admin.load_model(name, version, policy=policy)
+    _say_change("loaded", name, change)
 
 
 @app.command()
-def unload(model: Model, target: Target = DEFAULT_TARGET) -> None:
-    """Stop serving a version; refused while it has sessions.
+def promote(name: Name, target: Target = DEFAULT_TARGET) -> None:
+    """Make the shadow active; the sessions that it followed go on with it.
 
     [bold]Example[/]
 
-      statestream models unload wrist:3
+      statestream models promote wrist
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
-        client.admin.unload_model(*name_and_version(model))
+        _say_change("promoted", name, client.admin.promote_model(name))
+
+
+@app.command()
+def rollback(name: Name, target: Target = DEFAULT_TARGET) -> None:
+    """Make the version active that was so before; sessions go on with it if they can.
+
+    [bold]Example[/]
+
+      statestream models rollback wrist
+    """
+    from statestream.service.client import connect
+
+    with connect(target) as client:
+        _say_change("rolled back to", name, client.admin.rollback_model(name))
+
+
+@app.command()
+def unload(
+    model: Model,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until its sessions are closed.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Have its sessions go on with another version.")] = False,
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Stop serving a version, or drop the shadow; refused while it has sessions, unless told what becomes of them.
+
+    [bold]Examples[/]
+
+      statestream models unload wrist:3
+
+      statestream models unload wrist:3 --move
+    """
+    from statestream.service.client import connect
+
+    if wait and move:
+        raise InvalidArgument("either waits for the sessions or moves them", field="--wait --move")
+    with connect(target) as client:
+        policy = UnloadPolicy.WAIT if wait else UnloadPolicy.MOVE if move else UnloadPolicy.REFUSE
+        client.admin.unload_model(*name_and_version(model), policy=policy)
     out.print(f"unloaded {model}", highlight=False)
+
+
+def _say_change(done: str, name: str, change: ModelChange) -> None:
+    stayed = f"; {change.stayed} sessions stay with their version" if change.stayed else ""
+    moved = f"; {change.moved} sessions go on with it" if change.moved else ""
+    out.print(f"{done} {name}:{change.version}{moved}{stayed}", highlight=False)
+
+
+def _facts(model: ModelInfo) -> dict[str, Any]:
+    facts = {"name": model.name, "version": model.version, "role": model.role, "sessions": model.sessions}
+    return facts | ({"divergence": [asdict(d) for d in model.divergence]} if model.divergence else {})
 
 
 def describe(manifest: Manifest) -> None:

@@ -13,8 +13,8 @@ from statestream.service.cli.play import Played
 
 
 @contextmanager
-def progress_of(recordings: Sequence[Recording]) -> Iterator[Callable[[Played], None]]:
-    """What to call after each answer; the bar goes away at the end."""
+def progress_of(recordings: Sequence[Recording], reconnects: Callable[[], int]) -> Iterator[Callable[[Played], None]]:
+    """What to call after each answer; the bar goes away at the end. `reconnects` counts connections that broke."""
     rows = sum(len(recording) for recording in recordings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
@@ -24,6 +24,7 @@ def progress_of(recordings: Sequence[Recording]) -> Iterator[Callable[[Played], 
         def update(played: Played) -> None:
             before = done.get(id(played), 0)
             done[id(played)] = played.done
-            progress.advance(task, played.done - before)
+            again = f", {reconnects()} reconnects" if reconnects() else ""
+            progress.update(task, advance=played.done - before, description=f"{len(recordings)} recordings{again}")
 
         yield update

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, out, quiet_grpc, say_json
+from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, out, say_json
+from statestream.service.errors import InvalidArgument
 
-app = typer.Typer(no_args_is_help=True, help="The sessions of a server: list, show, reset, close.")
+app = typer.Typer(no_args_is_help=True, help="The sessions of a server: list, show, snapshot, restore, reset, close.")
 SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="ID")]
 
 
@@ -29,7 +31,6 @@ def list_sessions(
 
       statestream sessions list --model wrist --limit 20 --json
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
@@ -37,7 +38,7 @@ def list_sessions(
     if as_json:
         say_json({"total": page.total, "sessions": [asdict(s) for s in page.sessions]})
         return
-    table = Table("session", "model", "epoch", "settled", "acknowledged", "idle", "stream", box=None)
+    table = Table("session", "model", "epoch", "settled", "acknowledged", "durable", "idle", "stream", box=None)
     for s in page.sessions:
         table.add_row(
             s.session_id,
@@ -45,6 +46,7 @@ def list_sessions(
             str(s.epoch),
             str(s.settled_seq),
             str(s.acked_seq),
+            str(s.durable_seq),
             f"{s.idle_s:.1f} s",
             "yes" if s.attached else "no",
         )
@@ -61,7 +63,6 @@ def show(session_id: SessionId, target: Target = DEFAULT_TARGET, as_json: AsJson
 
       statestream sessions show wrist-7
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
@@ -78,6 +79,44 @@ def show(session_id: SessionId, target: Target = DEFAULT_TARGET, as_json: AsJson
 
 
 @app.command()
+def snapshot(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
+    """Write a session to standard output, as bytes that `restore` takes.
+
+    [bold]Example[/]
+
+      statestream sessions snapshot wrist-7 > wrist-7.snapshot
+    """
+    from statestream.service.client import connect
+
+    if sys.stdout.isatty():
+        raise InvalidArgument("a snapshot is bytes; send them to a file: > FILE", field="stdout")
+    with connect(target) as client:
+        sys.stdout.buffer.write(client.admin.snapshot_session(session_id))
+
+
+@app.command()
+def restore(
+    as_id: Annotated[
+        str, typer.Option("--as", metavar="NEW_ID", help="Restore under another id: a fork.", show_default=False)
+    ] = "",
+    target: Target = DEFAULT_TARGET,
+) -> None:
+    """Make a session of a snapshot on standard input, on this server or another that has its model.
+
+    [bold]Examples[/]
+
+      statestream sessions restore < wrist-7.snapshot
+
+      statestream sessions restore --as wrist-7-fork --target other:50051 < wrist-7.snapshot
+    """
+    from statestream.service.client import connect
+
+    with connect(target) as client:
+        session = client.admin.restore_session(sys.stdin.buffer.read(), as_id)
+    out.print(f"restored {session.session_id} at seq {session.settled_seq}", highlight=False, markup=False)
+
+
+@app.command()
 def reset(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
     """Set a session's state back to the initial one.
 
@@ -85,7 +124,6 @@ def reset(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
 
       statestream sessions reset wrist-7
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:
@@ -101,7 +139,6 @@ def close(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
 
       statestream sessions close wrist-7
     """
-    quiet_grpc()
     from statestream.service.client import connect
 
     with connect(target) as client:

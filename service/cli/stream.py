@@ -20,7 +20,6 @@ from statestream.service.cli.console import (
     err,
     name_and_version,
     out,
-    quiet_grpc,
     say_json,
 )
 from statestream.service.errors import InvalidArgument
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from statestream.service.client import AsyncStream
 
 _CLOSE_S = 2.0
+_GIVE_UP_AFTER_S = 60.0
 
 
 def stream(
@@ -64,7 +64,6 @@ def stream(
 
       statestream stream log.parquet --model wheel --features speed,current --time stamp --time-unit ms
     """
-    quiet_grpc()
     from statestream.models.data.recordings import Columns
     from statestream.service.cli.play import rate_of
     from statestream.service.cli.score import write_predictions
@@ -96,11 +95,11 @@ async def _play_file(
     from statestream.service.client import AsyncClient
 
     name, version = name_and_version(model)
-    async with AsyncClient(target) as client:
+    async with AsyncClient(target, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
         dataset = read(file, columns, manifest, only)
         async with client.stream() as stream:
-            with progress_of(dataset.recordings) as on_progress:
+            with progress_of(dataset.recordings, lambda: stream.reconnects) as on_progress:
                 plays = [
                     asyncio.ensure_future(play(stream, name, manifest.version, recording, rate, on_progress))
                     for recording in dataset.recordings

@@ -1,13 +1,16 @@
 """The client: sessions on a server, numpy in and out.
 
-`connect` and `Client` block; `AsyncClient` is for asyncio. Errors are those of `statestream.service.errors`.
+`connect` and `Client` block; `AsyncClient` is for asyncio. Errors are those of `statestream.service.errors`, with
+`Fenced` and `SessionLost` beside them.
 """
 
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
+from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.group import Group
 from statestream.service.client.model import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind
+from statestream.service.client.policy import Policy
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream
@@ -22,14 +25,17 @@ __all__ = [
     "AsyncStream",
     "ChunkResult",
     "Client",
+    "Fenced",
     "Group",
     "ModelInfo",
     "Notice",
     "NoticeKind",
+    "Policy",
     "ResultFlag",
     "RowFlag",
     "Session",
     "SessionInfo",
+    "SessionLost",
     "SessionPage",
     "StepResult",
     "Stream",

@@ -13,6 +13,19 @@ from statestream.models.spec import Float32Array
 from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service.client.connection import Metadata, calling
+from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What a change of versions came to."""
+
+    version: int
+    """The version asked for: active now, or the shadow."""
+    moved: int
+    """Sessions that go on with it."""
+    stayed: int
+    """Sessions that stay with their version until they are closed."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class SessionInfo:
     last_timestamp_ns: int | None
     idle_s: float
     attached: bool
+    verdicts: dict[str, int]
+    """Rows by verdict since the session came to this server."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +67,25 @@ class AsyncAdmin:
         self._metadata = metadata
         self._timeout_s = timeout_s
 
-    async def load_model(self, name: str, version: int = 0) -> int:
-        """Load a bundle from the server's repository (0: its newest version) and return its version."""
-        response = await self._call(self._stub.LoadModel, pb.LoadModelRequest(name=name, version=version))
-        return int(response.version)
+    async def load_model(
+        self, name: str, version: int = 0, *, policy: UpgradePolicy = UpgradePolicy.PIN
+    ) -> ModelChange:
+        """Load a bundle from the server's repository (0: its newest version) and make it active, or the shadow."""
+        request = pb.LoadModelRequest(name=name, version=version, policy=_number(policy))
+        return _change(await self._call(self._stub.LoadModel, request))
 
-    async def unload_model(self, name: str, version: int) -> None:
-        """Stop serving a version; raises FailedPrecondition while it has sessions."""
-        await self._call(self._stub.UnloadModel, pb.UnloadModelRequest(name=name, version=version))
+    async def promote_model(self, name: str) -> ModelChange:
+        """Make the shadow active; the sessions that it followed go on with it."""
+        return _change(await self._call(self._stub.PromoteModel, pb.PromoteModelRequest(name=name)))
+
+    async def rollback_model(self, name: str) -> ModelChange:
+        """Make the version active that was so before; sessions go on with it if they can."""
+        return _change(await self._call(self._stub.RollbackModel, pb.RollbackModelRequest(name=name)))
+
+    async def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
+        """Stop serving a version, or drop the shadow. With WAIT it takes as long as the version has sessions."""
+        request = pb.UnloadModelRequest(name=name, version=version, policy=_number(policy))
+        await self._call(self._stub.UnloadModel, request, forever=policy is UnloadPolicy.WAIT)
 
     async def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
         """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""
@@ -95,9 +121,18 @@ class AsyncAdmin:
         """Have the server finish what it has and stop; returns the sessions that it held."""
         return int((await self._call(self._stub.Drain, pb.DrainRequest())).sessions)
 
-    async def _call(self, method: Any, request: Any) -> Any:
+    async def _call(self, method: Any, request: Any, *, forever: bool = False) -> Any:
         with calling(self._target):
-            return await method(request, timeout=self._timeout_s, metadata=self._metadata)
+            return await method(request, timeout=None if forever else self._timeout_s, metadata=self._metadata)
+
+
+def _number(policy: UpgradePolicy | UnloadPolicy) -> Any:
+    """What stands for a policy in the protocol."""
+    return list(type(policy)).index(policy)
+
+
+def _change(change: pb.ModelChange) -> ModelChange:
+    return ModelChange(change.version, change.moved, change.stayed)
 
 
 def _session(session: pb.Session) -> SessionInfo:
@@ -112,4 +147,5 @@ def _session(session: pb.Session) -> SessionInfo:
         last_timestamp_ns=session.last_timestamp_ns if session.HasField("last_timestamp_ns") else None,
         idle_s=session.idle_s,
         attached=session.attached,
+        verdicts=dict(session.verdicts),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -25,6 +26,9 @@ class AsyncClient:
         credentials: None: plain text.
         metadata: sent with every RPC.
         timeout_s: limit of each call but streams.
+        route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random one,
+            so that a connection comes back to where it was.
+        reconnect, give_up_after_s: see `AsyncStream`.
         options: gRPC channel options, over ours (keepalive, back-off of at most a second).
     """
 
@@ -35,11 +39,17 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         timeout_s: float = 30.0,
+        route_key: str = "",
+        reconnect: bool = True,
+        give_up_after_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self.target = target
         self._metadata = tuple(metadata)
         self._timeout_s = timeout_s
+        self._route_key = route_key or str(uuid.uuid4())
+        self._reconnect = reconnect
+        self._give_up_after_s = give_up_after_s
         merged = list((dict(OPTIONS) | dict(options)).items())
         self._channel = (
             grpc.aio.insecure_channel(target, options=merged)
@@ -71,7 +81,7 @@ class AsyncClient:
         return [model_info(model) for model in response.models]
 
     async def get_model(self, name: str, version: int = 0) -> ModelInfo:
-        """One model; version 0 is the newest. Raises NotFound when there is none."""
+        """One model; version 0 is the active one. Raises NotFound when there is none."""
         with calling(self.target):
             response = await self._stub.GetModel(
                 pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._metadata
@@ -82,15 +92,21 @@ class AsyncClient:
         """A stream for any number of sessions; use it with `async with`.
 
         Args:
-            route_key: sent as `x-route-key`, by which a proxy chooses the server.
+            route_key: instead of the connection's.
             on_notice: called in the event loop with what the server says unasked; by default it is logged.
         """
-        metadata = (*self._metadata, ("x-route-key", route_key)) if route_key else self._metadata
+        metadata = (*self._metadata, ("x-route-key", route_key or self._route_key))
+
+        def start(wait: bool) -> Any:
+            return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
+
         return AsyncStream(
-            lambda: self._stub.Stream(metadata=metadata),
+            start,
             self._model,
             on_notice=on_notice,
             target=self.target,
+            reconnect=self._reconnect,
+            give_up_after_s=self._give_up_after_s,
         )
 
     async def _model(self, name: str, version: int) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""Columns of rows, and the messages that carry them. A message costs a few numpy calls, however many rows it has."""
+"""Messages that carry columns of rows. Each costs a few numpy calls, however many rows it has."""
 
 from __future__ import annotations
 
@@ -6,75 +6,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.blocks import Block
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.errors import Internal
 from statestream.service.outputs import NO_OUTPUT
-from statestream.service.verdict import ResultFlag, RowFlag, Verdict
+from statestream.service.verdict import ResultFlag, Verdict
 
-UInt8Array = npt.NDArray[np.uint8]
 _SECONDS_PER_US = 1e-6
 # Looking a member of an enumeration up costs more than the comparison.
-_SKIP = int(RowFlag.SKIP)
 _UNSPECIFIED, _APPLIED, _DUPLICATE, _GAP, _BUSY = map(
     int, (Verdict.UNSPECIFIED, Verdict.APPLIED, Verdict.DUPLICATE, Verdict.GAP, Verdict.BUSY)
 )
 _NO_FLAGS = ResultFlag(0)
+_NO_BUDGET_US = 2**32 - 1
+"""More than an hour: as good as no deadline."""
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Rows to be sent, of sessions of one model. Kept until answered, so that they can be sent again."""
+def steps_message(blocks: Sequence[Block], now_s: float = 0.0, base: Int64Array | None = None) -> pb.Steps:
+    """The rows of `blocks`, all with timestamps or all without, one after the other.
 
-    channel: Int64Array
-    """`[rows]`"""
-    seq: Int64Array
-    """`[rows]`"""
-    t_ns: Int64Array | None
-    """`[rows]`, or None where no row has a timestamp"""
-    flags: UInt8Array | None
-    """`[rows]` bits of `RowFlag`, or None"""
-    data: Mapping[str, Array]
-    """`[rows that are not SKIP, *shape]` by input name"""
-
-    def __len__(self) -> int:
-        return len(self.seq)
-
-    @property
-    def nbytes(self) -> int:
-        """About what the rows take on the wire."""
-        return 16 * len(self) + sum(array.nbytes for array in self.data.values())
-
-    def pick(self, chosen: BoolArray) -> Block:
-        """These rows alone."""
-        has_data = np.ones(len(self), np.bool_) if self.flags is None else self.flags & _SKIP == 0
-        return Block(
-            self.channel[chosen],
-            self.seq[chosen],
-            None if self.t_ns is None else self.t_ns[chosen],
-            None if self.flags is None else self.flags[chosen],
-            {name: array[chosen[has_data]] for name, array in self.data.items()},
-        )
-
-
-def steps_message(blocks: Sequence[Block]) -> pb.Steps:
-    """The rows of `blocks`, all with timestamps or all without, one after the other."""
+    Args:
+        now_s: the client's clock, from which deadlines become budgets.
+        base: `[channels]` what seqs are less on the wire; None: nothing.
+    """
     steps = pb.Steps()
     flagged = any(block.flags is not None for block in blocks)
+    limited = any(block.due_s is not None for block in blocks)
     for block in blocks:
         steps.channel.extend(block.channel.tolist())
-        steps.seq.extend(block.seq.tolist())
+        steps.seq.extend((block.seq if base is None else block.seq - base[block.channel]).tolist())
         if block.t_ns is not None:
             steps.timestamp_ns.extend(block.t_ns.tolist())
         if flagged:
             steps.flags.extend([0] * len(block) if block.flags is None else block.flags.tolist())
+        if limited:
+            steps.budget_us.extend(_budgets_us(block, now_s))
     with_data = [block for block in blocks if block.data]
     for name in with_data[0].data if with_data else ():
         steps.columns.add(name=name, data=b"".join([block.data[name].tobytes() for block in with_data]))
     return steps
+
+
+def _budgets_us(block: Block, now_s: float) -> list[int]:
+    """What is left of each row's time."""
+    if block.due_s is None:
+        return [_NO_BUDGET_US] * len(block)
+    budgets: list[int] = np.clip((block.due_s - now_s) * 1e6, 0, _NO_BUDGET_US).astype(np.int64).tolist()
+    return budgets
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +134,14 @@ def one_applied(results: pb.Results) -> bool:
     return len(results.seq) == 1 and results.verdict[0] == _APPLIED and not results.flags
 
 
-def applied_row(results: pb.Results, specs: Mapping[str, TensorSpec], latency_s: float) -> StepResult:
-    """The result of the row of a message that is `one_applied`, without the machinery for columns.
+def applied_row(results: pb.Results, seq: int, specs: Mapping[str, TensorSpec], latency_s: float) -> StepResult:
+    """The result of row `seq`, that of a message that is `one_applied`, without the machinery for columns.
 
     Raises:
         Internal: the columns do not fit the model.
     """
     return StepResult(
-        seq=results.seq[0],
+        seq=seq,
         verdict=Verdict.APPLIED,
         outputs={column.name: _output(column, specs, 1)[0] for column in results.columns},
         dt_s=results.dt_s[0],
@@ -173,16 +154,21 @@ def applied_row(results: pb.Results, specs: Mapping[str, TensorSpec], latency_s:
     )
 
 
-def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec]) -> Answers:
+def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec], base: Int64Array | None = None) -> Answers:
     """The columns of a `Results` message.
 
     Args:
         specs: the outputs of the model whose sessions these rows belong to, by name on the wire.
+        base: `[channels]` what seqs are less on the wire; None: nothing.
 
     Raises:
         Internal: the columns do not fit one another.
     """
-    seq = np.array(results.seq, np.int64)
+    channel, seq = np.array(results.channel, np.int64), np.array(results.seq, np.int64)
+    rows = len(seq)
+    _column("channel", channel, rows)
+    if base is not None:
+        seq = seq + np.where(channel < len(base), base[np.minimum(channel, len(base) - 1)], 0)
     verdict = np.array(results.verdict, np.int64)
     if results.original:
         original = np.array(results.original, np.int64)
@@ -190,9 +176,8 @@ def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec]) -> Answers:
         verdict = np.where(repeated, original, verdict)
     has = verdict == _APPLIED
     outputs = {column.name: _output(column, specs, int(has.sum())) for column in results.columns}
-    rows = len(seq)
     return Answers(
-        channel=_column("channel", np.array(results.channel, np.int64), rows),
+        channel=channel,
         seq=seq,
         verdict=_column("verdict", verdict, rows),
         dt_s=_column("dt_s", np.array(results.dt_s, np.float32), rows),

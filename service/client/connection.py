@@ -13,8 +13,8 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 MAX_MESSAGE_BYTES = 64 << 20
 
-# A robot on flaky Wi-Fi notices a dead connection within 15 s and tries a new one every second at most. The server
-# permits pings this often; see the documentation of its options.
+# A robot on flaky Wi-Fi notices a dead connection within 15 s. With the client's own back-off (see `link`) and gRPC's
+# jitter a new one is tried every second at least. The server permits pings this often; see its options.
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -22,7 +22,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     # gRPC's name for how long one attempt may take: a busy server or slow Wi-Fi needs more than a moment for it.
     ("grpc.min_reconnect_backoff_ms", 3_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.enable_retries", 0),

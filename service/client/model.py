@@ -14,12 +14,28 @@ from statestream.service.errors import Internal
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """How far a shadow is from the active version in one output, in standard deviations of the latter."""
+
+    output: str
+    rows: int
+    max: float
+    mean: float
+    unusable: int
+    """Rows for which the shadow had no finite output or state; they count for nothing else."""
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """A model being served."""
 
     manifest: Manifest
     sessions: int
     """Sessions that the server held of this version when asked."""
+    role: str
+    """What the server does with it: active, open, retired or shadow; see `ModelRole` in `inference.proto`."""
+    divergence: tuple[Divergence, ...]
+    """For a shadow: how far it is from the active version, by output."""
 
     @property
     def name(self) -> str:
@@ -46,4 +62,6 @@ def model_info(model: pb.Model) -> ModelInfo:
         manifest = Manifest.model_validate_json(model.manifest_json)
     except ValidationError as error:
         raise Internal(f"{model.name}:{model.version}: {first_problem(error)}", field="model.manifest_json") from error
-    return ModelInfo(manifest, model.sessions)
+    role = pb.ModelRole.Name(model.role).removeprefix("MODEL_ROLE_").lower()
+    divergence = tuple(Divergence(d.output, d.rows, d.max, d.mean, d.unusable) for d in model.divergence)
+    return ModelInfo(manifest, model.sessions, role, divergence)

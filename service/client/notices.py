@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from statestream.service.errors import FailedPrecondition, NotFound, StatestreamError
+from statestream.service.client.errors import Fenced, SessionLost
+from statestream.service.errors import StatestreamError
 
 
 class NoticeKind(IntEnum):
@@ -49,7 +50,7 @@ def end_of_session(notice: Notice) -> StatestreamError | None:
     """The error that a session ends with after this notice; None where it goes on."""
     text = f": {notice.text}" if notice.text else ""
     if notice.kind is NoticeKind.FENCED:
-        return FailedPrecondition(f"FENCED, another stream took '{notice.session_id}' over{text}", field="session_id")
+        return Fenced(f"FENCED, another stream took '{notice.session_id}' over{text}", field="session_id")
     if notice.kind is NoticeKind.EVICTED:
-        return NotFound(f"EVICTED, the server ended '{notice.session_id}'{text}", field="session_id")
+        return SessionLost(f"EVICTED, the server ended '{notice.session_id}'{text}", field="session_id")
     return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Block, steps_message
+from statestream.service.client.blocks import Block
+from statestream.service.client.columns import steps_message
 from statestream.service.client.ledger import Ledger
 
 ModelKey = tuple[str, int]
@@ -38,13 +39,18 @@ class Outbox:
         """Queue rows."""
         self._blocks.setdefault(model, deque()).append(block)
 
-    def take(self, ledger: Ledger) -> pb.StreamRequest | None:
-        """The next message; None when there is nothing to say. Acknowledgements go along with whatever does."""
+    def take(self, ledger: Ledger, now_s: float = 0.0) -> pb.StreamRequest | None:
+        """The next message; None when there is nothing to say. Acknowledgements go along with whatever does.
+
+        Args:
+            now_s: the client's clock, from which deadlines become budgets.
+        """
         if not (self._blocks or self._opens or self._closes or self.flush_acks):
             return None
         blocks = self._take_blocks()
         closes = [] if self._blocks else self._take_closes()
-        request = pb.StreamRequest(open=self._opens, steps=steps_message(blocks) if blocks else None, close=closes)
+        steps = steps_message(blocks, now_s, ledger.base if ledger.rebased else None) if blocks else None
+        request = pb.StreamRequest(open=self._opens, steps=steps, close=closes)
         acks = ledger.take_acks()
         if acks is not None:
             request.acks.CopyFrom(acks)

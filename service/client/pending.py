@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
-from statestream.service.client.columns import Answers, Block
+from statestream.service.client.blocks import Block
+from statestream.service.client.columns import Answers
 from statestream.service.client.results import ChunkResult, StepResult, join
 
 Result = TypeVar("Result")
@@ -18,7 +19,6 @@ class Sent(Generic[Result]):
     """A block that was sent, and the future of its result, for which nobody need be waiting any more."""
 
     def __init__(self, block: Block, sent_s: float) -> None:
-        self.block = block
         self.sent_s = sent_s
         self.last_seq = int(block.seq[-1])
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -38,10 +38,6 @@ class Sent(Generic[Result]):
 class PendingStep(Sent[StepResult]):
     """A block of one row."""
 
-    def unanswered(self, channel: int, first_seq: int) -> Block | None:
-        """The row, if it is `first_seq` or later, to be sent again."""
-        return self.block if self.last_seq >= first_seq else None
-
 
 class Pending(Sent[ChunkResult]):
     """Rows of one session. Their answers come in order of seq."""
@@ -60,13 +56,6 @@ class Pending(Sent[ChunkResult]):
         self.succeed(join(self._parts))
         return True
 
-    def unanswered(self, channel: int, first_seq: int) -> Block | None:
-        """The rows of a channel from `first_seq` on, to be sent again; None where there are none."""
-        chosen = (self.block.channel == channel) & (self.block.seq >= first_seq)
-        if not chosen.any():
-            return None
-        return self.block if chosen.all() else self.block.pick(chosen)
-
 
 class PendingBurst(Sent[ChunkResult]):
     """One row each of many sessions. The result has them in the order in which they were sent."""
@@ -74,6 +63,7 @@ class PendingBurst(Sent[ChunkResult]):
     def __init__(self, block: Block, place: Int64Array, sent_s: float) -> None:
         """Args: place: where in the block each channel's row stands, by channel; -1 where it has none."""
         super().__init__(block, sent_s)
+        self._seq = block.seq
         self._place = place
         self._waiting: BoolArray = np.ones(len(block), np.bool_)
         self._parts: list[tuple[Int64Array, ChunkResult]] = []
@@ -82,7 +72,7 @@ class PendingBurst(Sent[ChunkResult]):
         """`[rows]` the answers to rows of this burst."""
         inside = answers.channel < len(self._place)
         place = np.where(inside, self._place[answers.channel * inside], -1)
-        mine: BoolArray = (place >= 0) & self._waiting[place] & (self.block.seq[place] == answers.seq)
+        mine: BoolArray = (place >= 0) & self._waiting[place] & (self._seq[place] == answers.seq)
         return mine
 
     def fill(self, answers: Answers, now_s: float) -> bool:
@@ -103,13 +93,6 @@ class PendingBurst(Sent[ChunkResult]):
         self.fail(error)
         self._waiting[place] = False
         return not self._waiting.any()
-
-    def unanswered(self, channel: int, first_seq: int) -> Block | None:
-        """The row of a channel, if it is `first_seq` or later and not answered, to be sent again."""
-        place = self._place[channel] if channel < len(self._place) else -1
-        if place < 0 or not self._waiting[place] or self.block.seq[place] < first_seq:
-            return None
-        return self.block.pick(np.arange(len(self.block)) == place)
 
     def _finish(self) -> bool:
         if self._waiting.any():

@@ -20,7 +20,7 @@ def delay_s(attempt: int, *, busy: bool) -> float:
 
 
 class Resend:
-    """One session's rejected rows. Nothing new is sent before they are; they go once every answer is in."""
+    """One session's rejected rows. Nothing is sent before they are; they go once every answer is in."""
 
     def __init__(self, stream: AsyncStream, session: AsyncSession) -> None:
         self._stream = stream
@@ -29,32 +29,33 @@ class Resend:
         self._text = ""
         self._busy = False
         self._attempt = 0
-        self._settled_seq = -1
+        self._served_seq = -1
         self._timer: asyncio.TimerHandle | None = None
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
         """Rows were rejected; the session's next row is `resend_from`."""
         ledger, channel = self._stream.ledger, self._session.channel
         self._from, self._text, self._busy = resend_from, text, busy
-        ledger.resending[channel] = 1
+        self._stream.flow.hold(channel)
         if ledger.in_flight[channel] or self._timer is not None:
             return
-        settled_seq = int(ledger.settled_seq[channel])
-        if settled_seq > self._settled_seq:
-            self._settled_seq, self._attempt = settled_seq, 0
+        served_seq = int(ledger.served_seq[channel])
+        if served_seq > self._served_seq:
+            self._served_seq, self._attempt = served_seq, 0
         wait_s = delay_s(self._attempt, busy=self._busy)
         self._attempt += 1
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._send)
 
     def cancel(self) -> None:
-        """The session has ended."""
+        """The session has ended, or its connection: then all that has no answer goes again."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        self._served_seq, self._attempt = -1, 0
 
     def _send(self) -> None:
         self._timer = None
-        blocks = self._stream.unanswered(self._session, self._from)
-        if not blocks or int(blocks[0].seq[0]) != self._from:
+        if self._from <= self._stream.ledger.served_seq[self._session.channel]:
             error = FailedPrecondition(
                 f"the server asks for row {self._from} again, which was answered before", field="seq"
             )
@@ -62,4 +63,4 @@ class Resend:
         elif self._attempt > _ATTEMPTS:
             self._stream.abandon(self._session, ResourceExhausted(self._text or "rows are refused", field="seq"))
         else:
-            self._stream.resend(self._session, blocks)
+            self._stream.rewind(self._session, self._from)

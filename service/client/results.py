@@ -82,16 +82,20 @@ class ChunkResult:
 
     def __iter__(self) -> Iterator[StepResult]:
         """The rows one by one; convenient, and slow."""
+        return self.steps([self.latency_s] * len(self))
+
+    def steps(self, latency_s: Sequence[float]) -> Iterator[StepResult]:
+        """The rows one by one, each with a latency of its own; `[rows]`."""
         place = np.full(len(self), NO_OUTPUT)
         place[self.row] = np.arange(len(self.row))
-        for row in range(len(self)):
-            yield self._step(row, int(place[row]))
+        for row, each_s in enumerate(latency_s):
+            yield self._step(row, int(place[row]), each_s)
 
     def __getitem__(self, row: int) -> StepResult:
         """One row."""
         row = range(len(self))[row]
         found = np.flatnonzero(self.row == row)
-        return self._step(row, int(found[0]) if len(found) else NO_OUTPUT)
+        return self._step(row, int(found[0]) if len(found) else NO_OUTPUT, self.latency_s)
 
     @property
     def y(self) -> Array:
@@ -128,7 +132,7 @@ class ChunkResult:
             details={int(place[row]): text for row, text in self.details.items()},
         )
 
-    def _step(self, row: int, place: int) -> StepResult:
+    def _step(self, row: int, place: int, latency_s: float) -> StepResult:
         return StepResult(
             seq=int(self.seq[row]),
             verdict=Verdict(int(self.verdict[row])),
@@ -139,7 +143,7 @@ class ChunkResult:
             queue_s=self.queue_s,
             compute_s=self.compute_s,
             batch=self.batch,
-            latency_s=self.latency_s,
+            latency_s=latency_s,
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -13,14 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Array, Int64Array, Manifest
+from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Answers, Block, UInt8Array, applied_row
+from statestream.service.client.blocks import Block, UInt8Array
+from statestream.service.client.columns import Answers, applied_row
 from statestream.service.client.freshness import Freshness, StaleWatch
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.model import ModelInfo
 from statestream.service.client.pending import Pending, PendingStep
 from statestream.service.client.resend import Resend
 from statestream.service.client.results import ChunkResult, StepResult, join
+from statestream.service.client.terms import Terms
 from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
 from statestream.service.verdict import RowFlag
 
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
     from statestream.service.client.stream import AsyncStream
 
+log = logging.getLogger("statestream.client")
+
 _MAX_BLOCK_BYTES = 1 << 20
 
 
@@ -36,11 +43,22 @@ class AsyncSession:
     """A session bound to a stream; made by `AsyncStream.open`.
 
     Rows are sent in the order of the calls. A call waits for room first when the server's credit is used up, so that
-    a fast sender is slowed down instead of refused. Every method raises the error that ended the session or its
-    stream: FailedPrecondition (taken over, or closed), NotFound (evicted), Unavailable (the connection, or a drain).
+    a fast sender is slowed down instead of refused. While there is no connection rows wait in the ring; results come
+    each once, in order, as if nothing had happened. Every method raises the error that ended the session or its stream:
+    Fenced (taken over), SessionLost (evicted, expired, or gone with its server), FailedPrecondition (closed),
+    Unavailable (no connection, and no wish or patience for another).
     """
 
-    def __init__(self, stream: AsyncStream, opened: pb.Opened, model: ModelInfo, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        stream: AsyncStream,
+        opened: pb.Opened,
+        model: ModelInfo,
+        *,
+        terms: Terms,
+        outputs: Sequence[str],
+        clock: Callable[[], float],
+    ) -> None:
         self._stream = stream
         self._ledger = stream.ledger
         self._clock = clock
@@ -55,8 +73,21 @@ class AsyncSession:
         self._watches: list[StaleWatch] = []
         self._resend = Resend(stream, self)
         self._end: StatestreamError | None = None
+        self._opens = 0
+        self._request = pb.Open(
+            channel=opened.channel,
+            session_id=opened.session_id,
+            model=opened.model,
+            resume=pb.RESUME_MODE_EXISTING,
+            take_over=True,
+            policy=terms.policy.message(),
+            outputs=outputs,
+            protocol_version=PROTOCOL_VERSION,
+        )
+        self.restarting = False
         self.channel: int = opened.channel
         self.model = model
+        self.terms = terms
         self.session_id: str = opened.session_id
         self.resumed: bool = opened.resumed
         """Whether the session existed before; answers not acknowledged then come first in `results()`."""
@@ -166,7 +197,7 @@ class AsyncSession:
         if self._unread and not self._readers:
             self._unread.clear()
             self._ledger.unread(self.channel, None)
-            self._stream.read(self.channels)
+            self._stream.read(self)
         return self._freshness.latest(max_age_s)
 
     def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
@@ -189,7 +220,7 @@ class AsyncSession:
         if self._end is not None:
             return
         async with self._turn:
-            await self._stream.until(self.channel, lambda: not self._ledger.in_flight[self.channel])
+            await self._stream.until(self.channel, lambda: self._ledger.caught_up(self.channel))
             await self._stream.close_session(self, end_session=end_session)
 
     def check(self) -> None:
@@ -203,9 +234,11 @@ class AsyncSession:
         async with self._turn:
             if self._ledger.room(self.channel) < 1:
                 await self._room()
-            pending = PendingStep(self._block(data, t_ns, None, 1), self._clock())
+            now_s = self._clock()
+            block = self._block(data, t_ns, None, 1, now_s)
+            pending = PendingStep(block, now_s)
             self._pending.append((pending, queued))
-            self._stream.put(self.model, pending.block)
+            self._stream.put(self.model, block)
             return pending
 
     async def _send_rows(
@@ -221,13 +254,15 @@ class AsyncSession:
                     await self._room()
                     stop = min(rows, start + largest, start + self._ledger.room(self.channel))
                     part = slice(start, stop)
+                    now_s = self._clock()
                     block = self._block(
                         {name: array[part] for name, array in data.items()},
                         None if t_ns is None else t_ns[part],
                         None if flags is None else flags[part],
                         stop - start,
+                        now_s,
                     )
-                    pieces.append(Pending(block, self._clock()))
+                    pieces.append(Pending(block, now_s))
                     self._pending.append((pieces[-1], False))
                     self._stream.put(self.model, block)
                     start = stop
@@ -264,7 +299,9 @@ class AsyncSession:
         await self._stream.until(channel, lambda: ledger.room(channel) >= 1)
         self.check()
 
-    def _block(self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int) -> Block:
+    def _block(
+        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, now_s: float
+    ) -> Block:
         """Rows that have room, with the next seqs."""
         self.check()
         if self._ledger.new_clock[self.channel]:
@@ -272,12 +309,13 @@ class AsyncSession:
             flags[0] |= RowFlag.NEW_CLOCK
             self._ledger.new_clock[self.channel] = 0
         channels = self.channels if rows == 1 else np.full(rows, self.channel)
-        return Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data)
+        due_s = self._ledger.due_s(channels, now_s)
+        return Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data, due_s)
 
     def _read(self) -> StepResult:
         result = self._unread.popleft()
         self._ledger.unread(self.channel, self._unread[0].seq if self._unread else None)
-        self._stream.read(self.channels)
+        self._stream.read(self)
         return result
 
     def _queue(self, results: Iterable[StepResult]) -> None:
@@ -289,26 +327,36 @@ class AsyncSession:
 
     def deliver(self, answers: Answers, now_s: float) -> None:
         """Answers of this session that are new, in order of seq."""
-        resumed = int((answers.seq <= self._ledger.resumed_seq[self.channel]).sum())
-        if resumed:
-            early = answers.take(np.arange(resumed))
-            self._queue(early.result(0.0))
-        start = resumed
+        start = int((answers.seq <= self._ledger.early_seq[self.channel]).sum())
+        if start:
+            self._queue(answers.take(np.arange(start)).result(0.0))
         while start < len(answers) and self._pending:
             pending, _ = self._pending[0]
-            stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
-            part = answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
             if isinstance(pending, PendingStep):
-                self._step_done(part.result(now_s - pending.sent_s)[0])
-            elif pending.fill(part, now_s):
+                start = self._deliver_steps(answers, start, now_s)
+                continue
+            stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
+            if pending.fill(_part(answers, start, stop), now_s):
                 self._pending.popleft()
                 if not pending.future.cancelled():
                     self._freshness.update(pending.future.result(), pending.sent_s)
             start = stop
 
-    def deliver_step(self, results: pb.Results, now_s: float) -> None:
-        """The answer to the next row, where it is a step's and `one_applied`; see `expects_step`."""
-        self._step_done(applied_row(results, self.model.tensors, now_s - self._pending[0][0].sent_s))
+    def _deliver_steps(self, answers: Answers, start: int, now_s: float) -> int:
+        """Answers to rows that were sent alone, from `start` on as many as there are; where the next one begins."""
+        latency_s: list[float] = []
+        for pending, _ in islice(self._pending, len(answers) - start):
+            if not isinstance(pending, PendingStep):
+                break
+            latency_s.append(now_s - pending.sent_s)
+        stop = start + len(latency_s)
+        for result in _part(answers, start, stop).result(0.0).steps(latency_s):
+            self._step_done(result)
+        return stop
+
+    def deliver_step(self, results: pb.Results, seq: int, now_s: float) -> None:
+        """The answer to row `seq`, the next one, where it is a step's and `one_applied`; see `expects_step`."""
+        self._step_done(applied_row(results, seq, self.model.tensors, now_s - self._pending[0][0].sent_s))
 
     def expects_step(self, seq: int) -> bool:
         """Whether the next row without an answer is this one and was sent alone."""
@@ -329,10 +377,48 @@ class AsyncSession:
         """Rows were answered GAP or BUSY."""
         self._resend.reject(resend_from, text, busy=busy)
 
-    def unanswered(self, first_seq: int) -> list[Block]:
-        """The rows from `first_seq` on that have no answer, to be sent again."""
-        blocks = (pending.unanswered(self.channel, first_seq) for pending, _ in self._pending)
-        return [block for block in blocks if block is not None]
+    def lost_rows(self, first_seq: int, last_seq: int) -> None:
+        """The server needs rows that are kept no more; they go as SKIPPED."""
+        if self.terms.on_loss is None:
+            log.warning("session '%s': rows %d to %d are lost to it", self.session_id, first_seq, last_seq)
+        else:
+            self._guarded(self.terms.on_loss, first_seq, last_seq)
+
+    def _guarded(self, callback: Callable[..., object], *args: int) -> None:
+        try:
+            callback(*args)
+        except Exception:
+            log.exception("a callback of session '%s' failed", self.session_id)
+
+    # Connections come and go.
+
+    def request(self) -> pb.Open:
+        """What binds the session again on a new connection, also while its server believes in the old one."""
+        self._opens += 1
+        request = pb.Open()
+        request.CopyFrom(self._request)
+        return request
+
+    def was_taken(self, opened: pb.Opened) -> bool:
+        """Whether somebody else owned the session since: owners that this client does not know, or rows."""
+        owners = opened.epoch - self.epoch
+        settled_seq = opened.settled_seq + int(self._ledger.base[self.channel])
+        ours = self.restarting or 0 < owners <= self._opens
+        return not ours or settled_seq >= self._ledger.next_seq[self.channel]
+
+    def reopened(self, opened: pb.Opened) -> None:
+        """The session is bound again."""
+        self.epoch, self._opens, self.restarting = opened.epoch, 0, False
+        self._request.resume = pb.RESUME_MODE_EXISTING
+
+    def restart(self) -> None:
+        """The server has no such session any more: the next request starts it anew."""
+        self.restarting = True
+        self._request.resume = pb.RESUME_MODE_UNSPECIFIED
+
+    def disconnected(self) -> None:
+        """The connection is lost."""
+        self._resend.cancel()
 
     def end(self, error: StatestreamError | None) -> None:
         """No more answers come; None: the application closed the session."""
@@ -346,6 +432,10 @@ class AsyncSession:
             watch.cancel()
         self._resend.cancel()
         self._arrival.set()
+
+
+def _part(answers: Answers, start: int, stop: int) -> Answers:
+    return answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
 
 
 class _Closed(FailedPrecondition):

@@ -1,33 +1,44 @@
-"""One stream: an RPC with a task that writes, a task that reads, and the sessions bound to its channels."""
+"""One stream: sessions bound to the channels of an RPC, and of the next one when that breaks."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Answers, Block, answers_of, one_applied
+from statestream.service.client.blocks import Block
+from statestream.service.client.columns import Answers, answers_of, one_applied
+from statestream.service.client.errors import Fenced, SessionLost
+from statestream.service.client.flow import Flow
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
-from statestream.service.client.ledger import Ledger
+from statestream.service.client.link import Link, Start
 from statestream.service.client.model import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind, OnNotice, end_of_session, notice_kind
-from statestream.service.client.outbox import Outbox
 from statestream.service.client.pending import PendingBurst
+from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult
 from statestream.service.client.session import AsyncSession
-from statestream.service.errors import FailedPrecondition, Internal, ResourceExhausted, StatestreamError, Unavailable
-from statestream.service.status import error_of, from_rpc_error
+from statestream.service.client.terms import OnFull, OnLoss, OnLost, Terms
+from statestream.service.errors import (
+    Expired,
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    StatestreamError,
+    Unavailable,
+)
+from statestream.service.status import error_of
 from statestream.service.verdict import Verdict
 
 log = logging.getLogger("statestream.client")
@@ -41,7 +52,22 @@ _RESUME = {
 _MAX_CHANNELS = 65536
 _ANY = -1
 _ACK_IDLE_S = 0.05
-_CLOSE_S = 5.0
+_RETRY_S = 0.25
+
+
+class _Opening(NamedTuple):
+    """A session that the application asked for."""
+
+    request: pb.Open
+    terms: Terms
+    future: asyncio.Future[AsyncSession]
+
+
+class _Closing(NamedTuple):
+    """A session that the application is done with."""
+
+    request: pb.Close
+    future: asyncio.Future[None]
 
 
 class AsyncStream:
@@ -49,32 +75,43 @@ class AsyncStream:
 
     Leaving the block acknowledges what was read and ends the RPC; sessions wait on the server to be resumed.
 
+    When the RPC breaks another one begins, its sessions are opened again, and what their server has not got is sent
+    again: the application sees each result once, in order.
+
     Args:
         start: begins the RPC.
         models: describes a model, by name and version.
         on_notice: called with what the server says unasked; by default it is logged.
         target: the server's address, for errors.
+        reconnect: whether another RPC follows one that breaks; False: the stream and its sessions end with Unavailable.
+        give_up_after_s: how long to try before they end all the same; None: for ever.
     """
 
     def __init__(
         self,
-        start: Callable[[], grpc.aio.StreamStreamCall[Any, Any]],
+        start: Start,
         models: Callable[[str, int], Awaitable[ModelInfo]],
         *,
         on_notice: OnNotice | None = None,
         target: str = "",
+        reconnect: bool = True,
+        give_up_after_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
         self._models = models
         self._on_notice = on_notice or _log_notice
         self._target = target
+        self._reconnect = reconnect
+        self._give_up_after_s = give_up_after_s
         self._clock = clock
-        self._outbox = Outbox()
-        self._wake = asyncio.Event()
+        self._link: Link | None = None
+        self._connection = 0
         self._sessions: dict[int, AsyncSession] = {}
-        self._opening: dict[int, asyncio.Future[AsyncSession]] = {}
-        self._closing: dict[int, asyncio.Future[None]] = {}
+        self._opening: dict[int, _Opening] = {}
+        self._reopening: set[int] = set()
+        self._refused_since_s: dict[int, float] = {}
+        self._closing: dict[int, _Closing] = {}
         self._free: list[int] = []
         self._next_channel = 0
         self._bursts: list[PendingBurst] = []
@@ -83,28 +120,36 @@ class AsyncStream:
         self._ack_timer: asyncio.TimerHandle | None = None
         self._drain = ""
         self._error: StatestreamError | None = None
-        self.ledger = Ledger()
+        self.flow = Flow(self._lost_rows)
+        self.ledger = self.flow.ledger
         self.closing = False
+        self.durability_lag_s = 0.0
+        """Seconds for which the server has failed to store snapshots; 0 while it does as it should."""
         self.generation = 0
         """Rises whenever a session begins or ends."""
 
     async def __aenter__(self) -> AsyncStream:
-        self._call = self._start()
-        self._writer = asyncio.create_task(self._write(), name="statestream writer")
-        self._reader = asyncio.create_task(self._read(), name="statestream reader")
+        self._link = Link(
+            self._start,
+            self,
+            target=self._target,
+            reconnect=self._reconnect,
+            give_up_after_s=self._give_up_after_s,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing = True
-        if kind is None and self._error is None:
-            self._outbox.flush_acks = True
-            self._wake.set()
-            await asyncio.wait([self._reader], timeout=_CLOSE_S)
-        self._call.cancel()
-        self._writer.cancel()
-        await asyncio.gather(self._reader, self._writer, return_exceptions=True)
+        self.flow.outbox.flush_acks = True
+        if self._link is not None:
+            await self._link.close(politely=kind is None and self._error is None)
+
+    @property
+    def reconnects(self) -> int:
+        """Connections that took the place of one that broke."""
+        return 0 if self._link is None else self._link.reconnects
 
     @property
     def sessions(self) -> list[AsyncSession]:
@@ -120,38 +165,57 @@ class AsyncStream:
         resume: Resume = "auto",
         take_over: bool = False,
         outputs: Sequence[str] = (),
+        policy: Policy = KEEP_ALL,
+        ring_rows: int = Terms.ring_rows,
+        on_full: OnFull = Terms.on_full,
+        on_lost: OnLost = Terms.on_lost,
+        on_loss: OnLoss | None = None,
     ) -> AsyncSession:
         """Start or resume a session.
 
         Args:
             model: may be empty when an existing session is resumed.
             session_id: empty: the server makes one.
-            version: 0: the newest.
+            version: 0: the active one.
             resume: "auto": resume where it exists, else start anew; "new", "existing": insist on either.
             take_over: take it from a stream that holds it now, which else is AlreadyExists.
             outputs: those wanted, `aux_<name>` among them; empty: all, no aux.
+            policy: what the server may do with rows that it cannot serve in time.
+            ring_rows: how many rows are kept, at most, until the server has them for good.
+            on_full: when as many are kept, "block": sending waits; "lose": the oldest go.
+            on_lost: when the server has no such session any more, "error": it ends with SessionLost; "restart": it
+                starts anew with the rows that have no result, and `on_notice` hears RESET.
+            on_loss: called with the first and last seq of rows that the server needs again and that went; they are
+                SKIPPED. By default that is logged.
 
         Raises:
             StatestreamError: the class says what can be done about it, the text names the field.
         """
         self.check()
+        terms = Terms(policy, ring_rows, on_full, on_lost, on_loss)
         channel = self._take_channel()
-        opening: asyncio.Future[AsyncSession] = asyncio.get_running_loop().create_future()
-        self._opening[channel] = opening
-        self._outbox.open(
-            pb.Open(
-                channel=channel,
-                session_id=session_id,
-                model=model,
-                version=version,
-                resume=_RESUME[resume],
-                take_over=take_over,
-                outputs=outputs,
-                protocol_version=PROTOCOL_VERSION,
-            )
+        request = pb.Open(
+            channel=channel,
+            session_id=session_id,
+            model=model,
+            version=version,
+            resume=_RESUME[resume],
+            take_over=take_over,
+            policy=policy.message(),
+            outputs=outputs,
+            protocol_version=PROTOCOL_VERSION,
         )
-        self._wake.set()
-        return await opening
+        opening = _Opening(request, terms, asyncio.get_running_loop().create_future())
+        self._opening[channel] = opening
+        if self._connection:
+            self._ask(request)
+        try:
+            return await opening.future
+        except asyncio.CancelledError:
+            # The session may have come in the very moment in which its opener gave up.
+            if opening.future.done() and not opening.future.cancelled() and opening.future.exception() is None:
+                self._nobody_waits_for(opening.future.result())
+            raise
 
     def group(self, sessions: Sequence[AsyncSession]) -> Group:
         """Sessions that send together, again and again; see `Group.step`."""
@@ -179,10 +243,10 @@ class AsyncStream:
 
     def put(self, model: ModelInfo, block: Block) -> None:
         """Queue rows for the writer."""
-        self._outbox.put((model.name, model.version), block)
-        self._wake.set()
+        self.flow.put((model.name, model.version), block)
+        self._wake_link()
 
-    async def put_burst(self, group: Group, block_of: Callable[[Int64Array], Block]) -> ChunkResult:
+    async def put_burst(self, group: Group, block_of: Callable[[Int64Array, float], Block]) -> ChunkResult:
         """Queue one row each of a group's sessions once all have room, and wait for the answers."""
         if not self.ledger.ever_fits(group.channels):
             raise ResourceExhausted(
@@ -194,8 +258,9 @@ class AsyncStream:
             if not self.ledger.has_room(group.channels):
                 await self.until(_ANY, lambda: self.ledger.has_room(group.channels))
             group.check()
-            block = block_of(self.ledger.send_each(group.channels))
-            burst = PendingBurst(block, group.place, self._clock())
+            now_s = self._clock()
+            block = block_of(self.ledger.send_each(group.channels), now_s)
+            burst = PendingBurst(block, group.place, now_s)
             self._bursts.append(burst)
             self.put(group.model, block)
         return await burst.future
@@ -231,81 +296,83 @@ class AsyncStream:
                 else:
                     self._waiters.setdefault(channel, []).append((condition, waiter))
 
-    def read(self, channels: Int64Array) -> None:
-        """The application has taken answers of these channels: acknowledge them soon, or now if many wait."""
+    def read(self, session: AsyncSession) -> None:
+        """The application has taken answers of a session, which may go on if it is catching up."""
+        if self.flow.behind:
+            self.flow.pump(session.channel)
+            self._wake_link()
+        self._acknowledge(session.channels)
+
+    def _acknowledge(self, channels: Int64Array) -> None:
+        """Acknowledge what was read soon, or now if much waits."""
         if self.ledger.acks_due(channels):
             self._flush_acks()
         elif self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(_ACK_IDLE_S, self._flush_acks)
         self.wake(channels)
 
-    def unanswered(self, session: AsyncSession, first_seq: int) -> list[Block]:
-        """Rows of a session that have no answer, from `first_seq` on, in order."""
-        bursts = (burst.unanswered(session.channel, first_seq) for burst in self._bursts)
-        blocks = session.unanswered(first_seq) + [block for block in bursts if block is not None]
-        return sorted(blocks, key=lambda block: int(block.seq[0]))
-
-    def resend(self, session: AsyncSession, blocks: list[Block]) -> None:
+    def rewind(self, session: AsyncSession, first_seq: int) -> None:
         """Send rows again, and let new ones follow them."""
-        for block in blocks:
-            self.ledger.sent(session.channel, len(block))
-            self.put(session.model, block)
-        self.ledger.resending[session.channel] = 0
+        self.flow.rewind(session.channel, first_seq)
+        self._wake_link()
+        self.wake(session.channels)
 
     async def close_session(self, session: AsyncSession, *, end_session: bool) -> None:
         """Unbind a session and wait until the server has done so."""
         if session.closed:
             return
-        self._closing[session.channel] = closing = asyncio.get_running_loop().create_future()
-        self._outbox.close(pb.Close(channel=session.channel, end_session=end_session))
-        self._wake.set()
-        await closing
+        request = pb.Close(channel=session.channel, end_session=end_session)
+        closing = _Closing(request, asyncio.get_running_loop().create_future())
+        self._closing[session.channel] = closing
+        self._leave(request)
+        await closing.future
 
-    def abandon(self, session: AsyncSession, error: StatestreamError) -> None:
+    def abandon(self, session: AsyncSession, error: StatestreamError, *, end_session: bool = False) -> None:
         """Give a session up: tell the application why, and the server that nobody listens."""
-        self._outbox.close(pb.Close(channel=session.channel))
-        self._wake.set()
+        self._leave(pb.Close(channel=session.channel, end_session=end_session))
         self._unbind(session.channel, error)
 
-    # The two tasks.
+    def _nobody_waits_for(self, session: AsyncSession) -> None:
+        """Give a session up whose opener was cancelled; nobody else will come back for one made for them."""
+        error = FailedPrecondition("nobody waited for the session")
+        self.abandon(session, error, end_session=not session.resumed)
 
-    async def _write(self) -> None:
-        try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while (request := self._outbox.take(self.ledger)) is not None:
-                    await self._call.write(request)
-                if self.closing:
-                    await self._call.done_writing()
-                    return
-        except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # The reader learns why.
+    # What the link calls.
 
-    async def _read(self) -> None:
-        error: StatestreamError = FailedPrecondition("the stream is closed")
-        try:
-            while (response := await self._call.read()) is not grpc.aio.EOF:
-                await self._handle(cast(pb.StreamResponse, response))
-            if not self.closing:
-                error = Unavailable(self._drain or "the server closed the stream")
-        except grpc.RpcError as raised:
-            error = from_rpc_error(raised, target=self._target)
-            if self._drain and not error.retry_after_s:
-                error = Unavailable(self._drain)
-        except StatestreamError as raised:
-            error = raised
-            self._call.cancel()
-        except Exception as raised:
-            log.exception("the client failed to read an answer")
-            error = Internal(f"the client failed to read an answer: {raised!r}")
-            self._call.cancel()
-        finally:
-            self._finish(error)
+    def take(self) -> pb.StreamRequest | None:
+        """See `Ends`."""
+        return self.flow.outbox.take(self.ledger, self._clock())
 
-    async def _handle(self, response: pb.StreamResponse) -> None:
+    def connected(self) -> None:
+        """See `Ends`."""
+        self._connection += 1
+        self.flow.start()
+        for opening in self._opening.values():
+            self._ask(opening.request)
+        for channel, session in self._sessions.items():
+            self._reopening.add(channel)
+            self._ask(session.request())
+
+    def disconnected(self) -> None:
+        """See `Ends`."""
+        self.flow.stop()
+        self._reopening.clear()
+        self._drain = ""
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+            self._ack_timer = None
+        for session in self._sessions.values():
+            session.disconnected()
+        # Whoever waits for credit may go on: rows go into the ring.
+        self.wake(np.array(list(self._sessions), np.int64))
+
+    async def handle(self, response: pb.StreamResponse) -> None:
+        """See `Ends`."""
         for opened in response.opened:
-            await self._opened(opened)
+            if opened.channel in self._reopening:
+                self._reopened(opened)
+            else:
+                await self._opened(opened)
         if response.HasField("results"):
             self._results(response.results)
         if response.HasField("progress"):
@@ -317,27 +384,66 @@ class AsyncStream:
         for closed in response.closed:
             self._closed(closed)
 
+    def finished(self, error: StatestreamError) -> None:
+        """See `Ends`: nobody may wait for anything any more."""
+        if self._drain and isinstance(error, Unavailable) and not error.retry_after_s:
+            error = Unavailable(self._drain)
+        self._error = error
+        for channel in list(self._sessions):
+            self._unbind(channel, error)
+        waiting: list[asyncio.Future[Any]] = [each.future for each in self._opening.values()]
+        waiting += [each.future for each in self._closing.values()]
+        waiting += [waiter for waiters in self._waiters.values() for _, waiter in waiters]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+        self._waiters.clear()
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
+
+    # What the server says.
+
     async def _opened(self, opened: pb.Opened) -> None:
         opening = self._opening.pop(opened.channel, None)
-        if opening is None or opening.done():
-            self._outbox.close(pb.Close(channel=opened.channel))
-            self._wake.set()
+        self._refused_since_s.pop(opened.channel, None)
+        if opening is None or opening.future.done():
+            # Nobody waits for it any more; if it was only made for them, nobody will come back for it.
+            self._leave(pb.Close(channel=opened.channel, end_session=not opened.resumed))
             return
         try:
             model = await self._models(opened.model, opened.version)
         except StatestreamError as error:
-            opening.set_exception(error)
-            self._outbox.close(pb.Close(channel=opened.channel))
-            self._wake.set()
+            opening.future.set_exception(error)
+            self._leave(pb.Close(channel=opened.channel))
             return
-        self.ledger.open(opened, model.row_bytes)
-        session = AsyncSession(self, opened, model, self._clock)
+        self.flow.open(opened, model.row_bytes, opening.terms, durable=self._reconnect)
+        session = AsyncSession(
+            self, opened, model, terms=opening.terms, outputs=opening.request.outputs, clock=self._clock
+        )
         self._sessions[opened.channel] = session
         self.generation += 1
-        if opening.done():
-            self.abandon(session, FailedPrecondition("nobody waited for the session"))
+        if opening.future.done():
+            self._nobody_waits_for(session)
         else:
-            opening.set_result(session)
+            opening.future.set_result(session)
+
+    def _reopened(self, opened: pb.Opened) -> None:
+        """A session is bound again on a new connection."""
+        self._reopening.discard(opened.channel)
+        self._refused_since_s.pop(opened.channel, None)
+        session = self._sessions.get(opened.channel)
+        if session is None:
+            self._leave(pb.Close(channel=opened.channel))
+        elif session.was_taken(opened):
+            text = f"FENCED, another stream had '{session.session_id}' while this one had no connection"
+            self.abandon(session, Fenced(text, field="session_id"))
+        else:
+            session.reopened(opened)
+            self.flow.reopen(opened, session.terms.policy, self._clock())
+            if opened.channel in self._closing:
+                self._leave(self._closing[opened.channel].request)
+            self._wake_link()
+            self.wake(session.channels)
 
     def _results(self, results: pb.Results) -> None:
         if one_applied(results) and self._step_result(results):
@@ -345,27 +451,37 @@ class AsyncStream:
         session = next((s for channel in results.channel if (s := self._sessions.get(channel))), None)
         if session is None:
             return
-        answers = answers_of(results, session.model.tensors)
-        fresh = self.ledger.settle(answers)
+        base = self.ledger.base if self.ledger.rebased else None
+        answers = answers_of(results, session.model.tensors, base)
+        fresh = self.flow.settle(answers)
         channels = answers.channel[answers.channel < self.ledger.capacity]
         if not fresh.all():
             self._reject(answers)
             answers = answers.take(np.flatnonzero(fresh))
         if len(answers):
             self._deliver(answers, self._clock())
-        self.read(channels)
+        self._go_on(channels)
 
     def _step_result(self, results: pb.Results) -> bool:
         """Deliver a message with the answer to one step; False where it is something else."""
         channel, seq = results.channel[0], results.seq[0]
         session = self._sessions.get(channel)
-        if session is None or not session.expects_step(seq):
+        if session is None:
             return False
-        if not self.ledger.settle_next(channel, results.epoch[0], seq):
+        if self.ledger.rebased:
+            seq += int(self.ledger.base[channel])
+        if not session.expects_step(seq) or not self.ledger.settle_next(channel, results.epoch[0], seq):
             return False
-        session.deliver_step(results, self._clock())
-        self.read(session.channels)
+        session.deliver_step(results, seq, self._clock())
+        self._go_on(session.channels)
         return True
+
+    def _go_on(self, channels: Int64Array) -> None:
+        """Answers of `channels` have made room."""
+        if self.flow.behind:
+            self.flow.pump_all()
+            self._wake_link()
+        self._acknowledge(channels)
 
     def _deliver(self, answers: Answers, now_s: float) -> None:
         for burst in self._bursts.copy():
@@ -387,13 +503,14 @@ class AsyncStream:
         for row in np.flatnonzero(answers.rejected).tolist():
             session = self._sessions.get(int(answers.channel[row]))
             if session is not None and answers.epoch[row] >= session.epoch:
-                text, resend_from = answers.details.get(row, ("", session.settled_seq + 1))
-                session.reject(resend_from, text, busy=bool(answers.verdict[row] == Verdict.BUSY))
+                text, resend_from = answers.details.get(row, ("", 0))
+                first_seq = resend_from + int(self.ledger.base[session.channel]) if resend_from else 0
+                served_seq = int(self.ledger.served_seq[session.channel])
+                session.reject(first_seq or served_seq + 1, text, busy=bool(answers.verdict[row] == Verdict.BUSY))
 
     def _progress(self, progress: pb.Progress) -> None:
-        for channel, durable_seq in zip(progress.channel, progress.durable_seq, strict=False):
-            if channel in self._sessions:
-                self.ledger.durable_seq[channel] = durable_seq
+        self.durability_lag_s = progress.lag_ms / 1e3
+        self.wake(self.flow.progress(progress))
 
     def _notice(self, message: pb.Notice) -> None:
         session = self._sessions.get(message.channel) if message.HasField("channel") else None
@@ -415,13 +532,58 @@ class AsyncStream:
 
     def _failed(self, failed: pb.Failed) -> None:
         error = error_of(failed.code, failed.text, field=failed.field, retry_after_s=failed.retry_after_ms / 1e3)
-        opening = self._opening.pop(failed.channel, None)
-        if opening is not None:
-            self._free.append(failed.channel)
-            if not opening.done():
-                opening.set_exception(error)
-        elif failed.channel in self._sessions:
-            self.abandon(self._sessions[failed.channel], error)
+        channel = failed.channel
+        if channel in self._reopening:
+            self._not_reopened(self._sessions.get(channel), channel, error)
+        elif channel in self._opening:
+            if isinstance(error, Unavailable) and self._again_later(channel, error):
+                return
+            opening = self._opening.pop(channel)
+            self._free.append(channel)
+            if not opening.future.done():
+                opening.future.set_exception(error)
+        elif channel in self._sessions:
+            self.abandon(self._sessions[channel], error)
+
+    def _not_reopened(self, session: AsyncSession | None, channel: int, error: StatestreamError) -> None:
+        """A session was not bound again on a new connection."""
+        may_pass = isinstance(error, Unavailable) or error.retry_after_s > 0
+        if session is not None and may_pass and self._again_later(channel, error):
+            return
+        lost = isinstance(error, (NotFound, Expired))
+        if session is not None and lost and session.terms.on_lost == "restart" and not session.restarting:
+            session.restart()
+            self.flow.restart(channel)
+            first_seq = session.settled_seq + 1
+            self._tell(Notice(NoticeKind.RESET, session.session_id, f"{error.text}; started anew at row {first_seq}"))
+            self._ask(session.request())
+            return
+        self._reopening.discard(channel)
+        if channel in self._closing and lost:
+            self._unbind(channel, None)
+        else:
+            self._unbind(channel, SessionLost(error.text, field=error.field) if lost else error)
+        self._free.append(channel)
+
+    def _again_later(self, channel: int, error: StatestreamError) -> bool:
+        """Ask for a session again in a while; False when that is not wanted, or has been tried for long enough."""
+        now_s = self._clock()
+        since_s = self._refused_since_s.setdefault(channel, now_s)
+        patience_s = float("inf") if self._give_up_after_s is None else self._give_up_after_s
+        if not self._reconnect or now_s - since_s >= patience_s:
+            self._refused_since_s.pop(channel, None)
+            return False
+        wait_s = min(error.retry_after_s or _RETRY_S, 1.0) * random.uniform(0.75, 1.0)
+        asyncio.get_running_loop().call_later(wait_s, self._ask_again, channel, self._connection)
+        return True
+
+    def _ask_again(self, channel: int, connection: int) -> None:
+        if connection != self._connection or self._error is not None:
+            return  # Meanwhile everything was asked for again.
+        if channel in self._opening:
+            self._ask(self._opening[channel].request)
+        elif channel in self._reopening and channel in self._sessions:
+            self._ask(self._sessions[channel].request())
 
     def _closed(self, closed: pb.Closed) -> None:
         self._unbind(closed.channel, None)
@@ -431,40 +593,43 @@ class AsyncStream:
         """A session has ended, here or on the server."""
         session = self._sessions.pop(channel, None)
         closing = self._closing.pop(channel, None)
+        self._reopening.discard(channel)
         if session is not None:
-            self.ledger.close(channel)
+            self.flow.close(channel)
             self.generation += 1
             session.end(error)
             gone = error or FailedPrecondition(f"session '{session.session_id}' is closed", field="session_id")
             self._bursts = [burst for burst in self._bursts if not burst.drop(channel, gone)]
-        if closing is not None and not closing.done():
-            closing.set_result(None)
+        if closing is not None and not closing.future.done():
+            closing.future.set_result(None)
         for _, waiter in self._waiters.pop(channel, []):
             if not waiter.done():
                 waiter.set_result(None)
         self.wake(np.array([], np.int64))
 
-    def _finish(self, error: StatestreamError) -> None:
-        """The RPC is over: nobody may wait for anything any more."""
-        self._error = error
-        for channel in list(self._sessions):
-            self._unbind(channel, error)
-        waiting: list[asyncio.Future[Any]] = [*self._opening.values(), *self._closing.values()]
-        waiting += [waiter for waiters in self._waiters.values() for _, waiter in waiters]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(error)
-        self._waiters.clear()
-        if self._ack_timer is not None:
-            self._ack_timer.cancel()
-        self._writer.cancel()
+    def _lost_rows(self, channel: int, first_seq: int, last_seq: int) -> None:
+        self._sessions[channel].lost_rows(first_seq, last_seq)
+
+    # To the link.
+
+    def _ask(self, request: pb.Open) -> None:
+        self.flow.outbox.open(request)
+        self._wake_link()
+
+    def _leave(self, request: pb.Close) -> None:
+        self.flow.outbox.close(request)
+        self._wake_link()
+
+    def _wake_link(self) -> None:
+        if self._link is not None:
+            self._link.wake()
 
     def _flush_acks(self) -> None:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
-        self._outbox.flush_acks = True
-        self._wake.set()
+        self.flow.outbox.flush_acks = True
+        self._wake_link()
 
     def _take_channel(self) -> int:
         if self._free:

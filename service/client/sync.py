@@ -12,7 +12,12 @@ import grpc
 import numpy.typing as npt
 
 from statestream.models.spec import Float32Array, Manifest
-from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
+from statestream.service.client.admin import (
+    AsyncAdmin,
+    ModelChange,
+    SessionInfo,
+    SessionPage,
+)
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.connection import Metadata
 from statestream.service.client.freshness import StaleWatch
@@ -20,9 +25,12 @@ from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
 from statestream.service.client.model import ModelInfo
 from statestream.service.client.notices import OnNotice
+from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream, Resume
+from statestream.service.client.terms import OnFull, OnLoss, OnLost, Terms
+from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 T = TypeVar("T")
 
@@ -83,6 +91,7 @@ class Client:
         credentials: None: plain text.
         metadata: sent with every RPC.
         timeout_s: limit of each call but streams.
+        route_key, reconnect, give_up_after_s: see `AsyncClient`.
         options: gRPC channel options, over ours.
     """
 
@@ -93,12 +102,24 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         metadata: Metadata = (),
         timeout_s: float = 30.0,
+        route_key: str = "",
+        reconnect: bool = True,
+        give_up_after_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._loop = LoopThread()
 
         def make() -> AsyncClient:
-            return AsyncClient(target, credentials=credentials, metadata=metadata, timeout_s=timeout_s, options=options)
+            return AsyncClient(
+                target,
+                credentials=credentials,
+                metadata=metadata,
+                timeout_s=timeout_s,
+                route_key=route_key,
+                reconnect=reconnect,
+                give_up_after_s=give_up_after_s,
+                options=options,
+            )
 
         self._client = self._loop.call(make)
         self.admin = Admin(self._loop, self._client.admin)
@@ -127,7 +148,7 @@ class Client:
         return self._loop.run(self._client.list_models())
 
     def get_model(self, name: str, version: int = 0) -> ModelInfo:
-        """One model; version 0 is the newest."""
+        """One model; version 0 is the active one."""
         return self._loop.run(self._client.get_model(name, version))
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> Stream:
@@ -164,12 +185,32 @@ class Stream:
         resume: Resume = "auto",
         take_over: bool = False,
         outputs: Sequence[str] = (),
+        policy: Policy = KEEP_ALL,
+        ring_rows: int = Terms.ring_rows,
+        on_full: OnFull = Terms.on_full,
+        on_lost: OnLost = Terms.on_lost,
+        on_loss: OnLoss | None = None,
     ) -> Session:
-        """Start or resume a session; see `AsyncStream.open`."""
+        """Start or resume a session; see `AsyncStream.open`. `on_loss` is called in the client's thread."""
         opening = self._stream.open(
-            model, session_id, version=version, resume=resume, take_over=take_over, outputs=outputs
+            model,
+            session_id,
+            version=version,
+            resume=resume,
+            take_over=take_over,
+            outputs=outputs,
+            policy=policy,
+            ring_rows=ring_rows,
+            on_full=on_full,
+            on_lost=on_lost,
+            on_loss=on_loss,
         )
         return Session(self._loop, self._loop.run(opening))
+
+    @property
+    def reconnects(self) -> int:
+        """Connections that took the place of one that broke."""
+        return self._stream.reconnects
 
     def group(self, sessions: Sequence[Session]) -> SyncGroup:
         """Sessions that send together, again and again."""
@@ -238,6 +279,11 @@ class Session:
         """The last row that has a verdict."""
         return self.asynchronous.settled_seq
 
+    @property
+    def durable_seq(self) -> int:
+        """The last row that a snapshot of the server holds."""
+        return self.asynchronous.durable_seq
+
     def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
         """Advance by one row and wait for what became of it; see `AsyncSession.step`."""
         return self._loop.run(self.asynchronous.step(x, timestamp_ns))
@@ -287,13 +333,21 @@ class Admin:
         self._loop = loop
         self._admin = admin
 
-    def load_model(self, name: str, version: int = 0) -> int:
-        """Load a bundle from the server's repository and return its version."""
-        return self._loop.run(self._admin.load_model(name, version))
+    def load_model(self, name: str, version: int = 0, *, policy: UpgradePolicy = UpgradePolicy.PIN) -> ModelChange:
+        """Load a bundle from the server's repository and make it active, or the shadow."""
+        return self._loop.run(self._admin.load_model(name, version, policy=policy))
 
-    def unload_model(self, name: str, version: int) -> None:
-        """Stop serving a version."""
-        self._loop.run(self._admin.unload_model(name, version))
+    def promote_model(self, name: str) -> ModelChange:
+        """Make the shadow active."""
+        return self._loop.run(self._admin.promote_model(name))
+
+    def rollback_model(self, name: str) -> ModelChange:
+        """Make the version active that was so before."""
+        return self._loop.run(self._admin.rollback_model(name))
+
+    def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
+        """Stop serving a version, or drop the shadow."""
+        self._loop.run(self._admin.unload_model(name, version, policy=policy))
 
     def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
         """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""

@@ -1,0 +1,102 @@
+"""`statestream data`: public data sets, and where they are."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from statestream.service.cli.console import AsJson, err, out, say_json
+
+if TYPE_CHECKING:
+    from statestream.models.data.origins import Entry
+
+app = typer.Typer(no_args_is_help=True, help="Public data sets: list them, get them.")
+
+
+@app.command("list")
+def list_sets(as_json: AsJson = False) -> None:
+    """What there is: origin, licence, split, and whether it is on this machine.
+
+    [bold]Examples[/]
+
+      statestream data list
+
+      statestream data list --json
+    """
+    from statestream.models.data.registry import REGISTRY
+
+    if as_json:
+        say_json([_facts(entry) for entry in REGISTRY.values()])
+        return
+    table = Table("data.dataset", "what", "origin", "licence", "split", "here", box=None)
+    for entry in REGISTRY.values():
+        facts = _facts(entry)
+        names = "\n".join(facts["names"])
+        table.add_row(names, entry.title, entry.origin, entry.licence, entry.split, facts["here"])
+    out.print(table)
+
+
+@app.command()
+def get(
+    names: Annotated[list[str], typer.Argument(help="Names of data sets.", metavar="NAME...")],
+) -> None:
+    """Put data sets on this machine, and check that they are what they should be.
+
+    They are looked for in STATESTREAM_DATA, then in the cache, then fetched into the cache.
+
+    [bold]Examples[/]
+
+      statestream data get seq_mnist
+
+      statestream data get occupancy metro_traffic
+    """
+    from statestream.models.data.registry import entry_of
+
+    for entry in [entry_of(name) for name in names]:
+        _get(entry)
+        out.print(f"[green]ready[/] {entry.name}", highlight=False)
+
+
+def _get(entry: Entry) -> None:
+    from statestream.models.data.origins import check, fetch, locate, unpacked
+
+    if not entry.files:
+        entry.load()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        for file in entry.files:
+            path = locate(entry.name, file)
+            if path is not None:
+                check(path, unpacked(path), file)
+                continue
+            task = progress.add_task(f"{entry.name}/{file.name}", total=None)
+            fetch(entry.name, file, partial(_show, progress, task))
+
+
+def _show(progress: Progress, task: TaskID, have: int, total: int | None) -> None:
+    progress.update(task, completed=have, total=total)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {
+        "names": [entry.name, *(f"{entry.name}/{variant}" for variant in entry.variants)],
+        "title": entry.title,
+        "origin": entry.origin,
+        "licence": entry.licence,
+        "split": entry.split,
+        "files": {file.name: file.sha256 for file in entry.files},
+        "here": _here(entry),
+    }
+
+
+def _here(entry: Entry) -> str:
+    from statestream.models.data.origins import locate
+
+    missing = [file for file in entry.files if locate(entry.name, file) is None]
+    if not missing:
+        return "yes" if entry.files else "when asked for"
+    return "can be fetched" if all(file.url for file in missing) else "no: by hand, from its origin"
