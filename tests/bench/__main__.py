@@ -27,7 +27,7 @@ from statestream.service.cli.console import err, out
 from tests.bench import cases
 from tests.bench.cases import FULL, QUICK, Effort, Round
 from tests.bench.figures import draw, keys, table
-from tests.bench.servers import AFTERNOON, ECHO, OURS, Bed, cores, running
+from tests.bench.servers import AFTERNOON, ECHO, OURS, TWO_WORKERS, Bed, cores, running
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build"))
     given = parser.parse_args()
     effort = QUICK if given.quick or os.environ.get("BENCH_QUICK") else FULL
-    bed = _bed(given.out.resolve())
+    bed = prepare(given.out.resolve())
     os.sched_setaffinity(0, {bed.load_core})
     begin_s = time.monotonic()
     facts = uvloop.run(_measure(bed, effort))
@@ -49,7 +49,8 @@ def main() -> None:
     err.print(f"wrote {given.out / 'bench.json'} and {given.out / 'bench.png'}", highlight=False)
 
 
-def _bed(out: Path) -> Bed:
+def prepare(out: Path) -> Bed:
+    """A place for the measurements, with the model that they serve."""
     repository, logs = out / "bench" / "repository", out / "bench" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     bundle = repository / "cfc" / "1"
@@ -74,6 +75,9 @@ async def _measure(bed: Bed, effort: Effort) -> dict[str, Any]:
             rounds.append(await cases.one_round(servers, manifest, effort.seconds))
             catch_up.append(await cases.catch_up_ratio(servers[OURS], manifest))
     engine = [cases.engine_ratio(bundle, 400) for _ in range(effort.rounds)]
+    err.print("two workers")
+    with running(OURS, bed) as one, running(TWO_WORKERS, bed) as two:
+        shared = [await cases.two_workers_ratio(one, two, manifest, effort.seconds) for _ in range(effort.rounds)]
     err.print("sessions: idle, many, long")
     with running(OURS, bed) as server:
         idle = await cases.bytes_per_idle_session(server, manifest, effort.sessions)
@@ -85,11 +89,14 @@ async def _measure(bed: Bed, effort: Effort) -> dict[str, Any]:
         **keys(rounds),
         "catch_up_ratio": median(catch_up),
         "engine64_vs_run": median(engine),
+        "workers2_cpu_ratio": median(ratio for ratio, _ in shared),
+        "workers2_spread": median(share for _, share in shared),
         "bytes_per_idle_session": idle,
         "streams1000_p99_ms": many["p99_ms"],
         "long_p50_ratio": long[-1]["p50_us"] / long[0]["p50_us"],
         "long_cpu_ratio": long[-1]["cpu_us"] / max(long[0]["cpu_us"], 1e-9),
         "long_rss_mb": long[-1]["rss_mb"] - long[0]["rss_mb"],
+        "long_rss_ratio": long[-1]["rss_mb"] / long[0]["rss_mb"],
         "rounds": [
             {case: {name: asdict(one) for name, one in by.items()} for case, by in each.items()} for each in rounds
         ],

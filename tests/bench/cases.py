@@ -145,6 +145,15 @@ async def many_streams(server: Running, manifest: Manifest, effort: Effort) -> d
     }
 
 
+async def two_workers_ratio(one: Running, two: Running, manifest: Manifest, seconds: float) -> tuple[float, float]:
+    """CPU time a step of two workers over one's, and the larger worker's share of the load, 64 connections each."""
+    alone = await measure(one, Shape(streams=64), manifest, seconds)
+    before = [cpu_s(pid) for pid in two.pids]
+    shared = await measure(two, Shape(streams=64), manifest, seconds)
+    used_s = [cpu_s(pid) - then for pid, then in zip(two.pids, before, strict=True)]
+    return shared.cpu_us / alone.cpu_us, max(used_s) / sum(used_s)
+
+
 async def long_session(server: Running, manifest: Manifest, effort: Effort) -> list[dict[str, float]]:
     """Single steps of a session as it grows old: time, CPU time, and the server's memory."""
     (pinger,) = await open_all(server, Shape(chunk=LONG_CHUNK), manifest)
@@ -154,10 +163,10 @@ async def long_session(server: Running, manifest: Manifest, effort: Effort) -> l
         while pinger.done < mark:
             await pinger.ping()
         pinger.took_ns.clear()
-        begin_cpu_s = cpu_s(server.pid)
+        begin_cpu_s = server.cpu_s
         for _ in range(effort.singles):
             await pinger.ping(single)
-        used_s = cpu_s(server.pid) - begin_cpu_s
+        used_s = server.cpu_s - begin_cpu_s
         looks.append(
             {
                 "step": mark,

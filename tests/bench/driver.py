@@ -16,7 +16,6 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.loadtest.connection import connect
 from statestream.service.loadtest.messages import Messages, acks, row_times
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import cpu_s
 from statestream.service.loadtest.stream import METHOD
 from tests.bench.servers import ECHO, Running
 
@@ -129,9 +128,9 @@ async def measure(server: Running, shape: Shape, manifest: Manifest, seconds: fl
     await _ping_all(pingers, seconds * _WARM)
     for pinger in pingers:
         pinger.took_ns.clear()
-    begin_cpu_s, begin_s = cpu_s(server.pid), time.monotonic()
+    begin_cpu_s, begin_s = server.cpu_s, time.monotonic()
     await _ping_all(pingers, seconds)
-    took_s, used_s = time.monotonic() - begin_s, cpu_s(server.pid) - begin_cpu_s
+    took_s, used_s = time.monotonic() - begin_s, server.cpu_s - begin_cpu_s
     for pinger in pingers:
         await pinger.close()
     took_ns = np.concatenate([pinger.took_ns for pinger in pingers])

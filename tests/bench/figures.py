@@ -32,6 +32,9 @@ BOUNDS: tuple[tuple[str, str, float | None, bool], ...] = (
     ("streams1000_p99_ms", "1,000 streams at 5 Hz: p99, ms", 50.0, False),
     ("long_p50_ratio", "a step at the end of a long session over one at its begin: p50", 1.1, False),
     ("long_cpu_ratio", "the same: server CPU", 1.1, False),
+    ("long_rss_ratio", "the same: server memory", 1.1, False),
+    ("workers2_cpu_ratio", "2 workers, 64 connections: server CPU a step over one worker's", 1.15, False),
+    ("workers2_spread", "the same: share of the worker with more to do", 0.7, False),
 )
 
 

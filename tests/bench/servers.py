@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from statestream.service.loadtest.proc import cpu_s, listening
+
 START_S = 60.0
 STOP_S = 15.0
-ECHO, AFTERNOON, OURS = "echo", "afternoon", "statestream"
+_CLI = "statestream.service.cli"
+INSTRUMENTED = "instrumented"
+ECHO, AFTERNOON, OURS, TWO_WORKERS = "echo", "afternoon", "statestream", "statestream, 2 workers"
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,19 @@ class Running:
 
     name: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
+    """Those that serve."""
+
+    @property
+    def pid(self) -> int:
+        """The only one that serves."""
+        (pid,) = self.pids
+        return pid
+
+    @property
+    def cpu_s(self) -> float:
+        """User and system time so far."""
+        return sum(map(cpu_s, self.pids))
 
 
 @dataclass(frozen=True)
@@ -49,24 +65,29 @@ def command(name: str, bed: Bed) -> list[str]:
         return [*python, "tests.bench.echo"]
     if name == AFTERNOON:
         return [*python, "tests.bench.afternoon", str(bed.bundle)]
-    serve = [*python, "statestream.service.cli", "serve", str(bed.repository), "--address", "127.0.0.1:0"]
-    return [*serve, "--providers", "cpu", "--log-level", "info"]
+    cli = ["tests.bench.instrumented", os.environ["BENCH_PARTS"]] if name == INSTRUMENTED else [_CLI]
+    serve = [*python, *cli, "serve", str(bed.repository), "--address", "127.0.0.1:0"]
+    workers = ["--workers", "2"] if name == TWO_WORKERS else []
+    return [*serve, "--providers", "cpu", "--log-level", "info", *workers]
 
 
 @contextmanager
 def running(name: str, bed: Bed) -> Iterator[Running]:
     """Start a server, wait until it listens, and end it afterwards."""
     log = bed.logs / f"{name}.log"
+    workers = 2 if name == TWO_WORKERS else 1
+    pinned = [] if workers > 1 else ["taskset", "--cpu-list", str(bed.server_core)]  # workers pin themselves
     with log.open("w") as file:
         process = subprocess.Popen(
-            ["taskset", "--cpu-list", str(bed.server_core), *command(name, bed)],
+            [*pinned, *command(name, bed)],
             stdout=file,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parents[2],
             env=os.environ | {"GRPC_VERBOSITY": "NONE"},
         )
     try:
-        yield Running(name, _port(process, log), process.pid)
+        port = _port(process, log, workers)
+        yield Running(name, port, tuple(listening(f"127.0.0.1:{port}")))
     finally:
         process.terminate()
         try:
@@ -76,10 +97,10 @@ def running(name: str, bed: Bed) -> Iterator[Running]:
             process.wait()
 
 
-def _port(process: subprocess.Popen[bytes], log: Path) -> int:
+def _port(process: subprocess.Popen[bytes], log: Path, workers: int) -> int:
     until_s = time.monotonic() + START_S
     while time.monotonic() < until_s and process.poll() is None:
-        if found := re.search(r"listening on port (\d+)", log.read_text()):
-            return int(found[1])
+        if len(found := re.findall(r"listening on port (\d+)", log.read_text())) == workers:
+            return int(found[0])
         time.sleep(0.05)
     raise RuntimeError(f"a server did not start:\n{log.read_text()}")

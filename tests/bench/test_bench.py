@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 KEYS = {
     "single_p50_vs_echo", "streams64_vs_echo", "streams64_vs_afternoon", "streams64_cpu_us", "burst256_steps_s",
     "burst256_cpu_us", "burst16_steps_s", "chunk256_steps_s", "engine64_vs_run", "catch_up_ratio",
-    "bytes_per_idle_session", "streams1000_p99_ms", "long_p50_ratio", "long_cpu_ratio",
+    "bytes_per_idle_session", "streams1000_p99_ms", "long_p50_ratio", "long_cpu_ratio", "long_rss_ratio",
+    "workers2_cpu_ratio", "workers2_spread",
 }  # fmt: skip
 
 

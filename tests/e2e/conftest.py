@@ -11,6 +11,9 @@ import pytest
 from statestream.service.config import ServerConfig
 from statestream.service.server import Server
 from tests.bundles import write_leaky
+from tests.redis_server import redis_server
+
+__all__ = ["redis_server"]
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,7 @@ async def test_operators_list_inspect_reset_and_close_sessions(server: Server) -
         assert [s.session_id for s in page.sessions] == ["robot-4"]
         found = await admin.GetSession(admin_pb2.GetSessionRequest(session_id="robot-0"))
         assert (found.session.settled_seq, found.session.last_timestamp_ns, found.session.attached) == (1, 7, True)
+        assert dict(found.session.verdicts) == {"APPLIED": 1}
         await admin.ResetSession(admin_pb2.ResetSessionRequest(session_id="robot-0"))
         assert (await stream.receive()).notices[0].kind == pb.NOTICE_KIND_RESET
         found = await admin.GetSession(admin_pb2.GetSessionRequest(session_id="robot-0"))
@@ -248,7 +249,7 @@ async def test_operators_list_inspect_reset_and_close_sessions(server: Server) -
 async def test_an_engine_that_fails_tells_its_sessions_and_changes_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = server.host.runner("leaky")
+    runner = server.host.versions.find("leaky")
     async with wire_stream(server.port) as stream, wire_stream(server.port) as other:
         await stream.open(1, "s")
         await other.open(1, "o", model="other")
@@ -273,7 +274,7 @@ async def test_a_large_model_runs_in_a_thread_with_the_same_answers(
 ) -> None:
     monkeypatch.setattr("statestream.service.runner.INLINE_S", 0.0)
     server = await start()
-    assert not server.host.runner("leaky").inline
+    assert not server.host.versions.find("leaky").inline
     async with wire_stream(server.port) as stream:
         await stream.open(1, "s")
         for seq in range(1, 200):

@@ -41,6 +41,13 @@ class WireStream:
         await self.send(request)
         return await self.receive()
 
+    async def results_of(self, rows: pb.StreamRequest) -> pb.StreamResponse:
+        """`ask`, passing over what a store's progress makes the server say in between."""
+        response = await self.ask(rows)
+        while not response.results.seq:
+            response = await self.receive()
+        return response
+
     async def open(self, channel: int, session_id: str, model: str = "leaky", **more: Any) -> pb.StreamResponse:
         return await self.ask(
             pb.StreamRequest(open=[pb.Open(channel=channel, session_id=session_id, model=model, **more)])
@@ -63,6 +70,7 @@ def steps(
     x: Any = None,
     t_ns: Sequence[int] = (),
     flags: Sequence[int] = (),
+    budget_us: Sequence[int] = (),
 ) -> pb.StreamRequest:
     """Rows of the leaky model; `x` is one per row, or bytes to be sent as they are."""
     if x is None:
@@ -70,7 +78,12 @@ def steps(
     data = x if isinstance(x, bytes) else np.asarray(x, "<f4").tobytes()
     return pb.StreamRequest(
         steps=pb.Steps(
-            channel=channel, seq=seq, timestamp_ns=t_ns, flags=flags, columns=[pb.Column(name="x", data=data)]
+            channel=channel,
+            seq=seq,
+            timestamp_ns=t_ns,
+            flags=flags,
+            budget_us=budget_us,
+            columns=[pb.Column(name="x", data=data)],
         )
     )
 

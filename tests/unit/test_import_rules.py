@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TRANSPORT = {"service.servicer", "service.admin", "service.server", "service.status"}
 PURE = {
-    f"service.{name}" for name in ("sessions", "batcher", "admission", "inbox", "arena", "grids", "results", "outputs")
+    f"service.{name}"
+    for name in ("sessions", "batcher", "admission", "inbox", "arena", "grids", "results", "outputs", "snapshot")
 }
 TORCH_FREE = {
     "models.files",
@@ -71,8 +72,8 @@ def test_import_rules(name: str) -> None:
         assert all(within(n, "proto") for n in mine), "proto imports nothing of ours"
     if top == "models":
         assert all(within(n, "models") for n in mine), "models imports neither service nor proto"
-        if not within(name, "models.export") and name != "models.parity":
-            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the exporter"
+        if not within(name, "models.export") and name not in ("models.parity", "models.latency"):
+            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for what exports and measures"
     if top == "service" and not within(name, "service.cli"):
         allowed = ("models.spec", "models.bundle", "models.files", "service", "proto")
         stray = {n for n in mine if n != "models" and not any(within(n, a) for a in allowed)}

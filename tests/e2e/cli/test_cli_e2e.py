@@ -101,7 +101,7 @@ def test_models_and_sessions(served: str, capsys: pytest.CaptureFixture[str]) ->
     from statestream.service.client import connect
 
     assert main(["models", "list", "--target", served]) == 0
-    assert re.search(r"leaky +1 +x 2 +y 2 +8 B +0\.1 s", capsys.readouterr().out)
+    assert re.search(r"leaky +1 +active +x 2 +y 2 +8 B +0\.1 s", capsys.readouterr().out)
     assert main(["models", "show", "leaky:1", "--target", served]) == 0
     assert "input   x     2      float32  a, b" in capsys.readouterr().out
     assert main(["models", "show", "nobody", "--target", served]) == 1

@@ -100,7 +100,10 @@ async def test_a_takeover_fences_the_old_owner(target: str) -> None:
 
 
 async def test_a_drain_is_unavailable_and_says_when_to_try_again(server: Server, target: str) -> None:
-    async with AsyncClient(target) as client, client.stream(on_notice=lambda _: None) as stream:
+    async with (
+        AsyncClient(target, reconnect=False) as client,
+        client.stream(on_notice=lambda _: None) as stream,
+    ):
         session = await stream.open("leaky")
         await session.step([1, 1])
         await client.admin.drain()

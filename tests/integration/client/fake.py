@@ -47,6 +47,10 @@ class FakeServicer(inference_pb2_grpc.InferenceServicer):
         """Seqs to be refused once as BUSY."""
         self.lose: set[int] = set()
         """Seqs to be refused once as if the row before had been lost: GAP, from one earlier if that is unsettled."""
+        self.refuse_opens = 0
+        """Opens to be refused as Unavailable, to be tried again soon."""
+        self.route_keys: list[str] = []
+        """Of each stream so far."""
         self.most_waiting = 0
         self.answering = asyncio.Event()
         self.answering.set()
@@ -66,6 +70,7 @@ class FakeServicer(inference_pb2_grpc.InferenceServicer):
 
     async def Stream(self, requests: Any, context: Any) -> None:
         self.bound, self.outgoing = {}, asyncio.Queue()
+        self.route_keys.append(dict(context.invocation_metadata())["x-route-key"])
         reader = asyncio.create_task(self._read(requests))
         try:
             while (response := await self.outgoing.get()) is not None:
@@ -99,6 +104,13 @@ class FakeServicer(inference_pb2_grpc.InferenceServicer):
         if open_.model not in ("", "leaky"):
             error = NotFound(f"no model '{open_.model}'", field="open.model")
             self.say(failed=[pb.Failed(channel=open_.channel, code=code_of(error), field=error.field, text=error.text)])
+            return
+        if self.refuse_opens:
+            self.refuse_opens -= 1
+            refusal = pb.Failed(
+                channel=open_.channel, code=code_of(Unavailable("")), text="draining", retry_after_ms=20
+            )
+            self.say(failed=[refusal])
             return
         name = open_.session_id or f"made-{len(self.sessions)}"
         resumed = name in self.sessions

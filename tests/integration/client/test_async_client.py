@@ -337,9 +337,12 @@ async def test_a_session_that_is_lost(
     assert notices == [Notice(NoticeKind(kind), "wrist", "by robot 2")]
 
 
-async def test_drain_is_unavailable_after_the_results_are_in(connected: Connected) -> None:
+async def test_without_reconnecting_drain_is_unavailable_after_the_results_are_in(connected: Connected) -> None:
     fake, client = connected
-    async with client.stream(on_notice=lambda _: None) as stream:
+    async with (
+        AsyncClient(client.target, reconnect=False) as fragile,
+        fragile.stream(on_notice=lambda _: None) as stream,
+    ):
         session = await stream.open("leaky")
         step = asyncio.ensure_future(session.step([1, 1]))
         await asyncio.sleep(0.02)

@@ -34,6 +34,23 @@ FAMILIES: dict[str, dict[str, object]] = {
     "gru": {"kind": "gru", "units": 8},
     "gru_without_time": {"kind": "gru", "units": 8, "time": "none"},
     "lstm": {"kind": "lstm", "units": 8},
+    "s5": {"kind": "s5", "units": 6, "pairs": 8},
+    "s5_bilinear": {"kind": "s5", "units": 6, "pairs": 8, "discretisation": "bilinear"},
+    "lru": {"kind": "lru", "units": 6, "pairs": 8},
+    "linoss": {"kind": "linoss", "units": 6, "oscillators": 8},
+    "mingru": {"kind": "mingru", "units": 8},
+    "s4d": {"kind": "s4d", "units": 4, "pairs": 3},
+    "s4d_bilinear": {"kind": "s4d", "units": 4, "pairs": 3, "discretisation": "bilinear"},
+    "liquid_s4": {"kind": "liquid_s4", "units": 6, "pairs": 8},
+    "mamba": {"kind": "mamba", "units": 6, "states": 4, "taps": 3},
+    "mlp_gru": {"kind": "encoded", "encoder": {"kind": "mlp", "units": [9, 7]}, "cell": {"kind": "gru", "units": 8}},
+    "convolution_cfc": {
+        "kind": "encoded",
+        "encoder": {"kind": "convolution", "units": 7, "taps": 4},
+        "cell": {"kind": "cfc", "units": 8},
+    },
+    "stack": {"kind": "stack", "width": 8, "layers": ["s5", "cfc", {"kind": "ltc", "wiring": AUTO_NCP}]},
+    "stack_linear": {"kind": "stack", "width": 8, "layers": ["lru", "linoss", "mingru", "mamba"]},
 }
 FEATURES = 5
 NOMINAL_S = 0.02

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from statestream.models.config import AugmentOptions, TrainingOptions
 from statestream.models.data.augment import augment, rotation
-from statestream.models.data.batches import Epoch, whole, windows
+from statestream.models.data.batches import Batches, Epoch, whole, windows
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import TimeSpec
 from tests.integration.models.conftest import NOMINAL_S, made_up
@@ -23,7 +25,7 @@ def with_classes(lengths: list[int]) -> list[Recording]:
 def epoch_of(number: int, *, rank: int = 0, world: int = 1, **options: object) -> Epoch:
     training = TrainingOptions.model_validate({"batch": 2, "window": 8, **options})
     recordings = with_classes([20, 13, 30])
-    return Epoch(recordings, NAMES, TIME, training, number, at_end=False, rank=rank, world=world)
+    return Batches(recordings, NAMES, TIME, training, at_end=False, rank=rank, world=world).epoch(number)
 
 
 def test_windows_side_by_side_are_the_batch() -> None:
@@ -44,6 +46,31 @@ def test_an_epoch_is_its_seed_and_number() -> None:
     one, same, other = (list(epoch_of(number, **augmented)) for number in (3, 3, 4))
     assert all(torch.equal(a.x_BTF, b.x_BTF) for a, b in zip(one, same, strict=True))
     assert not all(torch.equal(a.x_BTF, b.x_BTF) for a, b in zip(one, other, strict=True))
+
+
+def test_padding_once_gives_the_same_windows() -> None:
+    epoch = epoch_of(5)
+    assert epoch.padded is not None
+    anew = replace(epoch, padded=None)
+    for one, other in zip(epoch, anew, strict=True):
+        assert torch.equal(one.x_BTF, other.x_BTF)
+        assert torch.equal(one.dt_BT1, other.dt_BT1)
+        assert torch.equal(one.valid_BT, other.valid_BT)
+        assert torch.equal(one.scored_BT, other.scored_BT)
+        assert torch.equal(one.y, other.y)
+
+
+def test_recordings_of_like_length_share_a_batch_and_all_are_there_once() -> None:
+    recordings = with_classes([int(n) for n in np.random.default_rng(0).integers(2, 60, 99)])
+    training = TrainingOptions.model_validate({"batch": 6, "window": 64})
+    batches = Batches(recordings, NAMES, TIME, training, at_end=False)
+    windows_of_96, seen = list(batches.epoch(0))[:16], []
+    for window in batches.epoch(0):
+        seen += window.y[:, 0].tolist()
+    assert sorted(seen) == list(range(99))
+    padding = sum(int((~window.valid_BT).sum()) for window in windows_of_96)
+    assert padding < 0.2 * sum(window.valid_BT.numel() for window in windows_of_96)
+    assert not torch.equal(next(iter(batches.epoch(0))).y, next(iter(batches.epoch(1))).y)
 
 
 def test_an_epoch_knows_how_many_windows_it_has() -> None:
@@ -91,3 +118,12 @@ def test_a_mirrored_recording_changes_some_signs_or_none() -> None:
         np.testing.assert_array_equal(np.delete(x, 1, axis=1), np.delete(recording.features, 1, axis=1))
         seen.add(float(np.sign(x[0, 1] * recording.features[0, 1])))
     assert seen == {-1.0, 1.0}
+
+
+def test_a_shifted_recording_is_off_by_one_amount_throughout() -> None:
+    (recording,) = with_classes([50])
+    changed = augment(recording, NAMES, AugmentOptions(shift={"f2": 3.0}), np.random.default_rng(0))
+    off = changed.features - recording.features
+    assert 0 < abs(off[0, 2]) <= 3
+    np.testing.assert_allclose(off[:, 2], off[0, 2], atol=1e-5)
+    assert not np.delete(off, 2, axis=1).any()

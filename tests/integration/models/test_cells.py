@@ -35,7 +35,8 @@ def test_state_is_carried_from_chunk_to_chunk(family: str) -> None:
         whole, _ = cell.unroll(x, cell.initial_state(3), d)
         first, state = cell.unroll(x[:, :7], cell.initial_state(3), d[:, :7])
         second, _ = cell.unroll(x[:, 7:], state, d[:, 7:])
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, atol=1e-6, rtol=1e-6)
+    # A scan over fewer rows adds them up in another order.
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -100,3 +101,14 @@ def test_padding_keeps_the_nominal_step_and_real_rows_their_own() -> None:
     torch.testing.assert_close(padded.dt_BT1[0, 3:, 0], torch.full((3,), NOMINAL_S))
     passed_s = torch.from_numpy((recordings[1].t_ns[1:] - recordings[1].t_ns[:-1]) * 1e-9).float()
     torch.testing.assert_close(padded.dt_BT1[1, 1:, 0], passed_s)
+
+
+@pytest.mark.parametrize("family", ["cfc_ncp", "ltc", "stack_linear", "convolution_cfc"])
+def test_a_rollout_in_windows_is_a_rollout(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, recordings = network_of(family), made_up([50, 20])
+    whole = rollout(network, recordings, TIME)
+    monkeypatch.setattr("statestream.models.rollout.WINDOW", 7)
+    for windowed, reference in zip(rollout(network, recordings, TIME), whole, strict=True):
+        torch.testing.assert_close(windowed.outputs, reference.outputs, atol=1e-5, rtol=1e-5)
+        for name, value in reference.state.items():
+            torch.testing.assert_close(windowed.state[name], value, atol=1e-5, rtol=1e-5)

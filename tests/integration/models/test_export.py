@@ -20,7 +20,7 @@ from tests.conftest import leaky_manifest
 from tests.integration.models.conftest import FAMILIES, NOMINAL_S, made_up, network_of
 
 TIME = TimeSpec.around(NOMINAL_S)
-MOST_NODES = {"cfc": 20, "cfc_pure": 19, "cfc_ncp": 40, "gru": 20, "lstm": 19}
+MOST_NODES = {"cfc": 20, "cfc_pure": 19, "cfc_ncp": 40, "gru": 20, "lstm": 19, "stack": 220}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -104,3 +104,12 @@ def test_batch_is_the_only_axis_that_is_free(tmp_path: Path) -> None:
 def test_log_probabilities_are_normalised_in_the_graph() -> None:
     (result,) = rollout(network_of("cfc"), made_up([20]), TIME)
     np.testing.assert_allclose(np.exp(result.outputs).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "folded"), [(0.5, True), (3.9, True), (100.0, False)])
+def test_normalisation_is_folded_where_float32_allows(mean: float, folded: bool, tmp_path: Path) -> None:
+    network = network_of("cfc")
+    network.mean.fill_(mean * 2.0)
+    bundle = export_network(network, made_up([50]), tmp_path, name="m")
+    (first,) = [node for node in onnx.load(bundle.step_path).graph.node if "x" in node.input]
+    assert first.op_type == ("Gemm" if folded else "Sub")

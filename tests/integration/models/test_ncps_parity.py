@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from statestream.models.cells.base import Cell
 from statestream.models.cells.cfc import CfC, Mode, WiredCfC
 from statestream.models.cells.gated import GRU, LSTM
-from statestream.models.cells.ltc import LTC, Synapses
+from statestream.models.cells.ltc import LTC
 from statestream.models.cells.mixed import MixedMemory
+from statestream.models.cells.synapses import DenseSynapses, ListedSynapses, Synapses
 
 INPUTS, BATCH, STEPS = 5, 7, 12
 MODES: tuple[Mode, ...] = ("default", "no_gate", "pure")
@@ -107,9 +108,28 @@ def copy_ltc(ours: LTC, theirs: Any) -> None:
             getattr(ours, name).copy_(getattr(theirs, name))
         for synapses, prefix in ((ours.recurrent, ""), (ours.sensory, "sensory_")):
             assert isinstance(synapses, Synapses)
-            for name in ("w", "sigma", "mu", "erev"):
-                getattr(synapses, name).copy_(getattr(theirs, prefix + name))
+            synapses.load(*(getattr(theirs, prefix + name) for name in ("w", "sigma", "mu", "erev")))
     ours.constrain()
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_synapses_are_the_same_as_matrices_and_as_a_list(wiring: str, implicit: bool) -> None:
+    polarity = WIRINGS[wiring]()
+    polarity.build(INPUTS)
+    matrices, listed = (
+        form(polarity.erev_initializer(), implicit=implicit) for form in (DenseSynapses, ListedSynapses)
+    )
+    listed.load(matrices.w, matrices.sigma, matrices.mu, matrices.erev)
+    v = torch.randn(BATCH, polarity.units)
+    torch.testing.assert_close(
+        listed.currents(v, listed.ready()), matrices.currents(v, matrices.ready()), atol=2e-6, rtol=1e-6
+    )
+
+
+def test_few_synapses_are_listed_and_many_are_not() -> None:
+    assert isinstance(LTC(INPUTS, WIRINGS["ncp"]()).recurrent, ListedSynapses)
+    assert isinstance(LTC(INPUTS, WIRINGS["full"]()).recurrent, DenseSynapses)
 
 
 def test_constraints_equal_those_of_ncps_where_there_are_synapses() -> None:
@@ -120,7 +140,7 @@ def test_constraints_equal_those_of_ncps_where_there_are_synapses() -> None:
             weight -= 0.3
     ours.constrain()
     theirs.apply_weight_constraints()
-    assert torch.equal(ours.recurrent.w, theirs.w * theirs.sparsity_mask)
+    assert torch.equal(ours.recurrent.w, ours.recurrent.parameters_of(theirs.w * theirs.sparsity_mask))
     assert torch.equal(ours.cm, theirs.cm)
     assert torch.equal(ours.gleak, theirs.gleak)
 

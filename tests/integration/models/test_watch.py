@@ -11,9 +11,9 @@ import pytest
 
 from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import load_config
+from statestream.models.data.sets.watch import MEMBER, fetch_wheel, from_npz, from_wheel
 from statestream.models.data.splits import split_dataset
 from statestream.models.data.tables import DataError
-from statestream.models.data.watch import MEMBER, fetch_wheel, from_npz, from_wheel
 
 
 def local() -> Path:

@@ -112,7 +112,11 @@ def test_a_row_with_a_missing_value_is_dropped_and_its_time_counts(tmp_path: Pat
             r"line 3, column 'time': time runs backwards in recording 'data', by 0.1 s",
         ),
         ("time,v\n0.1,1\n,2\n", Columns(), r"line 3, column 'time': the timestamp is nan"),
-        ("time,v,w\n0.0,1,\n0.1,2,\n", Columns(), r"column 'w' has no finite value in recording 'data'"),
+        (
+            "time,v,w\n0.0,1,\n0.1,2,\n",
+            Columns(),
+            r"line 2, column 'w' has no finite value from there on in recording 'data'",
+        ),
         ("time,v,w\n0.0,1,\n0.1,,1\n", Columns(), r"recording 'data' has no row in which every feature is finite"),
         ("time,v\n", Columns(), r"empty recording: the file has no rows"),
         ("", Columns(), r"the file is empty"),
@@ -186,7 +190,7 @@ def test_a_seed_is_a_split(tmp_path: Path) -> None:
 
 def test_bad_splits(tmp_path: Path) -> None:
     dataset = people(tmp_path, "xxxxxxyy")
-    with pytest.raises(DataError, match="class 'y' is only in the test split"):
+    with pytest.raises(DataError, match=r"class 'y' is only in the test split \(first in recording 'r6', row 0\)"):
         split_dataset(dataset, SplitOptions(test_groups=("p3",)), classes=True)
     with pytest.raises(DataError, match=r"no recording has the group 'p9'; there are p0, p1, p2, p3"):
         split_dataset(dataset, SplitOptions(test_groups=("p9",)))
@@ -195,5 +199,7 @@ def test_bad_splits(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one recording only"):
         split_dataset(Dataset(dataset.recordings[:1], dataset.features), SplitOptions())
     ungrouped = read_dataset(tmp_path / "data.csv", Columns(target=("label",), features=("v",)), classes=True)
+    with pytest.raises(DataError, match="these recordings have no split of their own"):
+        split_dataset(dataset, SplitOptions(by="standard"))
     with pytest.raises(DataError, match="has no group to split by"):
         split_dataset(ungrouped, SplitOptions(by="group"))

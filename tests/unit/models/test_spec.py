@@ -100,3 +100,32 @@ def test_the_state_hash_is_of_the_schema_not_of_the_values() -> None:
     other = manifest.model_copy(update={"states": (StateSpec(name="h", shape=(2,), initial=(9.0,)),)})
     wider = manifest.model_copy(update={"states": (StateSpec(name="h", shape=(3,)),)})
     assert manifest.state_hash == other.state_hash != wider.state_hash
+
+
+instants = st.one_of(
+    st.just(NO_TIME),
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 10**12),
+    st.sampled_from([-(2**63) + 1, -(2**62), 2**62, 2**63 - 1]),
+)
+
+
+@given(st.lists(st.tuples(instants, instants), min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_the_short_ways_to_dt_agree_with_the_long_one(pairs: list[tuple[int, int]]) -> None:
+    time = TimeSpec(nominal_s=0.1, min_s=1e-3, max_s=1e12)
+    t_ns = np.array([t for t, _ in pairs], np.int64)[:, None]
+    last_ns = np.array([last for _, last in pairs], np.int64)
+    long = time.elapsed(t_ns, last_ns, counts=np.ones_like(t_ns, np.bool_))
+    short = time.elapsed(t_ns, last_ns)
+    good = ~long.backwards[:, 0]
+    np.testing.assert_array_equal(short.backwards, long.backwards)
+    np.testing.assert_array_equal(short.clamped, long.clamped)
+    np.testing.assert_array_equal(short.dt_s[good], long.dt_s[good])
+    np.testing.assert_array_equal(short.last_ns[good], long.last_ns[good])
+    for row, (t, last) in enumerate(pairs):
+        alone = time.since(t, last)
+        assert (alone is None) == bool(long.backwards[row, 0])
+        if alone is not None:
+            assert np.float32(alone[0]) == long.dt_s[row, 0]
+            assert alone[1] == long.clamped[row, 0]

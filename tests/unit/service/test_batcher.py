@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from statestream.models.spec import NO_TIME
 from statestream.service.batcher import Batcher, Limits
 from statestream.service.outputs import NO_OUTPUT
+from statestream.service.policy import Late, Policy
 from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
-from statestream.service.verdict import RowFlag, Verdict
+from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 NOMINAL_S, MIN_S, MAX_S = 0.1, 0.001, 10.0
+NEVER = 2**32 - 1
 
 
 @dataclass
@@ -27,47 +30,87 @@ class Row:
     t_ns: int
     flags: int
     x: tuple[float, float]
+    budget_us: int = NEVER
+
+
+Told = tuple[Verdict, np.ndarray | None, float, int]
+"""Verdict, output, dt_s, flags."""
 
 
 @dataclass
 class Reference:
     """One session, by the words of the protocol."""
 
+    policy: Policy
     settled: int = 0
     last_ns: int | None = None
     h: np.ndarray = field(default_factory=lambda: np.full(2, 0.5, np.float32))
-    told: dict[int, tuple[Verdict, np.ndarray | None]] = field(default_factory=dict)
+    told: dict[int, Told] = field(default_factory=dict)
+    heard: list[Told] = field(default_factory=list)
 
-    def take(self, row: Row) -> tuple[Verdict, np.ndarray | None, float]:
+    def take(self, row: Row, *, stale: bool, late: bool) -> Told:
         if row.seq <= self.settled:
-            return Verdict.DUPLICATE, self.told[row.seq][1], 0.0
+            return Verdict.DUPLICATE, self.told[row.seq][1], 0.0, 0
         if row.seq > self.settled + 1:
-            return Verdict.GAP, None, 0.0
+            return Verdict.GAP, None, 0.0, 0
         self.settled += 1
-        verdict, y, dt_s = self.judge(row)
-        self.told[row.seq] = (verdict, y)
-        return verdict, y, dt_s
+        told = self.judge(row, stale=stale, late=late)
+        self.told[row.seq] = told
+        return told
 
-    def judge(self, row: Row) -> tuple[Verdict, np.ndarray | None, float]:
+    def judge(self, row: Row, *, stale: bool, late: bool) -> Told:
         if row.flags & RowFlag.SKIP:
-            return Verdict.SKIPPED, None, 0.0
+            return Verdict.SKIPPED, None, 0.0, 0
+        exempt = bool(row.flags & RowFlag.REPLAY)
+        if not exempt and (stale or (late and self.policy.late == Late.DROP)):
+            return Verdict.STALE, None, 0.0, 0
         if not np.isfinite(row.x).all():
-            return Verdict.INVALID, None, 0.0
+            return Verdict.INVALID, None, 0.0, 0
         last = None if row.flags & RowFlag.NEW_CLOCK else self.last_ns
+        flags = 0
         if row.t_ns == NO_TIME:
             dt_s = NOMINAL_S
             self.last_ns = last
         else:
             if last is not None and row.t_ns < last:
-                return Verdict.INVALID, None, 0.0
-            dt_s = NOMINAL_S if last is None else min(max((row.t_ns - last) / 1e9, MIN_S), MAX_S)
+                return Verdict.INVALID, None, 0.0, 0
+            passed_s = NOMINAL_S if last is None else (row.t_ns - last) / 1e9
+            dt_s = min(max(passed_s, MIN_S), MAX_S)
+            if passed_s > MAX_S:
+                flags = ResultFlag.TIME_CLAMPED
+                if self.policy.gap_resets:
+                    flags, dt_s, self.h = ResultFlag.RESET, NOMINAL_S, np.full(2, 0.5, np.float32)
             self.last_ns = row.t_ns
         self.h = leak(self.h, np.asarray(row.x, np.float32), dt_s)
-        return Verdict.APPLIED, 2 * self.h, dt_s
+        if late and not exempt and self.policy.late == Late.SUPPRESS:
+            return Verdict.SUPPRESSED, None, dt_s, flags
+        return Verdict.APPLIED, 2 * self.h, dt_s, flags
+
+    def take_waiting(self, rows: list[Row], turn_steps: int, now_us: int) -> list[Told]:
+        """What the rows that wait when a turn begins are told; those that stay for the next are judged again there."""
+        told = []
+        while rows:
+            droppable = [i for i, row in enumerate(rows) if not row.flags & (RowFlag.SKIP | RowFlag.REPLAY)]
+            stale = set(droppable[: -self.policy.keep_last]) if self.policy.keep_last else set()
+            now = min(turn_steps, self.until_gap(rows))
+            told += [self.take(row, stale=i in stale, late=row.budget_us < now_us) for i, row in enumerate(rows[:now])]
+            rows = rows[now:]
+        self.heard += told
+        return told
+
+    def until_gap(self, rows: list[Row]) -> int:
+        """Rows before a gap within a line, by the rule that says how lines are cut."""
+        if not self.policy.gap_resets:
+            return len(rows)
+        times = [row.t_ns for row in rows]
+        for i, t in enumerate(times):
+            if t != NO_TIME and (NO_TIME in times[:i] or (t - min(times[: i + 1])) * 1e-9 > MAX_S * (1 - 1e-9)):
+                return i
+        return len(rows)
 
 
-def make_batcher(**limits: int) -> Batcher:
-    manifest, clock = leaky_manifest(), FakeClock()
+def make_batcher(clock: FakeClock | None = None, **limits: int) -> Batcher:
+    manifest, clock = leaky_manifest(), clock or FakeClock()
     return Batcher(manifest, SessionTable(manifest, clock=clock, capacity=2), Limits(**limits), clock)
 
 
@@ -79,7 +122,19 @@ def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
         [row.t_ns for row in rows],
         [row.flags for row in rows],
         [("x", x.tobytes())] if len(x) else [],
+        [row.budget_us for row in rows] if any(row.budget_us != NEVER for row in rows) else [],
     )
+
+
+def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
+    """What a turn told each session, run as the server would: a lone plain row by the short way."""
+    row = batcher.run_lone(LeakyModel())
+    if row is None:
+        results = turn(batcher)
+        return [[told for _, *told in answers(results, slot)] for slot in slots]
+    flags = ResultFlag.TIME_CLAMPED if row.clamped else 0
+    mine = (Verdict.APPLIED, row.outputs["y"][0], row.dt_s, int(flags))
+    return [[mine] if batcher.table.channel[slot] == row.channel else [] for slot in slots]
 
 
 def turn(batcher: Batcher, model: LeakyModel | None = None) -> Results:
@@ -88,12 +143,13 @@ def turn(batcher: Batcher, model: LeakyModel | None = None) -> Results:
     return batcher.commit(planned, planned.execute(model or LeakyModel()))
 
 
-def answers(results: Results, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float]]:
+def answers(results: Results, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float, int]]:
     found = []
     for i in np.flatnonzero(results.rows.slot == slot):
+        seq, verdict, dt_s = results.rows.seq[i], Verdict(int(results.rows.verdict[i])), results.rows.dt_s[i]
         out = int(results.rows.out[i])
         y = None if out == NO_OUTPUT else results.rows.outputs["y"][out]
-        found.append((int(results.rows.seq[i]), Verdict(int(results.rows.verdict[i])), y, float(results.rows.dt_s[i])))
+        found.append((int(seq), verdict, y, float(dt_s), int(results.flags[i])))
     return found
 
 
@@ -106,48 +162,61 @@ def messages(draw: st.DrawFn) -> list[list[Row]]:
     """Messages of rows of up to four sessions: mostly in order, sometimes not; time mostly forward, sometimes not."""
     seq, t_ns = [0] * 4, [10**9] * 4
     out = []
-    for _ in range(draw(st.integers(1, 6))):
+    for _ in range(draw(st.integers(1, 12))):
         rows = []
-        for _ in range(draw(st.integers(1, 24))):
+        for _ in range(draw(st.sampled_from([1, 1, draw(st.integers(1, 24))]))):
             s = draw(st.integers(0, 3))
             kind = draw(st.integers(0, 19))
             step = {0: 0, 1: 2}.get(kind, 1)
             seq[s] = max(1, seq[s] + step)
-            t_ns[s] += draw(st.integers(-(10**7), 3 * 10**8)) if kind != 2 else 10**11
+            t_ns[s] += {2: 10**11, 9: 11 * 10**9}.get(kind) or draw(st.integers(-(10**7), 3 * 10**8))
             flags = {3: RowFlag.SKIP, 4: RowFlag.NEW_CLOCK, 5: RowFlag.REPLAY}.get(kind, 0)
-            rows.append(Row(s, seq[s], NO_TIME if kind == 6 else t_ns[s], int(flags), (draw(values), draw(finite))))
+            t = NO_TIME if kind == 6 else t_ns[s]
+            budget_us = 0 if kind in (7, 8) else NEVER
+            rows.append(Row(s, seq[s], t, int(flags), (draw(values), draw(finite)), budget_us))
             if kind == 1:
                 seq[s] -= 2
         out.append(rows)
     return out
 
 
-@given(messages(), st.integers(1, 8), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+policies = st.builds(Policy, st.sampled_from([0, 0, 1, 3]), st.sampled_from(Late), st.booleans())
+
+
+@given(messages(), st.integers(1, 8), st.integers(1, 3), st.integers(1, 2), st.lists(policies, min_size=4, max_size=4))
+@settings(max_examples=300, deadline=None)
 def test_any_rows_in_any_turns_are_what_one_by_one_would_give(
-    sent: list[list[Row]], turn_steps: int, max_batch: int
+    sent: list[list[Row]], turn_steps: int, max_batch: int, together: int, chosen: list[Policy]
 ) -> None:
-    batcher = make_batcher(turn_steps=turn_steps, max_batch=max_batch)
+    clock = FakeClock()
+    batcher = make_batcher(clock, turn_steps=turn_steps, max_batch=max_batch)
     slots = [batcher.table.create(f"s{i}") for i in range(4)]
-    references = [Reference() for _ in range(4)]
-    for gathered in (sent[i : i + 2] for i in range(0, len(sent), 2)):
+    for channel, (slot, policy) in enumerate(zip(slots, chosen, strict=True)):
+        batcher.table.attach(slot, lane=0, channel=channel)
+        batcher.table.obey(slot, policy)
+    references = [Reference(policy) for policy in chosen]
+    for gathered in (sent[i : i + together] for i in range(0, len(sent), together)):
         for rows in gathered:
             offer(batcher, slots, rows)
-        expected = [[references[i].take(r) for rows in gathered for r in rows if r.session == i] for i in range(4)]
-        got: list[list[tuple[int, Verdict, np.ndarray | None, float]]] = [[] for _ in range(4)]
+        clock.now_s += 1e-3
+        waiting = [[row for rows in gathered for row in rows if row.session == i] for i in range(4)]
+        expected = [references[i].take_waiting(waiting[i], turn_steps, now_us=1000) for i in range(4)]
+        got: list[list[Told]] = [[] for _ in range(4)]
         while len(batcher.inbox):
-            results = turn(batcher)
-            for i, slot in enumerate(slots):
-                got[i] += answers(results, slot)
+            for mine, told in zip(got, turn_or_row(batcher, slots), strict=True):
+                mine += told
         for i in range(4):
-            assert [v for _, v, _, _ in got[i]] == [v for v, _, _ in expected[i]]
-            for (_, _, y, dt_s), (_, want, want_dt) in zip(got[i], expected[i], strict=True):
+            assert [verdict for verdict, *_ in got[i]] == [verdict for verdict, *_ in expected[i]]
+            for (_, y, dt_s, flags), (_, want, want_dt, want_flags) in zip(got[i], expected[i], strict=True):
                 assert dt_s == pytest.approx(want_dt, rel=1e-6)
                 assert (y is None) == (want is None)
+                assert flags == want_flags
                 if want is not None:
                     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)
             assert batcher.table.settled_seq[slots[i]] == references[i].settled
             np.testing.assert_allclose(batcher.table.state(f"s{i}")["h"], references[i].h, rtol=1e-5, atol=1e-6)
+            told_of = Counter(verdict.name for verdict, *_ in references[i].heard)
+            assert batcher.table.info(f"s{i}").verdicts == told_of
 
 
 def plain(session: int, seq: int, x: float = 1.0, t_ns: int = NO_TIME) -> Row:
@@ -163,6 +232,15 @@ def test_single_steps_of_many_sessions_run_as_one_batch_of_the_step_graph() -> N
     assert model.batches == [(5, 1)]
     assert results.batch == 5
     assert results.plain
+
+
+def test_a_message_without_rows_leaves_nothing_behind() -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create("s")]
+    batcher.inbox.add([], [], [], [], [])
+    assert batcher.plan() is None
+    offer(batcher, slots, [plain(0, 1)])
+    assert turn_or_row(batcher, slots)[0][0][0] == Verdict.APPLIED
 
 
 def test_a_long_chunk_is_cut_into_turns_and_others_run_between() -> None:
@@ -215,7 +293,7 @@ def test_a_repeated_seq_gets_the_answer_it_had_until_that_is_acknowledged() -> N
     batcher.table.acknowledge(slots[0], 1)
     offer(batcher, slots, [plain(0, 1), plain(0, 2)])
     again = turn(batcher)
-    (_, verdict1, y1, _), (_, verdict2, y2, _) = answers(again, slots[0])
+    (_, verdict1, y1, *_), (_, verdict2, y2, *_) = answers(again, slots[0])
     assert (verdict1, verdict2) == (Verdict.DUPLICATE, Verdict.DUPLICATE)
     assert y1 is None
     np.testing.assert_array_equal(y2, first[1][2])

@@ -61,6 +61,6 @@ def test_a_session_that_reuses_a_slot_finds_nothing_of_the_one_before() -> None:
     log, acked, next_seq = OutputLog(), np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     for _ in range(20):
         log.append(block(rng, next_seq), acked)
-    log.forget(3, acked)
+    log.forget(np.array([3]), acked)
     assert log.unacked(3, acked) is None
     assert log.unacked(2, acked) is not None

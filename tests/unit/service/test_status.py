@@ -33,6 +33,7 @@ KINDS = [
     errors.AlreadyExists,
     errors.FailedPrecondition,
     errors.ResourceExhausted,
+    errors.Expired,
     errors.Unavailable,
     errors.Internal,
 ]

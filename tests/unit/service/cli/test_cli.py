@@ -16,13 +16,19 @@ from statestream.service.errors import FailedPrecondition, InvalidArgument
 
 COMMANDS = [
     ["train"],
+    ["data", "list"],
+    ["data", "get"],
+    ["evaluate"],
     ["export"],
     ["serve"],
     ["stream"],
     ["models", "list"],
     ["models", "show"],
     ["models", "load"],
+    ["models", "promote"],
+    ["models", "rollback"],
     ["models", "unload"],
+    ["replay"],
     ["sessions", "list"],
     ["sessions", "show"],
     ["sessions", "reset"],
@@ -56,6 +62,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     [
         (["stream", "f.csv", "--model", "m", "--rate", "fast"], "--rate: 'fast', expected real, max, or a multiple"),
         (["stream", "f.csv", "--model", "m", "--time-unit", "min"], "--time-unit: 'min', expected ns, us, ms or s"),
+        (["models", "unload", "m:1", "--wait", "--move"], "--wait --move: either waits for the sessions or moves them"),
         (["models", "show", "m:x"], "model: 'm:x', expected NAME or NAME:VERSION"),
         (["models", "list", "--target", "127.0.0.1:1"], "cannot reach 127.0.0.1:1"),
         (["serve", "--config", "nowhere.toml"], "config: nowhere.toml is not a file"),

@@ -7,7 +7,8 @@ import pytest
 
 from statestream.models.spec import TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Block, answers_of, applied_row, one_applied, steps_message
+from statestream.service.client.blocks import Block
+from statestream.service.client.columns import answers_of, applied_row, one_applied, steps_message
 from statestream.service.errors import Internal
 from statestream.service.verdict import RowFlag, Verdict
 
@@ -97,7 +98,7 @@ def test_the_short_path_says_the_same() -> None:
     message = pb.Results(channel=[3], seq=[7], verdict=[1], dt_s=[0.5], epoch=[1], queue_us=3, compute_us=4, batch=2)
     message.columns.add(name="y", data=np.array([1, 2], "<f4").tobytes())
     assert one_applied(message)
-    short, long = applied_row(message, Y, 0.1), answers_of(message, Y).result(0.1)[0]
+    short, long = applied_row(message, 7, Y, 0.1), answers_of(message, Y).result(0.1)[0]
     np.testing.assert_array_equal(short.y, long.y)
     for name in ("seq", "verdict", "dt_s", "flags", "detail", "queue_s", "compute_s", "batch", "latency_s"):
         assert getattr(short, name) == getattr(long, name)

@@ -115,8 +115,7 @@ def test_rejected_rows_settle_nothing_and_return_credit(verdict: Verdict) -> Non
     book.send(0, 2)
     assert book.settle(answers([0, 0], [1, 2], [1, int(verdict)])).tolist() == [True, False]
     assert (book.settled_seq[0], book.in_flight[0]) == (1, 0)
-    book.resending[0] = 1
-    assert book.room(0) == 0
+    assert (book.sent_seq[0], book.served_seq[0]) == (2, 1)
 
 
 def test_resumed_answers_take_no_credit_and_wait_to_be_read() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.columns import Block
+from statestream.service.client.blocks import Block
 from statestream.service.client.ledger import Ledger
 from statestream.service.client.outbox import Outbox
 

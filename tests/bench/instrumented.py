@@ -1,0 +1,78 @@
+"""The server with a stopwatch on the parts of a step: `python -m tests.bench.instrumented FILE serve …`.
+
+Each part's time is its own, without that of the parts it calls; microseconds a step are written to FILE in the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from statestream.service import cli
+
+os.environ.setdefault("GRPC_EXPERIMENTS", cli.GRPC_EXPERIMENTS)
+
+from statestream.service import batcher, engine, host, outgoing, runner, servicer, stream
+from statestream.service.lone import Lone
+from statestream.service.results import Results
+from statestream.service.stats import ModelStats
+
+PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
+    "parse the message": ((servicer, "_parse"),),
+    "judge and queue the row": ((stream.ClientStream, "handle_row"),),
+    "plan the turn: order, dt, gather": ((batcher.Batcher, "plan"),),
+    "run the model": ((engine.Graph, "run"),),
+    "store states and results": ((batcher.Batcher, "commit"),),
+    "plan, store: a row that is alone": ((batcher.Batcher, "run_lone"),),
+    "make the reply": (
+        (outgoing.Outgoing, "__init__"),
+        (outgoing.Outgoing, "message"),
+        (outgoing.OutgoingRow, "message"),
+    ),
+    "hand it to its stream": ((host.Host, "_deliver"), (runner.Runner, "_turn")),
+}
+_spent_ns: Counter[str] = Counter()
+_inner_ns = [0]
+_rows = [0]
+
+
+def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begin_ns = perf_counter_ns()
+        _inner_ns.append(0)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            whole_ns = perf_counter_ns() - begin_ns
+            _spent_ns[part] += whole_ns - _inner_ns.pop()
+            _inner_ns[-1] += whole_ns
+
+    return timed
+
+
+def _counted(count: Callable[..., None]) -> Callable[..., None]:
+    def counted(stats: ModelStats, results: Results | Lone) -> None:
+        _rows[0] += 1 if isinstance(results, Lone) else results.n
+        count(stats, results)
+
+    return counted
+
+
+def main() -> int:
+    for part, places in PARTS.items():
+        for owner, name in places:
+            setattr(owner, name, _timed(part, getattr(owner, name)))
+    ModelStats.count = _counted(ModelStats.count)  # type: ignore[method-assign]
+    code = cli.main(sys.argv[2:])
+    Path(sys.argv[1]).write_text(json.dumps({part: ns / _rows[0] / 1e3 for part, ns in _spent_ns.items()}))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

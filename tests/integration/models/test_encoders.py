@@ -1,0 +1,89 @@
+"""Encoders in front of cells: a window that streams, and frames from a camera, up to the bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch.nn.functional import conv1d
+
+from statestream.models.cells.frames import shrink
+from statestream.models.cells.options import CellOptions
+from statestream.models.cells.registry import build_cell
+from statestream.models.cells.window import DepthwiseConvolution
+from statestream.models.data.recordings import Recording
+from statestream.models.export import export_network
+from statestream.models.network import Facts, Network, Scaling
+from statestream.models.rollout import rollout
+from statestream.models.spec import TimeSpec
+
+HEIGHT, WIDTH = 24, 32
+OPTIONS = {
+    "kind": "encoded",
+    "encoder": {
+        "kind": "frames", "frame": [HEIGHT, WIDTH], "size": [8, 12], "crop": [6, 1, 2, 3], "units": 10,
+        "channels": [4, 8],
+    },
+    "cell": {"kind": "cfc", "units": 8},
+}  # fmt: skip
+
+
+def frames_network() -> Network:
+    torch.manual_seed(0)
+    facts = Facts(
+        task="regression",
+        features=("r", "g", "b"),
+        labels=("steering",),
+        nominal_s=0.05,
+        inputs=Scaling([120.0, 110.0, 100.0], [60.0, 50.0, 40.0]),
+        targets=Scaling([0.0], [1.0]),
+    )
+    return Network(build_cell(TypeAdapter[CellOptions](CellOptions).validate_python(OPTIONS), 3), facts).eval()
+
+
+def film(frames: int, seed: int) -> Recording:
+    random = np.random.default_rng(seed)
+    pictures = random.integers(0, 256, (frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return Recording(str(seed), np.arange(frames) * 50_000_000, pictures)
+
+
+def test_frames_go_from_the_camera_into_the_graph(tmp_path: Path) -> None:
+    """8 bits in, and torch = step.onnx = chunk.onnx, or nothing is written."""
+    bundle = export_network(frames_network(), [film(30, 0), film(20, 1)], tmp_path, name="camera", tolerance=1e-5)
+    (x,) = bundle.manifest.inputs
+    assert (x.shape, x.dtype, x.labels) == ((HEIGHT, WIDTH, 3), "uint8", ("r", "g", "b"))
+    assert bundle.golden().inputs["x"].dtype == np.uint8
+
+
+def test_cropped_pixels_are_not_seen() -> None:
+    network, (one,) = frames_network(), (film(5, 0),)
+    changed = one.features.copy()
+    changed[:, :6], changed[:, -1:], changed[:, :, :2], changed[:, :, -3:] = 0, 255, 255, 0
+    time = TimeSpec.around(0.05)
+    before, after = rollout(network, [one, Recording("changed", one.t_ns, changed)], time)
+    np.testing.assert_array_equal(before.outputs, after.outputs)
+    changed[:, 10, 10] += 50
+    (other,) = rollout(network, [Recording("changed", one.t_ns, changed)], time)
+    assert np.abs(other.outputs - before.outputs).max() > 1e-4
+
+
+def test_shrinking_averages_by_area() -> None:
+    torch.testing.assert_close(shrink(6, 3, 0, 0) @ torch.arange(6.0), torch.tensor([0.5, 2.5, 4.5]))
+    torch.testing.assert_close(shrink(6, 2, 2, 1), torch.tensor([[0, 0, 2, 1, 0, 0], [0, 0, 0, 1, 2, 0]]) / 3)
+    torch.testing.assert_close(shrink(17, 5, 3, 2).sum(dim=1), torch.ones(5))
+    with pytest.raises(ValueError, match="size: 5 pixels wanted of 4: 10 less a crop of 3 and 3"):
+        shrink(10, 5, 3, 3)
+
+
+def test_a_window_is_a_causal_convolution() -> None:
+    torch.manual_seed(0)
+    cell = DepthwiseConvolution(4, taps=3)
+    x = torch.randn(2, 9, 4)
+    with torch.no_grad():
+        y, _ = cell.unroll(x, cell.initial_state(2), torch.ones(2, 9, 1))
+        padded = torch.nn.functional.pad(x.transpose(1, 2), (2, 0))
+        wanted = conv1d(padded, cell.weight.t().unsqueeze(1), cell.bias, groups=4).transpose(1, 2)
+    torch.testing.assert_close(y, wanted)

@@ -1,0 +1,37 @@
+"""Gradients written by hand against autograd's, through the loop of single steps, in double precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from statestream.models.cells.base import Cell, State
+from tests.integration.models.conftest import FAMILIES, FEATURES, cell_of
+
+BY_HAND = [f for f in FAMILIES if f.startswith(("cfc", "ltc"))]
+
+
+def gradients(cell: Cell, unrolled: tuple[Tensor, State], wanted: list[Tensor], valid: Tensor) -> list[Tensor]:
+    """Of a loss that sees every valid output and the final state."""
+    torch.manual_seed(2)
+    y, state = unrolled
+    loss = (y * torch.where(valid.unsqueeze(-1), torch.randn(y.shape), 0.0)).sum()
+    loss += sum((torch.randn(value.shape) * value).sum() for _, value in sorted(state.items()))
+    return list(torch.autograd.grad(loss, wanted))
+
+
+@pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
+@pytest.mark.parametrize("family", BY_HAND)
+def test_gradients_of_a_sequence_are_those_of_its_steps(family: str, ragged: bool) -> None:
+    cell = cell_of(family).double()
+    torch.manual_seed(3)
+    x = torch.randn(4, 15, FEATURES, dtype=torch.float64, requires_grad=True)
+    d = torch.rand(4, 15, 1, dtype=torch.float64) * 3 + 0.05
+    valid = torch.rand(4, 15) > 0.3 if ragged else torch.ones(4, 15, dtype=torch.bool)
+    start = {spec.name: torch.randn(4, *spec.shape, dtype=torch.float64, requires_grad=True) for spec in cell.states}
+    wanted = [x, *start.values(), *cell.parameters()]
+    by_hand = gradients(cell, cell.unroll(x, start, d, valid if ragged else None), wanted, valid)
+    by_steps = gradients(cell, Cell.unroll(cell, x, start, d, valid), wanted, valid)
+    for found, reference in zip(by_hand, by_steps, strict=True):
+        torch.testing.assert_close(found, reference, rtol=1e-9, atol=1e-9)

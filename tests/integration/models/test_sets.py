@@ -1,0 +1,135 @@
+"""The public data sets as their papers cut them: counts, splits, times. Skipped where a set is not on this machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from statestream.models.config import SplitOptions, parse_config
+from statestream.models.data.origins import locate
+from statestream.models.data.recordings import Dataset
+from statestream.models.data.registry import REGISTRY, entry_of, loader
+from statestream.models.data.sources import channel_statistics, load_dataset
+from statestream.models.data.splits import split_dataset
+from statestream.models.data.tables import DataError
+
+COUNTS = {
+    # train, validation, test; rows of a piece
+    "walker2d": (9684, 1272, 1937, 64),
+    "gesture_phase/pieces": (455, 60, 90, 32),
+    "occupancy": (7315, 812, 1549, 16),
+    "metro_traffic": (9033, 1204, 1806, 32),
+    "ozone": (471, 62, 93, 32),
+    "seq_mnist": (54_000, 6_000, 10_000, 28),
+}
+
+
+def load(name: str) -> Dataset:
+    entry = entry_of(name.partition("/")[0])
+    missing = [file.name for file in entry.files if locate(entry.name, file) is None]
+    if missing:
+        pytest.skip(f"{entry.name}: {', '.join(missing)} not on this machine")
+    return loader(name)()
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_are_those_of_the_paper(name: str) -> None:
+    dataset = load(name)
+    parts = Counter(dataset.parts)
+    assert (parts["train"], parts["validation"], parts["test"], len(dataset.recordings[0])) == COUNTS[name]
+    split = split_dataset(dataset, SplitOptions(by="standard"))
+    assert tuple(map(len, (split.train, split.validation, split.test))) == COUNTS[name][:3]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for e in REGISTRY.values()
+        if e.name not in ("xor", "watch")
+        for n in (e.name, *(f"{e.name}/{v}" for v in e.variants))
+    ],
+)
+def test_every_set_is_finite_in_order_and_named(name: str) -> None:
+    dataset = load(name)
+    assert len({r.id for r in dataset.recordings}) == len(dataset.recordings)
+    assert not dataset.parts or len(dataset.parts) == len(dataset.recordings)
+    for r in dataset.recordings:
+        assert r.features.shape == (len(r), len(dataset.features))
+        assert r.features.dtype == np.float32
+        assert r.t_ns.dtype == np.int64
+        assert np.isfinite(r.features).all()
+        assert (np.diff(r.t_ns) >= 0).all()
+        target = np.asarray(r.target)
+        assert target.shape in ((len(r),), (len(r), len(dataset.labels)))
+        assert np.isfinite(target).all()
+        if target.ndim == 1:
+            assert set(np.unique(target)) <= set(range(len(dataset.labels)))
+
+
+def test_walker2d_targets_are_one_step_of_the_simulator_later() -> None:
+    dataset = load("walker2d")
+    gaps = np.concatenate([np.diff(r.t_ns) for r in dataset.recordings])
+    assert set(gaps % 8_000_000) == {0}
+    assert np.mean(gaps == 8_000_000) == pytest.approx(0.9, abs=0.01)
+    for r in dataset.recordings[::500]:
+        close = np.flatnonzero(np.diff(r.t_ns) == 8_000_000)
+        np.testing.assert_array_equal(np.asarray(r.target)[close], r.features[close + 1])
+    rollouts = {part: {r.group for r, p in zip(dataset.recordings, dataset.parts, strict=True) if p == part} for part in
+                ("train", "validation", "test")}  # fmt: skip
+    assert [len(rollouts[part]) for part in ("train", "validation", "test")] == [300, 40, 60]
+    assert not rollouts["train"] & rollouts["test"]
+
+
+def test_no_run_of_borealtc_is_in_two_folds() -> None:
+    dataset = load("borealtc")
+    folds: dict[str, set[str]] = {}
+    for r in dataset.recordings:
+        folds.setdefault(r.id.partition("/")[0], set()).add(r.group)
+    assert all(len(groups) == 1 for groups in folds.values())
+    for fold in range(5):
+        split_dataset(dataset, SplitOptions(by="group", folds=5, fold=fold, validation=0), classes=True)
+
+
+def test_xor_tells_changes_and_asks_for_parity() -> None:
+    dataset = load("xor")
+    assert Counter(dataset.parts) == {"train": 100_000, "validation": 10_000, "test": 10_000}
+    for r in dataset.recordings[::9999]:
+        seconds, bits = r.t_ns // 1_000_000_000, r.features[:, 0].astype(int)
+        stream = np.repeat(bits, np.diff(seconds, append=seconds[-1] + 1))
+        assert 2 <= len(stream) <= 32
+        assert (np.asarray(r.target) == stream.sum() % 2).all()
+    again = loader("xor")()
+    np.testing.assert_array_equal(again.recordings[-1].features, dataset.recordings[-1].features)
+
+
+def test_features_of_a_known_set_can_be_chosen() -> None:
+    load("occupancy")
+    values = {
+        "name": "x",
+        "data": {"dataset": "occupancy", "features": ["CO2", "Temperature"]},
+        "cell": {"kind": "gru"},
+    }
+    chosen, whole = load_dataset(parse_config(values, "test")), load("occupancy")
+    assert chosen.features == ("CO2", "Temperature")
+    assert chosen.units == ("ppm", "°C")
+    np.testing.assert_array_equal(chosen.recordings[3].features, whole.recordings[3].features[:, [3, 0]])
+    values["data"] = {"dataset": "occupancy", "features": ["Lihgt"]}
+    with pytest.raises(DataError, match=r"data\.features: no feature 'Lihgt'; there are Temperature, .*Light"):
+        load_dataset(parse_config(values, "test"))
+
+
+def test_unknown_names_say_what_there_is() -> None:
+    with pytest.raises(DataError, match=r"'walker' is unknown; there are walker2d, gesture_phase"):
+        loader("walker")
+    with pytest.raises(DataError, match=r"'gesture_phase/parts' is no variant of gesture_phase; there are .*/pieces"):
+        loader("gesture_phase/parts")
+
+
+def test_a_common_scale_is_one_for_all_columns() -> None:
+    x = np.random.default_rng(0).normal([1, 5], [1, 3], (500, 2))
+    mean, std = channel_statistics([x], common=True)
+    assert mean == pytest.approx([x.mean()] * 2)
+    assert std == pytest.approx([x.std()] * 2)
