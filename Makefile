@@ -9,10 +9,10 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check view proto results clean
+.PHONY: help install demo test bench bench-train where wear test-faults check view proto results clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## Make the environment: serving, training, development
 
@@ -32,6 +32,18 @@ test: install $(PROTOC)/.installed ## Run the tests
 
 bench: install ## Measure the server beside a bare echo and a simple server (a few minutes, two quiet cores)
 	@$(PY) -m tests.bench
+
+bench-train: install ## Measure training and graphs beside ncps (a few minutes, a quiet machine)
+	@$(PY) -m tests.bench.train
+
+where: install ## Measure where each microsecond of a step goes
+	@$(PY) -m tests.bench.where
+
+wear: install ## Measure what snapshots write in a day, into docs/durability.md
+	@$(PY) -m tests.bench.wear
+
+test-faults: install ## Kill, cut, stall, race and crowd, as long as it takes; figures in build/faults.json
+	@$(PY) -m tests.faults
 
 check: install view ## Lint (ruff) and type-check (mypy, strict)
 	@$(PY) -m ruff check .
@@ -56,8 +68,8 @@ proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
 	@test $(OUT) != build/generated || cp $(OUT)/statestream/proto/v1/* proto/v1/
 
-results: install ## Regenerate docs/results.md: five folds of people, beside a baseline (about eight minutes)
-	@$(PY) -m statestream.models.folds wrist-folds --runs build/results --out docs/results.md
+results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
+	@$(PY) -m statestream.models.results
 
 clean: ## Remove everything that was built
 	rm -rf build dist *.egg-info
