@@ -40,7 +40,7 @@ def _manifest(network: Network) -> Manifest:
     return Manifest(
         name="timed",
         version=1,
-        inputs=(InputSpec(name="x", shape=(len(facts.features),)),),
+        inputs=(InputSpec(name="x", shape=network.input_shape, dtype=network.input_dtype),),
         outputs=(OutputSpec(name="y", shape=(len(facts.labels),), std=(1.0,)),),
         states=network.states,
         time=TimeSpec.around(facts.nominal_s),
@@ -48,7 +48,8 @@ def _manifest(network: Network) -> Manifest:
 
 
 def _feed(manifest: Manifest, batch: int) -> dict[str, Array]:
-    x = np.random.default_rng(0).normal(size=(batch, manifest.inputs[0].size)).astype(np.float32)
+    (taken,) = manifest.inputs
+    x = np.random.default_rng(0).normal(size=(batch, *taken.shape)).astype(taken.np_dtype)
     dt = np.full((batch, 1), manifest.time.nominal_s, np.float32)
     states = [np.repeat(s.initial_array[None], batch, axis=0) for s in manifest.states]
     return dict(zip(input_names(manifest), (x, dt, *states), strict=True))

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu, softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
-from statestream.models.cells.cfc_sequence import gated_sequence
+from statestream.models.cells.cfc_sequence import SequenceWeights, gated_sequence
 from statestream.models.cells.linear import RecurrentLinear, xavier_linear
 
 Mode = Literal["default", "no_gate", "pure"]
@@ -120,19 +120,19 @@ class CfC(Cell):
     def unroll(
         self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
+        weights = self.sequence_weights()
+        if weights is None:
+            return super().unroll(x_BTI, state, d_BT1, valid_BT)
+        y_BTH, h_BH = gated_sequence(self.prepare(x_BTI, d_BT1)[0], d_BT1, state["h"], weights, valid_BT)
+        return y_BTH, {"h": h_BH}
+
+    def sequence_weights(self) -> SequenceWeights | None:
+        """What a sequence with its gradient by hand needs; None: it is not written for this form."""
         function, inner, outer = self.activation
         if self.mode == "pure" or len(self.trunk) > 1 or function is not torch.tanh:
-            return super().unroll(x_BTI, state, d_BT1, valid_BT)
-        y_BTH, h_BH = gated_sequence(
-            self.prepare(x_BTI, d_BT1)[0],
-            d_BT1,
-            state["h"],
-            self.entry.weight_h * inner,
-            next(((last.weight * outer, last.bias) for last in self._linears()), None),
-            valid_BT,
-            gate_both=self.mode == "default",
-        )
-        return y_BTH, {"h": h_BH}
+            return None
+        V, b = next(((last.weight * outer, last.bias) for last in self._linears()), (None, None))
+        return SequenceWeights(self.entry.weight_h * inner, V, b, gate_both=self.mode == "default")
 
     def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
         """Gated: the part 1 − t of f1 that is left after d is exp(−d/τ), so that τ = d/softplus(a·d + b)."""

@@ -14,33 +14,31 @@ and two elementwise operations a step. The weights' gradients follow after it, o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def gated_sequence(
-    u_BTP: Tensor,
-    d_BT1: Tensor,
-    h_BH: Tensor,
-    recurrent: Tensor,
-    heads: tuple[Tensor, Tensor] | None,
-    valid_BT: Tensor | None,
-    *,
-    gate_both: bool,
-) -> tuple[Tensor, Tensor]:
-    """`y_BTH` of all steps, and the state after the last valid one.
+class SequenceWeights(NamedTuple):
+    """A gated CfC without its input part."""
 
-    Args:
-        recurrent: W, `[P, H]`, or `[4H, H]` without a backbone.
-        heads: V and b; None: there is no backbone.
-        gate_both: h = f1·(1 − t) + f2·t; otherwise f1 + t·f2.
-    """
+    W: Tensor
+    """`[P, H]`, or `[4H, H]` without a backbone."""
+    V: Tensor | None
+    """None, and b too: there is no backbone."""
+    b: Tensor | None
+    gate_both: bool
+    """h = f1·(1 − t) + f2·t; otherwise f1 + t·f2."""
+
+
+def gated_sequence(
+    u_BTP: Tensor, d_BT1: Tensor, h_BH: Tensor, weights: SequenceWeights, valid_BT: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """`y_BTH` of all steps, and the state after the last valid one."""
     valid = None if valid_BT is None else valid_BT.t().unsqueeze(-1)
-    V, b = heads or (None, None)
     y_TBH, last = _Gated.apply(  # type: ignore[no-untyped-call]
-        u_BTP.transpose(0, 1), d_BT1.transpose(0, 1), h_BH, recurrent, V, b, valid, gate_both
+        u_BTP.transpose(0, 1), d_BT1.transpose(0, 1), h_BH, *weights[:3], valid, weights.gate_both
     )
     return y_TBH.transpose(0, 1), last
 
@@ -69,10 +67,7 @@ class _Gated(torch.autograd.Function):
             torch.addmm(u_k, h, Wt, out=k_k)
             if Vt is not None and b is not None:
                 torch.addmm(b, k_k.tanh_(), Vt, out=z_k)
-            f, slope, offset = z_k.split_with_sizes([2 * units, units, units], dim=1)
-            f1, f2 = f.tanh_().chunk(2, dim=1)
-            t = torch.addcmul(offset, slope, d_k, out=offset).sigmoid_()
-            torch.lerp(f1, f2, t, out=y_k) if gate_both else torch.addcmul(f1, f2, t, out=y_k)
+            gate(z_k, d_k, y_k, gate_both)
             h = y_k if valid_k is None else torch.where(valid_k, y_k, h)
         ctx.save_for_backward(d, before, k, z, W, V, valid)
         ctx.gate_both = gate_both
@@ -81,7 +76,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_last: Tensor) -> tuple[Tensor | None, ...]:
         d, before, k, z, W, V, valid = ctx.saved_tensors
-        J = _derivatives(z, d, ctx.gate_both)
+        J = derivatives(z, d, ctx.gate_both)
         hidden = None if V is None else 1 - k * k
         g_z, g_k = torch.empty_like(z), torch.empty_like(k)
         g = g_last
@@ -94,12 +89,21 @@ class _Gated(torch.autograd.Function):
                 at = g_k[step]
             g = at @ W if valid is None else torch.addmm(torch.where(valid[step], 0.0, g), at, W)
         if V is None:
-            return g_z, None, g, _outer(g_z, before), None, None, None, None
-        return g_k, None, g, _outer(g_k, before), _outer(g_z, k), g_z.sum(dim=(0, 1)), None, None
+            return g_z, None, g, outer(g_z, before), None, None, None, None
+        return g_k, None, g, outer(g_k, before), outer(g_z, k), g_z.sum(dim=(0, 1)), None, None
 
 
-def _derivatives(z: Tensor, d: Tensor, gate_both: bool) -> Tensor:
-    """J; `z` holds f1, f2, the slope a and, in the place of its offset, t."""
+def gate(z: Tensor, d: Tensor, y: Tensor, gate_both: bool) -> None:
+    """One step's heads in place: tanh of f1 and f2, and t instead of the offset b; the new state into `y`."""
+    units = y.shape[1]
+    f, slope, offset = z.split_with_sizes([2 * units, units, units], dim=1)
+    f1, f2 = f.tanh_().chunk(2, dim=1)
+    t = torch.addcmul(offset, slope, d, out=offset).sigmoid_()
+    torch.lerp(f1, f2, t, out=y) if gate_both else torch.addcmul(f1, f2, t, out=y)
+
+
+def derivatives(z: Tensor, d: Tensor, gate_both: bool) -> Tensor:
+    """J of all steps, from `z` as `gate` leaves it."""
     f1, f2, _, t = z.chunk(4, dim=-1)
     bend = t * (1 - t) * (f2 - f1 if gate_both else f2)
     by_f1 = 1 - f1 * f1
@@ -107,6 +111,6 @@ def _derivatives(z: Tensor, d: Tensor, gate_both: bool) -> Tensor:
     return torch.stack(by, dim=2)
 
 
-def _outer(g: Tensor, x: Tensor) -> Tensor:
+def outer(g: Tensor, x: Tensor) -> Tensor:
     """Gradient of a matrix over all steps and the batch."""
     return g.flatten(0, 1).t() @ x.flatten(0, 1)

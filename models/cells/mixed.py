@@ -8,7 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
+from statestream.models.cells.cfc import CfC
 from statestream.models.cells.gated import LSTM
+from statestream.models.cells.mixed_sequence import mixed_sequence
 
 
 class MixedMemory(Cell):
@@ -35,3 +37,14 @@ class MixedMemory(Cell):
         _, memory = self.memory.advance(u[:1], {"h": state[self.h], "c": state["c"]}, d_B1)
         y, moved = self.cell.advance(u[1:], {self.h: memory["h"]}, d_B1)
         return y, {**moved, "c": memory["c"]}
+
+    def unroll(
+        self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        weights = self.cell.sequence_weights() if isinstance(self.cell, CfC) else None
+        if weights is None or weights.V is None:
+            return super().unroll(x_BTI, state, d_BT1, valid_BT)
+        x_BTG, u_BTP = self.prepare(x_BTI, d_BT1)
+        recurrent = self.memory.recurrent_map.weight
+        y_BTH, h_BH, c_BH = mixed_sequence(x_BTG, u_BTP, d_BT1, (state["h"], state["c"]), recurrent, weights, valid_BT)
+        return y_BTH, {"h": h_BH, "c": c_BH}

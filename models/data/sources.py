@@ -33,12 +33,13 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each column; a constant column has a standard deviation of one.
+    """Mean and standard deviation of each channel, the last axis; one that is constant has a standard deviation of one.
 
     Args:
-        common: one mean for all columns, and one standard deviation, the root of their mean square about it.
+        common: one mean for all channels, and one standard deviation, the root of their mean square about it.
     """
     values = np.concatenate(arrays).astype(np.float64)
+    values = values.reshape(-1, values.shape[-1])
     mean, std = values.mean(axis=0), values.std(axis=0)
     if common:
         mean, std = np.full_like(mean, values.mean()), np.full_like(std, values.std())

@@ -15,6 +15,10 @@ def export(
     repository: Annotated[Path, typer.Argument(help="Folder of bundles, NAME/VERSION/.")] = Path("repository"),
     name: Annotated[str, typer.Option(help="The model's name.", show_default="that of the run")] = "",
     version: Annotated[int | None, typer.Option(help="Its version.", min=1, show_default="the next one")] = None,
+    aux_tau: Annotated[
+        bool,
+        typer.Option("--aux-tau", help="With an output aux_tau: time constants of its liquid neurons, in seconds."),
+    ] = False,
 ) -> None:
     """Export a trained model as a bundle, once its graphs equal PyTorch on the recordings it was tested with.
 
@@ -23,6 +27,8 @@ def export(
       statestream export runs/wrist
 
       statestream export runs/wrist repository --name wrist --version 3
+
+      statestream export runs/wrist --aux-tau
     """
-    bundle = need("statestream.models.export", "train").export(run, repository, name or None, version)
+    bundle = need("statestream.models.export", "train").export(run, repository, name or None, version, aux_tau=aux_tau)
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)

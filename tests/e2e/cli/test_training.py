@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from statestream.models.bundle import read_manifest
 from statestream.service.cli import main
 
 pytest.importorskip("torch")
@@ -46,9 +47,15 @@ def test_train_export_check(
     assert main(["export", "runs/mine", "repository"]) == 0
     assert main(["export", "runs/mine", "repository"]) == 0
     assert "exported mine:2 to repository/mine/2" in capsys.readouterr().out
+    assert main(["export", "runs/mine", "repository", "--aux-tau"]) == 0
+    assert [(aux.name, aux.shape) for aux in read_manifest(Path("repository/mine/3")).aux] == [("tau", (8,))]
     assert main(["bundle", "check", "repository/mine/1"]) == 0
     assert "down, up" in capsys.readouterr().out
     assert main(["train", "mine.toml", "training.epoch=3"]) == 1
     assert "training.epoch" in capsys.readouterr().err
+    assert main(["train", "mine.toml", "name=gated", "cell.kind=gru", "--out", "runs"]) == 0
+    assert main(["export", "runs/gated", "repository", "--aux-tau"]) == 1
+    assert "a GRU has no time constants" in capsys.readouterr().err
+    assert not (tmp_path / "repository/gated").exists()
     assert main(["export", "runs/nobody"]) == 1
     assert "runs/nobody: cannot read the run" in capsys.readouterr().err

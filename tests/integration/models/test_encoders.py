@@ -15,10 +15,13 @@ from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.cells.window import DepthwiseConvolution
 from statestream.models.data.recordings import Recording
+from statestream.models.data.sources import channel_statistics
 from statestream.models.export import export_network
+from statestream.models.latency import step_cost
 from statestream.models.network import Facts, Network, Scaling
 from statestream.models.rollout import rollout
 from statestream.models.spec import TimeSpec
+from statestream.models.stream_cost import stream_costs
 
 HEIGHT, WIDTH = 24, 32
 OPTIONS = {
@@ -48,6 +51,21 @@ def film(frames: int, seed: int) -> Recording:
     random = np.random.default_rng(seed)
     pictures = random.integers(0, 256, (frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
     return Recording(str(seed), np.arange(frames) * 50_000_000, pictures)
+
+
+def test_a_step_on_a_frame_is_timed_like_any_other() -> None:
+    network = frames_network()
+    assert step_cost(network).batch_1_us > 0
+    assert [cost.rows for cost in stream_costs({"camera": network}, lengths=(1,))] == [1, 1]
+
+
+def test_frames_are_normalised_by_channel() -> None:
+    """All pixels of all frames are samples of their channel."""
+    pictures = [film(3, 0).features // 2, film(2, 1).features]
+    pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures]).astype(float)
+    mean, std = channel_statistics(pictures)
+    np.testing.assert_allclose(mean, pixels.mean(axis=0))
+    np.testing.assert_allclose(std, pixels.std(axis=0))
 
 
 def test_frames_go_from_the_camera_into_the_graph(tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Mixed memory over a gated CfC with a backbone, for a whole sequence, its gradient by hand: see `cfc_sequence`.
+
+u, d, W, V, b, k, f1, f2, t, J     of the CfC, as in `cfc_sequence`
+x            T, B, 4H       input part of the memory's gates
+U            4H, H          its recurrent weights
+a            T, B, 4H       its gates, activated: candidate g, then i, f and o
+c, m         T, B, H        memory after each step: f·c + i·g; what it says to the CfC: o·tanh c
+y            T, B, H        the CfC's next state from m, which is also the memory's next hidden state
+L            T, B, 3, H     derivative of c by the products before g, i and f
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from statestream.models.cells.cfc_sequence import SequenceWeights, derivatives, gate, outer
+
+
+def mixed_sequence(
+    x_BTG: Tensor,
+    u_BTP: Tensor,
+    d_BT1: Tensor,
+    state: tuple[Tensor, Tensor],
+    recurrent: Tensor,
+    weights: SequenceWeights,
+    valid_BT: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`y_BTH` of all steps, and h and c after the last valid one. `state` is h and c, `recurrent` U."""
+    valid = None if valid_BT is None else valid_BT.t().unsqueeze(-1)
+    x, u, d = (part.transpose(0, 1) for part in (x_BTG, u_BTP, d_BT1))
+    y_TBH, h_BH, c_BH = _Mixed.apply(  # type: ignore[no-untyped-call]
+        x, u, d, *state, recurrent, *weights[:3], valid, weights.gate_both
+    )
+    return y_TBH.transpose(0, 1), h_BH, c_BH
+
+
+class _Mixed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        u: Tensor,
+        d: Tensor,
+        h: Tensor,
+        c: Tensor,
+        U: Tensor,
+        W: Tensor,
+        V: Tensor,
+        b: Tensor,
+        valid: Tensor | None,
+        gate_both: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps, batch, units = len(u), *h.shape
+        a, z, k = u.new_empty(steps, batch, 4 * units), u.new_empty(steps, batch, 4 * units), torch.empty_like(u)
+        h_before, c_before, squashed, m, y = u.new_empty(5, steps, batch, units)
+        Ut, Wt, Vt = U.t(), W.t(), V.t()
+        for step in range(steps):
+            h_before[step], c_before[step] = h, c
+            gates = torch.addmm(x[step], h, Ut, out=a[step])
+            g, i, f, o = gates.chunk(4, dim=1)
+            g.tanh_(), gates[:, units:].sigmoid_()
+            held = torch.addcmul(c * f, g, i)
+            torch.mul(o, torch.tanh(held, out=squashed[step]), out=m[step])
+            torch.addmm(u[step], m[step], Wt, out=k[step]).tanh_()
+            torch.addmm(b, k[step], Vt, out=z[step])
+            gate(z[step], d[step], y[step], gate_both)
+            h = y[step] if valid is None else torch.where(valid[step], y[step], h)
+            c = held if valid is None else torch.where(valid[step], held, c)
+        ctx.save_for_backward(d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid)
+        ctx.gate_both = gate_both
+        return y, h.clone(), c
+
+    @staticmethod
+    def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
+        d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
+        units = m.shape[-1]
+        J, hidden = derivatives(z, d, ctx.gate_both), 1 - k * k
+        g, i, f, o = a.chunk(4, dim=-1)
+        L = torch.stack([i * (1 - g * g), g * i * (1 - i), c_before * f * (1 - f)], dim=2)
+        by_o, by_c = squashed * o * (1 - o), o * (1 - squashed * squashed)
+        g_a, g_z, g_k = torch.empty_like(a), torch.empty_like(z), torch.empty_like(k)
+        for step in range(len(z) - 1, -1, -1):
+            kept = None if valid is None else [torch.where(valid[step], 0.0, g) for g in (g_h, g_c)]
+            if kept is not None:
+                g_h, g_c = g_h - kept[0], g_c - kept[1]
+            torch.mul(J[step], (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J[step].shape))
+            g_m = torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step]) @ W
+            g_c = torch.addcmul(g_c, g_m, by_c[step])
+            torch.mul(L[step], g_c.unsqueeze(1), out=g_a[step, :, : 3 * units].view(L[step].shape))
+            torch.mul(by_o[step], g_m, out=g_a[step, :, 3 * units :])
+            g_h, g_c = g_a[step] @ U, g_c * f[step]
+            if kept is not None:
+                g_h, g_c = g_h + kept[0], g_c + kept[1]
+        by_weights = (outer(g_a, h_before), outer(g_k, m), outer(g_z, k), g_z.sum(dim=(0, 1)))
+        return g_a, g_k, None, g_h, g_c, *by_weights, None, None
