@@ -9,10 +9,10 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-train where wear test-faults check view proto results clean
+.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration results clean
 
 help: ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## Make the environment: serving, training, development
 
@@ -67,6 +67,9 @@ proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
 		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
 	@test $(OUT) != build/generated || cp $(OUT)/statestream/proto/v1/* proto/v1/
+
+configuration: install ## Regenerate docs/configuration.md
+	@$(PY) -m statestream.service.cli.reference > docs/configuration.md
 
 results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
 	@$(PY) -m statestream.models.results

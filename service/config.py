@@ -1,33 +1,60 @@
-"""What a server can be told: one TOML file, then environment variables, then flags, the later ones winning."""
+"""What a server can be told: one TOML file, then environment variables, then flags, the later ones winning.
+
+The docstrings of the settings are what `docs/configuration.md` says of them.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from statestream.models.bundle import first_problem
 from statestream.service.errors import InvalidArgument
+
+DEFAULT_FILE = Path("/etc/statestream/server.toml")
+"""What `serve` reads where it is told of no other file, if it is there."""
+ENV_PREFIX = "STATESTREAM_"
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Provider = Literal["cpu", "xnnpack", "cuda", "tensorrt"]
 
 
+def _split(value: Any) -> Any:
+    """What environment variables and flags say of a list: `a,b`."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Providers = Annotated[tuple[Provider, ...], NoDecode, BeforeValidator(_split)]
+
+
 class ServerConfig(BaseSettings):
     """Configuration of one server. Environment variables are `STATESTREAM_` and the field's name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="STATESTREAM_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
 
     repository: Path = Path("repository")
     """Folder of bundles, `NAME/VERSION/`."""
     address: str = "127.0.0.1:50051"
     """`host:port` (port 0: any free one) or `unix:/path`."""
-    models: tuple[str, ...] = ()
+    models: Names = ()
     """Names to load, `NAME` or `NAME:VERSION`; empty: the newest version of each."""
-    providers: tuple[Provider, ...] = ("cuda", "cpu")
+    providers: Providers = ("cuda", "cpu")
     """What runs the graphs, the preferred first; those not there are passed over."""
     threads: Count = 1
     """Threads of ONNX Runtime within an operator."""
@@ -67,7 +94,13 @@ class ServerConfig(BaseSettings):
     """Folder for what sessions send and hear, to be replayed; none: it is not recorded."""
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint; empty: none."""
+    stuck_s: Seconds = 60.0
+    """An engine that has run one turn for so long, or an event loop that has stood still for so long, is stuck: health
+    says NOT_SERVING and the process ends, so that its supervisor starts another."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people, or an object of JSON a line."""
 
     @classmethod
     def settings_customise_sources(
@@ -100,3 +133,14 @@ class ServerConfig(BaseSettings):
             return config
         except ValidationError as error:
             raise InvalidArgument(first_problem(error), field="config") from error
+        except ValueError as error:
+            raise InvalidArgument(f"{file}: {error}", field="config") from error
+
+    def to_toml(self) -> str:
+        """As a file that `load` reads; settings that are none stand there as comments."""
+        return "".join(_line(name, value) for name, value in self.model_dump(mode="json").items())
+
+
+def _line(name: str, value: Any) -> str:
+    # Strings, numbers, booleans and lists of strings are written alike in JSON and TOML.
+    return f"# {name} is not set\n" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}\n"

@@ -62,6 +62,7 @@ class Runner:
         self._thread = None if self.inline else ThreadPoolExecutor(1, f"engine-{bundle.manifest.ref}")
         self._scheduled = False
         self._busy = False
+        self._runs = 0
         self._running: Turn | None = None
         self._between_turns: list[asyncio.Future[None]] = []
 
@@ -94,6 +95,11 @@ class Runner:
         """Return when no row of the session in `slot` waits or runs."""
         while self.waiting(slot):
             await self._next_turn()
+
+    @property
+    def run(self) -> int | None:
+        """The number of the run that the engine, or a shadow's, is in beside the loop; None: it rests."""
+        return self._runs if self._busy else None
 
     async def rest(self) -> None:
         """Return when neither a turn nor the shadow's runs; until the caller waits for something, none begins."""
@@ -157,6 +163,7 @@ class Runner:
             self._finish(turn, _outcome(turn, self.engine))
             return
         self._busy, self._running = True, turn
+        self._runs += 1
         done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
@@ -191,6 +198,7 @@ class Runner:
     def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
         """Let the shadow repeat a turn, after the answers have gone out."""
         self._busy = True
+        self._runs += 1
         if self._thread is None:
             self._loop.call_soon(lambda: self._followed(shadow, _repeated(shadow, steps)))
         else:

@@ -24,8 +24,10 @@ from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
 from statestream.service.host import Host
 from statestream.service.metrics import serve_metrics
+from statestream.service.notify import notify
 from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
+from statestream.service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +152,16 @@ class Server:
     async def _tell_durability(self, up: bool) -> None:
         await self._health.set(_DURABILITY, _SERVING if up else _NOT_SERVING)
 
+    def runs(self) -> dict[str, int]:
+        """See `Watchdog`."""
+        return {runner.manifest.ref: runner.run for runner in self.host.versions if runner.run is not None}
+
+    async def give_up(self) -> None:
+        """The process is about to end: say so, and store what is settled."""
+        await self._health.enter_graceful_shutdown()
+        if self.host.custody.keeper is not None:
+            await self.host.custody.keeper.commit(alive_s=0.0)
+
     def _drain_soon(self) -> None:
         self._spawn(self.stop(self.config.drain_wait_s))
 
@@ -185,14 +197,18 @@ async def serve(
     gc.collect()
     gc.freeze()
     log.info("listening on %s", config.address if not server.port else f"port {server.port}")
+    notify("READY=1")
     if started is not None:
         started.set_result(server)
+    watching = asyncio.ensure_future(Watchdog(config.stuck_s, runs=server.runs, last_words=server.give_up).run())
     waits: list[asyncio.Future[Any]] = [stopping, asyncio.ensure_future(server.drained.wait())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     waits[1].cancel()
     if stopping.done():
         log.info("draining")
+        notify("STOPPING=1")
         await server.stop(stopping.result())
+    watching.cancel()
 
 
 def run(config: ServerConfig, *, shares_port: bool = False) -> None:

@@ -16,7 +16,7 @@ import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from statestream.service import server
+from statestream.service import logs, server
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 
@@ -57,6 +57,8 @@ class _Workers:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        # Whoever supervises us hears of the workers, which beat, and not of this process, which waits.
+        os.environ.pop("WATCHDOG_PID", None)
         log.info("starting %d workers on port %s", self._count, self._config.address.rpartition(":")[2])
         if self._config.store == "memory":
             log.warning("without a store, a session can be resumed by the worker that holds it alone: see --store")
@@ -125,9 +127,7 @@ def _work(config: ServerConfig, index: int) -> None:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
-    logging.basicConfig(
-        level=config.log_level.upper(), format=f"%(asctime)s %(levelname)-7s worker {index}: %(message)s"
-    )
+    logs.set_up(config, f"worker {index}")
     name, _, port = config.metrics_address.rpartition(":")
     if port:
         config = config.model_copy(update={"metrics_address": f"{name}:{int(port) + index}"})

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+log = logging.getLogger(__name__)
+
 
 def serve(
+    context: typer.Context,
     repository: Annotated[
         Path | None, typer.Argument(help="Folder of bundles, NAME/VERSION/.", show_default="repository")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="TOML file with any setting; environment and flags win over it.")
+        Path | None,
+        typer.Option(
+            envvar="STATESTREAM_CONFIG",
+            help="TOML file with any setting; environment and flags win over it.",
+            show_default="/etc/statestream/server.toml, if it is there",
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
-    model: Annotated[
+    models: Annotated[
         list[str] | None,
-        typer.Option(help="NAME or NAME:VERSION, may be repeated.", show_default="the newest version of each"),
+        typer.Option(
+            "--model", help="NAME or NAME:VERSION, may be repeated.", show_default="the newest version of each"
+        ),
     ] = None,
     providers: Annotated[
         str | None,
@@ -32,7 +43,7 @@ def serve(
         int | None, typer.Option(help="Processes that share the port, a core each.", show_default="1")
     ] = None,
     max_sessions: Annotated[int | None, typer.Option(help="Sessions of all models.", show_default="100000")] = None,
-    idle_ttl: Annotated[
+    idle_ttl_s: Annotated[
         float | None, typer.Option("--idle-ttl", help="Seconds a session lives without a stream.", show_default="3600")
     ] = None,
     store: Annotated[
@@ -43,7 +54,7 @@ def serve(
             show_default="memory",
         ),
     ] = None,
-    store_tick: Annotated[
+    store_tick_s: Annotated[
         float | None,
         typer.Option("--store-tick", help="Seconds between snapshots of the sessions that changed.", show_default="1"),
     ] = None,
@@ -55,12 +66,19 @@ def serve(
         Path | None,
         typer.Option(help="Folder to write what sessions send and hear to, for `replay`.", show_default="none"),
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help="HOST:PORT for Prometheus.", show_default="none")] = None,
+    metrics_address: Annotated[
+        str | None, typer.Option("--metrics", help="HOST:PORT for Prometheus.", show_default="none")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print every setting as it would be, and exit.")
+    ] = False,
 ) -> None:
     """Serve the models of a repository over gRPC, until SIGTERM or Ctrl-C, which drain it.
 
-    Every setting can also be an environment variable, STATESTREAM_ and its name in capitals.
+    Every setting can also be an environment variable, STATESTREAM_ and its name in capitals, or stand in the file:
+    docs/configuration.md lists them.
 
     [bold]Examples[/]
 
@@ -73,26 +91,21 @@ def serve(
       statestream serve repository --store sqlite:/var/lib/statestream/sessions.db
 
       STATESTREAM_IDLE_TTL_S=60 statestream serve --config server.toml
+
+      statestream serve repository --print-config > server.toml
     """
-    from statestream.service.config import ServerConfig
+    from statestream.service import logs
+    from statestream.service.config import DEFAULT_FILE, ServerConfig
     from statestream.service.workers import run
 
-    settings = ServerConfig.load(
-        config,
-        repository=repository,
-        address=address,
-        models=tuple(model) if model else None,
-        providers=tuple(name.strip() for name in providers.split(",")) if providers else None,
-        threads=threads,
-        workers=workers,
-        max_sessions=max_sessions,
-        idle_ttl_s=idle_ttl,
-        store=store,
-        store_tick_s=store_tick,
-        max_resident=max_resident,
-        record=record,
-        metrics_address=metrics,
-        log_level=log_level,
-    )
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    file = config or (DEFAULT_FILE if os.access(DEFAULT_FILE, os.R_OK) else None)
+    # Flags bear the names of the settings that they are.
+    flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
+    settings = ServerConfig.load(file, **flags)
+    if print_config:
+        print(settings.to_toml(), end="")
+        return
+    logs.set_up(settings)
+    if file is not None:
+        log.info("configured by %s", file)
     run(settings)

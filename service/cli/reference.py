@@ -1,0 +1,74 @@
+"""`python -m statestream.service.cli.reference`: every setting of `serve` as `docs/configuration.md` lists it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from statestream.service.cli.serve import serve
+from statestream.service.config import DEFAULT_FILE, ENV_PREFIX, ServerConfig
+
+_INTRODUCTION = f"""# Configuration
+
+<!-- Written by `make configuration`; a test compares it. -->
+
+`statestream serve` reads a TOML file, then environment variables, then its flags; what comes later wins. The file is
+the one that `--config` (or `{ENV_PREFIX}CONFIG`) names, else `{DEFAULT_FILE}` if it is there. Its keys are
+the names below, all at the top level; an unknown key or a value that makes no sense is an error, which names it. An
+environment variable is `{ENV_PREFIX}` and the name in capitals; a list is written there, as in flags, `a,b`. Paths are
+relative to where the server was started.
+
+    statestream serve --config server.toml --print-config     # what came of it all, as a file to start from
+    {ENV_PREFIX}IDLE_TTL_S=60 statestream serve repository --log-format json
+
+"""
+
+
+def reference() -> str:
+    """The page, as Markdown."""
+    flags = _flags()
+    lines = ["| setting | kind | default | flag | |", "|---|---|---|---|---|"]
+    properties = ServerConfig.model_json_schema()["properties"]
+    for name, field in ServerConfig.model_fields.items():
+        default = properties[name].get("default")
+        cells = (
+            f"`{name}`",
+            _kind(properties[name]),
+            "" if default is None else f"`{json.dumps(default)}`",
+            f"`{flags[name]}`" if name in flags else "",
+            " ".join((field.description or "").split()),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return _INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def _flags() -> dict[str, str]:
+    """The flag of each setting that has one."""
+    app = typer.Typer()
+    app.command()(serve)
+    found = {}
+    for parameter in typer.main.get_command(app).params:
+        if parameter.name in ServerConfig.model_fields:
+            option = parameter.opts[0]
+            found[parameter.name] = option if option.startswith("-") else option.upper()
+    return found
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """What a value must be, from its JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {_kind(schema['items'])}"
+    kind = schema.get("format", {"string": "text", "boolean": "yes or no"}.get(schema["type"], schema["type"]))
+    if "exclusiveMinimum" in schema:
+        return f"{kind} > {schema['exclusiveMinimum']}"
+    return f"{kind} ≥ {schema['minimum']}" if "minimum" in schema else str(kind)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

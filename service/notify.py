@@ -1,0 +1,30 @@
+"""Telling systemd, or whatever started this process and set `NOTIFY_SOCKET`, how it is: sd_notify's datagrams."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def notify(state: str) -> bool:
+    """Send a state such as `READY=1`; says whether anybody listens. What goes wrong is the listener's."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return False
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+        to.setblocking(False)
+        try:
+            to.sendto(state.encode(), address)
+        except OSError:
+            return False
+    return True
+
+
+def watchdog_s() -> float | None:
+    """How often the listener wants `WATCHDOG=1` at least; None: not at all."""
+    microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
+    if not microseconds.isdigit() or int(microseconds) == 0 or pid not in ("", str(os.getpid())):
+        return None
+    return int(microseconds) / 1e6

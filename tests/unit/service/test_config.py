@@ -1,0 +1,96 @@
+"""What a server is told: file, environment and flags, in that order; and the page that lists it all."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from statestream.service import logs
+from statestream.service.cli import main
+from statestream.service.cli.reference import reference
+from statestream.service.config import ServerConfig
+from statestream.service.errors import InvalidArgument
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ServerConfig.model_fields:
+        monkeypatch.delenv(f"STATESTREAM_{name.upper()}", raising=False)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "server.toml"
+    path.write_text('workers = 2\nthreads = 2\nmax_batch = 2\nproviders = ["cpu"]\n')
+    return path
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATESTREAM_THREADS", "3")
+    monkeypatch.setenv("STATESTREAM_MAX_BATCH", "3")
+    config = ServerConfig.load(file, max_batch=4, store=None)
+    assert (config.workers, config.threads, config.max_batch) == (2, 3, 4)
+    assert config.store == "memory"
+
+
+def test_lists_in_the_environment_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATESTREAM_PROVIDERS", "xnnpack, cpu")
+    monkeypatch.setenv("STATESTREAM_MODELS", "wrist:3")
+    config = ServerConfig.load()
+    assert (config.providers, config.models) == (("xnnpack", "cpu"), ("wrist:3",))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workers = 0", "workers: Input should be greater than 0 (got 0)"),
+        ("worker = 1", "worker: Extra inputs are not permitted (got 1)"),
+        ('providers = ["tpu"]', "got 'tpu'"),
+        ("workers =", "server.toml: Invalid value"),
+    ],
+)
+def test_a_file_that_makes_no_sense_names_what_does_not(file: Path, text: str, words: str) -> None:
+    file.write_text(text)
+    with pytest.raises(InvalidArgument) as error:
+        ServerConfig.load(file)
+    assert words in str(error.value)
+
+
+def test_what_print_config_says_is_a_file_of_the_same_settings(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATESTREAM_RECORD", 'a "quoted"\\path')
+    arguments = ["serve", "models", "--config", str(file), "--idle-ttl", "5", "--model", "a", "--model", "b:2"]
+    assert main([*arguments, "--print-config"]) == 0
+    again = tmp_path / "again.toml"
+    again.write_text(capsys.readouterr().out)
+    wanted = ServerConfig.load(file, repository="models", idle_ttl_s=5, models=("a", "b:2"))
+    monkeypatch.delenv("STATESTREAM_RECORD")
+    assert ServerConfig.load(again).model_dump() == wanted.model_dump()
+    assert wanted.record == Path('a "quoted"\\path')
+
+
+def test_every_setting_is_in_the_reference_and_says_what_it_is() -> None:
+    assert (ROOT / "docs/configuration.md").read_text() == reference(), "run `make configuration`"
+    assert not [name for name, field in ServerConfig.model_fields.items() if not field.description]
+
+
+def test_json_logs_are_an_object_a_line() -> None:
+    record = logging.LogRecord("statestream.x", logging.WARNING, __file__, 1, "two\nlines of %s", ("words",), None)
+    record.client = "robot"
+    line = logs.JsonFormatter("worker 1").format(record)
+    assert "\n" not in line
+    said = json.loads(line)
+    assert said.pop("time").endswith("+00:00")
+    assert said == {
+        "level": "warning",
+        "logger": "statestream.x",
+        "message": "two\nlines of words",
+        "who": "worker 1",
+        "client": "robot",
+    }
