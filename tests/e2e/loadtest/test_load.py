@@ -90,9 +90,9 @@ async def test_search_finds_the_planted_capacity(stub: StartStub) -> None:
     port = await stub(rows_per_s=425.0)
 
     async def try_streams(count: int) -> Outcome:
-        return await load(port, streams=count, rate_hz=50.0, duration_s=1.2, drain_s=1.0)
+        return await load(port, streams=count, rate_hz=50.0, duration_s=2.5, drain_s=1.0)
 
-    found = await search(try_streams, deadline_ms=30.0, start=5, on_probe=print)
+    found = await search(try_streams, deadline_ms=100.0, start=5, on_probe=print)
     assert found.streams == 8
 
 
