@@ -1,4 +1,4 @@
-"""A user's own recordings, from CSV, Parquet or NPZ: one file, or a folder of files. No torch here.
+"""A user's own recordings, from CSV, Parquet, NPZ or a robot log: one file, or a folder of files. No torch here.
 
     T   rows of a recording        F   features        K   target columns
 
@@ -8,6 +8,11 @@ vehicle: what a split must not tear apart) and targets.
 
 NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be one after the
 other with their `lengths [R]`; an array of length R then holds one value a recording.
+
+MCAP files and ROS 2 bags: columns are fields of messages, `/imu/data.angular_velocity.x` (see `robot_logs`).
+
+For a network that takes frames, the one feature is the column that holds encoded pictures; they are decoded at the size
+that it takes.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from statestream.models.data.pictures import CHANNELS, frames
+from statestream.models.data.robot_logs import LOG_SUFFIXES, PREDICTIONS, is_log, read_log
 from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
@@ -57,8 +64,8 @@ class Recording:
     id: str
     t_ns: Int64Array
     """`[T]`"""
-    features: Float32Array
-    """`[T, F]`"""
+    features: Array
+    """`[T, F]` float32, or pictures `[T, H, W, 3]` uint8."""
     target: Array | None = None
     """`[T]` int64 index of the class, `[T, K]` float32, or None."""
     group: str = ""
@@ -84,24 +91,29 @@ class Dataset:
     """The data set's own split, one a recording; empty: it has none."""
 
 
-def read_dataset(path: Path | str, columns: Columns | None = None, *, classes: bool = False) -> Dataset:
+def read_dataset(
+    path: Path | str, columns: Columns | None = None, *, classes: bool = False, frame: tuple[int, int] | None = None
+) -> Dataset:
     """Every recording of a file or a folder.
 
     Args:
         classes: the target is a class (text or integer), not numbers.
+        frame: height and width of the pictures that the one feature holds; None: features are numbers.
 
     Raises:
         DataError: naming file, row and column.
     """
     columns = columns or Columns()
-    tables = [read_table(file) for file in _files(Path(path))]
+    if frame is not None and len(columns.features) != 1:
+        raise DataError(f"data.features: expected the column that holds the pictures, got {list(columns.features)}")
+    tables = [_read(file, columns) for file in _files(Path(path))]
     features = columns.features or _other_columns(tables[0], columns)
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
     for table in tables:
         several = f"{table.path.stem}/" if len(tables) > 1 else ""
-        recordings += _recordings(table, columns, features, known, several)
-    return Dataset(tuple(recordings), features, known or columns.target, columns.units)
+        recordings += _recordings(table, columns, features, known, several, frame)
+    return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -118,14 +130,25 @@ def median_period_s(recordings: Sequence[Recording]) -> float:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in SUFFIXES)
+    if path.is_dir() and not is_log(path):
+        files = sorted(f for f in path.iterdir() if _is_recording(f))
         if not files:
-            raise DataError(f"{path}: no file ending in {', '.join(SUFFIXES)}")
+            raise DataError(f"{path}: no file ending in {', '.join((*SUFFIXES, *LOG_SUFFIXES))}, and no ROS 2 bag")
         return files
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     return [path]
+
+
+def _is_recording(path: Path) -> bool:
+    return (is_log(path) and not path.name.endswith(PREDICTIONS)) or path.suffix.lower() in SUFFIXES
+
+
+def _read(path: Path, columns: Columns) -> Table:
+    if is_log(path):
+        named = (*columns.features, *columns.target, columns.group, columns.recording)
+        return read_log(path, [name for name in dict.fromkeys(named) if name])
+    return read_table(path)
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:
@@ -145,12 +168,17 @@ def _class_names(tables: Sequence[Table], columns: Columns) -> tuple[str, ...]:
 
 
 def _recordings(
-    table: Table, columns: Columns, features: tuple[str, ...], classes: tuple[str, ...], prefix: str
+    table: Table,
+    columns: Columns,
+    features: tuple[str, ...],
+    classes: tuple[str, ...],
+    prefix: str,
+    frame: tuple[int, int] | None,
 ) -> list[Recording]:
     if table.rows == 0:
         raise DataError(f"{table.path}: empty recording: the file has no rows")
     t_ns = _times(table, columns)
-    x_NF = np.stack([table.numbers(name) for name in features], axis=1).astype(np.float32)
+    x_NF = _numbers(table, features) if frame is None else frames(table, features[0], frame)
     target = _target(table, columns, classes)
     groups = table.text(columns.group) if columns.group else None
     found = []
@@ -159,11 +187,15 @@ def _recordings(
             raise DataError(f"{table.path}: recording '{name}' is empty")
         t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[rows]
         _check_time(table, columns, name, rows, t)
-        keep = _finite(table, columns, features, name, rows, x_NF[rows])
+        keep = slice(None) if frame else _finite(table, columns, features, name, rows, x_NF[rows])
         chosen = None if target is None else target[rows]
         group = "" if groups is None else groups[rows[0]]
         found.append(Recording(name, t.astype(np.int64), x_NF[rows], chosen, group).where(keep))
     return found
+
+
+def _numbers(table: Table, features: tuple[str, ...]) -> Float32Array:
+    return np.stack([table.numbers(name) for name in features], axis=1).astype(np.float32)
 
 
 def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:

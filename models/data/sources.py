@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
 from statestream.models.config import Config
 from statestream.models.data.recordings import Dataset, Recording, read_dataset
 from statestream.models.data.registry import loader
@@ -22,7 +23,7 @@ def load_dataset(config: Config) -> Dataset:
     """
     classes = config.task.kind == "classification"
     if config.data.path is not None:
-        dataset = read_dataset(config.data.path, config.data, classes=classes)
+        dataset = read_dataset(config.data.path, config.data, classes=classes, frame=_frame(config.cell))
     else:
         dataset = _with_features(loader(config.data.dataset)(), config.data.features)
     if config.task.kind == "next_step":
@@ -44,6 +45,13 @@ def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tupl
     if common:
         mean, std = np.full_like(mean, values.mean()), np.full_like(std, values.std())
     return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _frame(cell: CellOptions) -> tuple[int, int] | None:
+    """Height and width of the pictures that a cell takes; None where it takes numbers."""
+    if isinstance(cell, EncodedOptions) and isinstance(cell.encoder, FramesOptions):
+        return cell.encoder.frame
+    return None
 
 
 def _with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -42,7 +42,7 @@ class Table:
         Raises:
             DataError: no such column, or a cell that is no number.
         """
-        column = self._column(name)
+        column = self.cells(name)
         if column.dtype.kind in "iub":
             return column.astype(np.int64)
         if column.dtype.kind == "f":
@@ -57,7 +57,7 @@ class Table:
         Raises:
             DataError: no such column, or an empty cell.
         """
-        column = self._column(name)
+        column = self.cells(name)
         if column.dtype.kind == "f" and (column == np.round(column)).all():
             column = column.astype(np.int64)
         words = [str(value).strip() for value in column.tolist()]
@@ -66,7 +66,12 @@ class Table:
                 raise DataError(f"{self.at(row, name)}: the cell is empty")
         return words
 
-    def _column(self, name: str) -> Array:
+    def cells(self, name: str) -> Array:
+        """A column as the file has it.
+
+        Raises:
+            DataError: no such column.
+        """
         if name not in self.columns:
             raise DataError(f"{self.path}: no column '{name}'; it has {', '.join(self.columns)}")
         return self.columns[name]
@@ -89,7 +94,10 @@ def read_table(path: Path) -> Table:
 
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Text as int64 where every cell is an integer (float64 would round nanoseconds), else as float64."""
-    cells = [str(value).strip() for value in column.tolist()]
+    values = column.tolist()
+    if values and isinstance(values[0], bytes):
+        raise DataError(f"{table.at(0, name)} is a picture, not a number; an encoder of frames takes pictures")
+    cells = [str(value).strip() for value in values]
     try:
         return np.array([int(cell) for cell in cells], np.int64)
     except (ValueError, OverflowError):

@@ -35,10 +35,17 @@ _GIVE_UP_AFTER_S = 60.0
 
 
 def stream(
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet or NPZ, or a folder of them.")],
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ, MCAP or a ROS 2 bag, or a folder of them.")],
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
     rate: Annotated[str, typer.Option(help="real, max, or a multiple such as 2x.")] = "max",
-    predictions: Annotated[Path | None, typer.Option("--out", help="Write what the model said to this CSV.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write what the model said to this CSV or MCAP.",
+            show_default="for a robot log, NAME.predictions.mcap beside it",
+        ),
+    ] = None,
     target: Target = DEFAULT_TARGET,
     target_column: Annotated[
         list[str] | None, typer.Option("--target-column", help="What is to be predicted, may be repeated.")
@@ -56,6 +63,8 @@ def stream(
 ) -> None:
     """Play every recording of a file through a session of its own, and say how well and how fast that went.
 
+    The columns of a robot log are fields of its messages, TOPIC.FIELD: /imu/data.angular_velocity.x.
+
     [bold]Examples[/]
 
       statestream stream walk.csv --model wrist
@@ -63,10 +72,11 @@ def stream(
       statestream stream recordings/ --model wrist:3 --rate 2x --target-column exercise --out predictions.csv
 
       statestream stream log.parquet --model wheel --features speed,current --time stamp --time-unit ms
+
+      statestream stream drive.mcap --model terrain --target-column /terrain.data
     """
     from statestream.models.data.recordings import Columns
     from statestream.service.cli.play import rate_of
-    from statestream.service.cli.score import write_predictions
 
     speed = rate_of(rate)
     if time_unit not in (None, "ns", "us", "ms", "s"):
@@ -82,9 +92,24 @@ def stream(
     )
     manifest, played = asyncio.run(_play_file(target, model, file, columns, speed, only or []))
     _report(manifest, played, as_json=as_json)
-    if predictions is not None:
-        write_predictions(predictions, played, manifest.outputs[0])
-        err.print(f"wrote {predictions}", highlight=False, markup=False)
+    _write(predictions, file, manifest, played)
+
+
+def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[Played]) -> None:
+    """Write what the model said where it was asked for, else beside a robot's log."""
+    from statestream.models.data.robot_logs import is_log
+    from statestream.service.cli.prediction_log import beside, write_prediction_log
+    from statestream.service.cli.score import write_predictions
+
+    if path is None and is_log(file):
+        path = beside(file)
+    if path is None:
+        return
+    if path.suffix.lower() == ".mcap":
+        write_prediction_log(path, played, manifest)
+    else:
+        write_predictions(path, played, manifest.outputs[0])
+    err.print(f"wrote {path}", highlight=False, markup=False)
 
 
 async def _play_file(
@@ -136,8 +161,9 @@ def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] =
     if not columns.features and len(spec.labels) == spec.size:
         columns = columns.model_copy(update={"features": spec.labels})
     classes = bool(columns.target) and output.task == "classification"
-    dataset = read_dataset(file, columns, classes=classes)
-    if len(dataset.features) != spec.size:
+    frame = (spec.shape[0], spec.shape[1]) if spec.dtype == "uint8" and len(spec.shape) == 3 else None
+    dataset = read_dataset(file, columns, classes=classes, frame=frame)
+    if frame is None and len(dataset.features) != spec.size:
         raise InvalidArgument(
             f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
             field="--features",

@@ -14,6 +14,7 @@ from io import BytesIO, StringIO
 import numpy as np
 
 from statestream.models.data.origins import Entry, File, read
+from statestream.models.data.pictures import decoded
 from statestream.models.data.pieces import joined, piece
 from statestream.models.data.recordings import Dataset, Part, Recording
 from statestream.models.spec import Float32Array
@@ -47,10 +48,7 @@ def _pieces(part: str, rows: list[dict[str, str]], pixels: dict[str, Float32Arra
 
 
 def _grey(jpeg: bytes) -> Float32Array:
-    from PIL import Image
-
-    picture = Image.open(BytesIO(jpeg)).convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BOX)
-    return np.asarray(picture, np.float32).reshape(-1)
+    return decoded(jpeg, HEIGHT, WIDTH, "L").astype(np.float32).reshape(-1)
 
 
 _DONKEY = (

@@ -1,0 +1,137 @@
+"""Robot logs as tables: MCAP files and ROS 2 bags. rosbags, which reads both, is imported only for them.
+
+A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row; of the
+others a row has the value last heard by then, in the order of the log, as a live node has it. There is no row before all
+of them were heard.
+
+A row's time is its message's own, the header's stamp; where the first topic has none, the time at which it was logged.
+Clocks of two topics are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from statestream.models.data.message_fields import MessageField, Value, stamp_ns
+from statestream.models.data.tables import DataError, Table
+from statestream.models.spec import Array, Int64Array
+
+LOG_SUFFIXES = (".mcap", ".db3")
+PREDICTIONS = ".predictions.mcap"
+"""How the names of logs end that hold what a model said; none of them is read as one recording of a folder."""
+TIME = "timestamp_ns"
+_METADATA = "metadata.yaml"
+
+
+class Track:
+    """The messages of one topic: when they came, and some of their fields."""
+
+    def __init__(self, topic: str, fields: Sequence[MessageField]) -> None:
+        self.topic = topic
+        self.fields = fields
+        self.place: list[int] = []
+        """Of each message among those of all tracks."""
+        self.logged_ns: list[int] = []
+        self.stamped_ns: list[int] = []
+        self.values: list[list[Value]] = [[] for _ in fields]
+        """One list a field."""
+
+    def add(self, place: int, logged_ns: int, message: Any) -> None:
+        """Take in a message."""
+        for found, column in zip(self.fields, self.values, strict=True):
+            column.append(found.of(message))
+        self.place.append(place)
+        self.logged_ns.append(logged_ns)
+        self.stamped_ns.append(stamp_ns(message))
+
+    @property
+    def t_ns(self) -> Int64Array:
+        return np.array(self.stamped_ns if all(self.stamped_ns) else self.logged_ns, np.int64)
+
+
+def is_log(path: Path) -> bool:
+    """Whether a path is a robot log: an MCAP file, or a ROS 2 bag, which is a folder, or the database in it."""
+    return path.suffix.lower() in LOG_SUFFIXES or (path / _METADATA).is_file()
+
+
+def read_log(path: Path, names: Sequence[str]) -> Table:
+    """The fields of a log's messages that are named, and `timestamp_ns`.
+
+    Raises:
+        DataError: the log cannot be read, or has no such topic or field; it names the message.
+    """
+    fields = [MessageField.parse(name) for name in names]
+    tracks = [Track(topic, [f for f in fields if f.topic == topic]) for topic in dict.fromkeys(f.topic for f in fields)]
+    with _opened(path) as reader:
+        _check_topics(path, reader, tracks)
+        _fill(path, reader, tracks)
+    return _joined(path, tracks)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A reader of the log, whose own errors become ours."""
+    try:
+        from rosbags.highlevel import AnyReader, AnyReaderError
+        from rosbags.rosbag2 import ReaderError
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise DataError(f"{path}: reading robot logs needs {error.name}: pip install 'statestream[mcap]'") from None
+    try:
+        # Bags hold the definitions of their messages since the release that came after Humble.
+        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+            yield reader
+    except (AnyReaderError, ReaderError, OSError) as error:
+        raise DataError(f"{path}: cannot read it: {error}") from error
+
+
+def _check_topics(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
+    known = {name: info for name, info in reader.topics.items() if info.msgcount}
+    listed = ", ".join(f"{name} ({info.msgtype})" for name, info in known.items()) or "no messages at all"
+    if not tracks:
+        raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
+    for track in tracks:
+        if track.topic not in known:
+            raise DataError(f"{path}: no messages of '{track.topic}'; the log has {listed}")
+
+
+def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
+    by_topic = {track.topic: track for track in tracks}
+    wanted = [connection for connection in reader.connections if connection.topic in by_topic]
+    for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted)):
+        track = by_topic[connection.topic]
+        try:
+            track.add(place, logged_ns, reader.deserialize(data, connection.msgtype))
+        except DataError as error:
+            kind = connection.msgtype
+            raise DataError(f"{path}: message {len(track.place)} of {track.topic} ({kind}): {error}") from None
+
+
+def _joined(path: Path, tracks: Sequence[Track]) -> Table:
+    """The rows of the first track, with what the others held then."""
+    clock = tracks[0]
+    place = np.array(clock.place)
+    first = int(np.searchsorted(place, max(track.place[0] for track in tracks)))
+    if first == len(place):
+        raise DataError(f"{path}: no message of {clock.topic} came after all of the other topics had been heard")
+    columns: dict[str, Array] = {TIME: clock.t_ns[first:]}
+    for track in tracks:
+        held = np.searchsorted(track.place, place[first:], side="right") - 1
+        columns |= {
+            field.name: _column(values)[held] for field, values in zip(track.fields, track.values, strict=True)
+        }
+    return Table(path, columns, row_word="message", first_row=first)
+
+
+def _column(values: list[Value]) -> Array:
+    """Numbers as they are; words, and the bytes of pictures, as objects."""
+    if isinstance(values[0], (str, bytes)):
+        column = np.empty(len(values), object)
+        column[:] = values
+        return column
+    return np.array(values)
