@@ -139,8 +139,11 @@ class Batcher:
         filling = Filling(rows.n, self.manifest)
         plain = True
         for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
-            plain &= self._store(run, states)
-            filling.put(run.places, run.admission, run.lines, outputs)
+            whole = self._store(run, states)
+            plain &= whole
+            # A run that was to advance every line has some that did not where their new state was not finite.
+            lines = np.arange(run.batch) if run.lines is None and not whole else run.lines
+            filling.put(run.places, run.admission, lines, outputs)
         settled = Settled(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
         self._remember(settled, everything=plain)
         original, details = None, Details()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 START_NS = 1_700_000_000_123_456_789
+LATE_NS = 2_000_000
 IMU, CAMERA, TERRAIN, COMMAND = "/imu/data", "/camera/image/compressed", "/terrain", "/cmd_vel"
 RATES = [f"{IMU}.angular_velocity.x", f"{IMU}.linear_acceleration.z"]
 PICTURE = f"{CAMERA}.data"
@@ -29,6 +30,8 @@ class Drive:
 
     t_ns: np.ndarray
     """`[T]` stamps of the IMU"""
+    logged_ns: np.ndarray
+    """`[T]` when the log took them: 2 ms later"""
     x: np.ndarray
     """`[T, 2]` float64, of `RATES`"""
     frame_t_ns: np.ndarray
@@ -44,7 +47,7 @@ def drive(seed: int = 0, rows: int = 100) -> Drive:
     frame_t_ns = t_ns[::5] - 1_000_000
     level = random.integers(0, 256, len(frame_t_ns))
     frames = np.broadcast_to(level[:, None, None, None], (len(level), HEIGHT, WIDTH, 3)).astype(np.uint8)
-    return Drive(t_ns, random.normal(size=(rows, 2)), frame_t_ns, frames, level / 255)
+    return Drive(t_ns, t_ns + LATE_NS, random.normal(size=(rows, 2)), frame_t_ns, frames, level / 255)
 
 
 def encoded(frame: np.ndarray, kind: str = "jpeg") -> bytes:
@@ -56,21 +59,22 @@ def encoded(frame: np.ndarray, kind: str = "jpeg") -> bytes:
 
 
 def messages(of: Drive) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Topic, time at which it was logged (2 ms late), and content, in that order of time."""
-    late_ns = 2_000_000
+    """Topic, time at which it was logged, and content, in that order of time."""
     found: list[tuple[str, int, dict[str, Any]]] = [(TERRAIN, int(of.frame_t_ns[0]), {"data": "grass"})]
-    for t_ns, (rate, acceleration) in zip(of.t_ns.tolist(), of.x.tolist(), strict=True):
+    for t_ns, logged_ns, (rate, acceleration) in zip(
+        of.t_ns.tolist(), of.logged_ns.tolist(), of.x.tolist(), strict=True
+    ):
         content = {
             "orientation": vector(x=0.0, y=0.0, z=0.0, w=1.0),
             "angular_velocity": vector(x=rate, y=0.0, z=0.0),
             "linear_acceleration": vector(x=0.0, y=0.0, z=acceleration),
         }
-        found.append((IMU, t_ns + late_ns, {"header": header(t_ns, "imu"), **content}))
+        found.append((IMU, logged_ns, {"header": header(t_ns, "imu"), **content}))
     for t_ns, frame, command in zip(of.frame_t_ns.tolist(), of.frames, of.command.tolist(), strict=True):
         twist = {"linear": vector(x=1.0, y=0.0, z=0.0), "angular": vector(x=0.0, y=0.0, z=command)}
-        found.append((COMMAND, t_ns + late_ns, {"header": header(t_ns, "base"), "twist": twist}))
+        found.append((COMMAND, t_ns + LATE_NS, {"header": header(t_ns, "base"), "twist": twist}))
         picture = {"header": header(t_ns, "camera"), "format": "jpeg", "data": encoded(frame)}
-        found.append((CAMERA, t_ns + late_ns, picture))
+        found.append((CAMERA, t_ns + LATE_NS, picture))
     return iter(sorted(found, key=lambda message: message[1]))
 
 

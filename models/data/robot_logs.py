@@ -1,8 +1,8 @@
 """Robot logs as tables: MCAP files and ROS 2 bags. rosbags, which reads both, is imported only for them.
 
 A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row; of the
-others a row has the value last heard by then, in the order of the log, as a live node has it. There is no row before all
-of them were heard.
+others a row has the value last heard by then, in the order of the log, as a live node has it. There is no row before
+all of them were heard.
 
 A row's time is its message's own, the header's stamp; where the first topic has none, the time at which it was logged.
 Clocks of two topics are never compared.
@@ -122,9 +122,7 @@ def _joined(path: Path, tracks: Sequence[Track]) -> Table:
     columns: dict[str, Array] = {TIME: clock.t_ns[first:]}
     for track in tracks:
         held = np.searchsorted(track.place, place[first:], side="right") - 1
-        columns |= {
-            field.name: _column(values)[held] for field, values in zip(track.fields, track.values, strict=True)
-        }
+        columns |= {field.name: _column(values)[held] for field, values in zip(track.fields, track.values, strict=True)}
     return Table(path, columns, row_word="message", first_row=first)
 
 

@@ -127,5 +127,5 @@ def _shaped(session: AsyncSession, x: Float32Array) -> Array:
 def _store(played: Played, start: int, result: ChunkResult) -> None:
     played.verdict[start : start + len(result)] = result.verdict
     played.dt_s[start : start + len(result)] = result.dt_s
-    played.output[start + result.row] = result.y.reshape(len(result.row), -1)
+    played.output[start + result.row] = result.y.reshape(-1, played.output.shape[1])
     played.done += len(result)

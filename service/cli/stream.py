@@ -109,7 +109,7 @@ def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[P
         write_prediction_log(path, played, manifest)
     else:
         write_predictions(path, played, manifest.outputs[0])
-    err.print(f"wrote {path}", highlight=False, markup=False)
+    err.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
 
 async def _play_file(

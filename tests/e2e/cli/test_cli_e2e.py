@@ -8,9 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,31 +18,7 @@ from statestream.models.bundle import CHUNK, GOLDEN, Bundle, read_manifest
 from statestream.service.cli import main
 from tests.bundles import write_leaky
 from tests.conftest import leak
-
-COMMAND = [sys.executable, "-m", "statestream.service.cli"]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of the leaky model."""
-    repository = tmp_path_factory.mktemp("repository")
-    write_leaky(repository)
-    process = subprocess.Popen(
-        [*COMMAND, "serve", str(repository), "--address", "127.0.0.1:0", "--providers", "cpu"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    port = None
-    while port is None:
-        line = process.stderr.readline()
-        assert line, "the server ended"
-        port = re.search(r"listening on port (\d+)", line)
-    yield f"127.0.0.1:{port[1]}"
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert "draining" in said
+from tests.e2e.cli.conftest import COMMAND
 
 
 @pytest.fixture(scope="module")

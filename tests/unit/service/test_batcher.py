@@ -314,6 +314,7 @@ def test_a_state_that_is_no_longer_finite_is_taken_back_and_harms_nobody() -> No
     assert [v for _, v, *_ in answers(results, slots[0])] == [Verdict.INVALID]
     assert "not finite" in results.details[0].text
     assert [v for _, v, *_ in answers(results, slots[1])] == [Verdict.APPLIED]
+    assert (results.rows.out == NO_OUTPUT).tolist() == [True, False]
     np.testing.assert_array_equal(batcher.table.state("bad")["h"], before)
     assert batcher.table.info("bad").last_timestamp_ns == 1
 

@@ -1,0 +1,138 @@
+"""From a robot's log to predictions beside it, by the commands alone; the public libraries write and read both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statestream.service.cli import main
+from tests.conftest import leak
+from tests.e2e.cli.conftest import serving
+from tests.robot_logs import COMMAND, HEIGHT, PICTURE, RATES, WIDTH, Drive, drive, write_bag, write_mcap
+
+pytest.importorskip("rosbags")
+pytest.importorskip("mcap_ros2")
+
+CONFIG = f"""
+name = "steering"
+[task]
+kind = "regression"
+[data]
+path = "logs"
+features = ["{PICTURE}"]
+target = ["{COMMAND}.twist.angular.z"]
+[cell]
+kind = "encoded"
+encoder = {{ kind = "frames", frame = [{HEIGHT}, {WIDTH}], size = [6, 8], units = 4, channels = [4] }}
+cell = {{ kind = "cfc", units = 4 }}
+[training]
+epochs = 2
+batch = 2
+"""
+
+
+def rollout(of: Drive) -> np.ndarray:
+    """The leaky model over a drive's IMU, `[T, 2]`; its nominal step is 0.1 s."""
+    dt_s = np.diff(of.t_ns, prepend=of.t_ns[0] - 100_000_000) * 1e-9
+    ys, h = [], np.full(2, 0.5, np.float32)
+    for x, dt in zip(of.x.astype(np.float32), dt_s.astype(np.float32), strict=True):
+        h = leak(h, x, dt)
+        ys.append(2 * h)
+    return np.stack(ys)
+
+
+def predictions(path: Path) -> list[tuple[str, int, Any]]:
+    """Topic, time and message of each prediction, read by `mcap`."""
+    from mcap.reader import make_reader
+    from mcap_ros2.decoder import DecoderFactory
+
+    with path.open("rb") as file:
+        found = make_reader(file, decoder_factories=[DecoderFactory()]).iter_decoded_messages()
+        return [(channel.topic, message.log_time, decoded) for _, channel, message, decoded in found]
+
+
+def predictions_by_rosbags(path: Path) -> list[tuple[str, int, Any]]:
+    """The same by another library."""
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([path]) as reader:
+        return [(c.topic, t_ns, reader.deserialize(data, c.msgtype)) for c, t_ns, data in reader.messages()]
+
+
+@pytest.mark.parametrize(("name", "write"), [("drive.mcap", write_mcap), ("drive", write_bag)])
+def test_a_log_goes_in_and_predictions_come_out(
+    served: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    write: Callable[[Path, Drive], Path],
+) -> None:
+    of = drive(seed=3)
+    log = write(tmp_path / name, of)
+    command = ["stream", str(log), "--model", "leaky", "--features", ",".join(RATES), "--target", served, "--json"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["verdicts"] == {"APPLIED": len(of.t_ns)}
+    assert "drive.predictions.mcap" in said.err
+    expected = rollout(of)
+    for read in (predictions, predictions_by_rosbags):
+        found = read(tmp_path / "drive.predictions.mcap")
+        assert {topic for topic, _, _ in found} == {"/statestream/leaky"}
+        assert [t_ns for _, t_ns, _ in found] == of.t_ns.tolist()
+        assert [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for _, _, m in found] == of.t_ns.tolist()
+        np.testing.assert_allclose([m.y for _, _, m in found], expected, rtol=1e-5, atol=1e-5)
+        first = found[0][2]
+        assert (first.model, first.session, first.verdict) == ("leaky:1", "drive", "APPLIED")
+        assert first.dt_s == pytest.approx(0.1)
+
+
+def test_a_row_without_output_has_none_in_the_log_either(
+    served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of = drive()
+    of.x[5:7] = 0.9 * np.finfo(np.float32).max  # finite, but the state that two of them make is not
+    log = write_mcap(tmp_path / "drive.mcap", of)
+    out = tmp_path / "said.mcap"
+    command = ["stream", str(log), "--model", "leaky", "--features", ",".join(RATES), "--target", served]
+    assert main([*command, "--out", str(out)]) == 0
+    assert "INVALID" in capsys.readouterr().out
+    assert not (tmp_path / "drive.predictions.mcap").exists()
+    said = [(m.verdict, len(m.y)) for _, _, m in predictions(out)]
+    assert len(said) == len(of.t_ns)
+    assert set(said) == {("INVALID", 0), ("APPLIED", 2)}
+
+
+def test_a_log_that_does_not_fit_is_said_so(served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_mcap(tmp_path / "drive.mcap", drive())
+    command = ["stream", str(log), "--model", "leaky", "--target", served]
+    assert main(command) == 1  # the model's labels are no paths
+    assert "'a': expected TOPIC.FIELD" in capsys.readouterr().err
+    assert main([*command, "--features", RATES[0]]) == 1
+    assert f"1 columns ({RATES[0]}), leaky:1 takes 2" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [log]
+
+
+def test_pictures_train_a_network_that_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightning")
+    monkeypatch.chdir(tmp_path)
+    Path("logs").mkdir()
+    for seed in range(5):
+        write_mcap(Path(f"logs/{seed}.mcap"), drive(seed))
+    Path("steering.toml").write_text(CONFIG)
+    assert main(["train", "steering.toml"]) == 0
+    assert main(["export", "runs/steering", "repository"]) == 0
+    log = write_bag(tmp_path / "unseen", drive(seed=9))
+    with serving(tmp_path / "repository") as address:
+        command = ["stream", str(log), "--model", "steering", "--features", PICTURE, "--target", address]
+        assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "20 rows through steering:1" in said
+    assert "APPLIED 20" in said
+    assert len(predictions(tmp_path / "unseen.predictions.mcap")) == 20

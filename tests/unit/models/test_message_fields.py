@@ -1,0 +1,102 @@
+"""Paths into messages: what they find, and what is said of those that find nothing."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from statestream.models.data.message_fields import MessageField, stamp_ns
+from statestream.models.data.tables import DataError
+
+
+@dataclass
+class Message:
+    """Anything with attributes."""
+
+    name: str = "left"
+    on: bool = True
+    position: Any = field(default_factory=lambda: np.array([0.5, 1.5]))
+    inner: Any = None
+
+
+@dataclass
+class Stamp:
+    sec: int
+    nanosec: int
+
+
+@dataclass
+class Header:
+    stamp: Stamp
+
+
+@dataclass
+class Stamped:
+    header: Header
+
+
+@pytest.mark.parametrize(
+    ("name", "topic", "steps"),
+    [
+        ("/imu/data.angular_velocity.x", "/imu/data", ("angular_velocity", "x")),
+        ("/joints.position[2]", "/joints", ("position", 2)),
+        ("/markers.points[10].x", "/markers", ("points", 10, "x")),
+    ],
+)
+def test_a_path_names_topic_and_field(name: str, topic: str, steps: tuple[str | int, ...]) -> None:
+    found = MessageField.parse(name)
+    assert (found.topic, found.steps) == (topic, steps)
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "/imu", "/imu.", "imu.x", "/imu.x[", "/imu.x[-1]", "/imu.x..y", "/i mu.x", "/a.b[1]c"]
+)
+def test_what_is_no_path_is_said_so(name: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"'{name}': expected TOPIC.FIELD")):
+        MessageField.parse(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("/t.position[1]", 1.5),
+        ("/t.name", "left"),
+        ("/t.on", True),
+        ("/t.inner.name", "right"),
+        ("/t.inner.position", b"\xff\xd8"),
+    ],
+)
+def test_a_value_is_found(name: str, value: object) -> None:
+    found = MessageField.parse(name).of(Message(inner=Message("right", position=np.array([255, 216], np.uint8))))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_bytes_as_rclpy_has_them() -> None:
+    assert MessageField.parse("/t.position").of(Message(position=array("B", b"\xff\xd8"))) == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("/t.inner.speed", "'/t.inner.speed': no field 'speed'; there are name, on, position, inner"),
+        ("/t.name.speed", "'/t.name.speed': no field 'speed' in a value"),
+        ("/t.position[2]", "'/t.position[2]': no element 2 of 2"),
+        ("/t.on[0]", "'/t.on[0]': no array to take element 0 of"),
+        ("/t.position", "'/t.position' is an array of 2; name an element: /t.position[0]"),
+        ("/t.inner", "'/t.inner' is a message; it has name, on, position, inner"),
+    ],
+)
+def test_what_is_not_there_is_said(name: str, text: str) -> None:
+    with pytest.raises(DataError, match=re.escape(text)):
+        MessageField.parse(name).of(Message(inner=Message()))
+
+
+def test_a_stamp() -> None:
+    assert stamp_ns(Stamped(Header(Stamp(1_700_000_000, 123_456_789)))) == 1_700_000_000_123_456_789
+    assert stamp_ns(Message()) == 0
