@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from statestream.models.bundle import read_manifest
 from statestream.models.config import load_config
+from statestream.models.data.message_fields import MessageField
 from statestream.models.spec import InputSpec, OutputSpec, TimeSpec
 from statestream.service.cli.app import app
 from tests.bundles import write_zeros
@@ -22,6 +23,7 @@ from tests.bundles import write_zeros
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BUNDLES = (ROOT / "docs/bundles.md").read_text()
+ROBOTS = (ROOT / "docs/robots.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -63,7 +65,14 @@ def test_the_configuration_of_the_readme_is_one(tmp_path: Path) -> None:
     assert (config.name, config.training.epochs, config.data.group) == ("gait", 40, "person")
 
 
-@pytest.mark.parametrize("command", commands(README) + commands(BUNDLES), ids=" ".join)
+@pytest.mark.parametrize("text", blocks(ROBOTS, "toml"))
+def test_the_configurations_of_the_robots_page_are_some(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    data = load_config(tmp_path / "mine.toml").data
+    assert all(MessageField.parse(name).topic for name in (*data.features, *data.target))
+
+
+@pytest.mark.parametrize("command", commands(README) + commands(BUNDLES) + commands(ROBOTS), ids=" ".join)
 def test_the_commands_of_the_readme_have_the_options_they_use(command: list[str]) -> None:
     names = command[:2] if command[0] in ("bundle", "models", "sessions") else command[:1]
     shown = CliRunner().invoke(app, [*names, "--help"])
