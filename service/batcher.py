@@ -146,6 +146,8 @@ class Batcher:
             filling.put(run.places, run.admission, lines, outputs)
         settled = Settled(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
         self._remember(settled, everything=plain)
+        now_s = self.clock()
+        self.table.latency_s[rows.slot] = now_s - rows.received_s  # of several rows of a session, the last one counts
         original, details = None, Details()
         if not plain:
             np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
@@ -161,7 +163,7 @@ class Batcher:
             original=original,
             details=details,
             queue_s=turn.planned_s - float(rows.received_s[0]),
-            compute_s=self.clock() - turn.planned_s,
+            compute_s=now_s - turn.planned_s,
             batch=sum(run.batch for run in turn.runs),
         )
 

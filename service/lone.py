@@ -23,12 +23,15 @@ from statestream.service.sessions import SessionTable
 class Lone(NamedTuple):
     """What became of a row that was APPLIED, alone in its turn."""
 
+    slot: int
     lane: int
     channel: int
     epoch: int
     seq: int
     dt_s: float
     clamped: bool
+    inputs: Tensors
+    """`[1, *shape]` by name."""
     outputs: Tensors
     """`[1, *shape]` by name."""
     queue_s: float
@@ -61,17 +64,20 @@ def advance(
     table.arena.put(slot, states)
     table.settled_seq[slot] = seq
     table.used_s[slot] = end_s
+    table.latency_s[slot] = end_s - row.received_s
     if row.t_ns != NO_TIME:
         table.last_ns[slot] = row.t_ns
     settled = Settled(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
     table.log.append(settled, table.acked_seq)
     return Lone(
+        slot=slot,
         lane=table.lane.item(slot),
         channel=table.channel.item(slot),
         epoch=table.epoch.item(slot),
         seq=seq,
         dt_s=dt_s,
         clamped=clamped,
+        inputs=row.data,
         outputs=outputs,
         queue_s=begin_s - row.received_s,
         compute_s=end_s - begin_s,

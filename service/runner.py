@@ -24,6 +24,7 @@ from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
 from statestream.service.shadow import Shadow, Step
 from statestream.service.stats import ModelStats
+from statestream.service.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Runner:
         """A version that follows this one."""
         self.tape: Tape | None = None
         """Where everything is written down, if it is."""
+        self._taps: list[Tap] = []
         self._deliver = deliver
         self._failed = failed
         self._loop = asyncio.get_running_loop()
@@ -129,6 +131,17 @@ class Runner:
             self.batcher.inbox.put_back(rows)
             self._wake()
 
+    def tap(self, slot: int) -> Tap:
+        """Watch out for the next row of the session in `slot` that advances it (see `Tap`)."""
+        tap = Tap(self.table, slot)
+        self._taps.append(tap)
+        return tap
+
+    def untap(self, tap: Tap) -> None:
+        """Watch out for it no more."""
+        if tap in self._taps:
+            self._taps.remove(tap)
+
     def drop_shadow(self) -> None:
         """Let no version follow this one any more."""
         if self.shadow is not None:
@@ -153,7 +166,7 @@ class Runner:
     def _turn(self) -> None:
         self._scheduled = False
         if self._alone and (row := self.batcher.run_lone(self.engine)) is not None:
-            self._tell(row)
+            self._tell(row, row.inputs)
             self._go_on()
             return
         turn = self.batcher.plan()
@@ -185,15 +198,17 @@ class Runner:
         results = self.batcher.commit(turn, outcome)
         if self.tape is not None:
             self.tape.after(turn, results)
-        self._tell(results)
+        self._tell(results, turn.rows.data)
         if self.shadow is None:
             self._go_on()
         else:
             self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
 
-    def _tell(self, results: Results | Lone) -> None:
+    def _tell(self, results: Results | Lone, inputs: Tensors) -> None:
         self.stats.count(results)
         self._deliver(self, results)
+        if self._taps:
+            self._taps = [tap for tap in self._taps if not tap.sees(results, inputs)]
 
     def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
         """Let the shadow repeat a turn, after the answers have gone out."""

@@ -19,7 +19,7 @@ from statestream.service.verdict import Verdict
 NOBODY = -1
 """The lane of a session that no stream holds."""
 
-_COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], int]] = {
+_COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
     "settled_seq": (np.int64, 0),
     "acked_seq": (np.int64, 0),
     "last_ns": (np.int64, NO_TIME),
@@ -27,6 +27,7 @@ _COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], int]] = {
     "lane": (np.int64, NOBODY),
     "channel": (np.int64, 0),
     "used_s": (np.float64, 0),
+    "latency_s": (np.float64, np.nan),
     "birth": (np.int64, 0),
     "durable_seq": (np.int64, 0),
     "saved_seq": (np.int64, 0),
@@ -51,6 +52,8 @@ class SessionInfo:
     durable_seq: int
     last_timestamp_ns: int | None
     idle_s: float
+    latency_s: float | None
+    """From the receipt of its last row until that was settled; None before the first."""
     attached: bool
     verdicts: dict[str, int]
     """Rows by verdict since the session came to this server."""
@@ -61,8 +64,9 @@ class SessionTable:
 
     Columns (each `[capacity]`): `settled_seq`, the last seq with a verdict; `acked_seq`, the last whose output the
     client has; `last_ns`, timestamp of the row that last advanced the session; `epoch`, number of owners so far;
-    `lane`, where its results go; `channel`, its number there; `used_s`, the clock at its last row or stream; `birth`,
-    which session it is of all that the table ever had; `durable_seq`, the last seq that a snapshot holds;
+    `lane`, where its results go; `channel`, its number there; `used_s`, the clock at its last row or stream;
+    `latency_s`, how long its last row took to be settled; `birth`, which session it is of all that the table ever had;
+    `durable_seq`, the last seq that a snapshot holds;
     `saved_seq` and `saved_ack`, what the last snapshot taken said; `touched`, whether it must be taken all the same;
     `keep_last`, `late` and `gap_resets`, its `Policy`; `verdicts`, `[capacity, verdict]`, rows by verdict since it came
     here, but for APPLIED, which is the rest of those after `came_seq`.
@@ -76,6 +80,7 @@ class SessionTable:
     lane: Int64Array
     channel: Int64Array
     used_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    latency_s: np.ndarray[tuple[int], np.dtype[np.float64]]
     birth: Int64Array
     durable_seq: Int64Array
     saved_seq: Int64Array
@@ -298,6 +303,7 @@ class SessionTable:
             durable_seq=int(self.durable_seq[slot]),
             last_timestamp_ns=None if last_ns == NO_TIME else last_ns,
             idle_s=self._clock() - float(self.used_s[slot]),
+            latency_s=None if np.isnan(latency_s := float(self.latency_s[slot])) else latency_s,
             attached=int(self.lane[slot]) != NOBODY,
             verdicts=self._verdicts(slot),
         )

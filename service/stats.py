@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 
@@ -30,6 +32,33 @@ class Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    @property
+    def n(self) -> int:
+        """How many values."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float | None:
+        """None of no values."""
+        return self.total / self.n if self.n else None
+
+    def quantile(self, share: float) -> float | None:
+        """The bound that this share of the values is not above: infinite beyond the last, None of no values."""
+        if not self.n:
+            return None
+        return (*self.bounds, math.inf)[bisect_left(list(accumulate(self.counts)), share * self.n)]
+
+    def copy(self) -> Histogram:
+        """As it is now."""
+        return self.since(Histogram(self.bounds))
+
+    def since(self, before: Histogram) -> Histogram:
+        """The values that came after a copy was made."""
+        later = Histogram(self.bounds)
+        later.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
+        later.total = self.total - before.total
+        return later
 
 
 @dataclass
