@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration results clean
+.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -73,6 +73,9 @@ configuration: install ## Regenerate docs/configuration.md
 
 results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
 	@$(PY) -m statestream.models.results
+
+docs: install view ## Build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 clean: ## Remove everything that was built
 	rm -rf build dist *.egg-info

@@ -28,7 +28,8 @@ class AsyncClient:
         timeout_s: limit of each call but streams.
         route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random one,
             so that a connection comes back to where it was.
-        reconnect, give_up_after_s: see `AsyncStream`.
+        reconnect: see `AsyncStream`.
+        give_up_after_s: see `AsyncStream`.
         options: gRPC channel options, over ours (keepalive, back-off of at most a second).
     """
 

@@ -91,7 +91,9 @@ class Client:
         credentials: None: plain text.
         metadata: sent with every RPC.
         timeout_s: limit of each call but streams.
-        route_key, reconnect, give_up_after_s: see `AsyncClient`.
+        route_key: see `AsyncClient`.
+        reconnect: see `AsyncClient`.
+        give_up_after_s: see `AsyncClient`.
         options: gRPC channel options, over ours.
     """
 

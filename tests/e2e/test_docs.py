@@ -1,0 +1,205 @@
+"""Every block of code of the documentation runs, page by page as a reader would run it; and the site builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+ADDRESS = ("127.0.0.1", 50051)
+PAGES = ["how-to/stream.md", "how-to/load-test.md", "concepts.md"]
+"""Those that go on from the quickstart's folder."""
+
+
+class Block(NamedTuple):
+    language: str
+    title: str
+    text: str
+    line: int
+
+
+def blocks(page: str) -> list[Block]:
+    """The fenced blocks of a page."""
+    found = []
+    for token in MarkdownIt().parse((DOCS / page).read_text()):
+        if token.type == "fence":
+            language, _, rest = token.info.partition(" ")
+            title = re.match(r'title="(.*)"', rest)
+            assert token.map is not None
+            found.append(Block(language, title[1] if title else "", token.content, token.map[0] + 1))
+    return found
+
+
+class Interpreter(NamedTuple):
+    """A Python of the page's own: it takes blocks as JSON, and answers what they printed and how they failed."""
+
+    process: subprocess.Popen[str]
+    stdin: IO[str]
+    stdout: IO[str]
+
+
+INTERPRETER = """
+import contextlib, io, json, sys, traceback
+names = {"__name__": "__main__"}
+for line in sys.stdin:
+    out, failed = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(out):
+            exec(json.loads(line), names)
+    except Exception:
+        failed = traceback.format_exc()
+    print(json.dumps([out.getvalue(), failed]), flush=True)
+"""
+
+
+class Reader:
+    """Someone who does what a page says, in a folder; `statestream serve` runs in a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def read(self, page: str) -> None:
+        for block in blocks(page):
+            where = f"{page}:{block.line}"
+            if block.title:
+                (self._folder / block.title).write_text(block.text)
+            elif block.language == "sh":
+                self._run(block.text, where)
+            elif block.language == "python":
+                self._python(block.text, where)
+            else:
+                assert block.language == "text", f"{where}: nothing runs '{block.language}'"
+
+    def leave(self) -> None:
+        if "_interpreter" in self.__dict__:
+            with self._interpreter.process as process:
+                process.kill()
+        for server in self._servers:
+            server.send_signal(signal.SIGTERM)
+            server.wait(timeout=60)
+
+    def _run(self, text: str, where: str) -> None:
+        if text.startswith("statestream serve"):
+            self._serve(text)
+            return
+        done = subprocess.run(
+            ["bash", "-euc", text], cwd=self._folder, env=_environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{where}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+    def _serve(self, text: str) -> None:
+        with socket.socket() as taken:
+            if taken.connect_ex(ADDRESS) == 0:
+                pytest.skip(f"something listens on {ADDRESS[1]}, which the pages use")
+        server = subprocess.Popen(["bash", "-euc", f"exec {text}"], cwd=self._folder, env=_environment())
+        self._servers.append(server)
+        until_s = time.monotonic() + 60
+        while time.monotonic() < until_s:
+            with suppress(OSError), socket.create_connection(ADDRESS, timeout=1):
+                return
+            assert server.poll() is None
+            time.sleep(0.1)
+        raise TimeoutError("the server did not listen within a minute")
+
+    def _python(self, text: str, where: str) -> None:
+        """What a block prints is compared with what its comments say; it sees what the blocks before it made."""
+        self._interpreter.stdin.write(json.dumps(text) + "\n")
+        self._interpreter.stdin.flush()
+        answer = self._interpreter.stdout.readline()
+        assert answer, f"{where}: the interpreter ended"
+        printed, failed = json.loads(answer)
+        assert not failed, f"{where}: {failed}"
+        said = re.findall(r"^\s*print\(.*\)  # (.*)$", text, re.MULTILINE)
+        assert [line for line in printed.splitlines() if line in said] == said, f"{where}: {printed}"
+
+    @cached_property
+    def _interpreter(self) -> Interpreter:
+        process = subprocess.Popen(
+            [sys.executable, "-c", INTERPRETER],
+            cwd=self._folder, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        return Interpreter(process, process.stdin, process.stdout)
+
+
+def _environment() -> dict[str, str]:
+    """As from a shell in which the package is installed."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the quickstart leaves behind."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    reader = Reader(folder)
+    try:
+        reader.read("quickstart.md")
+    finally:
+        reader.leave()
+    return folder
+
+
+@pytest.fixture
+def reader(folder: Path, tmp_path: Path) -> Iterator[Reader]:
+    shutil.copytree(folder / "repository", tmp_path / "repository")
+    reader = Reader(tmp_path)
+    yield reader
+    reader.leave()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_says_runs(page: str, reader: Reader) -> None:
+    reader.read(page)
+
+
+def test_every_page_with_code_is_tried() -> None:
+    shown = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    with_code = {page for page in shown if any(block.language in ("python", "sh") for block in blocks(page))}
+    assert with_code == {"quickstart.md", *PAGES}
+
+
+def _pieces(title: str) -> list[str]:
+    return [piece.strip() for piece in title.split("…") if piece.strip()]
+
+
+def test_the_errors_of_the_troubleshooting_page_are_real() -> None:
+    source = "".join(path.read_text() for folder in ("service", "models") for path in (ROOT / folder).rglob("*.py"))
+    # Messages run over several literals, with values in braces.
+    text = re.sub(r'"\s*\n?\s*f?"', "", re.sub(r"\{[^{}]*\}", "…", source))
+    titles = re.findall(r"^### `(.*)`$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(titles) > 15
+    for title in titles:
+        for piece in _pieces(title):
+            assert piece in text, f"no error says '{piece}'"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    subprocess.run(["make", "view"], cwd=ROOT, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "site" / "reference" / "protocol.html").read_text()
+    assert "timestamp_ns" in text
+    assert "loadtest" in (tmp_path / "site" / "reference" / "cli.html").read_text()
