@@ -13,6 +13,7 @@ from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service import wire
 from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.host import Host
+from statestream.service.identity import Role, caller
 from statestream.service.servicer import Context, abort
 from statestream.service.upgrade import Upgraded, Upgrades
 from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
@@ -75,17 +76,19 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @_answers
     async def ListSessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
         """See the proto."""
-        after = (pair for pair in self._host.infos(request.model) if pair[1].session_id > request.after)
+        who = caller()
+        owner = None if who.may({Role.READ, Role.ADMIN}) else who.name
+        after = (pair for pair in self._host.infos(request.model, owner) if pair[1].session_id > request.after)
         page = islice(after, request.limit or _LIST_LIMIT)
         return pb.ListSessionsResponse(
             sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
-            total=self._host.sessions,
+            total=self._host.sessions if owner is None else len(self._host.custody.of(owner)),
         )
 
     @_answers
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         """See the proto."""
-        runner = self._host.custody.find(request.session_id)
+        runner = self._host.custody.find(request.session_id, caller())
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
             session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
@@ -95,25 +98,25 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @_answers
     async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
         """See the proto."""
-        return pb.SnapshotSessionResponse(snapshot=await self._host.custody.snapshot(request.session_id))
+        return pb.SnapshotSessionResponse(snapshot=await self._host.custody.snapshot(request.session_id, caller()))
 
     @_answers
     async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
         """See the proto."""
-        session_id = await self._host.custody.restore(request.snapshot, request.session_id)
+        session_id = await self._host.custody.restore(request.snapshot, request.session_id, caller())
         runner = self._host.custody.find(session_id)
         return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
     @_answers
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
         """See the proto."""
-        await self._host.reset(request.session_id)
+        await self._host.reset(request.session_id, caller())
         return pb.ResetSessionResponse()
 
     @_answers
     async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         """See the proto."""
-        await self._host.custody.end(request.session_id)
+        await self._host.custody.end(request.session_id, caller())
         return pb.CloseSessionResponse()
 
     @_answers

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from statestream.models.bundle import first_problem
+from statestream.service.addresses import is_local
 from statestream.service.errors import InvalidArgument
 
 DEFAULT_FILE = Path("/etc/statestream/server.toml")
@@ -27,6 +28,7 @@ ENV_PREFIX = "STATESTREAM_"
 
 Count = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0)]
 Provider = Literal["cpu", "xnnpack", "cuda", "tensorrt"]
 
 
@@ -51,7 +53,23 @@ class ServerConfig(BaseSettings):
     repository: Path = Path("repository")
     """Folder of bundles, `NAME/VERSION/`."""
     address: str = "127.0.0.1:50051"
-    """`host:port` (port 0: any free one) or `unix:/path`."""
+    """`host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach needs TLS."""
+    admin_address: str = ""
+    """Where the `Admin` service is offered, alone; empty: at `address`, beside the others. Worker k's is at the port k
+    higher, or at the socket whose name ends in `.k`."""
+    tls_cert: Path | None = None
+    """PEM of the server's certificate and those between it and its authority: the server speaks TLS. It and the other
+    files of TLS are read again when they change."""
+    tls_key: Path | None = None
+    """PEM of its private key."""
+    tls_client_ca: Path | None = None
+    """PEM of the authority whose certificates clients must show. A client's name is its certificate's common name."""
+    clients: Path | None = None
+    """File of who may do what, and of their hashed tokens (see `statestream tokens`), read again when it changes."""
+    insecure_public: bool = False
+    """Whether addresses that other machines can reach may be without TLS: a proxy in between has it, or nobody does."""
+    audit_log: Path | None = None
+    """File for a line of JSON for each call of the `Admin` service; they are in the log in any case."""
     models: Names = ()
     """Names to load, `NAME` or `NAME:VERSION`; empty: the newest version of each."""
     providers: Providers = ("cuda", "cpu")
@@ -63,6 +81,19 @@ class ServerConfig(BaseSettings):
     resumed by any of them where there is a store; worker k's metrics are at the port k higher."""
     max_sessions: Count = 100_000
     """Sessions of all models; one more is refused."""
+    max_sessions_per_client: Count = 10_000
+    """Sessions of one client, by its name; those of a server that knows no names do not count."""
+    max_streams: Count = 10_000
+    """Streams at once; one more is refused."""
+    max_streams_per_client: Count = 1_000
+    """Streams of one client at once, by its name."""
+    max_steps_per_s: Rate = 0.0
+    """Steps a second of all clients; what is more waits, up to ten seconds, beyond which its stream ends with
+    RESOURCE_EXHAUSTED. 0: as many as come."""
+    max_steps_per_s_per_client: Rate = 0.0
+    """Steps a second of one client, by its name; see `max_steps_per_s`."""
+    idle_stream_s: Seconds = 300.0
+    """A stream without a session for so long is ended."""
     idle_ttl_s: Seconds = 3600.0
     """A session that no stream has held for so long is dropped."""
     store: str = "memory"
@@ -82,6 +113,10 @@ class ServerConfig(BaseSettings):
     """Settled rows of a session whose outputs are kept until acknowledged."""
     max_message_bytes: Count = 4 << 20
     """Largest message a client may send."""
+    max_message_rows: Count = 65_536
+    """Rows in one message; also its sessions opened, acknowledged and closed."""
+    max_unread_bytes: Count = 256 << 20
+    """Bytes of answers that may wait for all clients to read them; beyond it the slow ones are cut off."""
     max_batch: Count = 1024
     """Sessions in one run of the engine."""
     max_turn_ms: Seconds = 5.0
@@ -101,6 +136,23 @@ class ServerConfig(BaseSettings):
     """The least that is logged."""
     log_format: Literal["text", "json"] = "text"
     """Lines for people, or an object of JSON a line."""
+
+    @model_validator(mode="after")
+    def _secure(self) -> ServerConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        plain = {"metrics_address": self.metrics_address}
+        if self.tls_cert is None:
+            plain |= {"address": self.address, "admin_address": self.admin_address}
+        for name, address in plain.items():
+            if address and not is_local(address) and not self.insecure_public:
+                raise ValueError(
+                    f"{name}: {address} can be reached by other machines, without TLS; give it a certificate "
+                    "(tls_cert, tls_key) or say insecure_public"
+                )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -132,7 +184,7 @@ class ServerConfig(BaseSettings):
             config: ServerConfig = from_file(**given)
             return config
         except ValidationError as error:
-            raise InvalidArgument(first_problem(error), field="config") from error
+            raise InvalidArgument(first_problem(error).removeprefix("Value error, "), field="config") from error
         except ValueError as error:
             raise InvalidArgument(f"{file}: {error}", field="config") from error
 

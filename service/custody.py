@@ -7,7 +7,9 @@ Whatever concerns one session id happens under that id's lock (`alone`), one aft
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +30,7 @@ from statestream.service.errors import (
     ResourceExhausted,
     Unavailable,
 )
+from statestream.service.identity import SERVER, Identity, check_owner
 from statestream.service.keeper import Keeper
 from statestream.service.runner import Runner
 from statestream.service.sessions import NOBODY
@@ -59,6 +62,8 @@ class Request:
     may_resume: bool
     take_over: bool
     outputs: tuple[str, ...]
+    owner: str = ""
+    """Who asks: a new session is theirs, and one that exists must be."""
 
 
 class Acquired(NamedTuple):
@@ -91,20 +96,25 @@ class Custody:
         self._take_away = take_away
         self._moved_to = moved
         self._runners: dict[str, Runner] = {}
+        self._owned: Counter[str] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._expired: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._runners)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._runners))
+    def of(self, owner: str | None) -> list[str]:
+        """The ids of the sessions of one owner, or of all, in order."""
+        mine = (i for i, runner in self._runners.items() if owner is None or self._owner(runner, i) == owner)
+        return sorted(mine)
 
-    def find(self, session_id: str) -> Runner:
-        """The model of a session that is here; NotFound where there is none of this id."""
+    def find(self, session_id: str, by: Identity = SERVER) -> Runner:
+        """The model of a session that is here; NotFound where there is none of this id, PermissionDenied where it is
+        none that `by` may handle."""
         runner = self._runners.get(session_id)
         if runner is None:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
+        by.check_handles(session_id, self._owner(runner, session_id))
         return runner
 
     @asynccontextmanager
@@ -121,6 +131,7 @@ class Custody:
 
         Raises:
             AlreadyExists: the id is taken, or a stream holds it and `take_over` was not asked for.
+            PermissionDenied: there is such a session, of another owner.
             NotFound: no such model or version, or no such session and none may be made.
             Expired: there was such a session.
             FailedPrecondition: the session belongs to another model.
@@ -136,19 +147,18 @@ class Custody:
         await self._vacate(runner, slot, Loss.TAKEN)
         return Acquired(runner, slot, epoch, resumed)
 
-    async def end(self, session_id: str) -> None:
-        """Forget a session, after the rows that wait; a stream that holds it is told. NotFound where there is none."""
+    async def end(self, session_id: str, by: Identity = SERVER) -> None:
+        """Forget a session, after the rows that wait; a stream that holds it is told. NotFound where there is none,
+        PermissionDenied where it is none that `by` may handle."""
         async with self.alone(session_id):
-            runner = self._runners.get(session_id)
-            if runner is not None:
+            if session_id in self._runners:
+                runner = self.find(session_id, by)
                 slot = runner.table.slot(session_id)
                 await self._vacate(runner, slot, Loss.ENDED)
                 epoch = int(runner.table.epoch[slot])
                 self._forget(session_id)
-            elif self.keeper is not None and (record := await self.keeper.read(session_id)) is not None:
-                epoch = record.epoch
             else:
-                raise NotFound(f"no session '{session_id}' here", field="session_id")
+                epoch = (await self._stored(session_id, by)).epoch
             if self.keeper is not None:
                 await self.keeper.end(session_id, epoch)
 
@@ -163,28 +173,37 @@ class Custody:
 
     # Snapshots
 
-    async def snapshot(self, session_id: str) -> bytes:
-        """A session as bytes, as it is now. NotFound where there is none of this id."""
-        runner = self._runners.get(session_id)
-        if runner is not None:
+    async def snapshot(self, session_id: str, by: Identity = SERVER) -> bytes:
+        """A session as bytes, as it is now. NotFound where there is none of this id, PermissionDenied where it is none
+        that `by` may handle."""
+        if session_id in self._runners:
+            runner = self.find(session_id, by)
             taken = runner.table.copy(np.array([runner.table.slot(session_id)]))
             return snapshot.encode(runner.table.layout, taken)[0]
+        return (await self._stored(session_id, by)).snapshot
+
+    async def _stored(self, session_id: str, by: Identity) -> Record:
+        """What the store has of a session that `by` may handle."""
         record = None if self.keeper is None else await self.keeper.read(session_id)
         if record is None or record.expired_s is not None:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
-        return record.snapshot
+        by.check_handles(session_id, _decoded(session_id, record).owner)
+        return record
 
-    async def restore(self, data: bytes, session_id: str = "") -> str:
-        """Make a session of a snapshot, under another id where one is given; returns the id.
+    async def restore(self, data: bytes, session_id: str = "", by: Identity = SERVER) -> str:
+        """Make a session of a snapshot, under another id where one is given; returns the id. Its owner is the
+        snapshot's.
 
         Raises:
             SnapshotError: the bytes are no snapshot, or damaged.
+            PermissionDenied: `by` may not handle the sessions of that owner.
             NotFound, FailedPrecondition: its model is not here, or differs.
             AlreadyExists: there is a session of this id.
         """
         read = snapshot.decode(data)
         session_id = session_id or read.session_id
         check_id(session_id)
+        by.check_handles(read.session_id, read.owner)
         async with self.alone(session_id):
             record = None if self.keeper is None else await self.keeper.read(session_id)
             if session_id in self._runners or (record is not None and record.expired_s is None):
@@ -254,7 +273,7 @@ class Custody:
             ids = [table.id_of(slot) for slot in slots[: max(share, 0)].tolist()]
             ids = [session_id for session_id in ids if self._at_rest(runner, session_id)]
             for session_id in ids:
-                del self._runners[session_id]
+                self._leave(session_id)
             if ids:
                 table.end(*ids)
             spilled += len(ids)
@@ -268,7 +287,22 @@ class Custody:
         return not runner.waiting(runner.table.slot(session_id)) and not self.locked(session_id)
 
     def _forget(self, session_id: str) -> None:
-        self._runners.pop(session_id).table.end(session_id)
+        self._leave(session_id).table.end(session_id)
+
+    def _leave(self, session_id: str) -> Runner:
+        """Count a session out, which is still in its table."""
+        runner = self._runners.pop(session_id)
+        self._owned[self._owner(runner, session_id)] -= 1
+        return runner
+
+    def _enter(self, session_id: str, runner: Runner) -> None:
+        """Count a session in, which is in its table."""
+        self._runners[session_id] = runner
+        self._owned[self._owner(runner, session_id)] += 1
+
+    @staticmethod
+    def _owner(runner: Runner, session_id: str) -> str:
+        return runner.table.owner_of(runner.table.slot(session_id))
 
     async def _vacate(self, runner: Runner, slot: int, why: Loss) -> None:
         """Have no stream hold the session in `slot`, and no row of it wait."""
@@ -283,7 +317,7 @@ class Custody:
         runner = self._runners.get(session_id)
         if runner is not None:
             held = runner.table.lane[runner.table.slot(session_id)] != NOBODY
-            self._may_resume(session_id, runner, held, request)
+            self._may_resume(session_id, self._owner(runner, session_id), runner, held, request)
             return runner, True
         expired_s = self._expired_s(session_id, record)
         if expired_s is not None and request.may_resume:
@@ -296,7 +330,7 @@ class Custody:
             read = _decoded(session_id, record)
             runner = self._versions.heir(read.model, read.version)
             held = record.held and self.keeper is not None and record.server != self.keeper.server
-            self._may_resume(session_id, runner, held, request)
+            self._may_resume(session_id, read.owner, runner, held, request)
             self._put(session_id, read)
             runner.table.epoch[runner.table.slot(session_id)] = record.epoch
             return runner, True
@@ -304,9 +338,9 @@ class Custody:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
         runner = self._versions.find(request.model, request.version)
         wanted_outputs(runner, request.outputs)
-        self._make_room()
-        runner.table.create(session_id)
-        self._runners[session_id] = runner
+        self._make_room(request.owner)
+        runner.table.create(session_id, request.owner)
+        self._enter(session_id, runner)
         self._expired.pop(session_id, None)
         return runner, False
 
@@ -317,22 +351,27 @@ class Custody:
 
     def _put(self, session_id: str, read: Snapshot) -> Runner:
         """Have a session in its table as it was stored; where its version's sessions were carried on, so is it."""
-        self._make_room()
+        self._make_room(read.owner)
         runner = self._versions.heir(read.model, read.version)
         own = self._versions.get(read.model, read.version) or runner
         own.table.restore(session_id, read)
-        self._runners[session_id] = own
+        self._enter(session_id, own)
         if own is not runner:
             self.move([session_id], own, runner)
         return runner
 
-    def _make_room(self) -> None:
+    def _make_room(self, owner: str) -> None:
         if len(self._runners) >= self._config.max_sessions:
             raise ResourceExhausted(
                 f"the server holds {len(self._runners)} sessions, its most", field="session_id", retry_after_s=5.0
             )
+        if owner and self._owned[owner] >= self._config.max_sessions_per_client:
+            raise ResourceExhausted(
+                f"'{owner}' has {self._owned[owner]} sessions, its most", field="session_id", retry_after_s=5.0
+            )
 
-    def _may_resume(self, session_id: str, runner: Runner, held: bool, request: Request) -> None:
+    def _may_resume(self, session_id: str, owner: str, runner: Runner, held: bool, request: Request) -> None:
+        check_owner(session_id, owner, request.owner)
         if not request.may_resume:
             raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
         if held and not request.take_over:
@@ -404,7 +443,9 @@ class Custody:
 
 
 def check_id(session_id: str) -> None:
-    """Raises InvalidArgument where an id is too long."""
+    """Raises InvalidArgument where an id is too long, or would break the lines of a log."""
+    if any(unicodedata.category(character) == "Cc" for character in session_id):
+        raise InvalidArgument(f"{session_id!r} has control characters", field="session_id")
     if len(session_id.encode()) > MAX_ID_BYTES:
         raise InvalidArgument(f"{len(session_id.encode())} bytes, at most {MAX_ID_BYTES}", field="session_id")
 

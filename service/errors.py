@@ -5,6 +5,8 @@ StatestreamError
 ├── NotFound              no such model, version or session
 ├── AlreadyExists         a session or channel of this name is there already
 ├── FailedPrecondition    right request, wrong moment: not opened, still in use, another model
+├── Unauthenticated       who asks has not shown who it is: no token, or one that is wrong or expired
+├── PermissionDenied      who asks may not do that, or not to that session
 ├── ResourceExhausted     a limit is reached; `retry_after_s` says when to try again
 ├── Expired               the session was there and is gone for good; the text says since when and why
 ├── Unavailable           the server is draining or unreachable; try again, perhaps elsewhere
@@ -44,6 +46,14 @@ class AlreadyExists(StatestreamError):
 
 class FailedPrecondition(StatestreamError):
     """A right request at the wrong moment."""
+
+
+class Unauthenticated(StatestreamError):
+    """Who asks has not shown who it is."""
+
+
+class PermissionDenied(StatestreamError):
+    """Who asks may not do that."""
 
 
 class ResourceExhausted(StatestreamError):

@@ -27,6 +27,7 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
+from statestream.service.identity import SERVER, Identity
 from statestream.service.keeper import Keeper
 from statestream.service.lone import Lone
 from statestream.service.outgoing import AnyOutgoing, Outgoing, OutgoingRow
@@ -184,18 +185,19 @@ class Host:
         """A stream lets go of a session, which waits to be resumed. Rows that wait still run."""
         held.runner.table.detach(held.slot)
 
-    async def reset(self, session_id: str) -> None:
-        """Set a session back to its initial state, after the rows that wait; its seqs go on."""
+    async def reset(self, session_id: str, by: Identity = SERVER) -> None:
+        """Set a session back to its initial state, after the rows that wait; its seqs go on. For errors see
+        `Custody.find`."""
         async with self.custody.alone(session_id):
-            runner = self.custody.find(session_id)
+            runner = self.custody.find(session_id, by)
             slot = runner.table.slot(session_id)
             await runner.settled(slot)
             runner.reset(slot)
             self._with_holder(runner, slot, lambda holder, channel: holder.reset(channel))
 
-    def infos(self, model: str = "") -> Iterator[tuple[Runner, SessionInfo]]:
-        """Every session by id, of one model or of all."""
-        for session_id in self.custody:
+    def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[Runner, SessionInfo]]:
+        """Every session by id, of one model or of all, of one owner or of all."""
+        for session_id in self.custody.of(owner):
             runner = self.custody.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)

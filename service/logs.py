@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime, timezone
+from logging.handlers import WatchedFileHandler
 
+from statestream.service import audit
 from statestream.service.config import ServerConfig
 
 _FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -41,3 +43,8 @@ def set_up(config: ServerConfig, who: str = "") -> None:
     text = logging.Formatter(f"%(asctime)s %(levelname)-7s {said}%(message)s")
     handler.setFormatter(JsonFormatter(who) if config.log_format == "json" else text)
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
+    if config.audit_log is not None:
+        kept = WatchedFileHandler(config.audit_log)
+        kept.setFormatter(JsonFormatter(who))
+        audit.log.addHandler(kept)
+    audit.log.setLevel(logging.INFO)

@@ -9,20 +9,21 @@ import logging
 import math
 import signal
 import time
+from collections import Counter
 from typing import Any
 
-import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 
 from statestream.models import bundle as bundles
-from statestream.proto.v1 import admin_pb2, inference_pb2
 from statestream.service import admin, stores
 from statestream.service.admin import AdminServicer
+from statestream.service.allowance import Allowances
+from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
 from statestream.service.host import Host
+from statestream.service.listener import Listener
 from statestream.service.metrics import serve_metrics
 from statestream.service.notify import notify
 from statestream.service.record import Recorder
@@ -31,11 +32,12 @@ from statestream.service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-_EXPIRE_EVERY_S = 5.0
+_SWEEP_S = 5.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICES = ("statestream.v1.Inference", "statestream.v1.Admin")
 _DURABILITY = "durability"
+_HEALTH = "grpc.health.v1.Health"
 
 
 class Server:
@@ -51,23 +53,22 @@ class Server:
         self.host = Host(config, time.monotonic, Recorder(config.record) if config.record else None)
         self.port = 0
         """The port it listens on, once started; 0 for a UNIX socket."""
+        self.admin_port = 0
+        """The port of the `Admin` service; that of the others, where it has none of its own."""
         self.drained = asyncio.Event()
         self._health = HealthServicer()
-        self._inference = InferenceServicer(self.host)
+        self._clients = ClientsFile(config.clients)
+        self._allowances = Allowances(config, time.monotonic)
+        self._inference = InferenceServicer(self.host, self._allowances)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
-        self._grpc = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", int(shares_port)),
-                # A robot on flaky Wi-Fi pings often, also between calls; without these it would be sent away.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ]
-        )
+        self._told_denied: Counter[str] = Counter()
+        shared = (self._clients, self._allowances)
+        self._public = Listener(config, "address", *shared, shares_port=shares_port)
+        self._operators = self._public
+        if config.admin_address:
+            self._operators = Listener(config, "admin_address", *shared, shares_port=False)
+        self._listeners = {self._public, self._operators}
 
     async def start(self) -> None:
         """Load the models and listen.
@@ -81,20 +82,19 @@ class Server:
         if store is not None:
             await self._health.set(_DURABILITY, _SERVING)
             await self.host.keep_in(store, changed=lambda up: self._spawn(self._tell_durability(up)))
-        self._grpc.add_generic_rpc_handlers((self._inference.handler(),))
-        admin.add_to(self._grpc, AdminServicer(self.host, loaded=self._tell_health, drain=self._drain_soon))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        names = [inference_pb2.DESCRIPTOR.services_by_name["Inference"], admin_pb2.DESCRIPTOR.services_by_name["Admin"]]
-        services = [service.full_name for service in names] + ["grpc.health.v1.Health", reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(services, self._grpc)
-        try:
-            self.port = self._grpc.add_insecure_port(self.config.address)
-        except RuntimeError as error:
-            raise InvalidArgument(f"cannot listen on {self.config.address}", field="address") from error
-        await self._grpc.start()
+        self._public.grpc.add_generic_rpc_handlers((self._inference.handler(),))
+        operator = AdminServicer(self.host, loaded=self._tell_health, drain=self._drain_soon)
+        admin.add_to(self._operators.grpc, operator)
+        for listener in self._listeners:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.grpc)
+        if self._operators is self._public:
+            self.port = self.admin_port = await self._public.start((*_SERVICES, _HEALTH))
+        else:
+            self.port = await self._public.start((_SERVICES[0], _HEALTH))
+            self.admin_port = await self._operators.start((_SERVICES[1], _HEALTH))
         if self.config.metrics_address:
             self._metrics = serve_metrics(self.host, self._inference, self.config.metrics_address)
-        self._spawn(self._expire())
+        self._spawn(self._sweep())
 
     async def stop(self, wait_s: float = 0.0) -> None:
         """Drain: for `wait_s` only say so in the health, then refuse new sessions, finish and store the rows that wait,
@@ -104,7 +104,7 @@ class Server:
         self.host.draining = True
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._inference.drain(), self.config.drain_s)
-        await self._grpc.stop(self.config.drain_s)
+        await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
         if self.host.custody.keeper is not None:
             await self.host.custody.keeper.stop()
         for task in self._tasks - {asyncio.current_task()}:
@@ -170,11 +170,32 @@ class Server:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _expire(self) -> None:
+    async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(min(_EXPIRE_EVERY_S, self.config.idle_ttl_s))
+            await asyncio.sleep(min(_SWEEP_S, self.config.idle_ttl_s))
             for session_id in self.host.custody.expire():
                 log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
+            self._clients.refresh()
+            self._inference.sweep(self._clients.now.knows)
+            self._tell_denied()
+
+    def _tell_denied(self) -> None:
+        """Log how many calls were refused since the last time: a line for all of them, however many."""
+        denied = self.denied
+        if denied != self._told_denied:
+            since = ", ".join(f"{count} {code}" for code, count in (denied - self._told_denied).items())
+            log.warning("calls refused: %s", since)
+            self._told_denied = denied
+
+    @property
+    def streams(self) -> int:
+        """Streams of the `Inference` service that are open."""
+        return self._inference.streams
+
+    @property
+    def denied(self) -> Counter[str]:
+        """Calls that were refused, by status."""
+        return sum((listener.guard.denied for listener in self._listeners), Counter())
 
 
 async def serve(

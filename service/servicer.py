@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -11,8 +12,10 @@ from google.protobuf.message import DecodeError
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import wire
-from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unavailable
+from statestream.service.allowance import Allowances
+from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
 from statestream.service.host import Host
+from statestream.service.identity import Identity, caller
 from statestream.service.runner import Runner
 from statestream.service.status import to_status
 from statestream.service.stream import ClientStream
@@ -33,8 +36,9 @@ async def abort(context: Context, error: StatestreamError) -> NoReturn:
 class InferenceServicer:
     """Streams and models of a host over gRPC."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, allowances: Allowances) -> None:
         self._host = host
+        self._allowances = allowances
         self._streams: set[ClientStream] = set()
 
     @property
@@ -60,7 +64,7 @@ class InferenceServicer:
         """One stream, from its first message to its end: a task reads, this one writes."""
         if self._host.draining:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
-        client = ClientStream(self._host)
+        client = ClientStream(self._host, caller())
         self._streams.add(client)
         reader = asyncio.create_task(self._read(client, context))
         failure: StatestreamError | None = None
@@ -98,6 +102,14 @@ class InferenceServicer:
     def _model(self, runner: Runner) -> pb.Model:
         return wire.model_message(runner.manifest, self._host.versions.role(runner), len(runner.table))
 
+    def sweep(self, knows: Callable[[Identity], bool]) -> None:
+        """End the streams that have had no session for too long, and those of callers that are known no more."""
+        for client in list(self._streams):
+            if not knows(client.who):
+                client.end(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+            elif client.empty_s() > self._host.config.idle_stream_s:
+                client.end(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
+
     async def drain(self) -> None:
         """Answer what waits on every stream, have it stored, say goodbye and end the stream."""
         streams = list(self._streams)
@@ -109,10 +121,13 @@ class InferenceServicer:
 
     async def _read(self, client: ClientStream, context: Context) -> None:
         try:
+            allowance = self._allowances.of(client.who)
             while (raw := await context.read()) is not grpc.aio.EOF:
                 request = _parse(raw)
                 if client.deaf:
                     continue
+                if (wait_s := allowance.wait_s(len(request.steps.channel))) > 0:
+                    await asyncio.sleep(wait_s)
                 if not client.handle_row(request):
                     await client.handle(request)
             await client.finish()

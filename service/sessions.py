@@ -46,6 +46,7 @@ class SessionInfo:
     """One session as an operator sees it."""
 
     session_id: str
+    owner: str
     epoch: int
     settled_seq: int
     acked_seq: int
@@ -96,6 +97,7 @@ class SessionTable:
         self._clock = clock
         self._slots: dict[str, int] = {}
         self._ids: list[str] = []
+        self._owners: list[str] = []
         self._births = count(1)
         self.layout = Layout(manifest)
         self._free: list[int] = []
@@ -127,7 +129,7 @@ class SessionTable:
         """The slot of a session; KeyError where there is none of this id."""
         return self._slots[session_id]
 
-    def create(self, session_id: str) -> int:
+    def create(self, session_id: str, owner: str = "") -> int:
         """Take a slot for a new session in the initial state; KeyError where the id is taken."""
         if session_id in self._slots:
             raise KeyError(session_id)
@@ -136,7 +138,7 @@ class SessionTable:
         slot = self._free.pop()
         self.arena.reset(slot)
         self._slots[session_id] = slot
-        self._ids[slot] = session_id
+        self._ids[slot], self._owners[slot] = session_id, owner
         self.birth[slot] = next(self._births)
         self.used_s[slot] = self._clock()
         return slot
@@ -149,7 +151,7 @@ class SessionTable:
             SnapshotError: it is damaged.
         """
         self.layout.check(snapshot)
-        slot = self.create(session_id)
+        slot = self.create(session_id, snapshot.owner)
         try:
             states, rows = self.layout.unpack(snapshot, slot)
         except Exception:
@@ -177,7 +179,8 @@ class SessionTable:
         """
         ids = [other.id_of(slot) for slot in slots.tolist()]
         rows = other.log.unacked_of(slots, other.acked_seq)
-        mine = np.array([self.create(session_id) for session_id in ids], np.int64)
+        owners = map(other.owner_of, slots.tolist())
+        mine = np.array(list(map(self.create, ids, owners)), np.int64)
         for name in _COLUMNS.keys() - {"birth"}:
             getattr(self, name)[mine] = getattr(other, name)[slots]
         self.touched[mine] = True
@@ -242,6 +245,7 @@ class SessionTable:
             rows = self.log.unacked_of(slots, self.acked_seq)
         return Columns(
             ids=[self._ids[slot] for slot in slots.tolist()],
+            owners=[self._owners[slot] for slot in slots.tolist()],
             slot=slots,
             birth=self.birth[slots],
             epoch=self.epoch[slots],
@@ -287,6 +291,10 @@ class SessionTable:
         """The id of the session in a slot that is taken."""
         return self._ids[slot]
 
+    def owner_of(self, slot: int) -> str:
+        """Whose the session is in a slot that is taken."""
+        return self._owners[slot]
+
     def idle(self, ttl_s: float) -> list[str]:
         """Sessions that no stream has held for `ttl_s`."""
         old = (self.lane == NOBODY) & (self.used_s < self._clock() - ttl_s)
@@ -297,6 +305,7 @@ class SessionTable:
         last_ns = int(self.last_ns[slot])
         return SessionInfo(
             session_id=session_id,
+            owner=self._owners[slot],
             epoch=int(self.epoch[slot]),
             settled_seq=int(self.settled_seq[slot]),
             acked_seq=int(self.acked_seq[slot]),
@@ -326,4 +335,5 @@ class SessionTable:
             setattr(self, name, column)
         self.arena.grow(capacity)
         self._ids.extend([""] * (capacity - old))
+        self._owners.extend([""] * (capacity - old))
         self._free.extend(range(capacity - 1, old - 1, -1))

@@ -61,6 +61,7 @@ class Columns(NamedTuple):
     """Sessions of one model, copied from their table: columns of equal length."""
 
     ids: list[str]
+    owners: list[str]
     slot: Int64Array
     birth: Int64Array
     """Tells the session in a slot from one that had it before or gets it later."""
@@ -174,6 +175,7 @@ def encode(layout: Layout, sessions: Columns) -> list[bytes]:
     """Each session as bytes. The work is done by columns; what is left for each session is to cut and join."""
     n, rows = len(sessions.ids), sessions.rows
     ids = [session_id.encode() for session_id in sessions.ids]
+    owners = [owner.encode() for owner in sessions.owners]
     model = layout.manifest.name.encode()
     states, outputs = layout.states_of(sessions.states, n), layout.outputs_of(rows)
     counts = sessions.settled_seq - sessions.acked_seq
@@ -183,6 +185,7 @@ def encode(layout: Layout, sessions: Columns) -> list[bytes]:
     head = np.zeros(n, _HEADER)
     head["magic"], head["format"] = MAGIC, FORMAT
     head["id_bytes"], head["model_bytes"] = [len(i) for i in ids], len(model)
+    head["owner_bytes"] = [len(owner) for owner in owners]
     head["state_bytes"], head["output_bytes"] = states.shape[1], outputs.shape[1]
     head["rows"], head["applied"] = counts, np.diff(output_at)
     head["version"], head["epoch"] = layout.manifest.version, sessions.epoch
@@ -200,6 +203,7 @@ def encode(layout: Layout, sessions: Columns) -> list[bytes]:
                 heads[i * head_size + _CHECKED_FROM : (i + 1) * head_size],
                 session_id,
                 model,
+                owners[i],
                 state[i * state_size : (i + 1) * state_size],
                 verdict[row[i] : row[i + 1]],
                 dt_s[4 * row[i] : 4 * row[i + 1]],

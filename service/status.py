@@ -19,8 +19,10 @@ from statestream.service.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     StatestreamError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -30,6 +32,8 @@ _CODES: dict[type[StatestreamError], int] = {
     NotFound: code_pb2.NOT_FOUND,
     AlreadyExists: code_pb2.ALREADY_EXISTS,
     FailedPrecondition: code_pb2.FAILED_PRECONDITION,
+    Unauthenticated: code_pb2.UNAUTHENTICATED,
+    PermissionDenied: code_pb2.PERMISSION_DENIED,
     ResourceExhausted: code_pb2.RESOURCE_EXHAUSTED,
     Expired: code_pb2.DATA_LOSS,
     Unavailable: code_pb2.UNAVAILABLE,

@@ -22,6 +22,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.host import Held, Host
+from statestream.service.identity import Identity
 from statestream.service.outgoing import AnyOutgoing
 from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
@@ -55,17 +56,20 @@ _DURABILITY = {
 class ClientStream:
     """Channels of one stream and the responses that wait to be written. A `host.Holder`."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, who: Identity) -> None:
+        """`who`: whose stream it is; the sessions that it opens are theirs."""
+        self.who = who
         self._host = host
+        self._loop = asyncio.get_running_loop()
         self._held: dict[int, Held] = {}
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._released = False
+        self._empty_since_s = self._loop.time()
         self.deaf = False
         """Whether nothing that the client says counts any more."""
         self._outbox: deque[bytes] = deque()
         self._unread_bytes = 0
         self._waiting_bytes = 0
-        self._loop = asyncio.get_running_loop()
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
         self._error: StatestreamError | None = None
@@ -111,6 +115,12 @@ class ClientStream:
         await self._opened(set(self._opening))
         for channel in list(self._held):
             await self._settled(channel)
+
+    def empty_s(self) -> float:
+        """For how long it has had no session, as far as those know who have asked before."""
+        if self._held or self._opening:
+            self._empty_since_s = self._loop.time()
+        return self._loop.time() - self._empty_since_s
 
     def release(self) -> None:
         """The stream is gone: its sessions wait to be resumed."""
@@ -219,6 +229,7 @@ class ClientStream:
             may_resume=open_.resume != pb.RESUME_MODE_NEW,
             take_over=open_.take_over,
             outputs=tuple(open_.outputs),
+            owner=self.who.name,
         )
         try:
             held = await self._host.open(self, open_.channel, request)

@@ -60,6 +60,7 @@ def session_message(info: SessionInfo, manifest: Manifest) -> admin_pb.Session:
     """A session as an operator sees it."""
     return admin_pb.Session(
         session_id=info.session_id,
+        owner=info.owner,
         model=manifest.name,
         version=manifest.version,
         epoch=info.epoch,

@@ -17,6 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from statestream.service import logs, server
+from statestream.service.addresses import shifted
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 
@@ -123,14 +124,13 @@ def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
 
 
 def _work(config: ServerConfig, index: int) -> None:
-    """One worker: a server on a core of its own, its metrics at the port that is `index` higher."""
+    """One worker: a server on a core of its own, its metrics and admin at addresses of its own."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     logs.set_up(config, f"worker {index}")
-    name, _, port = config.metrics_address.rpartition(":")
-    if port:
-        config = config.model_copy(update={"metrics_address": f"{name}:{int(port) + index}"})
+    own = {name: shifted(getattr(config, name), index) for name in ("metrics_address", "admin_address")}
+    config = config.model_copy(update=own)
     try:
         server.run(config, shares_port=True)
     except Exception as error:

@@ -110,7 +110,7 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., state: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached", "verdicts")
+    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached", "verdicts", "owner")
     class VerdictsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +129,7 @@ class Session(_message.Message):
     IDLE_S_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: str
     version: int
@@ -140,7 +141,8 @@ class Session(_message.Message):
     idle_s: float
     attached: bool
     verdicts: _containers.ScalarMap[str, int]
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ..., verdicts: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    owner: str
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ..., verdicts: _Optional[_Mapping[str, int]] = ..., owner: _Optional[str] = ...) -> None: ...
 
 class SnapshotSessionRequest(_message.Message):
     __slots__ = ("session_id",)

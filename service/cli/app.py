@@ -8,6 +8,7 @@ import typer
 
 from statestream.service.cli import (
     bundle,
+    certs,
     data,
     doctor,
     evaluate,
@@ -18,6 +19,7 @@ from statestream.service.cli import (
     serve,
     sessions,
     stream,
+    tokens,
     train,
 )
 from statestream.service.cli.console import out, version
@@ -59,4 +61,6 @@ app.command("loadtest")(loadtest.loadtest)
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(tokens.app, name="tokens")
+app.command("certs")(certs.certs)
 app.command("doctor")(doctor.doctor)

@@ -20,9 +20,6 @@ out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
 DEFAULT_TARGET = "127.0.0.1:50051"
-Target = Annotated[
-    str, typer.Option("--target", envvar="STATESTREAM_TARGET", help="The server: HOST:PORT or unix:PATH.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from statestream.service.cli.console import (
-    DEFAULT_TARGET,
     AsJson,
-    Target,
     err,
     name_and_version,
     need,
     out,
     say_json,
 )
+from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+@reaching
 def loadtest(
+    server: Server,
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
-    target: Target = DEFAULT_TARGET,
     streams: Annotated[int, typer.Option(help="gRPC streams, each on a connection of its own.")] = 1,
     rate_hz: Annotated[float, typer.Option(help="Messages a second on each stream.")] = 10.0,
     duration: Annotated[float, typer.Option(help="Seconds measured.")] = 10.0,
@@ -60,9 +60,6 @@ def loadtest(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the data and the arrivals.")] = 0,
     processes: Annotated[int, typer.Option(help="Processes that the streams are spread over.")] = 1,
-    ca: Annotated[Path | None, typer.Option(help="PEM of the server's authority: connect with TLS.")] = None,
-    cert: Annotated[Path | None, typer.Option(help="PEM of this client's certificate.")] = None,
-    key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
     server_pid: Annotated[
         list[int] | None,
         typer.Option(help="A process of the server, may be repeated.", show_default="who listens, if local"),
@@ -97,11 +94,11 @@ def loadtest(
         raise InvalidArgument("--search needs --deadline-ms", field="--search")
     name, version = name_and_version(model)
     plan = Plan.of(
-        target=target, model=name, version=version, streams=streams, rate_hz=rate_hz, duration_s=duration,
-        warmup_s=warmup, arrival=arrival, trace_s=read_trace(trace) if trace else (), chunk=chunk,
+        target=server.target, access=server.access, model=name, version=version, streams=streams, rate_hz=rate_hz,
+        duration_s=duration, warmup_s=warmup, arrival=arrival, trace_s=read_trace(trace) if trace else (), chunk=chunk,
         channels=channels_per_stream, max_inflight=max_inflight or 0, deadline_ms=deadline_ms or 0.0,
         reconnect_every_s=reconnect_every or 0.0, verify=repository if verify else None, seed=seed,
-        processes=processes, ca=ca, cert=cert, key=key,
+        processes=processes,
     )  # fmt: skip
     outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], search=search))
     why = _tell(outcome, found, csv, html, as_json=as_json)

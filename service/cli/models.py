@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 
 from statestream.models.spec import Manifest, TensorSpec
-from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, name_and_version, out, say_json
+from statestream.service.cli.console import AsJson, name_and_version, out, say_json
+from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
 
@@ -24,7 +25,8 @@ Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
 
 
 @app.command("list")
-def list_models(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> None:
+@reaching
+def list_models(server: Server, as_json: AsJson = False) -> None:
     """The models being served.
 
     [bold]Examples[/]
@@ -33,9 +35,7 @@ def list_models(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> Non
 
       statestream models list --target robot:50051 --json
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         models = client.list_models()
     if as_json:
         say_json([_facts(m) for m in models])
@@ -61,7 +61,8 @@ def list_models(target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> Non
 
 
 @app.command()
-def show(model: Model, target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> None:
+@reaching
+def show(server: Server, model: Model, as_json: AsJson = False) -> None:
     """One model: its tensors, its time, how it was trained.
 
     [bold]Examples[/]
@@ -70,9 +71,7 @@ def show(model: Model, target: Target = DEFAULT_TARGET, as_json: AsJson = False)
 
       statestream models show wrist:3 --json
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         manifest = client.get_model(*name_and_version(model)).manifest
     if as_json:
         say_json(manifest.model_dump(mode="json"))
@@ -81,7 +80,9 @@ def show(model: Model, target: Target = DEFAULT_TARGET, as_json: AsJson = False)
 
 
 @app.command()
+@reaching
 def load(
+    server: Server,
     model: Model,
     policy: Annotated[
         UpgradePolicy,
@@ -90,7 +91,6 @@ def load(
             "one; shadow, the new version runs beside the active one and never answers."
         ),
     ] = UpgradePolicy.PIN,
-    target: Target = DEFAULT_TARGET,
 ) -> None:
     """Load a bundle from the server's repository and make it active, or the shadow of the active version.
 
@@ -102,48 +102,45 @@ def load(
 
       statestream models load wrist:4 --policy shadow
     """
-    from statestream.service.client import connect
-
     name, version = name_and_version(model)
-    with connect(target) as client:
+    with server.connect() as client:
         change = client.admin.load_model(name, version, policy=policy)
     _say_change("loaded", name, change)
 
 
 @app.command()
-def promote(name: Name, target: Target = DEFAULT_TARGET) -> None:
+@reaching
+def promote(server: Server, name: Name) -> None:
     """Make the shadow active; the sessions that it followed go on with it.
 
     [bold]Example[/]
 
       statestream models promote wrist
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         _say_change("promoted", name, client.admin.promote_model(name))
 
 
 @app.command()
-def rollback(name: Name, target: Target = DEFAULT_TARGET) -> None:
+@reaching
+def rollback(server: Server, name: Name) -> None:
     """Make the version active that was so before; sessions go on with it if they can.
 
     [bold]Example[/]
 
       statestream models rollback wrist
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         _say_change("rolled back to", name, client.admin.rollback_model(name))
 
 
 @app.command()
+@reaching
 def unload(
+    server: Server,
     model: Model,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until its sessions are closed.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Have its sessions go on with another version.")] = False,
-    target: Target = DEFAULT_TARGET,
 ) -> None:
     """Stop serving a version, or drop the shadow; refused while it has sessions, unless told what becomes of them.
 
@@ -153,11 +150,9 @@ def unload(
 
       statestream models unload wrist:3 --move
     """
-    from statestream.service.client import connect
-
     if wait and move:
         raise InvalidArgument("either waits for the sessions or moves them", field="--wait --move")
-    with connect(target) as client:
+    with server.connect() as client:
         policy = UnloadPolicy.WAIT if wait else UnloadPolicy.MOVE if move else UnloadPolicy.REFUSE
         client.admin.unload_model(*name_and_version(model), policy=policy)
     out.print(f"unloaded {model}", highlight=False)

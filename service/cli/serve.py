@@ -28,6 +28,23 @@ def serve(
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
+    admin_address: Annotated[
+        str | None, typer.Option("--admin", help="HOST:PORT or unix:/PATH for `Admin` alone.", show_default="beside")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM of the server's certificate: speak TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM of the authority of clients, which must show certificates.")
+    ] = None,
+    clients: Annotated[
+        Path | None, typer.Option(help="File of clients and tokens, see `tokens`.", show_default="no tokens")
+    ] = None,
+    insecure_public: Annotated[
+        bool | None, typer.Option("--insecure-public", help="Let other machines in without TLS.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="File for a line for each call of `Admin`.", show_default="the log alone")
+    ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,7 +101,9 @@ def serve(
 
       statestream serve repository
 
-      statestream serve repository --model wrist:3 --address 0.0.0.0:50051 --metrics 127.0.0.1:9464
+      statestream serve repository --model wrist:3 --metrics 127.0.0.1:9464
+
+      statestream serve repository --address :50051 --tls-cert server.pem --tls-key server.key --clients clients.json
 
       statestream serve repository --workers 2 --store sqlite:sessions.db
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from statestream.service.cli.console import DEFAULT_TARGET, AsJson, Target, out, say_json
+from statestream.service.cli.console import AsJson, out, say_json
+from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
 app = typer.Typer(no_args_is_help=True, help="The sessions of a server: list, show, snapshot, restore, reset, close.")
@@ -17,10 +18,11 @@ SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="ID"
 
 
 @app.command("list")
+@reaching
 def list_sessions(
+    server: Server,
     model: Annotated[str, typer.Option(help="Only those of this model.")] = "",
     limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 1000,
-    target: Target = DEFAULT_TARGET,
     as_json: AsJson = False,
 ) -> None:
     """The sessions that a server holds.
@@ -31,9 +33,7 @@ def list_sessions(
 
       statestream sessions list --model wrist --limit 20 --json
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         page = client.admin.list_sessions(model, limit=limit)
     if as_json:
         say_json({"total": page.total, "sessions": [asdict(s) for s in page.sessions]})
@@ -56,16 +56,15 @@ def list_sessions(
 
 
 @app.command()
-def show(session_id: SessionId, target: Target = DEFAULT_TARGET, as_json: AsJson = False) -> None:
+@reaching
+def show(server: Server, session_id: SessionId, as_json: AsJson = False) -> None:
     """One session and its state.
 
     [bold]Example[/]
 
       statestream sessions show wrist-7
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         info, state = client.admin.inspect_session(session_id)
     if as_json:
         say_json(asdict(info) | {"state": {name: array.tolist() for name, array in state.items()}})
@@ -79,27 +78,27 @@ def show(session_id: SessionId, target: Target = DEFAULT_TARGET, as_json: AsJson
 
 
 @app.command()
-def snapshot(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
+@reaching
+def snapshot(server: Server, session_id: SessionId) -> None:
     """Write a session to standard output, as bytes that `restore` takes.
 
     [bold]Example[/]
 
       statestream sessions snapshot wrist-7 > wrist-7.snapshot
     """
-    from statestream.service.client import connect
-
     if sys.stdout.isatty():
         raise InvalidArgument("a snapshot is bytes; send them to a file: > FILE", field="stdout")
-    with connect(target) as client:
+    with server.connect() as client:
         sys.stdout.buffer.write(client.admin.snapshot_session(session_id))
 
 
 @app.command()
+@reaching
 def restore(
+    server: Server,
     as_id: Annotated[
         str, typer.Option("--as", metavar="NEW_ID", help="Restore under another id: a fork.", show_default=False)
     ] = "",
-    target: Target = DEFAULT_TARGET,
 ) -> None:
     """Make a session of a snapshot on standard input, on this server or another that has its model.
 
@@ -109,38 +108,34 @@ def restore(
 
       statestream sessions restore --as wrist-7-fork --target other:50051 < wrist-7.snapshot
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         session = client.admin.restore_session(sys.stdin.buffer.read(), as_id)
     out.print(f"restored {session.session_id} at seq {session.settled_seq}", highlight=False, markup=False)
 
 
 @app.command()
-def reset(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
+@reaching
+def reset(server: Server, session_id: SessionId) -> None:
     """Set a session's state back to the initial one.
 
     [bold]Example[/]
 
       statestream sessions reset wrist-7
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         client.admin.reset_session(session_id)
     out.print(f"reset {session_id}", highlight=False, markup=False)
 
 
 @app.command()
-def close(session_id: SessionId, target: Target = DEFAULT_TARGET) -> None:
+@reaching
+def close(server: Server, session_id: SessionId) -> None:
     """End a session; a stream that holds it is told.
 
     [bold]Example[/]
 
       statestream sessions close wrist-7
     """
-    from statestream.service.client import connect
-
-    with connect(target) as client:
+    with server.connect() as client:
         client.admin.close_session(session_id)
     out.print(f"closed {session_id}", highlight=False, markup=False)

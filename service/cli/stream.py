@@ -14,14 +14,13 @@ import typer
 
 from statestream.models.spec import Manifest
 from statestream.service.cli.console import (
-    DEFAULT_TARGET,
     AsJson,
-    Target,
     err,
     name_and_version,
     out,
     say_json,
 )
+from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -34,7 +33,9 @@ _CLOSE_S = 2.0
 _GIVE_UP_AFTER_S = 60.0
 
 
+@reaching
 def stream(
+    server: Server,
     file: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ, MCAP or a ROS 2 bag, or a folder of them.")],
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
     rate: Annotated[str, typer.Option(help="real, max, or a multiple such as 2x.")] = "max",
@@ -46,7 +47,6 @@ def stream(
             show_default="for a robot log, NAME.predictions.mcap beside it",
         ),
     ] = None,
-    target: Target = DEFAULT_TARGET,
     target_column: Annotated[
         list[str] | None, typer.Option("--target-column", help="What is to be predicted, may be repeated.")
     ] = None,
@@ -90,7 +90,7 @@ def stream(
         time_unit=cast(Any, time_unit),
         period_s=period,
     )
-    manifest, played = asyncio.run(_play_file(target, model, file, columns, speed, only or []))
+    manifest, played = asyncio.run(_play_file(server, model, file, columns, speed, only or []))
     _report(manifest, played, as_json=as_json)
     _write(predictions, file, manifest, played)
 
@@ -113,14 +113,14 @@ def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[P
 
 
 async def _play_file(
-    target: str, model: str, file: Path, columns: Columns, rate: float, only: Sequence[str]
+    server: Server, model: str, file: Path, columns: Columns, rate: float, only: Sequence[str]
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.cli.play import play
     from statestream.service.cli.progress import progress_of
     from statestream.service.client import AsyncClient
 
     name, version = name_and_version(model)
-    async with AsyncClient(target, give_up_after_s=_GIVE_UP_AFTER_S) as client:
+    async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
         dataset = read(file, columns, manifest, only)
         async with client.stream() as stream:

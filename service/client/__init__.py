@@ -4,6 +4,7 @@
 `Fenced` and `SessionLost` beside them.
 """
 
+from statestream.service.access import Access
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.errors import Fenced, SessionLost
@@ -18,6 +19,7 @@ from statestream.service.client.sync import Admin, Client, Session, Stream, Sync
 from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
 __all__ = [
+    "Access",
     "Admin",
     "AsyncAdmin",
     "AsyncClient",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,6 +33,8 @@ class SessionInfo:
     """A session as its server sees it."""
 
     session_id: str
+    owner: str
+    """The client that opened it, by name; empty where the server asks for no names."""
     model: str
     version: int
     epoch: int
@@ -61,7 +63,9 @@ class AsyncAdmin:
     Every method raises Unavailable when there is no server, and NotFound when what it names does not exist.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, *, target: str, metadata: Metadata, timeout_s: float) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, target: str, metadata: Callable[[], Metadata], timeout_s: float
+    ) -> None:
         self._stub = cast(Any, admin_pb2_grpc).AdminStub(channel)
         self._target = target
         self._metadata = metadata
@@ -123,7 +127,7 @@ class AsyncAdmin:
 
     async def _call(self, method: Any, request: Any, *, forever: bool = False) -> Any:
         with calling(self._target):
-            return await method(request, timeout=None if forever else self._timeout_s, metadata=self._metadata)
+            return await method(request, timeout=None if forever else self._timeout_s, metadata=self._metadata())
 
 
 def _number(policy: UpgradePolicy | UnloadPolicy) -> Any:
@@ -138,6 +142,7 @@ def _change(change: pb.ModelChange) -> ModelChange:
 def _session(session: pb.Session) -> SessionInfo:
     return SessionInfo(
         session_id=session.session_id,
+        owner=session.owner,
         model=session.model,
         version=session.version,
         epoch=session.epoch,

@@ -11,8 +11,9 @@ import grpc
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
+from statestream.service.access import Access
 from statestream.service.client.admin import AsyncAdmin
-from statestream.service.client.connection import OPTIONS, Metadata, calling
+from statestream.service.client.connection import NO_ACCESS, OPTIONS, Metadata, calling
 from statestream.service.client.model import ModelInfo, model_info
 from statestream.service.client.notices import OnNotice
 from statestream.service.client.stream import AsyncStream
@@ -23,7 +24,7 @@ class AsyncClient:
 
     Args:
         target: `host:port` or `unix:path`.
-        credentials: None: plain text.
+        access: how it knows the server and shows who it is; by default it does neither, in plain text.
         metadata: sent with every RPC.
         timeout_s: limit of each call but streams.
         route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random one,
@@ -37,7 +38,7 @@ class AsyncClient:
         self,
         target: str,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        access: Access = NO_ACCESS,
         metadata: Metadata = (),
         timeout_s: float = 30.0,
         route_key: str = "",
@@ -47,11 +48,13 @@ class AsyncClient:
     ) -> None:
         self.target = target
         self._metadata = tuple(metadata)
+        self._access = access
         self._timeout_s = timeout_s
         self._route_key = route_key or str(uuid.uuid4())
         self._reconnect = reconnect
         self._give_up_after_s = give_up_after_s
         merged = list((dict(OPTIONS) | dict(options)).items())
+        credentials = access.credentials()
         self._channel = (
             grpc.aio.insecure_channel(target, options=merged)
             if credentials is None
@@ -59,7 +62,7 @@ class AsyncClient:
         )
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
-        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._metadata, timeout_s=timeout_s)
+        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._said, timeout_s=timeout_s)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -77,7 +80,7 @@ class AsyncClient:
         """The models being served, newest version first within a name; raises Unavailable when there is no server."""
         with calling(self.target):
             response = await self._stub.ListModels(
-                pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._metadata
+                pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._said()
             )
         return [model_info(model) for model in response.models]
 
@@ -85,7 +88,7 @@ class AsyncClient:
         """One model; version 0 is the active one. Raises NotFound when there is none."""
         with calling(self.target):
             response = await self._stub.GetModel(
-                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._metadata
+                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._said()
             )
         return model_info(response.model)
 
@@ -96,9 +99,10 @@ class AsyncClient:
             route_key: instead of the connection's.
             on_notice: called in the event loop with what the server says unasked; by default it is logged.
         """
-        metadata = (*self._metadata, ("x-route-key", route_key or self._route_key))
+        key = ("x-route-key", route_key or self._route_key)
 
         def start(wait: bool) -> Any:
+            metadata = (*self._said(), key)
             return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
 
         return AsyncStream(
@@ -109,6 +113,10 @@ class AsyncClient:
             reconnect=self._reconnect,
             give_up_after_s=self._give_up_after_s,
         )
+
+    def _said(self) -> Metadata:
+        """What goes with every RPC."""
+        return (*self._metadata, *self._access.metadata())
 
     async def _model(self, name: str, version: int) -> ModelInfo:
         """Like `get_model`, for a version that a session runs: it doesn't change, so it is asked for once."""

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import grpc
 
+from statestream.service.access import Access
 from statestream.service.status import from_rpc_error
 
+NO_ACCESS = Access()
 Metadata = Sequence[tuple[str, str | bytes]]
 
 MAX_MESSAGE_BYTES = 64 << 20

@@ -127,8 +127,10 @@ class Link:
         call = self._start(self._served)
         self._ends.connected()
         writer = asyncio.create_task(self._write(call), name="statestream writer")
+        answered = False
         try:
             response = await self._first(call)
+            answered = True
             while response is not grpc.aio.EOF:
                 await self._ends.handle(response)
                 response = await call.read()
@@ -136,7 +138,9 @@ class Link:
             broken = True
         except grpc.RpcError as raised:
             error = from_rpc_error(raised, target=self._target)
-            broken = is_broken(raised.code(), raised.details() or "")
+            # A token that was good and is no more may have been replaced.
+            outlived = answered and raised.code() is grpc.StatusCode.UNAUTHENTICATED
+            broken = outlived or is_broken(raised.code(), raised.details() or "")
         finally:
             call.cancel()
             writer.cancel()

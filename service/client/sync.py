@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from types import TracebackType
 from typing import Any, SupportsIndex, TypeVar
 
-import grpc
 import numpy.typing as npt
 
 from statestream.models.spec import Float32Array, Manifest
+from statestream.service.access import Access
 from statestream.service.client.admin import (
     AsyncAdmin,
     ModelChange,
@@ -19,7 +19,7 @@ from statestream.service.client.admin import (
     SessionPage,
 )
 from statestream.service.client.aio import AsyncClient
-from statestream.service.client.connection import Metadata
+from statestream.service.client.connection import NO_ACCESS, Metadata
 from statestream.service.client.freshness import StaleWatch
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
@@ -88,7 +88,7 @@ class Client:
 
     Args:
         target: `host:port` or `unix:path`.
-        credentials: None: plain text.
+        access: how it knows the server and shows who it is; by default it does neither, in plain text.
         metadata: sent with every RPC.
         timeout_s: limit of each call but streams.
         route_key: see `AsyncClient`.
@@ -101,7 +101,7 @@ class Client:
         self,
         target: str,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
+        access: Access = NO_ACCESS,
         metadata: Metadata = (),
         timeout_s: float = 30.0,
         route_key: str = "",
@@ -114,7 +114,7 @@ class Client:
         def make() -> AsyncClient:
             return AsyncClient(
                 target,
-                credentials=credentials,
+                access=access,
                 metadata=metadata,
                 timeout_s=timeout_s,
                 route_key=route_key,

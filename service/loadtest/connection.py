@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import grpc
 
 from statestream.models.spec import Manifest
 from statestream.service.client import AsyncClient
 from statestream.service.client.connection import OPTIONS
-from statestream.service.errors import InvalidArgument
 from statestream.service.loadtest.plan import Plan
 
 # Channels of equal options would share one connection; clients in the field each have their own. The least
@@ -17,13 +14,6 @@ from statestream.service.loadtest.plan import Plan
 _OPTIONS = tuple(
     (dict(OPTIONS) | {"grpc.use_local_subchannel_pool": 1, "grpc.min_reconnect_backoff_ms": 10_000}).items()
 )
-
-
-def credentials(plan: Plan) -> grpc.ChannelCredentials | None:
-    """Of the plan's files; None for plain text."""
-    if plan.ca is None and plan.cert is None:
-        return None
-    return grpc.ssl_channel_credentials(_read(plan.ca), _read(plan.key), _read(plan.cert))
 
 
 def connect(plan: Plan, tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
@@ -40,14 +30,5 @@ async def fetch_manifest(plan: Plan) -> Manifest:
         Unavailable: the server cannot be reached.
         NotFound: it has no such model.
     """
-    async with AsyncClient(plan.target, credentials=credentials(plan), timeout_s=10.0) as client:
+    async with AsyncClient(plan.target, access=plan.access, timeout_s=10.0) as client:
         return (await client.get_model(plan.model, plan.version)).manifest
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgument(f"{path}: {error.strerror}", field="loadtest") from error

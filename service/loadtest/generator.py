@@ -14,7 +14,7 @@ from statestream.models.spec import Manifest
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.alarm import Alarm
 from statestream.service.loadtest.arrivals import arrivals
-from statestream.service.loadtest.connection import connect, credentials
+from statestream.service.loadtest.connection import connect
 from statestream.service.loadtest.messages import Messages
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.stream import LoadStream
@@ -59,7 +59,7 @@ async def generate(
         Unavailable: the streams could not be opened.
     """
     plan, numbers = part.plan, part.plan.share(part.process)
-    window, tls = Window(plan), credentials(plan)
+    window, tls = Window(plan), plan.access.credentials()
     messages = Messages(part.manifest, channels=plan.channels, chunk=plan.chunk, seed=plan.seed)
     streams = [LoadStream(n, plan, messages, lambda: connect(plan, tls), window, part.run) for n in numbers]
     tasks: list[asyncio.Task[None]] = []

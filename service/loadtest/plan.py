@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from statestream.models.bundle import first_problem
+from statestream.service.access import Access
 from statestream.service.errors import InvalidArgument
 
 Count = Annotated[int, Field(gt=0)]
@@ -50,17 +51,12 @@ class Plan(BaseModel):
     """A bundle whose offline rollout every output must equal."""
     seed: int = 0
     processes: Count = 1
-    ca: Path | None = None
-    """PEM of the authority that signed the server's certificate; with it the connection is TLS."""
-    cert: Path | None = None
-    key: Path | None = None
+    access: Access = Access()
     drain_s: Positive = 5.0
     """How long unanswered messages are waited for at the end."""
 
     @model_validator(mode="after")
     def _whole(self) -> Plan:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together")
         if self.arrival == "trace" and (len(self.trace_s) < 2 or list(self.trace_s) != sorted(self.trace_s)):
             raise ValueError(f"trace_s: expected at least 2 times in rising order, got {self.trace_s[:5]}")
         if self.processes > self.streams:

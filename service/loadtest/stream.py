@@ -83,7 +83,7 @@ class LoadStream:
             left_ns = time.monotonic_ns()
             try:
                 async with self._connect() as channel:
-                    call: Any = channel.stream_stream(METHOD, None, None)()
+                    call: Any = channel.stream_stream(METHOD, None, None)(metadata=self._plan.access.metadata())
                     await self._open(call, resume=resume)
                     if resume:
                         self._window.reconnected(time.monotonic_ns() - left_ns)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TRANSPORT = {"service.servicer", "service.admin", "service.server", "service.status"}
+TRANSPORT = {
+    f"service.{name}" for name in ("servicer", "admin", "server", "status", "guard", "listener", "tls", "access")
+}
 PURE = {
     f"service.{name}"
     for name in ("sessions", "batcher", "admission", "inbox", "arena", "grids", "results", "outputs", "snapshot")

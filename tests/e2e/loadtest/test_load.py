@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, write_bundle
+from statestream.service.access import Access
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.fleet import Outcome
 from statestream.service.loadtest.report import failed
@@ -112,7 +113,7 @@ def certificate(tmp_path: Path) -> Path:
 
 async def test_a_tls_target(stub: StartStub, certificate: Path) -> None:
     port = await stub(certificate=str(certificate))
-    outcome = await load(port, host="localhost", ca=certificate / "cert.pem", rate_hz=50.0)
+    outcome = await load(port, host="localhost", access=Access(ca=certificate / "cert.pem"), rate_hz=50.0)
     assert outcome.tally.answered == outcome.tally.due > 0
     with pytest.raises(Unavailable):
         await load(port, host="localhost")

@@ -386,7 +386,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
             await keeper_of(host).commit()
             if host._tasks:
                 await asyncio.wait(host._tasks)
-            if which == owner and mine is not None and "robot" in list(host.custody):
+            if which == owner and mine is not None and "robot" in host.custody.of(None):
                 durable = max(durable, int(mine.runner.table.durable_seq[mine.slot]))
         elif event == "detach" and mine is not None and mine.runner.table.lane[mine.slot] != NOBODY:
             host.detach(mine)

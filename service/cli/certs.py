@@ -1,0 +1,48 @@
+"""`statestream certs`: certificates to develop with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statestream.service.cli.console import need, out
+from statestream.service.errors import InvalidArgument
+
+_FILES = ("ca", "server")
+
+
+def certs(
+    folder: Annotated[Path, typer.Argument(help="Where to; an authority that is there signs.", metavar="DIR")],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or address of the server, may be repeated.", show_default="localhost, 127.0.0.1, ::1"),
+    ] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(help="Make a certificate for this client, may be repeated.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How long they are good for.", min=1)] = 90,
+) -> None:
+    """Make a development authority, and certificates for a server and its clients.
+
+    [bold]Examples[/]
+
+      statestream certs certs --host robot.local --host 192.168.1.7 --client arm --client base
+
+      statestream serve repository --tls-cert certs/server.pem --tls-key certs/server.key --tls-client-ca certs/ca.pem
+
+      statestream models list --ca certs/ca.pem --cert certs/arm.pem --key certs/arm.key
+    """
+    need("statestream.service.certs", "certs")
+    from statestream.service.certs import Authority
+
+    for name in client or ():
+        if name in _FILES or Path(name).name != name or name.startswith("."):
+            raise InvalidArgument(f"'{name}' cannot be a client's name here", field="--client")
+    authority = Authority(folder)
+    authority.server(host or ("localhost", "127.0.0.1", "::1"), days)
+    for name in client or ():
+        authority.client(name, days)
+    made = ", ".join(f"{name}.pem" for name in (*_FILES, *(client or ())))
+    out.print(f"{folder}: {made}, and their keys, for {days} days", highlight=False, markup=False)

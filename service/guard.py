@@ -1,0 +1,170 @@
+"""Every RPC passes here first: who calls, and whether they may. What has no rule is refused."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+
+from statestream.service.allowance import Allowances
+from statestream.service.audit import audit
+from statestream.service.clients import ClientsFile
+from statestream.service.errors import PermissionDenied, StatestreamError, Unauthenticated
+from statestream.service.identity import Identity, Role, answering
+from statestream.service.servicer import Context, abort
+from statestream.service.status import to_status
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_ADMIN = "/statestream.v1.Admin/"
+_INFERENCE = "/statestream.v1.Inference/"
+_ANY = frozenset(Role)
+_OWNERS = frozenset({Role.STREAM, Role.ADMIN})
+"""For calls about one session, whose owner the servicer checks."""
+OPEN = frozenset({"/grpc.health.v1.Health/Check"})
+"""Methods that anybody may call who can connect: probes have no tokens."""
+RULES = {
+    "/grpc.health.v1.Health/": _ANY,
+    "/grpc.reflection.v1alpha.ServerReflection/": _ANY,
+    _INFERENCE: _ANY,
+    _INFERENCE + "Stream": frozenset({Role.STREAM}),
+    _ADMIN: frozenset({Role.ADMIN}),
+    _ADMIN + "ListSessions": _ANY,
+    _ADMIN + "GetSession": _OWNERS,
+    _ADMIN + "SnapshotSession": _OWNERS,
+    _ADMIN + "RestoreSession": _OWNERS,
+    _ADMIN + "ResetSession": _OWNERS,
+    _ADMIN + "CloseSession": _OWNERS,
+}
+"""Who may call a method: whoever has one of these roles. A service's is for its methods without one."""
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets an RPC through to its servicer, which finds in `identity.caller()` whose it is.
+
+    Args:
+        clients: who there is.
+        nobody: whom to take a caller for that shows neither token nor certificate; None: such are refused.
+        certificates: whether gRPC has checked the certificates of clients.
+    """
+
+    def __init__(
+        self, clients: ClientsFile, allowances: Allowances, *, nobody: Identity | None, certificates: bool
+    ) -> None:
+        self._clients = clients
+        self._allowances = allowances
+        self._nobody = nobody
+        self._certificates = certificates
+        self._guarded: dict[str, Handler] = {}
+        self.denied: Counter[str] = Counter()
+        """Calls that were refused, by status."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """See gRPC."""
+        method: str = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None or method in OPEN:
+                return handler
+            guarded = self._guarded[method] = self._guard(method, handler)
+        return guarded
+
+    def _guard(self, method: str, handler: Any) -> Handler:
+        """A handler that asks first."""
+        ends = ("unary", "stream")
+        kind = f"{ends[handler.request_streaming]}_{ends[handler.response_streaming]}"
+        behaviour = getattr(handler, kind)
+        guarded = self._stream(method, behaviour) if handler.response_streaming else self._unary(method, behaviour)
+        return handler._replace(**{kind: guarded})  # type: ignore[no-any-return]
+
+    def _unary(self, method: str, behaviour: Any) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            who: Identity | None = None
+            outcome = "OK"
+            try:
+                who = await self._admit(method, context)
+                return await behaviour(request, context)
+            except BaseException as error:
+                outcome = _outcome(context, error)
+                raise
+            finally:
+                if method.startswith(_ADMIN):
+                    audit(who, method.rpartition("/")[2], request, context.peer(), outcome)
+
+        return answer
+
+    def _stream(self, method: str, behaviour: Any) -> Any:
+        async def write(request: Any, context: Context) -> None:
+            async with self._counted(method, context):
+                await behaviour(request, context)
+
+        async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._counted(method, context):
+                async for response in behaviour(request, context):
+                    yield response
+
+        return generate if inspect.isasyncgenfunction(behaviour) else write
+
+    @asynccontextmanager
+    async def _counted(self, method: str, context: Context) -> AsyncIterator[None]:
+        """As `_admit`, and a stream of the caller's as long as it lasts."""
+        who = await self._admit(method, context)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._allowances.of(who).stream())
+            except StatestreamError as error:
+                await self._deny(context, error)
+            yield
+
+    async def _admit(self, method: str, context: Context) -> Identity:
+        """Who calls; ends the RPC where they may not."""
+        try:
+            who = self._identify(context)
+            if not who.may(rule_of(method)):
+                wanted = " or ".join(sorted(role.value for role in rule_of(method))) or "nobody's"
+                raise PermissionDenied(f"{method} needs the role {wanted}; '{who.name}' has {_names(who)}")
+        except StatestreamError as error:
+            await self._deny(context, error)
+        answering(who)
+        return who
+
+    def _identify(self, context: Context) -> Identity:
+        """Raises Unauthenticated where a caller shows nothing, or nothing that counts."""
+        given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        scheme, _, token = str(given[0]).partition(" ") if given else ("", "", "")
+        if scheme.lower() == "bearer" and self._clients.exist:
+            return self._clients.now.of_token(token.strip())
+        names = context.auth_context().get("x509_common_name", ()) if self._certificates else ()
+        for name in names:
+            return self._clients.now.of_certificate(name.decode(errors="replace"))
+        if self._nobody is None:
+            raise Unauthenticated("no token came: metadata `authorization: Bearer TOKEN`", field="authorization")
+        return self._nobody
+
+    async def _deny(self, context: Context, error: StatestreamError) -> NoReturn:
+        self.denied[to_status(error).code.name] += 1
+        await abort(context, error)
+
+
+def rule_of(method: str) -> frozenset[Role]:
+    """The roles of which a caller needs one; none where there is no rule."""
+    return RULES.get(method, RULES.get(method[: method.rindex("/") + 1], frozenset()))
+
+
+def _names(who: Identity) -> str:
+    return " and ".join(sorted(role.value for role in who.roles)) or "none"
+
+
+def _outcome(context: Context, error: BaseException) -> str:
+    """How a call that did not go well ended."""
+    code = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else type(error).__name__

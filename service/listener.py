@@ -1,0 +1,72 @@
+"""An address at which a server is reached, and what is offered there, behind a guard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from grpc_reflection.v1alpha import reflection
+
+from statestream.service.addresses import is_local
+from statestream.service.allowance import Allowances
+from statestream.service.clients import ClientsFile
+from statestream.service.config import ServerConfig
+from statestream.service.errors import InvalidArgument
+from statestream.service.guard import Guard
+from statestream.service.identity import GUEST, SERVER
+from statestream.service.tls import credentials
+
+_OTHER_CALLS = 100
+"""On one connection, beside streams."""
+
+
+class Listener:
+    """A gRPC server at one address of the configuration."""
+
+    def __init__(
+        self, config: ServerConfig, field: str, clients: ClientsFile, allowances: Allowances, *, shares_port: bool
+    ) -> None:
+        """`field`: the setting that has the address."""
+        self._field = field
+        self._address: str = getattr(config, field)
+        self._tls = credentials(config)
+        asks = config.clients is not None or config.tls_client_ca is not None
+        self.guard = Guard(
+            clients,
+            allowances,
+            nobody=None if asks else SERVER if is_local(self._address) else GUEST,
+            certificates=config.tls_client_ca is not None,
+        )
+        self.grpc = grpc.aio.server(
+            interceptors=[self.guard],
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", int(shares_port)),
+                ("grpc.max_concurrent_streams", config.max_streams_per_client + _OTHER_CALLS),
+                # A message is as large as it says: what is small packed may be gigabytes.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
+                # A robot on flaky Wi-Fi pings often, also between calls; without these it would be sent away.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.keepalive_time_ms", 30_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+            ],
+        )
+
+    async def start(self, services: Sequence[str]) -> int:
+        """Listen, once every service is there; `services` are their full names. The port; 0 for a UNIX socket.
+
+        Raises:
+            InvalidArgument: the address cannot be listened on.
+        """
+        reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self.grpc)
+        try:
+            if self._tls is None:
+                port = self.grpc.add_insecure_port(self._address)
+            else:
+                port = self.grpc.add_secure_port(self._address, self._tls)
+        except RuntimeError as error:
+            raise InvalidArgument(f"cannot listen on {self._address}", field=self._field) from error
+        await self.grpc.start()
+        return port
