@@ -19,7 +19,6 @@ from statestream.service.errors import FailedPrecondition, InvalidArgument, Stat
 out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
-DEFAULT_TARGET = "127.0.0.1:50051"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from statestream.service.cli.console import DEFAULT_TARGET
-
 if TYPE_CHECKING:
     from statestream.service.access import Access
     from statestream.service.client import Client
@@ -26,7 +24,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
                 envvar="STATESTREAM_TARGET", help="The server: HOST:PORT or unix:PATH.", rich_help_panel=_PANEL
             ),
         ],
-        DEFAULT_TARGET,
+        "127.0.0.1:50051",
     ),
     "tls": (
         Annotated[

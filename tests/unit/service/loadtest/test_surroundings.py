@@ -60,7 +60,6 @@ def test_charts_are_well_formed_whatever_they_show() -> None:
         ({"streams": 2, "processes": 3}, "3 for 2 streams"),
         ({"arrival": "sometimes"}, "arrival"),
         ({"arrival": "trace", "trace_s": (2.0, 1.0)}, "rising"),
-        ({"cert": Path("x")}, "together"),
     ],
 )
 def test_a_plan_says_what_is_wrong_with_it(values: dict[str, Any], text: str) -> None:
