@@ -98,6 +98,10 @@ class OutputSpec(TensorSpec):
         std = np.asarray(self.std, np.float32)
         return std if std.size == 1 else std.reshape(self.shape)
 
+    def class_name(self, index: int) -> str:
+        """The name of a class, or its number where it has none."""
+        return self.labels[index] if 0 <= index < len(self.labels) else str(index)
+
 
 class StateSpec(TensorSpec):
     """Recurrent state of one session. `initial` is one value for all elements, or one per element (flattened)."""

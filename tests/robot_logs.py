@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.conftest import leak
+
 START_NS = 1_700_000_000_123_456_789
 LATE_NS = 2_000_000
 IMU, CAMERA, TERRAIN, COMMAND = "/imu/data", "/camera/image/compressed", "/terrain", "/cmd_vel"
@@ -48,6 +50,16 @@ def drive(seed: int = 0, rows: int = 100) -> Drive:
     level = random.integers(0, 256, len(frame_t_ns))
     frames = np.broadcast_to(level[:, None, None, None], (len(level), HEIGHT, WIDTH, 3)).astype(np.uint8)
     return Drive(t_ns, t_ns + LATE_NS, random.normal(size=(rows, 2)), frame_t_ns, frames, level / 255)
+
+
+def leaky_outputs(t_ns: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """What the leaky model says of rows with these times, `[T, 2]`; its nominal step is 0.1 s."""
+    dt_s = np.diff(t_ns, prepend=t_ns[0] - 100_000_000) * 1e-9
+    ys, h = [], np.full(2, 0.5, np.float32)
+    for row, dt in zip(x.astype(np.float32), dt_s, strict=True):
+        h = leak(h, row, dt)
+        ys.append(2 * h)
+    return np.stack(ys)
 
 
 def encoded(frame: np.ndarray, kind: str = "jpeg") -> bytes:

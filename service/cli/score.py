@@ -109,16 +109,11 @@ def _write_rows(writer: Any, played: Played, spec: OutputSpec, *, classes: bool)
         line = [recording.id, row, int(recording.t_ns[row]), Verdict(int(played.verdict[row])).name]
         line += [f"{played.dt_s[row]:.9g}", *(f"{v:.9g}" if known else "" for v in y.tolist())]
         if classes:
-            line.append(class_name(spec, int(y.argmax())) if known else "")
+            line.append(spec.class_name(int(y.argmax())) if known else "")
         if recording.target is None:
             line.append("")
         elif classes:
-            line.append(class_name(spec, int(recording.target[row])))
+            line.append(spec.class_name(int(recording.target[row])))
         else:
             line.append(" ".join(f"{v:.9g}" for v in np.ravel(recording.target[row]).tolist()))
         writer.writerow(line)
-
-
-def class_name(spec: OutputSpec, index: int) -> str:
-    """The name of a class, or its number where it has none."""
-    return spec.labels[index] if 0 <= index < len(spec.labels) else str(index)

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from statestream.service.cli import main
-from tests.conftest import leak
 from tests.e2e.cli.conftest import serving
-from tests.robot_logs import COMMAND, HEIGHT, PICTURE, RATES, WIDTH, Drive, drive, write_bag, write_mcap
+from tests.robot_logs import COMMAND, HEIGHT, PICTURE, RATES, WIDTH, Drive, drive, leaky_outputs, write_bag, write_mcap
 
 pytest.importorskip("rosbags")
 pytest.importorskip("mcap_ros2")
@@ -34,16 +33,6 @@ cell = {{ kind = "cfc", units = 4 }}
 epochs = 2
 batch = 2
 """
-
-
-def rollout(of: Drive) -> np.ndarray:
-    """The leaky model over a drive's IMU, `[T, 2]`; its nominal step is 0.1 s."""
-    dt_s = np.diff(of.t_ns, prepend=of.t_ns[0] - 100_000_000) * 1e-9
-    ys, h = [], np.full(2, 0.5, np.float32)
-    for x, dt in zip(of.x.astype(np.float32), dt_s.astype(np.float32), strict=True):
-        h = leak(h, x, dt)
-        ys.append(2 * h)
-    return np.stack(ys)
 
 
 def predictions(path: Path) -> list[tuple[str, int, Any]]:
@@ -79,7 +68,7 @@ def test_a_log_goes_in_and_predictions_come_out(
     said = capsys.readouterr()
     assert json.loads(said.out)["verdicts"] == {"APPLIED": len(of.t_ns)}
     assert "drive.predictions.mcap" in said.err
-    expected = rollout(of)
+    expected = leaky_outputs(of.t_ns, of.x)
     for read in (predictions, predictions_by_rosbags):
         found = read(tmp_path / "drive.predictions.mcap")
         assert {topic for topic, _, _ in found} == {"/statestream/leaky"}

@@ -9,8 +9,9 @@ import pytest
 
 from statestream.models.data.recordings import Recording
 from statestream.service.cli.play import Played
-from statestream.service.cli.prediction_log import DEFINITION, beside, topic_of, write_prediction_log
+from statestream.service.cli.prediction_log import beside, write_prediction_log
 from statestream.service.errors import InvalidArgument
+from statestream.service.prediction import DEFINITION, topic_of
 from tests.conftest import leaky_manifest
 
 MESSAGE = Path(__file__).parents[4] / "deploy/ros2/statestream_msgs/msg/Prediction.msg"

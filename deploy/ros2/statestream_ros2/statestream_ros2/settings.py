@@ -1,0 +1,38 @@
+"""What the node is told by its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from statestream.service.client import Policy
+from statestream.service.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of the node, with their defaults; see `bridge.yaml`.
+
+    Raises:
+        InvalidArgument: a value that makes no sense.
+    """
+
+    target: str = "127.0.0.1:50051"
+    model: str = ""
+    session: str = ""
+    features: tuple[str, ...] = ()
+    keep_last: int = 0
+    deadline_s: float = 0.0
+    late: Literal["drop", "suppress"] = "drop"
+    gap: Literal["clamp", "reset"] = "clamp"
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise InvalidArgument("expected NAME or NAME:VERSION, got nothing", field="model")
+        # ROS has no way to write an empty list of words.
+        object.__setattr__(self, "features", tuple(name for name in self.features if name))
+        _ = self.policy
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(keep_last=self.keep_last, deadline_s=self.deadline_s, late=self.late, gap=self.gap)

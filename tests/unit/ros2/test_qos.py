@@ -1,0 +1,43 @@
+"""What the middleware may lose is what the session's policy may lose."""
+
+from __future__ import annotations
+
+import pytest
+
+from statestream.service.client import Policy
+from statestream.service.errors import InvalidArgument
+from statestream_ros2.qos import Offer, QoS, heard, held, said
+from statestream_ros2.settings import Settings
+
+SENSOR, SURE = Offer(reliable=False, latched=False), Offer(reliable=True, latched=False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "listens", "speaks"),
+    [
+        (Policy(), QoS(True, "all"), QoS(True, "all")),
+        (Policy(keep_last=3), QoS(False, 3), QoS(False, 1)),
+        (Policy(deadline_s=0.05), QoS(False, 3), QoS(False, 1, lifespan_s=0.05)),
+        (Policy(deadline_s=0.001), QoS(False, 1), QoS(False, 1, lifespan_s=0.001)),
+        (Policy(deadline_s=0.05, late="suppress"), QoS(True, "all"), QoS(False, 1, lifespan_s=0.05)),
+    ],
+)
+def test_a_policy_as_qos(policy: Policy, listens: QoS, speaks: QoS) -> None:
+    assert heard(policy, 0.02, [SURE]) == listens
+    assert said(policy) == speaks
+
+
+def test_nobody_is_asked_for_more_than_they_offer() -> None:
+    assert heard(Policy(), 0.02, [SURE, SENSOR]) == QoS(False, "all")
+    assert held([SURE, SENSOR]) == QoS(False, 1)
+    assert held([Offer(reliable=True, latched=True)]) == QoS(True, 1, latched=True)
+
+
+def test_settings() -> None:
+    settings = Settings(model="terrain", features=("",), deadline_s=0.1, late="suppress")
+    assert settings.features == ()
+    assert settings.policy == Policy(deadline_s=0.1, late="suppress")
+    with pytest.raises(InvalidArgument, match="model: expected NAME or NAME:VERSION"):
+        Settings()
+    with pytest.raises(InvalidArgument, match="keep_last or a deadline"):
+        Settings(model="terrain", deadline_s=0.1, keep_last=1)
