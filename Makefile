@@ -9,7 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration results docs clean
+.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration \
+	test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +45,12 @@ wear: install ## Measure what snapshots write in a day, into docs/durability.md
 
 test-faults: install ## Kill, cut, stall, race and crowd, as long as it takes; figures in build/faults.json
 	@$(PY) -m tests.faults
+
+test-install: install ## As root: install, serve, restart and uninstall in a clean Debian with systemd, into docs/deploy.md
+	@$(PY) -m tests.deploy.install
+
+test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md
+	@$(PY) -m tests.deploy.wheels
 
 check: install view ## Lint (ruff) and type-check (mypy, strict)
 	@$(PY) -m ruff check .

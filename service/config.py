@@ -6,6 +6,7 @@ The docstrings of the settings are what `docs/configuration.md` says of them.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,11 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Providers = Annotated[tuple[Provider, ...], NoDecode, BeforeValidator(_split)]
 
 
+def file_to_read(named: Path | None) -> Path | None:
+    """The file that was named, else the usual one where it can be read."""
+    return named or (DEFAULT_FILE if os.access(DEFAULT_FILE, os.R_OK) else None)
+
+
 class ServerConfig(BaseSettings):
     """Configuration of one server. Environment variables are `STATESTREAM_` and the field's name in capitals."""
 
@@ -76,6 +82,8 @@ class ServerConfig(BaseSettings):
     """What runs the graphs, the preferred first; those not there are passed over."""
     threads: Count = 1
     """Threads of ONNX Runtime within an operator."""
+    engine_cache: Path = Path("engines")
+    """Folder of TensorRT's engines, which `statestream warmup` builds and `serve` only reads."""
     workers: Count = 1
     """Processes that share the port, each on a core of its own with the sessions of its connections. A session can be
     resumed by any of them where there is a store; worker k's metrics are at the port k higher."""

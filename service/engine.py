@@ -1,4 +1,4 @@
-"""Running a bundle with ONNX Runtime: the only place that knows of it."""
+"""Running a bundle with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,16 +13,11 @@ import numpy as np
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, BundleError
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, TensorSpec
-from statestream.service.errors import FailedPrecondition
+from statestream.service import providers as presets
+from statestream.service.providers import NO_BUILD, EngineCache
 
 log = logging.getLogger(__name__)
 
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "xnnpack": "XnnpackExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
 _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "bool": "tensor(bool)"}
 _WARM_UP_BATCHES = (1, 64)
 
@@ -78,29 +73,54 @@ class Engine:
         self.cost = Cost(0.0, 0.0)
 
     @classmethod
-    def open(cls, bundle: Bundle, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Engine:
+    def open(
+        cls,
+        bundle: Bundle,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 1,
+        cache: EngineCache = NO_BUILD,
+    ) -> Engine:
         """Open both graphs and check their tensors against the manifest; see `load` for the rest."""
-        chosen = _available(providers)
-        m = bundle.manifest
-        step = _open(bundle.step_path, m, chosen, threads, suffix="", extra=())
-        chunk = _open(bundle.chunk_path, m, chosen, threads, suffix="_seq", extra=("valid",))
-        return cls(m, step, chunk, str(step.session.get_providers()[0]))
+        m, chosen = bundle.manifest, presets.available(providers)
+        if "tensorrt" in chosen:
+            cache.check(m)
+        # XNNPACK has threads of its own.
+        own = 1 if "xnnpack" in chosen else threads
+        step_arguments = presets.for_step(chosen, m, threads, cache)
+        step = _open(bundle.step_path, m, step_arguments, own, suffix="", extra=())
+        chunk_arguments = presets.for_chunk(chosen, m, threads, cache)
+        chunk = _open(bundle.chunk_path, m, chunk_arguments, own, suffix="_seq", extra=("valid",))
+        provider = str(step.session.get_providers()[0])
+        if provider != step_arguments[0][0]:
+            log.warning("%s: onnxruntime took %s instead of %s", m.ref, provider, step_arguments[0][0])
+        return cls(m, step, chunk, provider)
 
     @classmethod
-    def load(cls, bundle: Bundle, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Engine:
+    def load(
+        cls,
+        bundle: Bundle,
+        *,
+        providers: Sequence[str] = ("cpu",),
+        threads: int = 1,
+        cache: EngineCache = NO_BUILD,
+    ) -> Engine:
         """Open both graphs, check their tensors, replay the golden recording, warm up and measure.
 
         Args:
             providers: keys of `PROVIDERS`, the preferred one first; those not there are passed over, with a log line.
             threads: threads of ONNX Runtime within an operator.
+            cache: where TensorRT's engines are, and whether to build those that are not there.
 
         Raises:
             BundleError: the graphs do not have the manifest's tensors, or do not reproduce `golden.npz`.
-            FailedPrecondition: onnxruntime is not installed, or has none of `providers`.
+            FailedPrecondition: onnxruntime is not installed, or has none of `providers`, or TensorRT has no engine.
         """
-        engine = cls.open(bundle, providers=providers, threads=threads)
+        engine = cls.open(bundle, providers=providers, threads=threads, cache=cache)
         engine.replay(bundle)
         engine.cost = engine._measure()
+        if cache.build and engine.provider == presets.PROVIDERS["tensorrt"]:
+            cache.finish(engine.manifest)
         return engine
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
@@ -169,51 +189,22 @@ class Engine:
         return float(np.median(times))
 
 
-def _runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise FailedPrecondition(
-            "onnxruntime is not installed: pip install 'statestream[cpu]' (or 'statestream[gpu]'; on Jetson use the "
-            "wheel of your JetPack)"
-        ) from error
-    return onnxruntime
-
-
-def installed_providers() -> list[str]:
-    """Keys of `PROVIDERS` that this machine's onnxruntime has."""
-    there = _runtime().get_available_providers()
-    return [key for key, name in PROVIDERS.items() if name in there]
-
-
-def _available(wanted: Sequence[str]) -> list[Any]:
-    """Provider arguments for ONNX Runtime, of those wanted that are there."""
-    unknown = [key for key in wanted if key not in PROVIDERS]
-    if unknown:
-        raise FailedPrecondition(f"'{unknown[0]}' is none of {', '.join(PROVIDERS)}", field="providers")
-    there = installed_providers()
-    chosen = [key for key in wanted if key in there]
-    for key in wanted:
-        if key not in there:
-            log.info("provider '%s' is not there (onnxruntime has %s); passing it over", key, ", ".join(there))
-    if not chosen:
-        raise FailedPrecondition(f"onnxruntime has {', '.join(there)}, none of {', '.join(wanted)}", field="providers")
-    options: dict[str, dict[str, str]] = {"cuda": {"use_tf32": "0"}}
-    return [(PROVIDERS[key], options.get(key, {})) for key in chosen]
-
-
 def _open(
-    path: Path, manifest: Manifest, providers: list[Any], threads: int, *, suffix: str, extra: tuple[str, ...]
+    path: Path,
+    manifest: Manifest,
+    providers: list[presets.Argument],
+    threads: int,
+    *,
+    suffix: str,
+    extra: tuple[str, ...],
 ) -> Graph:
-    ort = _runtime()
+    ort = presets.runtime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Threads that spin between runs take the cores that the service and its neighbours on the device need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    if manifest.allow_tf32:
-        providers = [(name, {k: v for k, v in opts.items() if k != "use_tf32"}) for name, opts in providers]
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:

@@ -31,6 +31,7 @@ from statestream.service.identity import SERVER, Identity
 from statestream.service.keeper import Keeper
 from statestream.service.lone import Lone
 from statestream.service.outgoing import AnyOutgoing, Outgoing, OutgoingRow
+from statestream.service.providers import EngineCache
 from statestream.service.record import Recorder
 from statestream.service.results import Results
 from statestream.service.runner import Runner
@@ -135,8 +136,11 @@ class Host:
         )
         return runner
 
-    def load(self, name: str, version: int = 0) -> tuple[Bundle, Engine]:
-        """Read and check a bundle of the repository, in any thread.
+    def load(self, name: str, version: int = 0, *, build: bool = False) -> tuple[Bundle, Engine]:
+        """Read and check a bundle of the repository and make it ready to run, in any thread.
+
+        Args:
+            build: whether TensorRT may build its engines, which takes minutes.
 
         Raises:
             NotFound: the repository has no such model or version.
@@ -152,7 +156,9 @@ class Host:
             bundle = Bundle.open(path)
             if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
                 raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
-            return bundle, Engine.load(bundle, providers=self.config.providers, threads=self.config.threads)
+            cache = EngineCache(self.config.engine_cache, self.config.max_batch, build)
+            config = self.config
+            return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import math
 import signal
 import time
 from collections import Counter
@@ -15,19 +14,19 @@ from typing import Any
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from statestream.models import bundle as bundles
 from statestream.service import admin, stores
 from statestream.service.admin import AdminServicer
 from statestream.service.allowance import Allowances
 from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
-from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
+from statestream.service.errors import FailedPrecondition, StatestreamError
 from statestream.service.host import Host
 from statestream.service.listener import Listener
 from statestream.service.metrics import serve_metrics
 from statestream.service.notify import notify
 from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
+from statestream.service.wanted import wanted_models
 from statestream.service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -119,16 +118,8 @@ class Server:
         self.drained.set()
 
     async def _load_models(self) -> None:
-        wanted = [_name_and_version(text) for text in self.config.models]
-        if not wanted:
-            wanted = [(name, version) for name, version in bundles.models(self.config.repository)]
-        if not wanted:
-            raise FailedPrecondition(
-                f"{self.config.repository} holds no bundle (NAME/VERSION/manifest.json): see `statestream export`",
-                field="repository",
-            )
-        # The first of a name is active: the newest, which 0 stands for too.
-        for name, version in sorted(wanted, key=lambda model: (model[0], -(model[1] or math.inf))):
+        # The first of a name is active.
+        for name, version in wanted_models(self.config):
             try:
                 bundle, engine = await asyncio.to_thread(self.host.load, name, version)
             except StatestreamError as error:
@@ -241,10 +232,3 @@ def run(config: ServerConfig, *, shares_port: bool = False) -> None:
         asyncio.run(serve(config, shares_port=shares_port))
     else:
         uvloop.run(serve(config, shares_port=shares_port))
-
-
-def _name_and_version(text: str) -> tuple[str, int]:
-    name, _, version = text.partition(":")
-    if version and not version.isdigit():
-        raise InvalidArgument(f"'{text}'; expected NAME or NAME:VERSION", field="models")
-    return name, int(version or 0)

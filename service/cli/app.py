@@ -13,6 +13,7 @@ from statestream.service.cli import (
     doctor,
     evaluate,
     export,
+    health,
     loadtest,
     models,
     replay,
@@ -21,6 +22,7 @@ from statestream.service.cli import (
     stream,
     tokens,
     train,
+    warmup,
 )
 from statestream.service.cli.console import out, version
 
@@ -55,6 +57,8 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("warmup")(warmup.warmup)
+app.command("health")(health.health)
 app.command("stream")(stream.stream)
 app.command("replay")(replay.replay)
 app.command("loadtest")(loadtest.loadtest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -114,10 +113,10 @@ def serve(
       statestream serve repository --print-config > server.toml
     """
     from statestream.service import logs
-    from statestream.service.config import DEFAULT_FILE, ServerConfig
+    from statestream.service.config import ServerConfig, file_to_read
     from statestream.service.workers import run
 
-    file = config or (DEFAULT_FILE if os.access(DEFAULT_FILE, os.R_OK) else None)
+    file = file_to_read(config)
     # Flags bear the names of the settings that they are.
     flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
     settings = ServerConfig.load(file, **flags)

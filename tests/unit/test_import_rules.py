@@ -80,8 +80,8 @@ def test_import_rules(name: str) -> None:
         allowed = ("models.spec", "models.bundle", "models.files", "service", "proto")
         stray = {n for n in mine if n != "models" and not any(within(n, a) for a in allowed)}
         assert not stray, "service knows spec, bundle and files alone of models"
-        if name != "service.engine":
-            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for the engine"
+        if name != "service.providers":
+            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for service.providers"
     speaks = name in TRANSPORT or within(name, "service.client") or within(name, "service.loadtest")
     if top == "service" and not speaks:
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"

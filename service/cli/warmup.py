@@ -1,0 +1,71 @@
+"""`statestream warmup`: what `serve` would have to wait for, beforehand."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from statestream.service.cli.console import err, out
+
+
+def warmup(
+    context: typer.Context,
+    repository: Annotated[
+        Path | None, typer.Argument(help="Folder of bundles, NAME/VERSION/.", show_default="repository")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="STATESTREAM_CONFIG",
+            help="The server's TOML file.",
+            show_default="/etc/statestream/server.toml, if it is there",
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", help="NAME or NAME:VERSION, may be repeated.", show_default="the newest of each"),
+    ] = None,
+    providers: Annotated[
+        str | None,
+        typer.Option(help="What will run the graphs: cpu, xnnpack, cuda, tensorrt.", metavar="LIST"),
+    ] = None,
+    engine_cache: Annotated[Path | None, typer.Option(help="Where TensorRT's engines go.")] = None,
+) -> None:
+    """Build what a provider needs built (TensorRT: minutes for each model), check every model with it and say its cost.
+
+    Reads the server's settings as `serve` does, and runs as the server's user, so that it can write the engines where
+    the server reads them. Exit code 1: a model cannot be served.
+
+    [bold]Examples[/]
+
+      sudo -u statestream statestream warmup
+
+      statestream warmup repository --model wrist:3 --providers tensorrt,cuda,cpu
+    """
+    from statestream.service.config import ServerConfig, file_to_read
+    from statestream.service.errors import StatestreamError
+    from statestream.service.host import Host
+    from statestream.service.wanted import wanted_models
+
+    flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
+    settings = ServerConfig.load(file_to_read(config), **flags)
+    host = Host(settings, time.monotonic)
+    refused = 0
+    for name, version in wanted_models(settings):
+        start = time.monotonic()
+        try:
+            bundle, engine = host.load(name, version, build=True)
+        except StatestreamError as error:
+            refused += 1
+            err.print(f"[bold red]refused[/] {name}: {error.text}", soft_wrap=True, highlight=False)
+            continue
+        out.print(
+            f"{bundle.manifest.ref}  {engine.provider}  ready after {time.monotonic() - start:.1f} s, a step takes "
+            f"{engine.cost.step_s * 1e6:.0f} µs, 64 together {engine.cost.batch_s * 1e6:.0f} µs",
+            highlight=False,
+        )
+    if refused:
+        raise typer.Exit(1)
