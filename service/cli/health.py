@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli.console import DEFAULT_TARGET, Target, out
+from statestream.service.cli.console import out
+from statestream.service.cli.server import Server, reaching
 
 
+@reaching
 def health(
+    server: Server,
     model: Annotated[str, typer.Argument(help="One model of the server; otherwise the whole.", metavar="MODEL")] = "",
-    target: Target = DEFAULT_TARGET,
 ) -> None:
     """Whether a server, or a model of it, takes sessions. Exit code 1: it does not, for one while it drains.
 
@@ -21,9 +23,7 @@ def health(
 
       statestream health wrist --target robot:50051
     """
-    from statestream.service.client import connect
-
-    with connect(target, timeout_s=5.0) as client:
+    with server.connect() as client:
         serving = client.serving(model)
     out.print("serving" if serving else "not serving", highlight=False)
     if not serving:

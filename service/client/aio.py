@@ -82,7 +82,7 @@ class AsyncClient:
         """Whether the server, or one of its models, takes sessions: not while it drains. NotFound: no such model."""
         with calling(self.target):
             response = await self._health.Check(
-                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._metadata
+                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._said()
             )
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 

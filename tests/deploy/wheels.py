@@ -1,4 +1,7 @@
-"""Whether a board needs a compiler: base and `cpu` extra as wheels for aarch64. `python -m tests.deploy.wheels`"""
+"""Whether a board needs a compiler: base and `cpu` extra as wheels for aarch64.
+
+`python -m tests.deploy.wheels`
+"""
 
 from __future__ import annotations
 

@@ -136,4 +136,4 @@ def test_the_compose_file_is_one() -> None:
 @pytest.mark.parametrize("file", [*DOCKERFILES, *MANIFESTS, COMPOSE], ids=lambda path: path.name)
 def test_what_servers_are_told_are_settings(file: Path) -> None:
     told = {name.lower() for name in re.findall(r"STATESTREAM_([A-Z_]+)", file.read_text())}
-    assert told <= ServerConfig.model_fields.keys() | {"insecure_public"}
+    assert told <= ServerConfig.model_fields.keys()
