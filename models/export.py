@@ -50,6 +50,7 @@ def export(
     *,
     dataset: Dataset | None = None,
     aux_tau: bool = False,
+    jpeg: bool = False,
 ) -> Bundle:
     """Write the bundle of a finished training.
 
@@ -58,6 +59,7 @@ def export(
         name: of the model; by default, the run's.
         dataset: instead of the one in the run's configuration, which must be at hand.
         aux_tau: let the model also say its effective time constants (see `export_network`).
+        jpeg: clients send its frames as JPEG (see `export_network`).
 
     Raises:
         RunError, DataError: the run or its recordings cannot be read.
@@ -84,6 +86,7 @@ def export(
             "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
         },
         aux_tau=aux_tau,
+        jpeg=jpeg,
     )
 
 
@@ -101,6 +104,7 @@ def export_network(
     training: Mapping[str, Any] | None = None,
     tolerance: float = 1e-5,
     aux_tau: bool = False,
+    jpeg: bool = False,
 ) -> Bundle:
     """Write `repository/name/version`, the next free version by default.
 
@@ -109,10 +113,11 @@ def export_network(
         output_std: of each output over the training data; by default, over `recordings`.
         tolerance: largest error of a graph, in units of `output_std`.
         aux_tau: with an output `aux_tau`: the effective time constants of its liquid neurons, in seconds.
+        jpeg: frames come as JPEG, which the server decodes, instead of raw pixels.
 
     Raises:
         ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
-        ValueError: `aux_tau` of a network that has no time constants.
+        ValueError: `aux_tau` of a network that has no time constants, or `jpeg` of one that takes no frames.
     """
     network = deepcopy(network).eval().cpu()
     repository = Path(repository)
@@ -124,15 +129,7 @@ def export_network(
         name=name,
         version=version or max(versions(repository, name), default=0) + 1,
         description=description,
-        inputs=(
-            InputSpec(
-                name="x",
-                shape=network.input_shape,
-                dtype=network.input_dtype,
-                labels=tuple(facts.features),
-                units=tuple(facts.units),
-            ),
-        ),
+        inputs=(_input_spec(network, jpeg=jpeg),),
         outputs=(
             OutputSpec(
                 name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
@@ -210,6 +207,20 @@ def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Go
         dt_s=result.dt_s,
         outputs={"y": result.outputs},
         states={name: value[0].numpy() for name, value in result.state.items()},
+    )
+
+
+def _input_spec(network: Network, *, jpeg: bool) -> InputSpec:
+    if jpeg and network.input_dtype != "uint8":
+        raise ValueError(f"jpeg: the network takes {len(network.facts.features)} numbers, no frames")
+    return InputSpec(
+        name="x",
+        shape=network.input_shape,
+        dtype=network.input_dtype,
+        labels=tuple(network.facts.features),
+        units=tuple(network.facts.units),
+        encoding="jpeg" if jpeg else "raw",
+        colours="rgb" if network.input_dtype == "uint8" else None,
     )
 
 

@@ -26,6 +26,9 @@ NO_TIME = int(np.iinfo(np.int64).min)
 _FAR = 2**62
 """The timestamp of a row, or of a session, that has none."""
 
+_LEAST_PICTURE_BYTES = 4096
+"""A JPEG has some hundred bytes of tables, however small it is."""
+
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
 Float32Array = npt.NDArray[np.float32]
@@ -58,7 +61,7 @@ class TensorSpec(Spec):
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of one row on the wire: contiguous, little-endian."""
+        """Bytes of one row: contiguous, little-endian."""
         return self.size * self.np_dtype.itemsize
 
     @cached_property
@@ -67,10 +70,43 @@ class TensorSpec(Spec):
 
 
 class InputSpec(TensorSpec):
-    """What the client sends. `labels` and `units` name the elements of the last axis, where there are names."""
+    """What the client sends. `labels` and `units` name the elements of the last axis, where there are names.
+
+    A picture is uint8 `[height, width, 3]`, or `[height, width, 1]` in grey, for the graph; it may come as a JPEG.
+    """
 
     labels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    encoding: Literal["raw", "jpeg"] = "raw"
+    """"jpeg": each row comes as an encoded picture of just this size, which the server decodes."""
+    colours: Literal["rgb", "bgr", "grey"] | None = None
+    """Of a picture: the order of its channels."""
+    max_bytes: Annotated[int, Field(gt=0)] | None = None
+    """The most that an encoded picture may take; None: what it takes decoded, and no less than 4 KiB."""
+
+    @model_validator(mode="after")
+    def _is_a_picture(self) -> InputSpec:
+        if self.encoding == "raw" and self.max_bytes is not None:
+            raise ValueError(f"max_bytes is {self.max_bytes}, but '{self.name}' is not encoded")
+        if self.encoding == "jpeg" and self.colours is None:
+            raise ValueError(
+                f"encoding is 'jpeg', but colours says nothing: expected rgb, bgr or grey for '{self.name}'"
+            )
+        if self.colours is not None:
+            channels = 1 if self.colours == "grey" else 3
+            if self.dtype != "uint8" or len(self.shape) != 3 or self.shape[2] != channels:
+                raise ValueError(
+                    f"'{self.name}' is {self.dtype} {list(self.shape)}; a picture in {self.colours} is uint8 "
+                    f"[height, width, {channels}]"
+                )
+        return self
+
+    @cached_property
+    def wire_bytes(self) -> int:
+        """Bytes of one row on the wire, at most."""
+        if self.encoding == "raw":
+            return self.row_bytes
+        return self.max_bytes or max(self.row_bytes, _LEAST_PICTURE_BYTES)
 
 
 class OutputSpec(TensorSpec):
@@ -282,6 +318,16 @@ class Manifest(Spec):
         """Identifies the state schema: sessions may move between bundles that share it."""
         schema = [[s.name, list(s.shape), s.dtype] for s in sorted(self.states, key=lambda s: s.name)]
         return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
+
+    @cached_property
+    def encoded_inputs(self) -> Mapping[str, InputSpec]:
+        """Inputs whose rows come as encoded pictures."""
+        return {t.name: t for t in self.inputs if t.encoding != "raw"}
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of all inputs on the wire, at most."""
+        return sum(t.wire_bytes for t in self.inputs)
 
     @property
     def state_bytes(self) -> int:

@@ -16,7 +16,7 @@ from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifes
 from statestream.service import lone
 from statestream.service.admission import APPLIED, INVALID, Admission, Grid, Known, admit
 from statestream.service.finite import finite_lines
-from statestream.service.grids import Places, place, split
+from statestream.service.grids import Cells, Places, ahead, packed, place, split
 from statestream.service.inbox import Inbox, Rows
 from statestream.service.lone import Lone
 from statestream.service.model import Model
@@ -24,7 +24,7 @@ from statestream.service.outputs import Settled
 from statestream.service.policy import NO_FATE, beyond_gaps, fate
 from statestream.service.results import Details, Filling, Results, explain, repeat
 from statestream.service.sessions import SessionTable
-from statestream.service.verdict import Verdict
+from statestream.service.verdict import RowFlag, Verdict
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Limits:
     """Sessions in one run of the engine."""
     turn_steps: int = 64
     """Rows of one session in one turn."""
+    turn_bytes: int = 64 << 20
+    """Bytes of decoded pictures in one turn."""
 
 
 class Run(NamedTuple):
@@ -47,8 +49,8 @@ class Run(NamedTuple):
     places: Places
     slot_G: Int64Array
     admission: Admission
-    lines: Int64Array | None
-    """Lines of the grid with a row that advances, the batch of the engine's run; None: all."""
+    cells: Cells | None
+    """Cells of the grid that advance, as they stand in the engine's run; None: all, as they stand in the grid."""
     inputs: Tensors
     dt_s: Float32Array
     valid: BoolArray
@@ -59,11 +61,21 @@ class Run(NamedTuple):
         """Sessions that advance."""
         return len(self.valid)
 
+    @property
+    def steps(self) -> int:
+        """Most rows of one session."""
+        return int(self.valid.shape[1])
+
+    @property
+    def lines(self) -> Int64Array | slice:
+        """Lines of the grid that advance."""
+        return slice(None) if self.cells is None else self.cells.lines
+
     def execute(self, model: Model) -> tuple[Tensors, Tensors]:
         """Outputs and new states of the lines that advance; empty when none does."""
         if not self.batch:
             return {}, {}
-        if self.places.steps == 1:
+        if self.steps == 1:
             return model.step({name: x[:, 0] for name, x in self.inputs.items()}, self.dt_s, self.states)
         return model.chunk(self.inputs, self.dt_s[:, :, None], self.valid, self.states)
 
@@ -72,7 +84,6 @@ class Judged(NamedTuple):
     """The rows of a turn, and what is known of each before they are laid out, `[rows]`; None: nothing of any."""
 
     rows: Rows
-    usable: BoolArray | None
     stale: BoolArray | None
     suppressed: BoolArray | None
     over: BoolArray | None = None
@@ -81,6 +92,22 @@ class Judged(NamedTuple):
     def take(self, rows: Int64Array) -> Judged:
         """These rows alone."""
         return Judged(self.rows.take(rows), *(None if column is None else column[rows] for column in self[1:]))
+
+
+class Taken(NamedTuple):
+    """What one turn has taken of the rows that wait."""
+
+    judged: Judged
+    places: Places
+    taken_s: float
+
+    @property
+    def rows(self) -> Rows:
+        return self.judged.rows
+
+    def with_rows(self, rows: Rows) -> Taken:
+        """The same with rows of which more is known."""
+        return self._replace(judged=self.judged._replace(rows=rows))
 
 
 class Turn(NamedTuple):
@@ -118,8 +145,8 @@ class Batcher:
             self.inbox.clear()
         return done
 
-    def plan(self) -> Turn | None:
-        """Take what is ready; None when nothing is."""
+    def take(self) -> Taken | None:
+        """Take what is ready, as much as one turn may have; None when nothing is."""
         if not len(self.inbox):
             return None
         rows = self.inbox.take()
@@ -127,11 +154,23 @@ class Batcher:
         policies = NO_FATE
         if table.policies:
             policies = fate(rows, table.keep_last.take(rows.slot), table.late.take(rows.slot), now_s)
-        judged, places = Judged(rows, _usable(rows), *policies), place(rows.slot, table.capacity)
-        if places.steps > 1:
+        judged, places = Judged(rows, *policies), place(rows.slot, table.capacity)
+        if places.steps > 1 or rows.frames:
             judged, places = self._of_this_turn(judged, places)
-        runs = [self._run(judged, part) for part in split(places, self.limits.max_batch)]
-        return Turn(judged.rows, runs, now_s)
+        return Taken(judged, places, now_s)
+
+    def to_decode(self, taken: Taken) -> Int64Array:
+        """Rows whose pictures are needed: not those that cannot advance their session anyway."""
+        rows = taken.rows
+        needed = ~_idle(taken.judged) & (rows.seq > self.table.settled_seq.take(rows.slot))
+        needed[list(rows.problems)] = False
+        return np.flatnonzero(needed)
+
+    def plan(self, taken: Taken) -> Turn:
+        """Decide what runs; pictures are decoded by now."""
+        judged, usable = taken.judged, _usable(taken.rows)
+        runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
+        return Turn(judged.rows, runs, taken.taken_s)
 
     def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> Results:
         """Store the states of a turn that ran and say what became of its rows."""
@@ -141,9 +180,7 @@ class Batcher:
         for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
             whole = self._store(run, states)
             plain &= whole
-            # A run that was to advance every line has some that did not where their new state was not finite.
-            lines = np.arange(run.batch) if run.lines is None and not whole else run.lines
-            filling.put(run.places, run.admission, lines, outputs)
+            filling.put(run.places, run.admission, run.cells, outputs, whole=whole)
         settled = Settled(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
         self._remember(settled, everything=plain)
         now_s = self.clock()
@@ -172,7 +209,11 @@ class Batcher:
         rows, limits = judged.rows, self.limits
         if places.steps > limits.credit_rows:
             judged = judged._replace(over=places.k >= limits.credit_rows)
-        wait = places.k >= limits.turn_steps
+        # Rows that their session's policy drops take neither time nor room.
+        wait = (places.k if judged.stale is None else ahead(rows.slot, ~judged.stale)) >= limits.turn_steps
+        if rows.frames:
+            picture_bytes = sum(spec.row_bytes for spec in self.manifest.encoded_inputs.values())
+            wait |= np.cumsum(~_idle(judged)) > max(1, limits.turn_bytes // picture_bytes)
         if self.table.policies and (resets := self.table.gap_resets.take(rows.slot)).any():
             wait |= beyond_gaps(rows.slot, rows.t_ns, resets, self.manifest.time)
         if judged.over is not None:
@@ -183,7 +224,7 @@ class Batcher:
         judged = judged.take(np.flatnonzero(~wait))
         return judged, place(judged.rows.slot, self.table.capacity)
 
-    def _run(self, judged: Judged, places: Places) -> Run:
+    def _run(self, judged: Judged, usable: BoolArray | None, places: Places) -> Run:
         """Judge the rows of one grid and gather what the engine needs for those that advance."""
         rows, table, grid = judged.rows, self.table, places.grid
         slot_G = rows.slot[places.first]
@@ -193,7 +234,7 @@ class Batcher:
                 seq_GT=grid(rows.seq),
                 t_ns_GT=grid(rows.t_ns),
                 flags_GT=grid(rows.flags),
-                usable_GT=grid(judged.usable),
+                usable_GT=grid(usable),
                 over_GT=grid(judged.over),
                 present_GT=places.present(),
                 stale_GT=grid(judged.stale),
@@ -207,24 +248,33 @@ class Batcher:
             ),
             self.manifest.time,
         )
-        inputs = {name: grid(data) for name, data in rows.data.items()}
-        dt_s, valid = admission.dt_s_GT, admission.advance_GT
         if admission.plain:
-            return Run(places, slot_G, admission, None, inputs, dt_s, valid, table.arena.gather(slot_G))
-        lines = np.flatnonzero(valid.any(axis=1))
-        inputs, dt_s, valid = {name: x[lines] for name, x in inputs.items()}, dt_s[lines], valid[lines]
-        # Where a row does not advance, the graph's result is dropped; a step of no time could make NaN of it.
-        dt_s = np.where(valid, dt_s, np.float32(self.manifest.time.nominal_s))
-        anew = None if admission.anew_G is None else admission.anew_G[lines]
-        return Run(places, slot_G, admission, lines, inputs, dt_s, valid, table.arena.gather(slot_G[lines], anew))
+            inputs = {name: grid(data) for name, data in rows.data.items()}
+            valid = admission.advance_GT
+            return Run(places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.arena.gather(slot_G))
+        return self._packed_run(rows, places, slot_G, admission)
+
+    def _packed_run(self, rows: Rows, places: Places, slot_G: Int64Array, admission: Admission) -> Run:
+        """The rows that advance and no others: what is dropped costs the engine nothing."""
+        cells = packed(admission.advance_GT)
+        shape = (len(cells.lines), cells.steps)
+        row = places.grid(np.arange(rows.n))[cells.g, cells.k]
+        inputs = {n: cells.put(np.zeros((*shape, *x.shape[1:]), x.dtype), x[row]) for n, x in rows.data.items()}
+        # Where there is no row the graph's result is dropped; a step of no time could make NaN of it.
+        dt_s = np.full(shape, self.manifest.time.nominal_s, np.float32)
+        dt_s = cells.put(dt_s, admission.dt_s_GT[cells.g, cells.k])
+        valid = cells.put(np.zeros(shape, np.bool_), np.array(True))
+        anew = None if admission.anew_G is None else admission.anew_G[cells.lines]
+        states = self.table.arena.gather(slot_G[cells.lines], anew)
+        return Run(places, slot_G, admission, cells, inputs, dt_s, valid, states)
 
     def _store(self, run: Run, states: Tensors) -> bool:
         """Write back the states of one run, but not those that are no longer finite; returns whether all went well."""
         admission, table = run.admission, self.table
-        slots = run.slot_G if run.lines is None else run.slot_G[run.lines]
+        slots = run.slot_G[run.lines]
         finite = finite_lines(states, len(slots))
         if finite is not None:
-            lines = np.flatnonzero(~finite) if run.lines is None else run.lines[~finite]
+            lines = np.arange(len(run.slot_G))[run.lines][~finite]
             admission.last_ns_G[lines] = table.last_ns[run.slot_G[lines]]
             admission.verdict_GT[lines] = np.where(admission.advance_GT[lines], INVALID, admission.verdict_GT[lines])
             slots, states = slots[finite], {name: state[finite] for name, state in states.items()}
@@ -243,6 +293,15 @@ class Batcher:
                 return
             settled = settled.pick(rows)
         self.table.log.append(settled, self.table.acked_seq)
+
+
+def _idle(judged: Judged) -> BoolArray:
+    """`[rows]` whether a row has nothing to run: it is dropped, beyond its session's credit, or was never sent."""
+    idle = np.zeros(judged.rows.n, np.bool_)
+    for dropped in (judged.stale, judged.over):
+        if dropped is not None:
+            idle |= dropped
+    return idle if judged.rows.flags is None else idle | (judged.rows.flags & RowFlag.SKIP != 0)
 
 
 def _usable(rows: Rows) -> BoolArray | None:

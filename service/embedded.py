@@ -21,6 +21,7 @@ from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.service.batcher import Batcher, Limits
 from statestream.service.client.inputs import Input, row_of, rows_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
+from statestream.service.decoder import decoded
 from statestream.service.engine import Engine
 from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from statestream.service.outputs import NO_OUTPUT
@@ -73,10 +74,14 @@ class Embedded:
         begin_s = self._clock()
         first = self.table.settled_seq[np.asarray(slots)] + 1
         seqs = (first + (np.arange(len(slots)) if len(set(slots)) == 1 else 0)).tolist()
+        frames = {name: columns.pop(name).tolist() for name in self.manifest.encoded_inputs}
         data = [(name, column.tobytes()) for name, column in columns.items()]
-        self._batcher.inbox.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data)
+        self._batcher.inbox.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data, frames=frames)
         parts = []
-        while (turn := self._batcher.plan()) is not None:
+        while (taken := self._batcher.take()) is not None:
+            if specs := self.manifest.encoded_inputs:
+                taken = taken.with_rows(decoded(taken.rows, specs, self._batcher.to_decode(taken)))
+            turn = self._batcher.plan(taken)
             results = self._batcher.commit(turn, turn.execute(self.engine))
             parts.append(_chunk(results, self._clock() - begin_s))
         for slot in set(slots):

@@ -54,6 +54,43 @@ _ZERO = np.zeros(1, np.int64)
 _ONE_ROW = Places(None, _ZERO, _ZERO, _ZERO, 1)
 
 
+class Cells(NamedTuple):
+    """Cells of a grid that the engine runs, packed to the left: cell `[g, k]` is its line `line`, column `column`."""
+
+    g: Int64Array
+    k: Int64Array
+    line: Int64Array
+    column: Int64Array
+    lines: Int64Array
+    """Lines of the grid that have any."""
+    steps: int
+    """Columns of what runs."""
+
+    def put(self, into: Array, values: Array) -> Array:
+        """`into` `[lines, steps, …]` with the values `[cells, …]`."""
+        into[self.line, self.column] = values
+        return into
+
+
+def packed(runs_GT: BoolArray) -> Cells:
+    """The cells that are set, each line's in order of time and without gaps."""
+    g, k = np.nonzero(runs_GT)
+    lines, starts, line = np.unique(g, return_index=True, return_inverse=True)
+    column = np.arange(len(g)) - starts[line]
+    return Cells(g, k, line, column, lines, int(column.max()) + 1 if len(g) else 0)
+
+
+def ahead(slot: Int64Array, counts: BoolArray) -> Int64Array:
+    """`[rows]` how many rows before it, of its own session, count."""
+    order = np.argsort(slot, kind="stable")
+    before: Int64Array = np.cumsum(counts[order]) - counts[order]
+    starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
+    lengths = np.diff(starts, append=len(slot))
+    found = np.empty(len(slot), np.int64)
+    found[order] = before - np.repeat(before[starts], lengths)
+    return found
+
+
 def place(slot: Int64Array, capacity: int) -> Places:
     """The one grid of all rows: a line for each session, in order of arrival.
 

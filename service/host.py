@@ -16,9 +16,10 @@ import numpy as np
 from statestream.models import bundle as bundles
 from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Int64Array
-from statestream.service.batcher import Limits, Turn
+from statestream.service.batcher import Limits
 from statestream.service.config import ServerConfig
 from statestream.service.custody import Custody, Loss, Request, check_id, wanted_outputs
+from statestream.service.decoder import Decoder, check_pictures
 from statestream.service.engine import Engine
 from statestream.service.errors import (
     FailedPrecondition,
@@ -28,6 +29,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.identity import SERVER, Identity
+from statestream.service.inbox import Rows
 from statestream.service.keeper import Keeper
 from statestream.service.lone import Lone
 from statestream.service.outgoing import AnyOutgoing, Outgoing, OutgoingRow
@@ -105,6 +107,7 @@ class Host:
         self._clock = clock
         self.versions = Versions()
         self.custody = Custody(config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved)
+        self._decoder = Decoder(config.decode_threads)
         self._lanes: dict[int, Lane] = {}
         self._next_lane = count()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,9 +121,16 @@ class Host:
             max_unacked=self.config.max_unacked,
             max_batch=self.config.max_batch,
             turn_steps=_turn_steps(engine, self.config.max_turn_ms),
+            turn_bytes=self.config.max_decoded_bytes,
         )
         runner = Runner(
-            bundle, engine, limits=limits, clock=self._clock, deliver=self._deliver, failed=self._turn_failed
+            bundle,
+            engine,
+            limits=limits,
+            decoder=self._decoder,
+            clock=self._clock,
+            deliver=self._deliver,
+            failed=self._turn_failed,
         )
         if self.recorder is not None:
             runner.tape = self.recorder.tape(bundle.manifest)
@@ -156,6 +166,7 @@ class Host:
             bundle = Bundle.open(path)
             if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
                 raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
+            check_pictures(bundle.manifest, self.config.max_decoded_bytes)
             cache = EngineCache(self.config.engine_cache, self.config.max_batch, build)
             config = self.config
             return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
@@ -312,12 +323,12 @@ class Host:
             if (lane := self._lanes.get(number)) is not None:
                 lane.holder.deliver(runner, turn, start, stop, lane.outputs)
 
-    def _turn_failed(self, runner: Runner, turn: Turn, error: Internal) -> None:
-        slots, counts = np.unique(turn.rows.slot, return_counts=True)
-        for slot, rows in zip(slots.tolist(), counts.tolist(), strict=True):
+    def _turn_failed(self, runner: Runner, rows: Rows, error: Internal) -> None:
+        slots, counts = np.unique(rows.slot, return_counts=True)
+        for slot, waiting in zip(slots.tolist(), counts.tolist(), strict=True):
             lane = self._lanes.get(int(runner.table.lane[slot]))
             if lane is not None:
-                lane.holder.failed(int(runner.table.channel[slot]), rows, runner.row_bytes, error)
+                lane.holder.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
 
 
 def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:

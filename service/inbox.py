@@ -11,6 +11,7 @@ import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.errors import InvalidArgument
+from statestream.service.pictures import Frames, Pictures
 from statestream.service.verdict import RowFlag
 
 Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -34,6 +35,8 @@ class Rows(NamedTuple):
     """`[rows, *shape]` by input name; zeros where a row has no usable data."""
     problems: Mapping[int, str]
     """Rows whose data cannot be used, and why."""
+    frames: Mapping[str, Array] = {}
+    """`[rows]` bytes: pictures of inputs that come encoded, until they are in `data`; empty where a row has none."""
 
     @property
     def n(self) -> int:
@@ -46,8 +49,9 @@ class Rows(NamedTuple):
         problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
         data = {name: column[rows] for name, column in self.data.items()}
         due_s = None if self.due_s is None else self.due_s[rows]
+        frames = {name: column[rows] for name, column in self.frames.items()}
         received_s = self.received_s[rows]
-        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems)
+        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems, frames)
 
 
 class Row(NamedTuple):
@@ -66,8 +70,10 @@ class Inbox:
 
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._inputs = {spec.name: spec for spec in inputs}
+        self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
         self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
+        self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
+        self._pictures = Pictures(self._encoded) if self._encoded else None
         self.clear()
 
     def clear(self) -> None:
@@ -82,6 +88,8 @@ class Inbox:
         self._due = False
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self._problems: dict[int, str] = {}
+        if self._pictures is not None:
+            self._pictures.clear()
 
     def __len__(self) -> int:
         return len(self._slot)
@@ -98,6 +106,7 @@ class Inbox:
         flags: Sequence[int],
         columns: Iterable[tuple[str, bytes]],
         budgets_us: Sequence[int] = (),
+        frames: Frames | None = None,
     ) -> None:
         """Append the rows of one message.
 
@@ -108,6 +117,7 @@ class Inbox:
             flags: `[rows]`, or empty where no row has any.
             columns: name and data of each input, over the rows that are not SKIP.
             budgets_us: `[rows]` microseconds left to each row's deadline, or empty where no row has any.
+            frames: the pictures of each input that comes encoded, over the rows that are not SKIP.
 
         Raises:
             InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
@@ -119,9 +129,17 @@ class Inbox:
             return
         start = len(self._slot)
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
-        data, problem = self._data_of(rows, rows - skipped, columns)
-        if skipped and not problem:
-            data = self._spread(data, np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0)
+        has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
+        data, problem = self._data_of(rows - skipped, columns)
+        if self._pictures is not None:
+            frames = frames or {}
+            problem = problem or self._pictures.problem(frames, rows - skipped)
+            too_long = self._pictures.append({} if problem else frames, rows, has_data)
+            self._problems |= {start + row: why for row, why in too_long.items()}
+        if problem or skipped == rows:
+            data = {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}
+        elif has_data is not None:
+            data = self._spread(data, has_data)
         self._slot.extend(slots)
         self._seq.extend(seqs)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
@@ -162,7 +180,7 @@ class Inbox:
 
     def lone(self) -> Row | None:
         """The only row that waits, if it has neither flags nor a deadline; it stays here."""
-        if len(self._slot) != 1 or self._flagged or self._due or self._problems:
+        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._pictures is not None:
             return None
         data = {
             name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
@@ -187,6 +205,7 @@ class Inbox:
             np.frombuffer(self._due_s, np.float64) if self._due else None,
             data,
             self._problems,
+            {} if self._pictures is None else self._pictures.take(),
         )
         self.clear()
         return rows
@@ -204,16 +223,18 @@ class Inbox:
         self._due = self._due or rows.due_s is not None
         for name, column in rows.data.items():
             self._data[name].append(column.tobytes())
+        if self._pictures is not None:
+            self._pictures.put_back(rows.frames)
         self._problems |= {start + row: problem for row, problem in rows.problems.items()}
 
-    def _data_of(self, rows: int, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
-        """Each input's bytes for all rows, and what is wrong with them; zeros if anything is."""
+    def _data_of(self, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
+        """Each input's bytes for the rows that have data, and what is wrong with them."""
         data: dict[str, bytes] = {}
         problem = ""
         for name, part in columns:
             spec = self._inputs.get(name)
             if spec is None:
-                problem = f"steps.columns: the model has no input '{name}'; its inputs are {self._names}"
+                problem = f"steps.columns: {self._no_data(name)}"
             elif name in data:
                 problem = f"steps.columns: '{name}' stands there twice"
             elif len(part) != with_data * spec.row_bytes:
@@ -225,16 +246,12 @@ class Inbox:
         if not problem and with_data and len(data) < len(self._inputs):
             missing = next(name for name in self._inputs if name not in data)
             problem = f"steps.columns: input '{missing}' is missing"
-        if problem or not with_data:
-            return {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}, problem
-        return data, ""
+        return data, problem
 
     def _spread(
         self, data: Mapping[str, bytes], has_data: np.ndarray[tuple[int], np.dtype[np.bool_]]
     ) -> dict[str, bytes]:
         """Data of all rows from that of the rows that have any, zeros between."""
-        if not has_data.any():
-            return dict(data)
         spread = {}
         for name, part in data.items():
             row_bytes = self._inputs[name].row_bytes
@@ -243,9 +260,12 @@ class Inbox:
             spread[name] = whole.tobytes()
         return spread
 
-    @property
-    def _names(self) -> str:
-        return ", ".join(f"'{name}'" for name in self._inputs)
+    def _no_data(self, name: str) -> str:
+        """Why data of this name is of no use."""
+        if name in self._encoded:
+            return f"input '{name}' takes frames, got data"
+        names = ", ".join(f"'{each}'" for each, _ in self._row_sizes)
+        return f"the model has no input '{name}'; its inputs are {names}"
 
 
 def _check_shape(

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
+from statestream.models.spec import Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.admission import APPLIED, Admission
-from statestream.service.grids import Places
+from statestream.service.grids import Cells, Places
 from statestream.service.inbox import Rows
 from statestream.service.outputs import NO_OUTPUT, Settled
 from statestream.service.sessions import SessionTable
@@ -65,10 +65,13 @@ class Filling:
         self._blocks: list[Tensors] = []
         self._outputs = 0
 
-    def put(self, places: Places, admission: Admission, lines: Int64Array | None, outputs: Tensors) -> None:
-        """Put the rows of one grid where they stand in the turn; `outputs` are of its `lines`, None of all."""
+    def put(self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, *, whole: bool) -> None:
+        """Put the rows of one grid where they stand in the turn; `whole`: all are APPLIED.
+
+        `outputs` are of its `cells`, None: of all.
+        """
         verdict, flags = places.cells(admission.verdict_GT), places.cells(admission.flags_GT)
-        dt_s, out = places.cells(admission.dt_s_GT), self._take_outputs(places, admission, lines, outputs)
+        dt_s, out = places.cells(admission.dt_s_GT), self._take_outputs(places, admission, cells, outputs, whole)
         if places.row is None:  # the only grid
             self.verdict, self.flags, self.dt_s, self.out = verdict, flags, dt_s, out
             return
@@ -81,17 +84,21 @@ class Filling:
         self.out[places.row] = out
 
     def _take_outputs(
-        self, places: Places, admission: Admission, lines: Int64Array | None, outputs: Tensors
+        self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, whole: bool
     ) -> Int64Array:
         """Keep a grid's outputs where the engine put them; the index of each row's."""
         if not outputs:
             return np.full(len(places.g), NO_OUTPUT)
-        batch = len(admission.verdict_GT) if lines is None else len(lines)
-        cells = batch * places.steps
-        index = np.arange(self._outputs, self._outputs + cells).reshape(batch, places.steps)
-        self._blocks.append({n: outputs[n].reshape(cells, *shape) for n, (shape, _) in self._shapes.items()})
-        self._outputs += cells
-        return places.cells(index if lines is None else _indexed(admission, lines, index))
+        shape = admission.verdict_GT.shape if cells is None else (len(cells.lines), cells.steps)
+        size = shape[0] * shape[1]
+        index = np.arange(self._outputs, self._outputs + size).reshape(shape)
+        self._blocks.append({n: outputs[n].reshape(size, *shape_of) for n, (shape_of, _) in self._shapes.items()})
+        self._outputs += size
+        if cells is not None:
+            index_GT = np.full(admission.verdict_GT.shape, NO_OUTPUT)
+            index_GT[cells.g, cells.k] = index[cells.line, cells.column]
+            index = index_GT
+        return places.cells(index if whole else np.where(admission.verdict_GT == APPLIED, index, NO_OUTPUT))
 
     def outputs(self) -> Tensors:
         """`[n, *shape]` by name, which `out` points into."""
@@ -100,14 +107,6 @@ class Filling:
         if not self._blocks:
             return {name: np.empty((0, *shape), dtype) for name, (shape, dtype) in self._shapes.items()}
         return {name: np.concatenate([block[name] for block in self._blocks]) for name in self._shapes}
-
-
-def _indexed(admission: Admission, lines: Int64Array, index: Int64Array) -> Int64Array:
-    """Where each cell's output is, `NO_OUTPUT` for the rows that have none."""
-    index_GT = np.full(admission.verdict_GT.shape, NO_OUTPUT)
-    index_GT[lines] = index
-    has: BoolArray = admission.verdict_GT == APPLIED
-    return np.where(has, index_GT, NO_OUTPUT)
 
 
 def repeat(settled: Settled, table: SessionTable) -> tuple[Settled, Int64Array | None]:

@@ -14,11 +14,13 @@ import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Int64Array, Tensors
-from statestream.service.batcher import Batcher, Limits, Turn
+from statestream.service.batcher import Batcher, Limits, Taken, Turn
+from statestream.service.decoder import Decoder
 from statestream.service.engine import Engine
 from statestream.service.errors import Internal
 from statestream.service.inbox import Rows
 from statestream.service.lone import Lone
+from statestream.service.pictures import Frames
 from statestream.service.record import Tape
 from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
@@ -41,9 +43,10 @@ class Runner:
         engine: Engine,
         *,
         limits: Limits,
+        decoder: Decoder | None = None,
         clock: Callable[[], float],
         deliver: Callable[[Runner, Results | Lone], None],
-        failed: Callable[[Runner, Turn, Internal], None],
+        failed: Callable[[Runner, Rows, Internal], None],
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
@@ -52,7 +55,8 @@ class Runner:
         self.batcher = Batcher(bundle.manifest, self.table, limits, clock)
         self.stats = ModelStats()
         self.inline = engine.cost.batch_s < INLINE_S
-        self.row_bytes = sum(spec.row_bytes for spec in bundle.manifest.inputs)
+        self.row_bytes = bundle.manifest.row_bytes
+        """Of one row on the wire, at most."""
         self.shadow: Shadow | None = None
         """A version that follows this one."""
         self.tape: Tape | None = None
@@ -60,12 +64,14 @@ class Runner:
         self._taps: list[Tap] = []
         self._deliver = deliver
         self._failed = failed
+        self._decoder = decoder if bundle.manifest.encoded_inputs else None
+        self._decoding: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = None if self.inline else ThreadPoolExecutor(1, f"engine-{bundle.manifest.ref}")
         self._scheduled = False
         self._busy = False
         self._runs = 0
-        self._running: Turn | None = None
+        self._running: Rows | None = None
         self._between_turns: list[asyncio.Future[None]] = []
 
     def offer(
@@ -76,9 +82,10 @@ class Runner:
         flags: Sequence[int],
         columns: Iterable[tuple[str, bytes]],
         budgets_us: Sequence[int] = (),
+        frames: Frames | None = None,
     ) -> None:
         """Queue the rows of one message (see `Inbox.add`); they run as soon as the engine is free."""
-        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns, budgets_us)
+        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns, budgets_us, frames)
         self._wake()
 
     def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
@@ -90,7 +97,7 @@ class Runner:
 
     def waiting(self, slot: int) -> int:
         """Rows of the session in `slot` that wait or run."""
-        running = 0 if self._running is None else int((self._running.rows.slot == slot).sum())
+        running = 0 if self._running is None else int((self._running.slot == slot).sum())
         return running + self.batcher.inbox.count(slot)
 
     async def settled(self, slot: int) -> None:
@@ -169,13 +176,34 @@ class Runner:
             self._tell(row, row.inputs)
             self._go_on()
             return
-        turn = self.batcher.plan()
-        if turn is None:
+        taken = self.batcher.take()
+        if taken is None:
             return
+        if self._decoder is None:
+            self._execute(self.batcher.plan(taken))
+        else:
+            self._busy, self._running = True, taken.rows
+            self._runs += 1
+            self._decoding = self._loop.create_task(self._decode(taken, self._decoder))
+
+    async def _decode(self, taken: Taken, decoder: Decoder) -> None:
+        """Have the pictures of a turn decoded, then run it."""
+        specs, needed = self.manifest.encoded_inputs, self.batcher.to_decode(taken)
+        try:
+            rows, cpu_s = await decoder.decode(taken.rows, specs, needed)
+            self.stats.decode_cpu_s += cpu_s
+            turn = self.batcher.plan(taken.with_rows(rows))
+        except Exception as error:
+            self._fail(taken.rows, error)
+        else:
+            self._busy = False
+            self._execute(turn)
+
+    def _execute(self, turn: Turn) -> None:
         if self._thread is None:
             self._finish(turn, _outcome(turn, self.engine))
             return
-        self._busy, self._running = True, turn
+        self._busy, self._running = True, turn.rows
         self._runs += 1
         done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
@@ -186,13 +214,10 @@ class Runner:
         return self._thread is None and self.shadow is None and self.tape is None
 
     def _finish(self, turn: Turn, outcome: list[tuple[Tensors, Tensors]] | Exception) -> None:
-        self._busy, self._running = False, None
         if isinstance(outcome, Exception):
-            self.stats.failed_turns += 1
-            log.error("model %s: a turn of %d rows failed", self.manifest.ref, turn.rows.n, exc_info=outcome)
-            self._failed(self, turn, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
-            self._go_on()
+            self._fail(turn.rows, outcome)
             return
+        self._busy, self._running = False, None
         if self.tape is not None:
             self.tape.before(turn, self.table)
         results = self.batcher.commit(turn, outcome)
@@ -203,6 +228,13 @@ class Runner:
             self._go_on()
         else:
             self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
+
+    def _fail(self, rows: Rows, error: Exception) -> None:
+        self._busy, self._running = False, None
+        self.stats.failed_turns += 1
+        log.error("model %s: a turn of %d rows failed", self.manifest.ref, rows.n, exc_info=error)
+        self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
+        self._go_on()
 
     def _tell(self, results: Results | Lone, inputs: Tensors) -> None:
         self.stats.count(results)

@@ -109,7 +109,7 @@ class Shadow:
 
     def _step(self, run: Run, outputs: Tensors, table: SessionTable) -> Step | None:
         # What the state guard rolled back the active version never did.
-        admission, lines = run.admission, slice(None) if run.lines is None else run.lines
+        admission, lines = run.admission, run.lines
         advance, verdict = admission.advance_GT[lines], admission.verdict_GT[lines]
         kept = np.flatnonzero(~(advance & (verdict == INVALID)).any(axis=1))
         if not len(kept):
@@ -125,7 +125,7 @@ class Shadow:
             )
             outputs = {name: y[kept] for name, y in outputs.items()}
         return Step(
-            steps=run.places.steps,
+            steps=run.steps,
             slots=slots,
             new=self._met.meet(slots, table.birth[slots]),
             anew=anew,

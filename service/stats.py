@@ -68,6 +68,8 @@ class ModelStats:
     verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
     failed_turns: int = 0
     failed_shadows: int = 0
+    decode_cpu_s: float = 0.0
+    """CPU time that decoding pictures took."""
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))

@@ -317,8 +317,9 @@ class ClientStream:
                 )
             if NO_TIME in part.timestamp_ns:
                 raise InvalidArgument(f"{NO_TIME} is reserved", field="steps.timestamp_ns")
-            columns = [(column.name, column.data) for column in part.columns]
-            runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns, part.budget_us)
+            columns = [(column.name, column.data) for column in part.columns if not column.frames]
+            frames = {column.name: column.frames for column in part.columns if column.frames}
+            runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns, part.budget_us, frames)
 
     def _row(self, steps: pb.Steps) -> bool:
         """Queue the only row of a message with the least ado; False where anything about it is out of the ordinary."""

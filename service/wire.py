@@ -82,8 +82,11 @@ def without_rows(steps: pb.Steps, keep: list[int], row_flag_skip: int) -> pb.Ste
     columns = []
     for column in steps.columns:
         size, rest = divmod(len(column.data), with_data) if with_data else (0, 1)
-        parts = [column.data[place[row] * size : (place[row] + 1) * size] for row in keep if not skipped[row]]
-        columns.append(pb.Column(name=column.name, data=column.data if rest else b"".join(parts)))
+        kept = [place[row] for row in keep if not skipped[row]]
+        parts = [column.data[row * size : (row + 1) * size] for row in kept]
+        whole = rest or len(column.frames) not in (0, with_data)
+        frames = column.frames if whole or not column.frames else [column.frames[row] for row in kept]
+        columns.append(pb.Column(name=column.name, data=column.data if rest else b"".join(parts), frames=frames))
     return pb.Steps(
         channel=[steps.channel[row] for row in keep],
         seq=[steps.seq[row] for row in keep],

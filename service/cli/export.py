@@ -19,6 +19,7 @@ def export(
         bool,
         typer.Option("--aux-tau", help="With an output aux_tau: time constants of its liquid neurons, in seconds."),
     ] = False,
+    jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send its frames as JPEG, not as raw pixels.")] = False,
 ) -> None:
     """Export a trained model as a bundle, once its graphs equal PyTorch on the recordings it was tested with.
 
@@ -29,6 +30,10 @@ def export(
       statestream export runs/wrist repository --name wrist --version 3
 
       statestream export runs/wrist --aux-tau
+
+      statestream export runs/lane --jpeg
     """
-    bundle = need("statestream.models.export", "train").export(run, repository, name or None, version, aux_tau=aux_tau)
+    bundle = need("statestream.models.export", "train").export(
+        run, repository, name or None, version, aux_tau=aux_tau, jpeg=jpeg
+    )
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)

@@ -32,7 +32,7 @@ class Block:
     flags: UInt8Array | None
     """`[rows]` bits of `RowFlag`, or None"""
     data: Mapping[str, Array]
-    """`[rows that are not SKIP, *shape]` by input name"""
+    """`[rows that are not SKIP, *shape]` by input name; encoded pictures `[rows that are not SKIP]` as bytes objects"""
     due_s: Float64Array | None = None
     """`[rows]` when each row's deadline is by the client's clock, infinite for never; None: no row has one"""
 
@@ -42,7 +42,7 @@ class Block:
     @property
     def nbytes(self) -> int:
         """About what the rows take on the wire."""
-        return 16 * len(self) + sum(array.nbytes for array in self.data.values())
+        return 16 * len(self) + sum(map(_nbytes, self.data.values()))
 
     def pick(self, chosen: BoolArray) -> Block:
         """These rows alone."""
@@ -115,6 +115,15 @@ class Block:
             return np.ones(len(self), np.bool_)
         has_data: BoolArray = self.flags & _SKIP == 0
         return has_data
+
+
+def is_encoded(array: Array) -> bool:
+    """Whether a column holds encoded pictures."""
+    return array.dtype.kind == "O"
+
+
+def _nbytes(array: Array) -> int:
+    return sum(map(len, array)) if is_encoded(array) else array.nbytes
 
 
 def join_blocks(blocks: Sequence[Block]) -> Block:

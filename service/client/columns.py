@@ -9,7 +9,7 @@ import numpy as np
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.blocks import Block
+from statestream.service.client.blocks import Block, is_encoded
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.errors import Internal
 from statestream.service.outputs import NO_OUTPUT
@@ -46,7 +46,11 @@ def steps_message(blocks: Sequence[Block], now_s: float = 0.0, base: Int64Array 
             steps.budget_us.extend(_budgets_us(block, now_s))
     with_data = [block for block in blocks if block.data]
     for name in with_data[0].data if with_data else ():
-        steps.columns.add(name=name, data=b"".join([block.data[name].tobytes() for block in with_data]))
+        arrays = [block.data[name] for block in with_data]
+        if is_encoded(arrays[0]):
+            steps.columns.add(name=name, frames=[frame for array in arrays for frame in array])
+        else:
+            steps.columns.add(name=name, data=b"".join([array.tobytes() for array in arrays]))
     return steps
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -13,28 +13,29 @@ from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.errors import InvalidArgument
 
 Input = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-"""One array for a model with one input, else arrays by input name."""
+"""One array for a model with one input, else arrays by input name. An encoded picture is `bytes`, several a list."""
 
 
 def rows_of(x: Input, specs: tuple[InputSpec, ...], rows: int | None = None) -> tuple[dict[str, Array], int]:
     """Copy `x` into contiguous columns of the manifest's dtypes.
 
     Args:
-        x: `[rows, *shape]`, or such arrays by input name.
+        x: `[rows, *shape]`, or such arrays by input name; for an input that comes encoded, the bytes of each picture.
         rows: how many rows there must be; None takes what the first input has.
 
     Returns:
-        `[rows, *shape]` by input name, and the number of rows.
+        `[rows, *shape]` by input name, encoded pictures `[rows]`, and the number of rows.
 
     Raises:
         InvalidArgument: naming the input, what it should be, and what it is.
     """
     columns: dict[str, Array] = {}
     for field, spec, given in _named(x, specs):
-        array = _cast(field, given, spec)
-        if array.ndim != len(spec.shape) + 1 or array.shape[1:] != spec.shape or rows not in (None, len(array)):
+        shape = () if spec.encoding != "raw" else spec.shape
+        array = _pictures(field, given, spec) if spec.encoding != "raw" else _cast(field, given, spec)
+        if array.ndim != len(shape) + 1 or array.shape[1:] != shape or rows not in (None, len(array)):
             raise InvalidArgument(
-                f"shape {list(array.shape)}, expected [{'rows' if rows is None else rows}{_dims(spec)}]"
+                f"shape {list(array.shape)}, expected [{'rows' if rows is None else rows}{_dims(shape)}]"
                 f"{_elements(spec)}",
                 field=field,
             )
@@ -49,6 +50,9 @@ def row_of(x: Input, specs: tuple[InputSpec, ...]) -> dict[str, Array]:
     """Like `rows_of`, for one row: `x` is `[*shape]`, the columns are `[1, *shape]`."""
     columns: dict[str, Array] = {}
     for field, spec, given in _named(x, specs):
+        if spec.encoding != "raw":
+            columns[spec.name] = _pictures(field, [given], spec)
+            continue
         array = _cast(field, given, spec)
         if array.shape != spec.shape:
             raise InvalidArgument(
@@ -118,8 +122,28 @@ def _cast(field: str, given: Any, spec: InputSpec) -> Array:
     return np.array(array, spec.np_dtype, order="C")
 
 
-def _dims(spec: InputSpec) -> str:
-    return "".join(f", {size}" for size in spec.shape)
+def _pictures(field: str, given: Any, spec: InputSpec) -> Array:
+    """`[rows]` bytes, copies of encoded pictures."""
+    if isinstance(given, (bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
+        raise InvalidArgument(f"{type(given).__name__}, expected a list of encoded pictures", field=field)
+    pictures = list(given)
+    column = np.empty(len(pictures), object)
+    for row, picture in enumerate(pictures):
+        if not isinstance(picture, (bytes, bytearray, memoryview)):
+            raise InvalidArgument(
+                f"{type(picture).__name__}, expected the bytes of a {spec.encoding} picture", field=field
+            )
+        if memoryview(picture).nbytes > spec.wire_bytes:
+            raise InvalidArgument(
+                f"a picture of {memoryview(picture).nbytes} bytes, the model takes at most {spec.wire_bytes}",
+                field=field,
+            )
+        column[row] = bytes(picture)
+    return column
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return "".join(f", {size}" for size in shape)
 
 
 def _elements(spec: InputSpec) -> str:

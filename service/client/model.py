@@ -52,8 +52,8 @@ class ModelInfo:
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of one row of all inputs."""
-        return sum(t.row_bytes for t in self.manifest.inputs)
+        """Bytes of one row of all inputs on the wire, at most."""
+        return self.manifest.row_bytes
 
 
 def model_info(model: pb.Model) -> ModelInfo:

@@ -138,7 +138,8 @@ def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
 
 
 def turn(batcher: Batcher, model: LeakyModel | None = None) -> Results:
-    planned = batcher.plan()
+    taken = batcher.take()
+    planned = None if taken is None else batcher.plan(taken)
     assert planned is not None
     return batcher.commit(planned, planned.execute(model or LeakyModel()))
 
@@ -238,7 +239,7 @@ def test_a_message_without_rows_leaves_nothing_behind() -> None:
     batcher = make_batcher()
     slots = [batcher.table.create("s")]
     batcher.inbox.add([], [], [], [], [])
-    assert batcher.plan() is None
+    assert batcher.take() is None
     offer(batcher, slots, [plain(0, 1)])
     assert turn_or_row(batcher, slots)[0][0][0] == Verdict.APPLIED
 
