@@ -82,9 +82,10 @@ def test_the_commands_of_the_readme_have_the_options_they_use(command: list[str]
 
 
 def test_the_manifest_of_the_bundle_page_is_one(tmp_path: Path) -> None:
-    (text,) = blocks(BUNDLES, "json")
+    text, picture = blocks(BUNDLES, "json")
     (tmp_path / "manifest.json").write_text(text)
     assert read_manifest(tmp_path).ref == "mine:1"
+    assert InputSpec.model_validate_json(picture).wire_bytes == 160 * 120 * 3
 
 
 def test_every_file_and_target_that_the_readme_names_exists() -> None:
