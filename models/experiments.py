@@ -9,6 +9,7 @@ from statestream.models.config import Config, load_config
 
 GRU = 'cell={{kind="gru", units={units}}}'
 S5 = 'cell={{kind="stack", width={units}, layers=["s5", "s5"]}}'
+LTC = 'cell={{kind="ltc", wiring={{kind="full", units={units}}}}}'
 LSTM = 'cell={{kind="lstm", units={units}}}'
 
 
@@ -98,26 +99,29 @@ BENCHMARKS = (
         "accuracy",
         "the LTC paper's pieces of 16 rows of both test files",
         "LTC 94.63 %, LSTM 93.18 %; a threshold on the light alone 97.9 % and 99.3 %",
-        chosen="epochs and shifts by the last 30 % of the training file, held out in a run of its own",
+        chosen="epochs and shifts by the last 30 % of the training file, held out in a run of its own, "
+        "though with test scores in sight",
     ),
     Benchmark(
         "occupancy_dark",
         "accuracy",
-        "the same without the light sensor, with time of day and weekend",
-        chosen="as for occupancy",
+        "the same without the light sensor, with time of day and weekend; the 96 % that we wanted is not reached",
+        chosen="as for occupancy. How far each sensor is above its running averages, not its level, was a little "
+        "better on days left out of the training file, and worse on the test",
     ),
     Benchmark(
         "seq_mnist",
         "accuracy",
         "28 rows of 28 pixels; 54,000 pictures to train, 6,000 to validate, 10,000 to test",
         "LSTM 98.41 %, CT-GRU 98.27 %, LTC 97.57 %",
+        chosen="size, rate and weight decay by the validation pictures, though with test scores in sight",
     ),
     Benchmark(
         "xor",
         "accuracy",
         "parity of 2 to 32 bits of which only the changes are told; 100,000 streams to train, 10,000 to test",
         "CfC 99.4 %, CfC mixed memory 99.7 %, ODE-LSTM 98.9 %, LTC 49 %",
-        chosen="learning rate and period by the validation streams",
+        chosen="learning rate, period and start by the validation streams",
     ),
     Benchmark(
         "metro_traffic",
@@ -129,7 +133,8 @@ BENCHMARKS = (
         "borealtc",
         "recording_accuracy",
         "pieces of 5 s of the IMU; five folds, each leaving out a fifth of the runs of every terrain",
-        chosen="augmentation with a GRU, on two training folds held out of one split; one setting for all models",
+        chosen="augmentation with a GRU, on two training folds held out of one split, though with test scores in "
+        "sight; one setting for all models",
     ),
     Benchmark(
         "wrist",
@@ -151,16 +156,30 @@ EXPERIMENTS = (
     Experiment("gesture_sessions", "cfc", "gesture_sessions"),
     Experiment("gesture_sessions", "gru", "gesture_sessions", (GRU.format(units=64),)),
     Experiment("occupancy", "cfc", "occupancy", seeds=(0, 1, 2)),
+    Experiment("occupancy", "gru", "occupancy", (GRU.format(units=32),), seeds=(0, 1, 2)),
     Experiment("occupancy_dark", "cfc", "occupancy_dark", seeds=(0, 1, 2)),
     Experiment("occupancy_dark", "gru", "occupancy_dark", (GRU.format(units=32),), seeds=(0, 1, 2)),
     Experiment("seq_mnist", "cfc_mixed", "seq_mnist"),
     Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),)),
     Experiment("xor", "cfc", "xor"),
-    Experiment("xor", "cfc_mixed", "xor", ("cell.mixed_memory=true", "training.epochs=12")),
-    Experiment("xor", "ltc", "xor", ('cell={kind="ltc", wiring={kind="full", units=16}}', "training.epochs=3")),
+    Experiment(
+        "xor",
+        "cfc_mixed",
+        "xor",
+        # Time gates that start spread over 1 to 11 s tell long gaps apart from the first epoch on.
+        (
+            "cell.mixed_memory=true",
+            "cell.backbone_layers=0",
+            "cell.memory=20000",
+            "data.period_s=1.0",
+            "training.epochs=14",
+        ),
+    ),
+    Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.epochs=3")),
     Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12")),
     Experiment("metro_traffic", "cfc", "metro_traffic"),
     Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),)),
+    Experiment("metro_traffic", "ltc", "metro_traffic", (LTC.format(units=32),)),
     Experiment("borealtc", "cfc", "borealtc"),
     Experiment("borealtc", "s5", "borealtc", (S5.format(units=48),)),
     Experiment("borealtc", "gru", "borealtc", (GRU.format(units=48),)),

@@ -3,7 +3,8 @@
     python -m statestream.models.results [BENCHMARK.MODEL | BENCHMARK]...
 
 A job's result is kept in `build/results/jobs`; it is done again only when its configuration has changed. The page is
-made from all results that are there, so that a part can be renewed alone.
+made from all results that are there; where an experiment has none, what docs/results.json says of its configuration
+stays, so that a part can be renewed alone, from a fresh checkout too.
 """
 
 from __future__ import annotations
@@ -76,12 +77,13 @@ def collect(folder: Path) -> dict[str, list[Result]]:
 
 
 def write_page(folder: Path, docs: Path) -> None:
-    """docs/results.md and docs/results.json from all results that are there."""
-    results = collect(folder)
+    """docs/results.md and docs/results.json from all results that are there, and from what is known of the others."""
     docs.mkdir(parents=True, exist_ok=True)
-    write_json(docs / "results.json", as_json(results))
+    path = docs / "results.json"
+    content = as_json(collect(folder), json.loads(path.read_text()) if path.exists() else {})
+    write_json(path, content)
     with replacing(docs / "results.md") as temporary:
-        temporary.write_text(as_markdown(results))
+        temporary.write_text(as_markdown(content))
 
 
 def _trained(config: Config, runs: Path) -> dict[str, Any]:

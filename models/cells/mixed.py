@@ -42,7 +42,7 @@ class MixedMemory(Cell):
         self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
         weights = self.cell.sequence_weights() if isinstance(self.cell, CfC) else None
-        if weights is None or weights.V is None:
+        if weights is None:
             return super().unroll(x_BTI, state, d_BT1, valid_BT)
         x_BTG, u_BTP = self.prepare(x_BTI, d_BT1)
         recurrent = self.memory.recurrent_map.weight

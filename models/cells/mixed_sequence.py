@@ -1,4 +1,4 @@
-"""Mixed memory over a gated CfC with a backbone, for a whole sequence, its gradient by hand: see `cfc_sequence`.
+"""Mixed memory over a gated CfC, for a whole sequence, its gradient by hand: see `cfc_sequence`.
 
 u, d, W, V, b, k, f1, f2, t, J     of the CfC, as in `cfc_sequence`
 x            T, B, 4H       input part of the memory's gates
@@ -48,15 +48,16 @@ class _Mixed(torch.autograd.Function):
         c: Tensor,
         U: Tensor,
         W: Tensor,
-        V: Tensor,
-        b: Tensor,
+        V: Tensor | None,
+        b: Tensor | None,
         valid: Tensor | None,
         gate_both: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         steps, batch, units = len(u), *h.shape
-        a, z, k = u.new_empty(steps, batch, 4 * units), u.new_empty(steps, batch, 4 * units), torch.empty_like(u)
+        a, k = u.new_empty(steps, batch, 4 * units), u.new_empty(steps, batch, u.shape[-1])
+        z = k if V is None else torch.empty_like(a)
         h_before, c_before, squashed, m, y = u.new_empty(5, steps, batch, units)
-        Ut, Wt, Vt = U.t(), W.t(), V.t()
+        Ut, Wt, Vt = U.t(), W.t(), None if V is None else V.t()
         for step in range(steps):
             h_before[step], c_before[step] = h, c
             gates = torch.addmm(x[step], h, Ut, out=a[step])
@@ -64,8 +65,9 @@ class _Mixed(torch.autograd.Function):
             g.tanh_(), gates[:, units:].sigmoid_()
             held = torch.addcmul(c * f, g, i)
             torch.mul(o, torch.tanh(held, out=squashed[step]), out=m[step])
-            torch.addmm(u[step], m[step], Wt, out=k[step]).tanh_()
-            torch.addmm(b, k[step], Vt, out=z[step])
+            torch.addmm(u[step], m[step], Wt, out=k[step])
+            if Vt is not None and b is not None:
+                torch.addmm(b, k[step].tanh_(), Vt, out=z[step])
             gate(z[step], d[step], y[step], gate_both)
             h = y[step] if valid is None else torch.where(valid[step], y[step], h)
             c = held if valid is None else torch.where(valid[step], held, c)
@@ -77,22 +79,25 @@ class _Mixed(torch.autograd.Function):
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
         units = m.shape[-1]
-        J, hidden = derivatives(z, d, ctx.gate_both), 1 - k * k
+        J, hidden = derivatives(z, d, ctx.gate_both), None if V is None else 1 - k * k
         g, i, f, o = a.chunk(4, dim=-1)
         L = torch.stack([i * (1 - g * g), g * i * (1 - i), c_before * f * (1 - f)], dim=2)
         by_o, by_c = squashed * o * (1 - o), o * (1 - squashed * squashed)
-        g_a, g_z, g_k = torch.empty_like(a), torch.empty_like(z), torch.empty_like(k)
+        g_a, g_z = torch.empty_like(a), torch.empty_like(z)
+        g_k = g_z if V is None else torch.empty_like(k)
         for step in range(len(z) - 1, -1, -1):
             kept = None if valid is None else [torch.where(valid[step], 0.0, g) for g in (g_h, g_c)]
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
             torch.mul(J[step], (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J[step].shape))
-            g_m = torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step]) @ W
+            if hidden is not None:
+                torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
+            g_m = g_k[step] @ W
             g_c = torch.addcmul(g_c, g_m, by_c[step])
             torch.mul(L[step], g_c.unsqueeze(1), out=g_a[step, :, : 3 * units].view(L[step].shape))
             torch.mul(by_o[step], g_m, out=g_a[step, :, 3 * units :])
             g_h, g_c = g_a[step] @ U, g_c * f[step]
             if kept is not None:
                 g_h, g_c = g_h + kept[0], g_c + kept[1]
-        by_weights = (outer(g_a, h_before), outer(g_k, m), outer(g_z, k), g_z.sum(dim=(0, 1)))
-        return g_a, g_k, None, g_h, g_c, *by_weights, None, None
+        by_heads = (None, None) if V is None else (outer(g_z, k), g_z.sum(dim=(0, 1)))
+        return g_a, g_k, None, g_h, g_c, outer(g_a, h_before), outer(g_k, m), *by_heads, None, None

@@ -32,6 +32,7 @@ FAMILIES: dict[str, dict[str, object]] = {
     "cfc_ncp_pure": {"kind": "cfc", "wiring": NCP, "mode": "pure"},
     "cfc_mixed_memory": {"kind": "cfc", "wiring": AUTO_NCP, "mixed_memory": True},
     "cfc_mixed_memory_dense": {"kind": "cfc", "units": 8, "backbone_units": 16, "mixed_memory": True},
+    "cfc_mixed_memory_bare": {"kind": "cfc", "units": 8, "backbone_layers": 0, "mixed_memory": True},
     "gru": {"kind": "gru", "units": 8},
     "gru_without_time": {"kind": "gru", "units": 8, "time": "none"},
     "lstm": {"kind": "lstm", "units": 8},

@@ -98,6 +98,22 @@ def test_the_page_and_the_json_say_what_was_measured(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.usefixtures("_only")
+def test_a_part_renewed_from_a_fresh_checkout_leaves_the_rest_while_its_configuration_stays(tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    results.main(["--folder", str(tmp_path / "old"), "--docs", str(docs)])
+    before = json.loads((docs / "results.json").read_text())
+    results.main(["tiny.logistic", "--folder", str(tmp_path / "fresh"), "--docs", str(docs)])
+    kept = json.loads((docs / "results.json").read_text())
+    assert list(kept) == list(before)
+    assert {k: e for k, e in kept.items() if ".gru." in k} == {k: e for k, e in before.items() if ".gru." in k}
+    preset = tmp_path / "tiny.json"
+    preset.write_text(json.dumps(json.loads(preset.read_text()) | {"description": "another"}))
+    results.main(["tiny.logistic", "--folder", str(tmp_path / "fresh"), "--docs", str(docs)])
+    assert {key.split(".")[1] for key in json.loads((docs / "results.json").read_text())} == {"logistic"}
+    assert "| gru |" not in (docs / "results.md").read_text()
+
+
+@pytest.mark.usefixtures("_only")
 def test_an_unknown_name_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         results.main(["tiny.gur"])
