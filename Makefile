@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-train where wear test-faults check view proto configuration \
+.PHONY: help install demo test bench bench-train bench-triton where wear test-faults check view proto configuration \
 	test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -36,6 +36,9 @@ bench: install ## Measure the server beside a bare echo and a simple server (a f
 
 bench-train: install ## Measure training and graphs beside ncps (a few minutes, a quiet machine)
 	@$(PY) -m tests.bench.train
+
+bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (a minute, two quiet cores)
+	@$(PY) -m tests.bench.triton
 
 where: install ## Measure where each microsecond of a step goes
 	@$(PY) -m tests.bench.where
@@ -69,11 +72,15 @@ $(PROTOC)/.installed:
 		grpcio-tools==1.62.3 protobuf==4.25.3 'setuptools<70'
 	@touch $@
 
+# The Open Inference Protocol's messages get a pool of their own: those of tritonclient bear the same names.
 proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 	@mkdir -p $(OUT)
 	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
 		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
-	@test $(OUT) != build/generated || cp $(OUT)/statestream/proto/v1/* proto/v1/
+	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
+		--python_out=$(OUT) --pyi_out=$(OUT) proto/oip/inference.proto
+	@sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' $(OUT)/statestream/proto/oip/*_pb2.py
+	@test $(OUT) != build/generated || cp -r $(OUT)/statestream/proto/. proto/
 
 configuration: install ## Regenerate docs/configuration.md
 	@$(PY) -m statestream.service.cli.reference > docs/configuration.md

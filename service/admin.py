@@ -41,10 +41,17 @@ def _answers(
 class AdminServicer(admin_pb2_grpc.AdminServicer):
     """Operating a host over gRPC. What is not here yet answers UNIMPLEMENTED."""
 
-    def __init__(self, host: Host, *, loaded: Callable[[str], Awaitable[None]], drain: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        upgrades: Upgrades,
+        *,
+        loaded: Callable[[str], Awaitable[None]],
+        drain: Callable[[], None],
+    ) -> None:
         """`loaded` hears the name of each model that came or went; `drain` starts the server's end."""
         self._host = host
-        self._upgrades = Upgrades(host)
+        self._upgrades = upgrades
         self._loaded = loaded
         self._drain = drain
 

@@ -1,4 +1,4 @@
-"""Who did what to a server: a log line for each call of the `Admin` service, allowed or not."""
+"""Who did what to a server: a log line for each call that operates it, allowed or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statestream.service.identity import Identity
 
 log = logging.getLogger("statestream.audit")
 
-_TARGETS = ("session_id", "name", "version", "model", "policy")
+_TARGETS = ("session_id", "name", "version", "model", "model_name", "policy")
 """Fields of requests that say what a call is about; the rest may be large, or secret."""
 
 

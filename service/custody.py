@@ -64,6 +64,8 @@ class Request:
     outputs: tuple[str, ...]
     owner: str = ""
     """Who asks: a new session is theirs, and one that exists must be."""
+    complete: bool = False
+    """Only if it is known to be as its owner last saw it: the client could not send again what a server lost."""
 
 
 class Acquired(NamedTuple):
@@ -331,6 +333,10 @@ class Custody:
             runner = self._versions.heir(read.model, read.version)
             held = record.held and self.keeper is not None and record.server != self.keeper.server
             self._may_resume(session_id, read.owner, runner, held, request)
+            if record.broken_off and request.complete:
+                raise FailedPrecondition(
+                    f"the server that had session '{session_id}' died, and rows of it may be lost", field="session_id"
+                )
             self._put(session_id, read)
             runner.table.epoch[runner.table.slot(session_id)] = record.epoch
             return runner, True

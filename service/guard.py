@@ -22,6 +22,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _ADMIN = "/statestream.v1.Admin/"
 _INFERENCE = "/statestream.v1.Inference/"
+_OIP = "/inference.GRPCInferenceService/"
 _ANY = frozenset(Role)
 _OWNERS = frozenset({Role.STREAM, Role.ADMIN})
 """For calls about one session, whose owner the servicer checks."""
@@ -32,6 +33,11 @@ RULES = {
     "/grpc.reflection.v1alpha.ServerReflection/": _ANY,
     _INFERENCE: _ANY,
     _INFERENCE + "Stream": frozenset({Role.STREAM}),
+    _OIP: _ANY,
+    _OIP + "ModelInfer": frozenset({Role.STREAM}),
+    _OIP + "ModelStreamInfer": frozenset({Role.STREAM}),
+    _OIP + "RepositoryModelLoad": frozenset({Role.ADMIN}),
+    _OIP + "RepositoryModelUnload": frozenset({Role.ADMIN}),
     _ADMIN: frozenset({Role.ADMIN}),
     _ADMIN + "ListSessions": _ANY,
     _ADMIN + "GetSession": _OWNERS,
@@ -41,6 +47,7 @@ RULES = {
     _ADMIN + "CloseSession": _OWNERS,
 }
 """Who may call a method: whoever has one of these roles. A service's is for its methods without one."""
+_AUDITED = (_ADMIN, _OIP + "RepositoryModel")
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -97,7 +104,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 outcome = _outcome(context, error)
                 raise
             finally:
-                if method.startswith(_ADMIN):
+                if method.startswith(_AUDITED):
                     audit(who, method.rpartition("/")[2], request, context.peer(), outcome)
 
         return answer

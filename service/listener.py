@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
+from statestream.service import reflection
 from statestream.service.addresses import is_local
 from statestream.service.allowance import Allowances
 from statestream.service.clients import ClientsFile
@@ -60,7 +60,7 @@ class Listener:
         Raises:
             InvalidArgument: the address cannot be listened on.
         """
-        reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], self.grpc)
+        reflection.add_to(self.grpc, services)
         try:
             if self._tls is None:
                 port = self.grpc.add_insecure_port(self._address)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +12,20 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.admission import APPLIED, TIME_CLAMPED
 from statestream.service.lone import Lone
 from statestream.service.outputs import NO_OUTPUT
-from statestream.service.results import Results
+from statestream.service.results import Detail, Results
+
+
+class Answer(NamedTuple):
+    """What became of one row, for those that answer rows one by one."""
+
+    channel: int
+    verdict: int
+    text: str
+    """Why, where it did not go as its sender hoped."""
+    outputs: Mapping[str, bytes]
+    """By name, aux included; empty where the row has none."""
+    queue_us: int
+    compute_us: int
 
 
 class Outgoing:
@@ -84,13 +98,26 @@ class Outgoing:
             results.details.extend(self._details_of(start, stop))
         return response.SerializeToString()
 
+    def answer(self, row: int) -> Answer:
+        """One row alone, with everything it has."""
+        place = self._place[row]
+        outputs = {}
+        if self._place[row + 1] > place:
+            outputs = {name: data[place * size : (place + 1) * size] for name, (data, size) in self._columns.items()}
+        detail = self._detail(row)
+        text = "" if detail is None else detail.text
+        return Answer(self._channel[row], self._verdict[row], text, outputs, self._queue_us, self._compute_us)
+
     def _details_of(self, start: int, stop: int) -> list[pb.Detail]:
-        found = []
-        for row in range(start, stop):
-            detail = self._details.get(row if self._order is None else int(self._order[row]))
-            if detail is not None:
-                found.append(pb.Detail(row=row - start, text=detail.text, resend_from=detail.resend_from))
-        return found
+        details = ((row - start, self._detail(row)) for row in range(start, stop))
+        return [
+            pb.Detail(row=row, text=detail.text, resend_from=detail.resend_from)
+            for row, detail in details
+            if detail is not None
+        ]
+
+    def _detail(self, row: int) -> Detail | None:
+        return self._details.get(row if self._order is None else int(self._order[row]))
 
 
 class OutgoingRow:
@@ -112,6 +139,12 @@ class OutgoingRow:
         response.results.flags.append(TIME_CLAMPED)
         response.results.queue_us, response.results.compute_us, response.results.batch = queue_us, compute_us, 1
         return response.SerializeToString()
+
+    def answer(self, row: int) -> Answer:
+        """See `Outgoing.answer`."""
+        lone = self._row
+        outputs = {name: column.tobytes() for name, column in lone.outputs.items()}
+        return Answer(lone.channel, APPLIED, "", outputs, round(lone.queue_s * 1e6), round(lone.compute_s * 1e6))
 
 
 AnyOutgoing = Outgoing | OutgoingRow

@@ -24,8 +24,10 @@ from statestream.service.host import Host
 from statestream.service.listener import Listener
 from statestream.service.metrics import serve_metrics
 from statestream.service.notify import notify
+from statestream.service.oip.servicer import OipServicer
 from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
+from statestream.service.upgrade import Upgrades
 from statestream.service.wanted import wanted_models
 from statestream.service.watchdog import Watchdog
 
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 _SWEEP_S = 5.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_SERVICES = ("statestream.v1.Inference", "statestream.v1.Admin")
+_PUBLIC = ("statestream.v1.Inference", "inference.GRPCInferenceService")
+_ADMIN = "statestream.v1.Admin"
 _DURABILITY = "durability"
 _HEALTH = "grpc.health.v1.Health"
 
@@ -42,7 +45,7 @@ _HEALTH = "grpc.health.v1.Health"
 class Server:
     """One server on one event loop.
 
-    Health (`grpc.health.v1`) has an entry for the whole (""), for `statestream.v1.Inference`, for each model by its
+    Health (`grpc.health.v1`) has an entry for the whole (""), for each service by its full name, for each model by its
     name (a model whose bundle was refused is NOT_SERVING), and, where there is a store, for "durability".
     """
 
@@ -59,6 +62,9 @@ class Server:
         self._clients = ClientsFile(config.clients)
         self._allowances = Allowances(config, time.monotonic)
         self._inference = InferenceServicer(self.host, self._allowances)
+        upgrades = Upgrades(self.host)
+        self._admin = AdminServicer(self.host, upgrades, loaded=self._tell_health, drain=self._drain_soon)
+        self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
         self._told_denied: Counter[str] = Counter()
@@ -81,16 +87,16 @@ class Server:
         if store is not None:
             await self._health.set(_DURABILITY, _SERVING)
             await self.host.keep_in(store, changed=lambda up: self._spawn(self._tell_durability(up)))
-        self._public.grpc.add_generic_rpc_handlers((self._inference.handler(),))
-        operator = AdminServicer(self.host, loaded=self._tell_health, drain=self._drain_soon)
-        admin.add_to(self._operators.grpc, operator)
+        together = self._operators is self._public
+        self._public.grpc.add_generic_rpc_handlers((self._inference.handler(), self._oip.handler(operates=together)))
+        admin.add_to(self._operators.grpc, self._admin)
         for listener in self._listeners:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.grpc)
-        if self._operators is self._public:
-            self.port = self.admin_port = await self._public.start((*_SERVICES, _HEALTH))
+        if together:
+            self.port = self.admin_port = await self._public.start((*_PUBLIC, _ADMIN, _HEALTH))
         else:
-            self.port = await self._public.start((_SERVICES[0], _HEALTH))
-            self.admin_port = await self._operators.start((_SERVICES[1], _HEALTH))
+            self.port = await self._public.start((*_PUBLIC, _HEALTH))
+            self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
         if self.config.metrics_address:
             self._metrics = serve_metrics(self.host, self._inference, self.config.metrics_address)
         self._spawn(self._sweep())
@@ -102,7 +108,7 @@ class Server:
         await asyncio.sleep(wait_s)
         self.host.draining = True
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._inference.drain(), self.config.drain_s)
+            await asyncio.wait_for(self._finish(), self.config.drain_s)
         await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
         if self.host.custody.keeper is not None:
             await self.host.custody.keeper.stop()
@@ -116,6 +122,11 @@ class Server:
             await asyncio.to_thread(self._metrics.shutdown)
             self._metrics.server_close()
         self.drained.set()
+
+    async def _finish(self) -> None:
+        """Answer what waits, have it stored, and end every stream."""
+        await self._oip.drain()
+        await self._inference.drain()
 
     async def _load_models(self) -> None:
         # The first of a name is active.
@@ -132,7 +143,7 @@ class Server:
             raise FailedPrecondition(
                 f"no model can be served: {'; '.join(self.host.versions.refused.values())}", field="repository"
             )
-        for name in ("", *_SERVICES):
+        for name in ("", *_PUBLIC, _ADMIN):
             await self._health.set(name, _SERVING)
 
     async def _tell_health(self, model: str) -> None:
@@ -164,10 +175,12 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.config.idle_ttl_s))
+            self._oip.sequences.let_rest()
             for session_id in self.host.custody.expire():
                 log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._clients.refresh()
             self._inference.sweep(self._clients.now.knows)
+            self._oip.sweep(self._clients.now.knows)
             self._tell_denied()
 
     def _tell_denied(self) -> None:

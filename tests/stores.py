@@ -46,8 +46,9 @@ class MemoryStore:
         if e is None:
             return None
         now_s = self.clock()
-        held = e.held and self.alive_until_s.get(e.server, 0) > now_s
-        return Record(e.epoch, e.server, held, None if e.expired_s is None else now_s - e.expired_s, e.snapshot)
+        alive = self.alive_until_s.get(e.server, 0) > now_s
+        expired_s = None if e.expired_s is None else now_s - e.expired_s
+        return Record(e.epoch, e.server, e.held and alive, e.held and not alive, expired_s, e.snapshot)
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         self._called("claim")

@@ -34,6 +34,8 @@ class Record(NamedTuple):
     """The server that claimed it last."""
     held: bool
     """Whether a stream of that server holds it and the server is alive."""
+    broken_off: bool
+    """Whether the server died while a stream held it: it may have advanced since the snapshot."""
     expired_s: float | None
     """How long ago it expired; None: it has not."""
     snapshot: bytes

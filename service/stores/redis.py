@@ -27,8 +27,7 @@ _READ = (
     + """
 local r = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'held', 'expired', 'snapshot')
 if not r[1] then return nil end
-local held = r[3] == '1' and redis.call('EXISTS', ARGV[1] .. r[2]) or 0
-return {r[1], r[2], held, r[4] and tostring(now - r[4]) or '', r[5] or ''}
+return {r[1], r[2], r[3], redis.call('EXISTS', ARGV[1] .. r[2]), r[4] and tostring(now - r[4]) or '', r[5] or ''}
 """
 )
 _CLAIM = (
@@ -126,12 +125,7 @@ class RedisStore:
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
         """See `base.Store`."""
         answers = self._run(self._read, (([_SESSION + i], [_SERVER]) for i in session_ids))
-        return [
-            None
-            if row is None
-            else Record(int(row[0]), row[1].decode(), row[2] == 1, float(row[3]) / 1000 if row[3] else None, row[4])
-            for row in answers
-        ]
+        return [None if row is None else _record(*row) for row in answers]
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
@@ -187,3 +181,10 @@ class RedisStore:
                     script(keys, arguments, client=pipe)
                 answers += pipe.execute()
         return answers
+
+
+def _record(epoch: bytes, server: bytes, held: bytes, alive: int, expired_ms: bytes, snapshot: bytes) -> Record:
+    expired_s = float(expired_ms) / 1000 if expired_ms else None
+    return Record(
+        int(epoch), server.decode(), held == b"1" and alive == 1, held == b"1" and not alive, expired_s, snapshot
+    )

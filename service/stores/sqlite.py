@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE TABLE IF NOT EXISTS servers (server TEXT PRIMARY KEY, alive_until_s REAL NOT NULL);
 """
 _READ = """
-SELECT epoch, sessions.server, held AND coalesce(alive_until_s > :now, 0), :now - expired_s, snapshot
+SELECT epoch, sessions.server, held, coalesce(alive_until_s > :now, 0), :now - expired_s, snapshot
 FROM sessions LEFT JOIN servers USING (server) WHERE id = :id
 """
 _CLAIM = "UPDATE sessions SET epoch = ?, server = ?, held = 1, used_s = ? WHERE id = ? AND epoch = ?"
@@ -66,7 +66,7 @@ class SqliteStore:
         """See `base.Store`."""
         with self._transaction() as db:
             rows = [db.execute(_READ, {"id": i, "now": self._clock()}).fetchone() for i in session_ids]
-        return [None if row is None else Record(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
+        return [None if row is None else _record(*row) for row in rows]
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
@@ -147,3 +147,7 @@ class SqliteStore:
             raise
         self._connected = db
         return db
+
+
+def _record(epoch: int, server: str, held: int, alive: int, expired_s: float | None, snapshot: bytes) -> Record:
+    return Record(epoch, server, bool(held and alive), bool(held and not alive), expired_s, snapshot)

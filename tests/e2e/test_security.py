@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from statestream.proto.oip import inference_pb2 as oip_pb2
 from statestream.proto.v1 import admin_pb2, inference_pb2
 from statestream.service import guard
 from statestream.service.access import Access
@@ -273,7 +274,7 @@ async def test_files_that_are_not_there_keep_it_from_starting(
 
 
 async def test_every_method_has_a_rule() -> None:
-    for file in (inference_pb2, admin_pb2):
+    for file in (inference_pb2, admin_pb2, oip_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 assert guard.rule_of(f"/{service.full_name}/{method.name}"), method.full_name

@@ -309,7 +309,7 @@ async def test_rows_of_two_models_may_share_a_message(server: Server) -> None:
 async def test_health_has_an_entry_for_each_model_and_reflection_knows_the_services(server: Server) -> None:
     channel, _, _, health = stubs(server)
     async with channel:
-        for service in ("", "leaky", "other", "statestream.v1.Inference"):
+        for service in ("", "leaky", "other", "statestream.v1.Inference", "inference.GRPCInferenceService"):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING, service
         with pytest.raises(grpc.aio.AioRpcError) as error:

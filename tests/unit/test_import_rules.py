@@ -10,7 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TRANSPORT = {
-    f"service.{name}" for name in ("servicer", "admin", "server", "status", "guard", "listener", "tls", "access")
+    f"service.{name}"
+    for name in (
+        *("servicer", "admin", "server", "status", "guard", "listener", "tls", "access"),
+        *("oip.servicer", "oip.stream"),
+    )
 }
 PURE = {
     f"service.{name}"

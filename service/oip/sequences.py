@@ -1,0 +1,267 @@
+"""Sequences: sessions held under an id of the client's own choice, whichever connection a request comes by.
+
+Requests of one sequence run one after the other, in the order in which they came; those of different sequences share
+turns, with one another and with the rows of streams. A sequence that rests is let go of, as a session is that no stream
+holds: it may expire or spill, and comes back with its next request. What is answered counts as acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from statestream.proto.oip import inference_pb2 as pb
+from statestream.service.custody import Loss, Request
+from statestream.service.errors import (
+    AlreadyExists,
+    Expired,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    StatestreamError,
+    Unavailable,
+)
+from statestream.service.host import Held, Host
+from statestream.service.identity import Identity, check_owner
+from statestream.service.inbox import NO_SEQ
+from statestream.service.oip.asked import Asked, asked
+from statestream.service.oip.metadata import find
+from statestream.service.oip.statistics import Statistics
+from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
+from statestream.service.outgoing import Answer, AnyOutgoing
+from statestream.service.policy import Late, Policy
+from statestream.service.runner import Runner
+from statestream.service.verdict import Verdict
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One sequence, while anybody is concerned with it."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Of the request that is carried out."""
+    held: Held | None = None
+    owner: str = ""
+    """Whose it is, while it is held."""
+    channel: int = 0
+    answer: asyncio.Future[Answer] | None = None
+    """To the row that waits or runs."""
+    rests: bool = False
+    """Whether no request has come since somebody looked."""
+
+
+class Sequences:
+    """All sequences of a server. A `host.Holder`."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._by_id: WeakValueDictionary[str, Sequence] = WeakValueDictionary()
+        self._by_channel: dict[int, Sequence] = {}
+        self._channels = count()
+        self._statistics: WeakKeyDictionary[Runner, Statistics] = WeakKeyDictionary()
+
+    async def infer(self, request: pb.ModelInferRequest, who: Identity) -> pb.ModelInferResponse:
+        """One step of a sequence of `who`, which the request may start and end. Not to be cancelled.
+
+        Raises:
+            InvalidArgument: the request makes no sense, its row cannot be used, or its sequence is not here.
+            PermissionDenied: the sequence is another client's.
+            NotFound: no such model.
+            Unavailable: the server is draining, or the request waited for longer than its timeout.
+            StatestreamError: as opening a session does.
+        """
+        begin_s = time.monotonic()
+        want = asked(request, who)
+        if self._host.draining:
+            raise Unavailable("the server is draining", retry_after_s=1.0)
+        sequence = self._by_id.setdefault(want.session_id, Sequence())
+        async with sequence.turn:
+            sequence.rests = False
+            if sequence.held is not None:
+                check_owner(want.session_id, sequence.owner, who.name)
+            runner = await self._runner(sequence, want)
+            try:
+                return await self._step(sequence, want, request, runner, begin_s)
+            except Exception:
+                self.statistics(runner).failed(time.monotonic() - begin_s)
+                raise
+
+    def statistics(self, runner: Runner) -> Statistics:
+        """How requests for a version of a model have fared."""
+        return self._statistics.setdefault(runner, Statistics())
+
+    def let_rest(self) -> None:
+        """Let go of the sequences of which no request has come since this was last called."""
+        for sequence in list(self._by_channel.values()):
+            if sequence.rests and not sequence.turn.locked():
+                self._let_go(sequence)
+            sequence.rests = True
+
+    def release(self) -> None:
+        """The server ends, and no request is carried out any more: let go of all sequences."""
+        for sequence in list(self._by_channel.values()):
+            self._let_go(sequence)
+        self._host.leave(self)
+
+    # As a holder of sessions
+
+    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+        """See `host.Holder`."""
+        self.statistics(runner).turns += 1
+        for row in range(start, stop):
+            answer = turn.answer(row)
+            sequence = self._by_channel[answer.channel]
+            if sequence.held is not None:
+                runner.table.acknowledge(sequence.held.slot, NO_SEQ)
+            if sequence.answer is not None:
+                sequence.answer.set_result(answer)
+
+    def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
+        """See `host.Holder`."""
+        _fail(self._by_channel[channel], error)
+
+    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+        """See `host.Holder`."""
+        sequence = self._by_channel.pop(channel)
+        sequence.held = None
+        _fail(sequence, FailedPrecondition(reason.value))
+
+    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+        """See `host.Holder`."""
+        sequence = self._by_channel[channel]
+        if sequence.held is not None:
+            sequence.held = replace(sequence.held, runner=runner, slot=slot)
+
+    def reset(self, channel: int) -> None:
+        """See `host.Holder`. The protocol has no words for it."""
+
+    def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
+        """See `host.Holder`. The protocol has no words for it."""
+
+    def fell_back(self, channel: int, text: str) -> None:
+        """See `host.Holder`. The protocol has no words for it."""
+
+    # How
+
+    async def _runner(self, sequence: Sequence, want: Asked) -> Runner:
+        """Where a request runs: a new sequence's model, or that which the sequence has."""
+        if want.start:
+            return find(self._host.versions, want.model, want.version)
+        if sequence.held is None:
+            await self._resume(sequence, want)
+        assert sequence.held is not None
+        runner = sequence.held.runner
+        if want.version and self._host.versions.heir(want.model, want.version) is not runner:
+            raise _not_started(want, f"it is one of version {runner.manifest.version}")
+        return runner
+
+    async def _step(
+        self,
+        sequence: Sequence,
+        want: Asked,
+        request: pb.ModelInferRequest,
+        runner: Runner,
+        begin_s: float,
+    ) -> pb.ModelInferResponse:
+        read_s = time.monotonic()
+        row = row_of(request, runner.manifest)
+        wanted = wanted_outputs(request, runner.manifest)
+        input_s = time.monotonic() - read_s
+        if want.start:
+            await self._start(sequence, want)
+        answer = await self._run(sequence, want, row)
+        _check(answer, want)
+        if want.end:
+            await self._end(sequence, want)
+        write_s = time.monotonic()
+        response = response_of(request, runner.manifest, wanted, answer.outputs)
+        end_s = time.monotonic()
+        self.statistics(runner).succeeded(
+            end_s - begin_s, answer.queue_us * 1e-6, input_s, answer.compute_us * 1e-6, end_s - write_s
+        )
+        return response
+
+    async def _start(self, sequence: Sequence, want: Asked) -> None:
+        """Begin anew, whatever there was under this id."""
+        await self._end(sequence, want)
+        await self._open(sequence, want, new=True)
+
+    async def _resume(self, sequence: Sequence, want: Asked) -> None:
+        find(self._host.versions, want.model, 0)
+        try:
+            await self._open(sequence, want, new=False)
+        except (NotFound, Expired, AlreadyExists, FailedPrecondition) as error:
+            raise _not_started(want, error.text) from error
+
+    async def _open(self, sequence: Sequence, want: Asked, *, new: bool) -> None:
+        channel = next(self._channels)
+        request = Request(
+            session_id=want.session_id,
+            model=want.model,
+            version=want.version,
+            may_create=new,
+            may_resume=not new,
+            take_over=False,
+            outputs=(),
+            owner=want.who.name,
+            complete=True,
+        )
+        sequence.held = await self._host.open(self, channel, request)
+        sequence.owner, sequence.channel = want.who.name, channel
+        self._by_channel[channel] = sequence
+
+    async def _run(self, sequence: Sequence, want: Asked, row: Row) -> Answer:
+        held = sequence.held
+        assert held is not None
+        table, slot = held.runner.table, held.slot
+        seq = int(table.settled_seq[slot]) + 1
+        sequence.answer = asyncio.get_running_loop().create_future()
+        if want.timeout_us:
+            table.obey(slot, Policy(late=Late.DROP))
+            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
+        elif row.frames or not held.runner.offer_row(slot, seq, want.t_ns, row.columns):
+            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+        try:
+            return await sequence.answer
+        finally:
+            sequence.answer = None
+
+    async def _end(self, sequence: Sequence, want: Asked) -> None:
+        if sequence.held is not None:
+            self._let_go(sequence)
+        with suppress(NotFound):
+            await self._host.custody.end(want.session_id, want.who)
+
+    def _let_go(self, sequence: Sequence) -> None:
+        """Have the session wait to be resumed."""
+        if sequence.held is not None:
+            self._host.detach(sequence.held)
+            sequence.held = None
+            del self._by_channel[sequence.channel]
+
+
+def _fail(sequence: Sequence, error: StatestreamError) -> None:
+    if sequence.answer is not None and not sequence.answer.done():
+        sequence.answer.set_exception(error)
+
+
+def _check(answer: Answer, want: Asked) -> None:
+    """Raises where a row was not applied."""
+    if answer.verdict == Verdict.APPLIED:
+        return
+    if answer.verdict == Verdict.STALE:
+        raise Unavailable("Request timeout expired")
+    where = f"inference request for sequence {want.sequence} to model '{want.model}'"
+    text = f"{where}: {answer.text.removeprefix('steps.')}"
+    raise InvalidArgument(text) if answer.verdict == Verdict.INVALID else Unavailable(text)
+
+
+def _not_started(want: Asked, why: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"inference request for sequence {want.sequence} to model '{want.model}' must specify the START flag on the "
+        f"first request of the sequence ({why})"
+    )

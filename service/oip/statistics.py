@@ -1,0 +1,73 @@
+"""How requests of the protocol fared, per version of a model, as `ModelStatistics` reports it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from statestream.models.spec import Manifest
+from statestream.proto.oip import inference_pb2 as pb
+
+
+@dataclass
+class Duration:
+    """How often something happened, and how long it took altogether."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, seconds: float) -> None:
+        """Once more."""
+        self.count += 1
+        self.ns += round(seconds * 1e9)
+
+    def message(self) -> pb.StatisticDuration:
+        return pb.StatisticDuration(count=self.count, ns=self.ns)
+
+
+@dataclass
+class Statistics:
+    """Requests for one version of a model since it was loaded."""
+
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    """Of requests that succeeded, here and below: waiting for the turn, reading tensors, the turn, writing tensors."""
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    turns: int = 0
+    last_ms: int = 0
+    """When the last one was answered, since 1970."""
+
+    def succeeded(self, total_s: float, queue_s: float, input_s: float, infer_s: float, output_s: float) -> None:
+        """Count a request that was answered as its sender hoped."""
+        self.last_ms = time.time_ns() // 1_000_000
+        self.success.add(total_s)
+        self.queue.add(queue_s)
+        self.compute_input.add(input_s)
+        self.compute_infer.add(infer_s)
+        self.compute_output.add(output_s)
+
+    def failed(self, total_s: float) -> None:
+        """Count a request that was not."""
+        self.last_ms = time.time_ns() // 1_000_000
+        self.fail.add(total_s)
+
+    def message(self, manifest: Manifest) -> pb.ModelStatistics:
+        """As the protocol has it."""
+        return pb.ModelStatistics(
+            name=manifest.name,
+            version=str(manifest.version),
+            last_inference=self.last_ms,
+            inference_count=self.success.count,
+            execution_count=self.turns,
+            inference_stats=pb.InferStatistics(
+                success=self.success.message(),
+                fail=self.fail.message(),
+                queue=self.queue.message(),
+                compute_input=self.compute_input.message(),
+                compute_infer=self.compute_infer.message(),
+                compute_output=self.compute_output.message(),
+            ),
+        )
