@@ -138,6 +138,7 @@ def export_network(
         aux=(_tau_spec(network),) if aux_tau else (),
         states=network.states,
         time=time,
+        wiring=network.cell.wiring(),
         tolerance=tolerance,
         scores=dict(scores or {}),
         training=dict(training or {}),

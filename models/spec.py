@@ -271,6 +271,29 @@ def _previous_times(
     return previous, last_ns
 
 
+LayerName = Literal["sensory", "inter", "command", "motor"]
+
+
+class WiringSpec(Spec):
+    """The neurons of a neural circuit policy and its synapses, as trained.
+
+    Neurons are numbered through the layers: 0 is the first sensory one.
+    """
+
+    layers: dict[LayerName, Annotated[int, Field(gt=0)]]
+    """Neurons of each layer, from the first to the last."""
+    synapses: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Literal[-1, 1]], ...]
+    """From, to, and whether it excites (1) or inhibits (-1)."""
+
+    @model_validator(mode="after")
+    def _synapses_join_neurons(self) -> WiringSpec:
+        neurons = sum(self.layers.values())
+        for source, target, _ in self.synapses:
+            if max(source, target) >= neurons:
+                raise ValueError(f"synapse from {source} to {target}: there are {neurons} neurons")
+        return self
+
+
 class Manifest(Spec):
     """Everything that the server knows of a model. See DESIGN in the documentation for the files beside it.
 
@@ -287,6 +310,8 @@ class Manifest(Spec):
     aux: tuple[TensorSpec, ...] = ()
     states: tuple[StateSpec, ...] = ()
     time: TimeSpec
+    wiring: WiringSpec | None = None
+    """Of a neural circuit policy, to be looked at; nothing that runs needs it."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest error against `golden.npz`, in units of each output's `std`."""
     allow_tf32: bool = False

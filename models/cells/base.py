@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from statestream.models.spec import StateSpec
+from statestream.models.spec import StateSpec, WiringSpec
 
 State = dict[str, Tensor]
 Prepared = tuple[Tensor, ...]
@@ -64,6 +64,10 @@ class Cell(nn.Module):
         what is liquid.
         """
         return []
+
+    def wiring(self) -> WiringSpec | None:
+        """Neurons and synapses of a neural circuit policy, and of what is made of one; others have none."""
+        return None
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` new sessions, on the cell's device."""

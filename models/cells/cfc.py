@@ -27,7 +27,9 @@ from torch.nn.functional import gelu, linear, silu, softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
 from statestream.models.cells.cfc_sequence import SequenceWeights, gated_sequence
+from statestream.models.cells.circuit import LAYERS, circuit, consecutive
 from statestream.models.cells.linear import RecurrentLinear, xavier_linear
+from statestream.models.spec import WiringSpec
 
 Mode = Literal["default", "no_gate", "pure"]
 Activation = Literal["lecun_tanh", "tanh", "relu", "silu", "gelu"]
@@ -143,6 +145,13 @@ class CfC(Cell):
         *_, a, b = heads
         return [d_B1 / softplus(torch.addcmul(b, a, d_B1))]
 
+    def pull(self) -> Tensor:
+        """`[I, H]` how much inputs move neurons of a cell without a backbone: near zero, the time gate half open."""
+        f1, *others = self.entry.weight_x.t().chunk(self.blocks, dim=1)
+        if self.mode == "pure":
+            return -self.A * f1
+        return f1 + (1.0 if self.mode == "default" else 0.5) * others[0]
+
     def _heads(self, u: Tensor, h_BH: Tensor) -> Sequence[Tensor]:
         """f1, f2, a and b; f1 alone in the pure form.
 
@@ -219,6 +228,13 @@ class WiredCfC(Cell):
             y, moved = layer.unroll(y, {"h": h}, d_BT1, valid_BT)
             h_layers.append(moved["h"])
         return y, {"h": torch.cat(h_layers, dim=1)}
+
+    def wiring(self) -> WiringSpec | None:
+        """By the sign of what the learned weights do; each layer is besides connected within itself."""
+        if len(self.sizes) != len(LAYERS) - 1:
+            return None
+        layers = self._layers()
+        return circuit([self.input_size, *self.sizes], consecutive([layer.pull().sign() for layer in layers]))
 
     def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
         y, found = x_BI, []

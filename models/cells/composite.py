@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from statestream.models.cells.base import Cell, State
+from statestream.models.spec import WiringSpec
 
 Run = Callable[[str, Tensor], Tensor]
 """`run(name, x)` advances the inner cell of that name and returns its output."""
@@ -50,6 +51,10 @@ class CompositeCell(Cell):
 
         self._through(x_BI, state, advance)
         return found
+
+    def wiring(self) -> WiringSpec | None:
+        """Of the first inner cell that has one."""
+        return next((found for cell in self.cells().values() if (found := cell.wiring())), None)
 
     def constrain(self) -> None:
         for cell in self.cells().values():

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
+from statestream.models.cells.circuit import circuit, consecutive, layers_of
 from statestream.models.cells.ltc_sequence import dense_sequence
 from statestream.models.cells.synapses import DenseSynapses, build_synapses
+from statestream.models.spec import WiringSpec
 
 
 class LTC(Cell):
@@ -39,6 +41,7 @@ class LTC(Cell):
     ) -> None:
         wiring.build(input_size)
         super().__init__(input_size, wiring.output_dim, (vector_state("v", wiring.units),))
+        self.layers = layers_of(wiring)
         self.unfolds = unfolds
         self.implicit = implicit
         self.epsilon = epsilon
@@ -92,6 +95,16 @@ class LTC(Cell):
             unfolds=self.unfolds,
         )
         return self._motor(v_BTN), {"v": v_BN}
+
+    def wiring(self) -> WiringSpec | None:
+        """By the signs of strength times reversal potential."""
+        if not self.layers:
+            return None
+        inter, command, motor = self.layers
+        signs, sensory = self.recurrent.signs(), self.sensory.signs()[:, inter]
+        onward = consecutive([sensory, signs[inter][:, command], signs[command][:, motor]])
+        sizes = [self.input_size, len(inter), len(command), len(motor)]
+        return circuit(sizes, [*onward, (2, 2, signs[command][:, command])])
 
     def _sensed(self, x: Tensor) -> Tensor:
         return self.sensory.currents(x * self.input_w + self.input_b, self.sensory.ready())

@@ -11,6 +11,7 @@ from statestream.models.cells.base import Cell, Prepared, State, vector_state
 from statestream.models.cells.cfc import CfC
 from statestream.models.cells.gated import LSTM
 from statestream.models.cells.mixed_sequence import mixed_sequence
+from statestream.models.spec import WiringSpec
 
 
 class MixedMemory(Cell):
@@ -32,6 +33,9 @@ class MixedMemory(Cell):
     def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
         memory, _ = self.memory.step(x_BI, {"h": state[self.h], "c": state["c"]}, d_B1)
         return self.cell.time_constants(x_BI, {self.h: memory}, d_B1)
+
+    def wiring(self) -> WiringSpec | None:
+        return self.cell.wiring()
 
     def advance(self, u: Prepared, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         _, memory = self.memory.advance(u[:1], {"h": state[self.h], "c": state["c"]}, d_B1)

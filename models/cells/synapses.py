@@ -53,6 +53,10 @@ class Synapses(nn.Module):
         w = softplus(self.w) if self.implicit else self.w
         return w * self.erev, w
 
+    def signs(self) -> Tensor:
+        """`[from, to]` 1 where a synapse excites, -1 where it inhibits, 0 where there is none."""
+        raise NotImplementedError
+
     def ready(self) -> Ready:
         """What `currents` needs of the weights, made once for several solver steps."""
         raise NotImplementedError
@@ -85,6 +89,9 @@ class DenseSynapses(Synapses):
     def strengths(self) -> tuple[Tensor, Tensor]:
         w_erev, w = super().strengths()
         return (w_erev * self.mask, w * self.mask) if self.implicit else (w_erev, w)
+
+    def signs(self) -> Tensor:
+        return self.strengths()[0].sign()
 
     def ready(self) -> Ready:
         return self.strengths()
@@ -125,6 +132,9 @@ class ListedSynapses(Synapses):
 
     def parameters_of(self, matrix: Tensor) -> Tensor:
         return matrix[self.source, self.target]
+
+    def signs(self) -> Tensor:
+        return self.starts.t() @ (self.strengths()[0].sign().unsqueeze(-1) * self.ends)
 
     def ready(self) -> Ready:
         # Potentials are picked and scaled by a product too: onnxruntime gathers columns one number at a time.

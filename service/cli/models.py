@@ -14,6 +14,7 @@ from statestream.service.cli.console import AsJson, name_and_version, out, say_j
 from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.wiring import wiring_svg
 
 if TYPE_CHECKING:
     from statestream.service.client import ModelInfo
@@ -62,7 +63,12 @@ def list_models(server: Server, as_json: AsJson = False) -> None:
 
 @app.command()
 @reaching
-def show(server: Server, model: Model, as_json: AsJson = False) -> None:
+def show(
+    server: Server,
+    model: Model,
+    svg: Annotated[bool, typer.Option("--svg", help="Print a picture of a neural circuit policy's wiring.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """One model: its tensors, its time, how it was trained.
 
     [bold]Examples[/]
@@ -70,10 +76,14 @@ def show(server: Server, model: Model, as_json: AsJson = False) -> None:
       statestream models show wrist
 
       statestream models show wrist:3 --json
+
+      statestream models show wrist --svg > wrist.svg
     """
     with server.connect() as client:
         manifest = client.get_model(*name_and_version(model)).manifest
-    if as_json:
+    if svg:
+        print(wiring_svg(manifest), end="")
+    elif as_json:
         say_json(manifest.model_dump(mode="json"))
     else:
         describe(manifest)

@@ -78,6 +78,8 @@ def test_models_and_sessions(served: str, capsys: pytest.CaptureFixture[str]) ->
     assert re.search(r"leaky +1 +active +x 2 +y 2 +8 B +0\.1 s", capsys.readouterr().out)
     assert main(["models", "show", "leaky:1", "--target", served]) == 0
     assert "input   x     2      float32  a, b" in capsys.readouterr().out
+    assert main(["models", "show", "leaky", "--svg", "--target", served]) == 1
+    assert "leaky:1 has no wiring" in capsys.readouterr().err
     assert main(["models", "show", "nobody", "--target", served]) == 1
     assert "no model 'nobody' here" in capsys.readouterr().err
     with connect(served) as client, client.stream() as stream, stream.open("leaky", "wrist") as session:
