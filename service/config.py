@@ -123,12 +123,13 @@ class ServerConfig(BaseSettings):
     """Largest message a client may send."""
     max_message_rows: Count = 65_536
     """Rows in one message; also its sessions opened, acknowledged and closed."""
-    max_unread_bytes: Count = 256 << 20
-    """Bytes of answers that may wait for all clients to read them; beyond it the slow ones are cut off."""
     max_decoded_bytes: Count = 64 << 20
     """Bytes of decoded pictures of one model at once; a bundle of which a single row has more is refused."""
     decode_threads: Count = 2
     """Threads that decode pictures, for all models."""
+    max_waiting_bytes: Count = 256 << 20
+    """Bytes that may wait for all clients together, of rows for their turn and of answers to be read; beyond it the
+    streams that have much of it are ended."""
     max_batch: Count = 1024
     """Sessions in one run of the engine."""
     max_turn_ms: Seconds = 5.0

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ from statestream.service.results import Results
 from statestream.service.runner import Runner
 from statestream.service.sessions import NOBODY, SessionInfo
 from statestream.service.stores.base import Store
+from statestream.service.unread import Budget
 from statestream.service.versions import Versions
 
 log = logging.getLogger(__name__)
@@ -104,6 +106,7 @@ class Host:
         self.config = config
         self.recorder = recorder
         self.draining = False
+        self.waiting = Budget(config.max_waiting_bytes)
         self._clock = clock
         self.versions = Versions()
         self.custody = Custody(config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved)
@@ -154,7 +157,7 @@ class Host:
 
         Raises:
             NotFound: the repository has no such model or version.
-            FailedPrecondition: it must not be served, and why.
+            FailedPrecondition: it must not be served, and why; a link that leads out of the repository is a reason.
         """
         found = bundles.versions(self.config.repository, name) if _plain(name) else []
         if not found:
@@ -162,6 +165,7 @@ class Host:
         if version and version not in found:
             raise NotFound(f"model '{name}' has no version {version}; it has {found}", field="version")
         path = self.config.repository / name / str(version or found[-1])
+        _check_inside(path, self.config.repository)
         try:
             bundle = Bundle.open(path)
             if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
@@ -346,6 +350,14 @@ def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, 
 def _turn_steps(engine: Engine, max_turn_ms: float) -> int:
     """Rows of one session in a turn, so that a batch of 64 such sessions takes about `max_turn_ms`."""
     return int(np.clip(max_turn_ms / 1000 / max(engine.cost.batch_s, 1e-9), 1, 256))
+
+
+def _check_inside(path: Path, repository: Path) -> None:
+    """Raises FailedPrecondition where a bundle's folder, or a file in it, really lies somewhere else."""
+    root = repository.resolve()
+    for each in (path, *path.iterdir()):
+        if not each.resolve().is_relative_to(root):
+            raise FailedPrecondition(f"{each} leads out of the repository", field="bundle")
 
 
 def _plain(name: str) -> bool:

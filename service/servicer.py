@@ -23,6 +23,7 @@ from statestream.service.versions import Role
 
 log = logging.getLogger(__name__)
 
+_GOODBYE_S = 5.0
 SERVICE = "statestream.v1.Inference"
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -68,18 +69,25 @@ class InferenceServicer:
         self._streams.add(client)
         reader = asyncio.create_task(self._read(client, context))
         failure: StatestreamError | None = None
+        writer = asyncio.current_task()
+        client.on_cut = lambda: writer is not None and writer.cancel()
         try:
             while responses := await client.responses():
                 while responses:
-                    await context.write(responses.popleft())
+                    await context.write(responses.take())
         except StatestreamError as error:
             failure = error
+        except asyncio.CancelledError:
+            if client.cut_by is None:
+                raise
+            failure = client.cut_by
         finally:
             reader.cancel()
             self._streams.discard(client)
             client.release()
         if failure is not None:
-            await abort(context, failure)
+            # A client that does not read may never hear of it; gRPC would wait for it to.
+            await asyncio.wait_for(abort(context, failure), _GOODBYE_S)
 
     async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See the proto."""
@@ -106,9 +114,9 @@ class InferenceServicer:
         """End the streams that have had no session for too long, and those of callers that are known no more."""
         for client in list(self._streams):
             if not knows(client.who):
-                client.end(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+                client.cut(Unauthenticated("the token or certificate is no longer good", field="authorization"))
             elif client.empty_s() > self._host.config.idle_stream_s:
-                client.end(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
+                client.cut(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
 
     async def drain(self) -> None:
         """Answer what waits on every stream, have it stored, say goodbye and end the stream."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from statestream.models.spec import NO_TIME
@@ -28,12 +28,16 @@ from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
 from statestream.service.status import code_of
 from statestream.service.stores.base import Durability
+from statestream.service.unread import Unread
 from statestream.service.verdict import RowFlag
 
 log = logging.getLogger(__name__)
 
 MAX_CHANNEL = 65_535
-MAX_ROWS = 65_536
+MAX_KEPT = 65_536
+_MAX_COLUMNS = 256
+_REFUSED_AT_ONCE = 1024
+"""Channels in one message."""
 _OPEN_AT_ONCE = 256
 """Sessions being opened of one message: as many share a transaction of the store."""
 _ROW_OVERHEAD = 48
@@ -67,8 +71,11 @@ class ClientStream:
         self._empty_since_s = self._loop.time()
         self.deaf = False
         """Whether nothing that the client says counts any more."""
-        self._outbox: deque[bytes] = deque()
-        self._unread_bytes = 0
+        self.cut_by: StatestreamError | None = None
+        """Why the stream ended at once, if it did."""
+        self.on_cut: Callable[[], object] = lambda: None
+        """Called when it does: what is being written to the client is in vain."""
+        self._unread = Unread(host.config.credit_bytes, host.waiting)
         self._waiting_bytes = 0
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
@@ -90,10 +97,12 @@ class ClientStream:
         Raises:
             StatestreamError: the message makes no sense as a whole, or breaks the stream's limits; the stream must end.
         """
+        self._check_size(request)
         for count, open_ in enumerate(request.open, 1):
             self._begin_open(open_)
             if count % _OPEN_AT_ONCE == 0:
                 await self._opened(set(self._opening))
+                await self._unread.room()
         if self._opening:
             closing = (close.channel for close in request.close)
             await self._opened({*request.acks.channel, *request.steps.channel, *closing})
@@ -129,34 +138,43 @@ class ClientStream:
             self._host.detach(held)
         self._held.clear()
         self._host.leave(self)
+        self._unread.clear()
+        self._wait(-self._waiting_bytes)
 
     # What the client hears
 
-    async def responses(self) -> deque[bytes]:
-        """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take out; empty when
-        the stream ends well.
+    async def responses(self) -> Unread:
+        """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take; empty when the
+        stream ends well.
 
         Raises:
             StatestreamError: the stream ends with this status.
         """
-        while not self._outbox:
+        while not self._unread:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 break
             self._writer = self._loop.create_future()
             await self._writer
-        self._unread_bytes = 0
         if failpoints.armed("before-reply") and self._host.custody.keeper is not None:
             await self._host.custody.keeper.commit()
             failpoints.reached("before-reply")
-        return self._outbox
+        return self._unread
 
     def end(self, error: StatestreamError | None = None) -> None:
         """End the stream once what waits has been written."""
         self._ended = True
         self._error = self._error or error
         self._wake()
+
+    def cut(self, error: StatestreamError) -> None:
+        """End the stream at once, whether or not the client reads what waits."""
+        if self.cut_by is None:
+            self.cut_by = error
+            self.end(error)
+            self._unread.clear()
+            self.on_cut()
 
     def dismiss(self) -> None:
         """The server is going away: say so, and end."""
@@ -166,16 +184,12 @@ class ClientStream:
 
     def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
         """See `host.Holder`."""
-        self._waiting_bytes -= (stop - start) * (runner.row_bytes + _ROW_OVERHEAD)
-        self._unread_bytes += (stop - start) * (turn.row_bytes + _ROW_OVERHEAD)
-        if self._unread_bytes > self._host.config.credit_bytes:
-            self.end(ResourceExhausted(f"{self._unread_bytes} bytes of results wait unread", field="stream"))
-            return
+        self._wait(-(stop - start) * (runner.row_bytes + _ROW_OVERHEAD))
         self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
         """See `host.Holder`."""
-        self._waiting_bytes -= rows * (row_bytes + _ROW_OVERHEAD)
+        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
@@ -201,7 +215,7 @@ class ClientStream:
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
         """See `host.Holder`."""
-        self._waiting_bytes -= rows * (row_bytes + _ROW_OVERHEAD)
+        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
         self._refuse(channel, error)
 
     # How
@@ -251,7 +265,9 @@ class ClientStream:
         else:
             self._held[channel] = held
             held.runner.table.obey(held.slot, policy)
-            self._send(self._welcome(channel, held))
+            # However much it was told before: it asked, and asks for no more while that waits.
+            self._unread.put(self._welcome(channel, held).SerializeToString())
+            self._wake()
 
     def _refuse_open(self, channel: int, error: StatestreamError) -> None:
         error.field = f"open.{error.field}" if error.field else "open"
@@ -304,11 +320,10 @@ class ClientStream:
                 held.runner.table.acknowledge(held.slot, seq)
 
     def _steps(self, steps: pb.Steps) -> None:
-        rows = len(steps.channel)
-        if rows > MAX_ROWS:
-            raise InvalidArgument(f"{rows} rows in a message, at most {MAX_ROWS}", field="steps.channel")
         for runner, slots, part in self._by_runner(steps):
-            self._waiting_bytes += len(slots) * (runner.row_bytes + _ROW_OVERHEAD)
+            self._wait(len(slots) * (runner.row_bytes + _ROW_OVERHEAD))
+            if self._host.waiting.blames(self._waiting_bytes):
+                raise ResourceExhausted("too much waits, of all clients", field="steps", retry_after_s=1.0)
             if self._waiting_bytes > 2 * self._host.config.credit_bytes:
                 raise ResourceExhausted(
                     f"{self._waiting_bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
@@ -325,16 +340,18 @@ class ClientStream:
         """Queue the only row of a message with the least ado; False where anything about it is out of the ordinary."""
         held = self._held.get(steps.channel[0])
         seq, time = steps.seq, steps.timestamp_ns
-        if held is None or len(seq) != 1 or len(time) > 1 or steps.flags or steps.budget_us:
+        if held is None or len(seq) != 1 or len(time) > 1 or len(steps.columns) > _MAX_COLUMNS:
+            return False
+        if steps.flags or steps.budget_us:
             return False
         t_ns = time[0] if time else None
-        waiting = self._waiting_bytes + held.runner.row_bytes + _ROW_OVERHEAD
-        if t_ns == NO_TIME or waiting > 2 * self._host.config.credit_bytes:
+        more = held.runner.row_bytes + _ROW_OVERHEAD
+        if t_ns == NO_TIME or self._waiting_bytes + more > 2 * self._host.config.credit_bytes:
             return False
         columns = [(column.name, column.data) for column in steps.columns]
         if not held.runner.offer_row(held.slot, seq[0], NO_TIME if t_ns is None else t_ns, columns):
             return False
-        self._waiting_bytes = waiting
+        self._wait(more)
         return True
 
     def _by_runner(self, steps: pb.Steps) -> list[tuple[Runner, list[int], pb.Steps]]:
@@ -343,10 +360,8 @@ class ClientStream:
         runners = {None if one is None else one.runner for one in held}
         if len(runners) == 1 and None not in runners:
             return [(one.runner, [each.slot for each in held if each is not None], steps) for one in held[:1] if one]
-        for channel in sorted({c for c, one in zip(steps.channel, held, strict=True) if one is None}):
-            self._refuse(
-                channel, FailedPrecondition(f"channel {channel} is not open on this stream", field="steps.channel")
-            )
+        closed = sorted({c for c, one in zip(steps.channel, held, strict=True) if one is None})
+        self._refuse_all(closed, FailedPrecondition("the channel is not open on this stream", field="steps.channel"))
         parts = []
         for runner in runners - {None}:
             if runner is not None:
@@ -382,26 +397,56 @@ class ClientStream:
         return held
 
     def _refuse(self, channel: int, error: StatestreamError) -> None:
-        failed = pb.Failed(
-            channel=channel,
-            code=code_of(error),
-            field=error.field,
-            text=error.text,
-            retry_after_ms=round(error.retry_after_s * 1000),
-        )
-        self._send(pb.StreamResponse(failed=[failed]))
+        self._refuse_all([channel], error)
+
+    def _refuse_all(self, channels: Sequence[int], error: StatestreamError) -> None:
+        for start in range(0, len(channels), _REFUSED_AT_ONCE):
+            part = channels[start : start + _REFUSED_AT_ONCE]
+            self._send(pb.StreamResponse(failed=[_failed(channel, error) for channel in part]))
 
     def _send(self, response: pb.StreamResponse) -> None:
         self._write(response.SerializeToString())
 
     def _write(self, response: bytes) -> None:
-        if not self._ended:
-            self._outbox.append(response)
-            self._wake()
+        if self._ended:
+            return
+        self._unread.put(response)
+        if self._unread.too_many:
+            self.cut(ResourceExhausted(f"{self._unread.bytes} bytes of answers wait unread", field="stream"))
+        self._wake()
+
+    def _wait(self, more: int) -> None:
+        """Count bytes of rows that wait for their turn, or do no longer."""
+        self._waiting_bytes += more
+        self._host.waiting.bytes += more
+
+    def _check_size(self, request: pb.StreamRequest) -> None:
+        """Raises InvalidArgument where a message has more of anything than it may."""
+        most = self._host.config.max_message_rows
+        steps = request.steps
+        for field, part, limit in (
+            ("open", request.open, most),
+            ("acks.channel", request.acks.channel, most),
+            ("steps.channel", steps.channel, most),
+            ("steps.columns", steps.columns, _MAX_COLUMNS),
+            ("close", request.close, most),
+        ):
+            if len(part) > limit:
+                raise InvalidArgument(f"{len(part)} in a message, at most {limit}", field=field)
 
     def _wake(self) -> None:
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
+
+
+def _failed(channel: int, error: StatestreamError) -> pb.Failed:
+    return pb.Failed(
+        channel=channel,
+        code=code_of(error),
+        field=error.field,
+        text=error.text,
+        retry_after_ms=round(error.retry_after_s * 1000),
+    )
 
 
 def _policy(wanted: pb.Policy) -> Policy:
@@ -409,9 +454,9 @@ def _policy(wanted: pb.Policy) -> Policy:
     for field, values in (("keep", pb.Keep), ("late", pb.Late), ("gap", pb.TimeGap)):
         if getattr(wanted, field) not in values.values():
             raise InvalidArgument(f"{getattr(wanted, field)}, expected one of {values.keys()}", field=f"policy.{field}")
-    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_ROWS:
+    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_KEPT:
         raise InvalidArgument(
-            f"{wanted.keep_last}; expected 1 to {MAX_ROWS} with KEEP_LAST, else 0", field="policy.keep_last"
+            f"{wanted.keep_last}; expected 1 to {MAX_KEPT} with KEEP_LAST, else 0", field="policy.keep_last"
         )
     late = Late.NOTHING
     if wanted.keep == pb.KEEP_DEADLINE:

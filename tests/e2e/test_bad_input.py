@@ -174,7 +174,7 @@ async def test_steps_before_open_are_refused_and_the_rest_of_the_message_runs(sc
     await scene.stream.send(steps([9, 1], [1, 2], [[5, 5], [1, 1]], t_ns=[1, 2 * 10**9]))
     refused = (await scene.stream.receive()).failed[0]
     assert (refused.channel, refused.code, refused.field) == (9, 9, "steps.channel")
-    assert "channel 9 is not open" in refused.text
+    assert "the channel is not open" in refused.text
     response = await scene.stream.receive()
     assert (list(response.results.channel), list(response.results.verdict)) == ([1], [pb.VERDICT_APPLIED])
     await scene.nobody_else_noticed()

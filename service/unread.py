@@ -1,0 +1,68 @@
+"""Answers that wait for a client to read them, and how many bytes may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+_SPARED_BYTES = 1 << 18
+"""Whoever has no more than this waiting is not the one to blame."""
+
+
+class Budget:
+    """Bytes that wait for all clients of a server: rows for their turn, and answers to be read."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.bytes = 0
+
+    def blames(self, waiting: int) -> bool:
+        """Whether there are too many, and whoever has `waiting` of them is among those to blame."""
+        return self.bytes > self.most and waiting > _SPARED_BYTES
+
+
+class Unread:
+    """The messages that one client is to read, in order."""
+
+    def __init__(self, most: int, budget: Budget) -> None:
+        self.bytes = 0
+        self._most = most
+        self._budget = budget
+        self._messages: deque[bytes] = deque()
+        self._room: asyncio.Future[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    @property
+    def too_many(self) -> bool:
+        """Whether more waits than may."""
+        return self.bytes > self._most or self._budget.blames(self.bytes)
+
+    def put(self, message: bytes) -> None:
+        """One more."""
+        self._messages.append(message)
+        self._count(len(message))
+
+    def take(self) -> bytes:
+        """The next one, which is being written from now on."""
+        message = self._messages.popleft()
+        self._count(-len(message))
+        return message
+
+    def clear(self) -> None:
+        """Nobody will read them."""
+        self._messages.clear()
+        self._count(-self.bytes)
+
+    async def room(self) -> None:
+        """Return when no more than half of what may wait does."""
+        if 2 * self.bytes > self._most:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def _count(self, more: int) -> None:
+        self.bytes += more
+        self._budget.bytes += more
+        if self._room is not None and 2 * self.bytes <= self._most and not self._room.done():
+            self._room.set_result(None)
