@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -13,10 +14,12 @@ import grpc
 from statestream.service.allowance import Allowances
 from statestream.service.audit import audit
 from statestream.service.clients import ClientsFile
-from statestream.service.errors import PermissionDenied, StatestreamError, Unauthenticated
+from statestream.service.errors import Internal, PermissionDenied, StatestreamError, Unauthenticated
 from statestream.service.identity import Identity, Role, answering
 from statestream.service.servicer import Context, abort
 from statestream.service.status import to_status
+
+log = logging.getLogger(__name__)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -102,6 +105,9 @@ class Guard(grpc.aio.ServerInterceptor):
                 return await behaviour(request, context)
             except BaseException as error:
                 outcome = _outcome(context, error)
+                if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+                    log.exception("%s failed", method)
+                    await abort(context, Internal("the server failed to answer"))
                 raise
             finally:
                 if method.startswith(_AUDITED):

@@ -45,6 +45,8 @@ from statestream.service.versions import Versions
 
 log = logging.getLogger(__name__)
 
+_MAX_NAME_BYTES = 255
+
 
 class Holder(Protocol):
     """A stream, as far as its sessions are concerned."""
@@ -362,4 +364,6 @@ def _check_inside(path: Path, repository: Path) -> None:
 
 def _plain(name: str) -> bool:
     """Whether a name stays within the repository."""
-    return bool(name) and "/" not in name and "\\" not in name and not name.startswith(".") and "\0" not in name
+    if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or name.startswith("."):
+        return False
+    return not any(character in name for character in "/\\\0")

@@ -23,7 +23,7 @@ from statestream.service.versions import Role
 
 log = logging.getLogger(__name__)
 
-_GOODBYE_S = 5.0
+_GOODBYE_S = 30.0
 SERVICE = "statestream.v1.Inference"
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -67,6 +67,8 @@ class InferenceServicer:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
         client = ClientStream(self._host, caller())
         self._streams.add(client)
+        # Said before anything else: a stream could not be cut off while its first answer waited with it.
+        await context.send_initial_metadata(())
         reader = asyncio.create_task(self._read(client, context))
         failure: StatestreamError | None = None
         writer = asyncio.current_task()

@@ -26,6 +26,8 @@ from statestream.service.errors import (
     Unavailable,
 )
 
+_MOST_TEXT = 1000
+"""What gRPC sends with a status has 8 KiB in all."""
 _DETAILS = "grpc-status-details-bin"
 _CODES: dict[type[StatestreamError], int] = {
     InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -71,16 +73,22 @@ def error_of(code: int, text: str, *, field: str = "", retry_after_s: float = 0.
 
 def to_status(error: StatestreamError) -> Status:
     """An error as the status that ends an RPC."""
-    rich = status_pb2.Status(code=code_of(error), message=str(error))
+    said, text = _shorten(str(error), _MOST_TEXT), _shorten(error.text, _MOST_TEXT)
+    rich = status_pb2.Status(code=code_of(error), message=said)
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.text)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=text)
         rich.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s > 0:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         rich.details.add().Pack(retry)
     metadata = ((_DETAILS, rich.SerializeToString()),) if rich.details else ()
-    return Status(_GRPC_CODES[rich.code], str(error), metadata)
+    return Status(_GRPC_CODES[rich.code], said, metadata)
+
+
+def _shorten(text: str, most: int) -> str:
+    """A text that may repeat whatever a client sent, as long as a status can be."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def from_rpc_error(error: grpc.RpcError, *, target: str = "") -> StatestreamError:

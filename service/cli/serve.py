@@ -117,8 +117,9 @@ def serve(
     from statestream.service.workers import run
 
     file = file_to_read(config)
-    # Flags bear the names of the settings that they are.
-    flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
+    # Flags bear the names of the settings that they are; a list that was not given is empty.
+    given = {name: value for name, value in context.params.items() if value not in ([], ())}
+    flags = {name: value for name, value in given.items() if name in ServerConfig.model_fields}
     settings = ServerConfig.load(file, **flags)
     if print_config:
         print(settings.to_toml(), end="")

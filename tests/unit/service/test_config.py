@@ -65,12 +65,14 @@ def test_what_print_config_says_is_a_file_of_the_same_settings(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATESTREAM_RECORD", 'a "quoted"\\path')
-    arguments = ["serve", "models", "--config", str(file), "--idle-ttl", "5", "--model", "a", "--model", "b:2"]
+    monkeypatch.setenv("STATESTREAM_MODELS", "a,b:2")
+    arguments = ["serve", "models", "--config", str(file), "--idle-ttl", "5"]
     assert main([*arguments, "--print-config"]) == 0
     again = tmp_path / "again.toml"
     again.write_text(capsys.readouterr().out)
     wanted = ServerConfig.load(file, repository="models", idle_ttl_s=5, models=("a", "b:2"))
     monkeypatch.delenv("STATESTREAM_RECORD")
+    monkeypatch.delenv("STATESTREAM_MODELS")
     assert ServerConfig.load(again).model_dump() == wanted.model_dump()
     assert wanted.record == Path('a "quoted"\\path')
 

@@ -1,0 +1,1 @@
+"""Attackers, and the server and its one good client that they meet."""
