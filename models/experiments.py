@@ -100,7 +100,7 @@ BENCHMARKS = (
         "the LTC paper's pieces of 16 rows of both test files",
         "LTC 94.63 %, LSTM 93.18 %; a threshold on the light alone 97.9 % and 99.3 %",
         chosen="epochs and shifts by the last 30 % of the training file, held out in a run of its own, "
-        "though with test scores in sight",
+        "and partly with test scores in sight",
     ),
     Benchmark(
         "occupancy_dark",
@@ -114,7 +114,7 @@ BENCHMARKS = (
         "accuracy",
         "28 rows of 28 pixels; 54,000 pictures to train, 6,000 to validate, 10,000 to test",
         "LSTM 98.41 %, CT-GRU 98.27 %, LTC 97.57 %",
-        chosen="size, rate and weight decay by the validation pictures, though with test scores in sight",
+        chosen="by the validation pictures, and partly with test scores in sight",
     ),
     Benchmark(
         "xor",
@@ -133,7 +133,7 @@ BENCHMARKS = (
         "borealtc",
         "recording_accuracy",
         "pieces of 5 s of the IMU; five folds, each leaving out a fifth of the runs of every terrain",
-        chosen="augmentation with a GRU, on two training folds held out of one split, though with test scores in "
+        chosen="augmentation with a GRU, on two training folds held out of one split, and partly with test scores in "
         "sight; one setting for all models",
     ),
     Benchmark(
