@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench bench-train bench-triton where wear test-faults check view proto configuration \
+.PHONY: help install demo balance test bench bench-train bench-triton where wear test-faults check view proto configuration \
 	test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -22,11 +22,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a minute or two) …"
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt --editable '.[cpu,train,dev]'
+	@$(PIP) install -c constraints.txt --editable '.[cpu,train,dev,sim]'
 	@touch $@
 
 demo: install ## Train, export and serve a model, and stream real recordings through it
-	@$(PY) examples/wrist_exercises/demo.py
+	@$(PY) -m examples.wrist_exercises.demo
+
+balance: install ## Networks learn to balance a double pendulum, and do so through the service (some minutes)
+	@$(PY) -m examples.balance.balance
 
 test: install $(PROTOC)/.installed ## Run the tests
 	@$(PY) -m pytest

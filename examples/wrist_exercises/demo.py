@@ -10,13 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from examples.server import server
 from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import load_config
 from statestream.models.data.recordings import Recording
@@ -69,7 +66,7 @@ def main() -> None:
     console.print(f"  {m.ref} in {shown(bundle.path)}, {m.state_bytes} bytes of state a session")
 
     say(3, f"Serving it, and streaming {len(split.test)} recordings at {SPEED:.0f} × real time by {CLIENTS} clients")
-    with server() as address:
+    with server(REPOSITORY) as address:
         played = asyncio.run(stream(address, split.test, m.outputs[0].labels))
     result = score(played, m.outputs[0])
     seconds = time.monotonic() - started
@@ -81,34 +78,6 @@ def main() -> None:
 def say(step: int, text: str) -> None:
     """A step's headline."""
     console.print(f"\n[bold cyan]{step}[/] [bold]{text}[/]")
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """`statestream serve` on a free port of this machine; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "statestream.service.cli", "serve", str(REPOSITORY), "--address", address]
-    process = subprocess.Popen([*command, "--log-level", "warning"])
-    try:
-        until_listening(address, process)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def until_listening(address: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait for a server to have loaded its models."""
-    host, _, port = address.partition(":")
-    for _ in range(300):
-        if process.poll() is not None:
-            sys.exit(f"the server ended with {process.returncode} before it listened")
-        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-            return
-        time.sleep(0.1)
-    sys.exit("the server did not listen within 30 s")
 
 
 async def stream(address: str, recordings: Sequence[Recording], classes: Sequence[str]) -> list[Played]:

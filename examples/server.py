@@ -1,0 +1,40 @@
+"""A server of an example's own, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def server(repository: Path) -> Iterator[str]:
+    """`statestream serve` on a free port of this machine; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "statestream.service.cli", "serve", str(repository), "--address", address]
+    process = subprocess.Popen([*command, "--log-level", "warning"])
+    try:
+        _until_listening(address, process)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=30)
+
+
+def _until_listening(address: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a server to have loaded its models."""
+    host, _, port = address.partition(":")
+    for _ in range(300):
+        if process.poll() is not None:
+            sys.exit(f"the server ended with {process.returncode} before it listened")
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            return
+        time.sleep(0.1)
+    sys.exit("the server did not listen within 30 s")
