@@ -9,8 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance test bench bench-train bench-triton where wear test-faults check view proto configuration \
-	test-install test-arm64 test-wheels footprint results docs clean
+.PHONY: help install demo balance test bench bench-train bench-triton bench-page where wear screenshot test-faults check \
+	view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,12 @@ bench-train: install ## Measure training and graphs beside ncps (a few minutes, 
 
 bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (a minute, two quiet cores)
 	@$(PY) -m tests.bench.triton
+
+bench-page: install ## Measure what an open page costs the server (six minutes, two quiet cores)
+	@$(PY) -m tests.bench.page
+
+screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium, and what `make demo` trains)
+	@$(PY) -m tests.screenshot
 
 where: install ## Measure where each microsecond of a step goes
 	@$(PY) -m tests.bench.where

@@ -159,6 +159,12 @@ class ClientsFile:
         self._stamp = _stamp(path)
         self.now = Clients() if path is None else Clients.read(path)
 
+    def bearer(self, authorization: str) -> Identity | None:
+        """Whose token `Bearer TOKEN` has; None of any other text, or where there is no file. Unauthenticated where the
+        token is nobody's, or has expired."""
+        scheme, _, token = authorization.partition(" ")
+        return self.now.of_token(token.strip()) if scheme.lower() == "bearer" and self.exist else None
+
     def refresh(self) -> None:
         """Read the file again if it has changed; where it makes no sense, what was read before goes on."""
         if self._path is None or (stamp := _stamp(self._path)) == self._stamp:

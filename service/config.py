@@ -86,7 +86,7 @@ class ServerConfig(BaseSettings):
     """Folder of TensorRT's engines, which `statestream warmup` builds and `serve` only reads."""
     workers: Count = 1
     """Processes that share the port, each on a core of its own with the sessions of its connections. A session can be
-    resumed by any of them where there is a store; worker k's metrics are at the port k higher."""
+    resumed by any of them where there is a store; worker k's metrics and page are at ports k higher."""
     max_sessions: Count = 100_000
     """Sessions of all models; one more is refused."""
     max_sessions_per_client: Count = 10_000
@@ -142,6 +142,8 @@ class ServerConfig(BaseSettings):
     """Folder for what sessions send and hear, to be replayed; none: it is not recorded."""
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint; empty: none."""
+    http_address: str = ""
+    """`host:port` of the page that shows what the server is doing, https where there is `tls_cert`; empty: none."""
     stuck_s: Seconds = 60.0
     """An engine that has run one turn for so long, or an event loop that has stood still for so long, is stuck: health
     says NOT_SERVING and the process ends, so that its supervisor starts another."""
@@ -158,7 +160,7 @@ class ServerConfig(BaseSettings):
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         plain = {"metrics_address": self.metrics_address}
         if self.tls_cert is None:
-            plain |= {"address": self.address, "admin_address": self.admin_address}
+            plain |= {"address": self.address, "admin_address": self.admin_address, "http_address": self.http_address}
         for name, address in plain.items():
             if address and not is_local(address) and not self.insecure_public:
                 raise ValueError(
@@ -166,6 +168,11 @@ class ServerConfig(BaseSettings):
                     "(tls_cert, tls_key) or say insecure_public"
                 )
         return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers have to show who they are."""
+        return self.clients is not None or self.tls_client_ca is not None
 
     @classmethod
     def settings_customise_sources(

@@ -153,9 +153,8 @@ class Guard(grpc.aio.ServerInterceptor):
     def _identify(self, context: Context) -> Identity:
         """Raises Unauthenticated where a caller shows nothing, or nothing that counts."""
         given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        scheme, _, token = str(given[0]).partition(" ") if given else ("", "", "")
-        if scheme.lower() == "bearer" and self._clients.exist:
-            return self._clients.now.of_token(token.strip())
+        if (who := self._clients.bearer(str(given[0]) if given else "")) is not None:
+            return who
         names = context.auth_context().get("x509_common_name", ()) if self._certificates else ()
         for name in names:
             return self._clients.now.of_certificate(name.decode(errors="replace"))

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 
+from statestream.service.addresses import is_local
 from statestream.service.errors import PermissionDenied
 
 
@@ -55,6 +56,17 @@ SERVER = Identity("", frozenset(Role))
 """The server itself, and whoever calls one that asks for no proof and cannot be reached from outside."""
 GUEST = Identity("", frozenset({Role.STREAM, Role.READ}))
 """Whoever calls a server that asks for no proof and can be reached from outside."""
+
+
+def unproven(address: str, *, asks: bool) -> Identity | None:
+    """Whom to take a caller for that shows neither token nor certificate; None: such are refused.
+
+    Args:
+        address: where the server was reached.
+        asks: whether it knows callers by tokens or certificates.
+    """
+    return None if asks else SERVER if is_local(address) else GUEST
+
 
 _caller: ContextVar[Identity] = ContextVar("caller", default=SERVER)
 

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import grpc
 
 from statestream.service import reflection
-from statestream.service.addresses import is_local
 from statestream.service.allowance import Allowances
 from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 from statestream.service.guard import Guard
-from statestream.service.identity import GUEST, SERVER
+from statestream.service.identity import unproven
 from statestream.service.tls import credentials
 
 _OTHER_CALLS = 100
@@ -30,11 +29,10 @@ class Listener:
         self._field = field
         self._address: str = getattr(config, field)
         self._tls = credentials(config)
-        asks = config.clients is not None or config.tls_client_ca is not None
         self.guard = Guard(
             clients,
             allowances,
-            nobody=None if asks else SERVER if is_local(self._address) else GUEST,
+            nobody=unproven(self._address, asks=config.asks),
             certificates=config.tls_client_ca is not None,
         )
         self.grpc = grpc.aio.server(

@@ -67,6 +67,9 @@ class Server:
         self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
+        self._site: Any = None
+        self.http_port = 0
+        """The port of the page, once started; 0 where there is none."""
         self._told_denied: Counter[str] = Counter()
         shared = (self._clients, self._allowances)
         self._public = Listener(config, "address", *shared, shares_port=shares_port)
@@ -99,6 +102,9 @@ class Server:
             self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
         if self.config.metrics_address:
             self._metrics = serve_metrics(self.host, self._inference, self.config.metrics_address)
+        if self.config.http_address:
+            self._site = _site(self.config, self.host, self._clients)
+            self.http_port = await self._site.start()
         self._spawn(self._sweep())
 
     async def stop(self, wait_s: float = 0.0) -> None:
@@ -121,6 +127,8 @@ class Server:
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.shutdown)
             self._metrics.server_close()
+        if self._site is not None:
+            await self._site.stop()
         self.drained.set()
 
     async def _finish(self) -> None:
@@ -179,6 +187,8 @@ class Server:
             for session_id in self.host.custody.expire():
                 log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._clients.refresh()
+            if self._site is not None:
+                self._site.refresh()
             self._inference.sweep(self._clients.now.knows)
             self._oip.sweep(self._clients.now.knows)
             self._tell_denied()
@@ -245,3 +255,13 @@ def run(config: ServerConfig, *, shares_port: bool = False) -> None:
         asyncio.run(serve(config, shares_port=shares_port))
     else:
         uvloop.run(serve(config, shares_port=shares_port))
+
+
+def _site(config: ServerConfig, host: Host, clients: ClientsFile) -> Any:
+    """The page; what it is made of is only loaded where it is wanted."""
+    try:
+        from statestream.service.page.site import Site
+    except ImportError as error:
+        text = f"the page needs a library that is not there ({error.name}): pip install 'statestream[http]'"
+        raise FailedPrecondition(text, field="http_address") from error
+    return Site(config, host, clients, time.monotonic)

@@ -40,6 +40,11 @@ class Tap:
         self._table = table
         self._slot = slot
 
+    def now(self) -> Glimpse:
+        """The session as it is, without a row."""
+        seq = int(self._table.settled_seq[self._slot])
+        return Glimpse(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
+
     def sees(self, done: Results | Lone, inputs: Tensors) -> bool:
         """Look at a turn whose states are stored, and at its inputs, `[rows, *shape]`; whether the row was there."""
         if isinstance(done, Lone):

@@ -124,12 +124,13 @@ def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
 
 
 def _work(config: ServerConfig, index: int) -> None:
-    """One worker: a server on a core of its own, its metrics and admin at addresses of its own."""
+    """One worker: a server on a core of its own, its metrics, admin and page at addresses of its own."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     logs.set_up(config, f"worker {index}")
-    own = {name: shifted(getattr(config, name), index) for name in ("metrics_address", "admin_address")}
+    alone = ("metrics_address", "admin_address", "http_address")
+    own = {name: shifted(getattr(config, name), index) for name in alone}
     config = config.model_copy(update=own)
     try:
         server.run(config, shares_port=True)

@@ -85,6 +85,9 @@ def serve(
     metrics_address: Annotated[
         str | None, typer.Option("--metrics", help="HOST:PORT for Prometheus.", show_default="none")
     ] = None,
+    http_address: Annotated[
+        str | None, typer.Option("--http", help="HOST:PORT for a page that shows it all.", show_default="none")
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     print_config: Annotated[
@@ -107,6 +110,8 @@ def serve(
       statestream serve repository --workers 2 --store sqlite:sessions.db
 
       statestream serve repository --store sqlite:/var/lib/statestream/sessions.db
+
+      statestream serve repository --http 127.0.0.1:8080
 
       STATESTREAM_IDLE_TTL_S=60 statestream serve --config server.toml
 

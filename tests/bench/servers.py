@@ -19,6 +19,7 @@ STOP_S = 15.0
 _CLI = "statestream.service.cli"
 INSTRUMENTED = "instrumented"
 ECHO, AFTERNOON, OURS, TWO_WORKERS = "echo", "afternoon", "statestream", "statestream, 2 workers"
+WITH_PAGE = "statestream, page"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def command(name: str, bed: Bed) -> list[str]:
         return [*python, "tests.bench.afternoon", str(bed.bundle)]
     cli = ["tests.bench.instrumented", os.environ["BENCH_PARTS"]] if name == INSTRUMENTED else [_CLI]
     serve = [*python, *cli, "serve", str(bed.repository), "--address", "127.0.0.1:0"]
-    workers = ["--workers", "2"] if name == TWO_WORKERS else []
-    return [*serve, "--providers", "cpu", "--log-level", "info", *workers]
+    more = {TWO_WORKERS: ["--workers", "2"], WITH_PAGE: ["--http", "127.0.0.1:0"]}.get(name, [])
+    return [*serve, "--providers", "cpu", "--log-level", "info", *more]
 
 
 @contextmanager

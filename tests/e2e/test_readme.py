@@ -22,6 +22,7 @@ from tests.bundles import write_zeros
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+DASHBOARD = (ROOT / "docs/dashboard.md").read_text()
 BUNDLES = (ROOT / "docs/bundles.md").read_text()
 ROBOTS = (ROOT / "docs/robots.md").read_text()
 
@@ -72,7 +73,7 @@ def test_the_configurations_of_the_robots_page_are_some(tmp_path: Path, text: st
     assert all(MessageField.parse(name).topic for name in (*data.features, *data.target))
 
 
-@pytest.mark.parametrize("command", commands(README) + commands(BUNDLES) + commands(ROBOTS), ids=" ".join)
+@pytest.mark.parametrize("command", commands(README + BUNDLES + ROBOTS + DASHBOARD), ids=" ".join)
 def test_the_commands_of_the_readme_have_the_options_they_use(command: list[str]) -> None:
     names = command[:2] if command[0] in ("bundle", "models", "sessions") else command[:1]
     shown = CliRunner().invoke(app, [*names, "--help"])

@@ -15,7 +15,7 @@ from tests.bundles import write_leaky
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "service", "proto")
-CARRIED = {".py", ".pyi", ".proto", ".toml", ".typed"}
+CARRIED = {".py", ".pyi", ".proto", ".toml", ".typed", ".html", ".css", ".js", ".svg"}
 
 SERVE_AND_STREAM = """
 import asyncio, importlib.util, sys

@@ -86,6 +86,8 @@ def test_import_rules(name: str) -> None:
         assert not stray, "service knows spec, bundle, files and jpeg alone of models"
         if name != "service.providers":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for service.providers"
+        if not within(name, "service.page"):
+            assert not any(within(n, "aiohttp") for n in everything), "aiohttp is for the page"
     speaks = name in TRANSPORT or within(name, "service.client") or within(name, "service.loadtest")
     if top == "service" and not speaks:
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"
