@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ from statestream.service import wire
 from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.host import Host
 from statestream.service.identity import Role, caller
+from statestream.service.overview import Observer
 from statestream.service.servicer import Context, abort
 from statestream.service.upgrade import Upgraded, Upgrades
 from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
@@ -22,6 +25,9 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
 _LIST_LIMIT = 1000
+_WATCH_S = 1.0
+_WATCHED = 100
+"""Sessions of an overview."""
 
 
 def _answers(
@@ -101,6 +107,16 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
             state={name: array.tobytes() for name, array in state.items()},
         )
+
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.Overview]:
+        """See the proto."""
+        period_s = request.period_s or _WATCH_S
+        if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
+            await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
+        observer = Observer(self._host, time.monotonic)
+        while not self._host.draining:
+            yield wire.overview_message(observer.look(request.sessions or _WATCHED))
+            await asyncio.sleep(period_s)
 
     @_answers
     async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:

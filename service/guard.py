@@ -43,6 +43,7 @@ RULES = {
     _OIP + "RepositoryModelUnload": frozenset({Role.ADMIN}),
     _ADMIN: frozenset({Role.ADMIN}),
     _ADMIN + "ListSessions": _ANY,
+    _ADMIN + "Watch": frozenset({Role.READ, Role.ADMIN}),
     _ADMIN + "GetSession": _OWNERS,
     _ADMIN + "SnapshotSession": _OWNERS,
     _ADMIN + "RestoreSession": _OWNERS,

@@ -11,6 +11,7 @@ from statestream.proto.v1 import admin_pb2 as admin_pb
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.outgoing import results_message
 from statestream.service.outputs import NO_OUTPUT, Settled
+from statestream.service.overview import ModelFigures, Overview
 from statestream.service.sessions import SessionInfo
 from statestream.service.shadow import Divergence
 from statestream.service.versions import Role
@@ -71,6 +72,39 @@ def session_message(info: SessionInfo, manifest: Manifest) -> admin_pb.Session:
         idle_s=info.idle_s,
         attached=info.attached,
         verdicts=info.verdicts,
+        latency_s=info.latency_s,
+    )
+
+
+def overview_message(overview: Overview) -> admin_pb.Overview:
+    """What a server is doing, for whoever watches it."""
+    return admin_pb.Overview(
+        models=[_model_figures(figures) for figures in overview.models],
+        sessions=[
+            admin_pb.SessionFigures(
+                session=session_message(figures.info, figures.manifest), rows_per_s=figures.rows_per_s
+            )
+            for figures in overview.sessions
+        ],
+        total=overview.total,
+    )
+
+
+def _model_figures(figures: ModelFigures) -> admin_pb.ModelFigures:
+    return admin_pb.ModelFigures(
+        name=figures.manifest.name,
+        version=figures.manifest.version,
+        role=figures.role.value,
+        sessions=figures.sessions,
+        waiting_rows=figures.waiting_rows,
+        rows_per_s=figures.rows_per_s,
+        verdicts=figures.verdicts,
+        failed_turns=figures.failed_turns,
+        mean_batch=figures.batch.mean,
+        queue_p50_s=figures.queue_s.quantile(0.5),
+        queue_p99_s=figures.queue_s.quantile(0.99),
+        compute_p50_s=figures.compute_s.quantile(0.5),
+        compute_p99_s=figures.compute_s.quantile(0.99),
     )
 
 

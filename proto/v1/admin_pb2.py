@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statestream/proto/v1/admin.proto\x12\x0estatestream.v1\"`\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\x06policy\x18\x03 \x01(\x0e\x32\x1d.statestream.v1.UpgradePolicy\"#\n\x13PromoteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x14RollbackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x0bModelChange\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05moved\x18\x02 \x01(\x04\x12\x0e\n\x06stayed\x18\x03 \x01(\x04\"a\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12,\n\x06policy\x18\x03 \x01(\x0e\x32\x1c.statestream.v1.UnloadPolicy\"\x15\n\x13UnloadModelResponse\"B\n\x13ListSessionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"P\n\x14ListSessionsResponse\x12)\n\x08sessions\x18\x01 \x03(\x0b\x32\x17.statestream.v1.Session\x12\r\n\x05total\x18\x02 \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xaa\x01\n\x12GetSessionResponse\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.statestream.v1.Session\x12<\n\x05state\x18\x02 \x03(\x0b\x32-.statestream.v1.GetSessionResponse.StateEntry\x1a,\n\nStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xda\x02\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x13\n\x0bsettled_seq\x18\x05 \x01(\x04\x12\x11\n\tacked_seq\x18\x06 \x01(\x04\x12\x13\n\x0b\x64urable_seq\x18\x07 \x01(\x04\x12\x1e\n\x11last_timestamp_ns\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06idle_s\x18\t \x01(\x01\x12\x10\n\x08\x61ttached\x18\n \x01(\x08\x12\x37\n\x08verdicts\x18\x0b \x03(\x0b\x32%.statestream.v1.Session.VerdictsEntry\x12\r\n\x05owner\x18\x0c \x01(\t\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x14\n\x12_last_timestamp_ns\",\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"+\n\x17SnapshotSessionResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\"=\n\x15RestoreSessionRequest\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\t\"B\n\x16RestoreSessionResponse\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.statestream.v1.Session\")\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14ResetSessionResponse\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\x0e\n\x0c\x44rainRequest\"!\n\rDrainResponse\x12\x10\n\x08sessions\x18\x01 \x01(\x04*d\n\rUpgradePolicy\x12\x1e\n\x1aUPGRADE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14UPGRADE_POLICY_CARRY\x10\x01\x12\x19\n\x15UPGRADE_POLICY_SHADOW\x10\x02*]\n\x0cUnloadPolicy\x12\x1d\n\x19UNLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x16\n\x12UNLOAD_POLICY_WAIT\x10\x01\x12\x16\n\x12UNLOAD_POLICY_MOVE\x10\x02\x32\xc2\x07\n\x05\x41\x64min\x12J\n\tLoadModel\x12 .statestream.v1.LoadModelRequest\x1a\x1b.statestream.v1.ModelChange\x12P\n\x0cPromoteModel\x12#.statestream.v1.PromoteModelRequest\x1a\x1b.statestream.v1.ModelChange\x12R\n\rRollbackModel\x12$.statestream.v1.RollbackModelRequest\x1a\x1b.statestream.v1.ModelChange\x12V\n\x0bUnloadModel\x12\".statestream.v1.UnloadModelRequest\x1a#.statestream.v1.UnloadModelResponse\x12Y\n\x0cListSessions\x12#.statestream.v1.ListSessionsRequest\x1a$.statestream.v1.ListSessionsResponse\x12S\n\nGetSession\x12!.statestream.v1.GetSessionRequest\x1a\".statestream.v1.GetSessionResponse\x12\x62\n\x0fSnapshotSession\x12&.statestream.v1.SnapshotSessionRequest\x1a\'.statestream.v1.SnapshotSessionResponse\x12_\n\x0eRestoreSession\x12%.statestream.v1.RestoreSessionRequest\x1a&.statestream.v1.RestoreSessionResponse\x12Y\n\x0cResetSession\x12#.statestream.v1.ResetSessionRequest\x1a$.statestream.v1.ResetSessionResponse\x12Y\n\x0c\x43loseSession\x12#.statestream.v1.CloseSessionRequest\x1a$.statestream.v1.CloseSessionResponse\x12\x44\n\x05\x44rain\x12\x1c.statestream.v1.DrainRequest\x1a\x1d.statestream.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n statestream/proto/v1/admin.proto\x12\x0estatestream.v1\"`\n\x10LoadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\x06policy\x18\x03 \x01(\x0e\x32\x1d.statestream.v1.UpgradePolicy\"#\n\x13PromoteModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"$\n\x14RollbackModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x0bModelChange\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05moved\x18\x02 \x01(\x04\x12\x0e\n\x06stayed\x18\x03 \x01(\x04\"a\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12,\n\x06policy\x18\x03 \x01(\x0e\x32\x1c.statestream.v1.UnloadPolicy\"\x15\n\x13UnloadModelResponse\"B\n\x13ListSessionsRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\r\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"P\n\x14ListSessionsResponse\x12)\n\x08sessions\x18\x01 \x03(\x0b\x32\x17.statestream.v1.Session\x12\r\n\x05total\x18\x02 \x01(\x04\"\'\n\x11GetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xaa\x01\n\x12GetSessionResponse\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.statestream.v1.Session\x12<\n\x05state\x18\x02 \x03(\x0b\x32-.statestream.v1.GetSessionResponse.StateEntry\x1a,\n\nStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x80\x03\n\x07Session\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x13\n\x0bsettled_seq\x18\x05 \x01(\x04\x12\x11\n\tacked_seq\x18\x06 \x01(\x04\x12\x13\n\x0b\x64urable_seq\x18\x07 \x01(\x04\x12\x1e\n\x11last_timestamp_ns\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x0e\n\x06idle_s\x18\t \x01(\x01\x12\x10\n\x08\x61ttached\x18\n \x01(\x08\x12\x37\n\x08verdicts\x18\x0b \x03(\x0b\x32%.statestream.v1.Session.VerdictsEntry\x12\r\n\x05owner\x18\x0c \x01(\t\x12\x16\n\tlatency_s\x18\r \x01(\x01H\x01\x88\x01\x01\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\x14\n\x12_last_timestamp_nsB\x0c\n\n_latency_s\"2\n\x0cWatchRequest\x12\x10\n\x08period_s\x18\x01 \x01(\x01\x12\x10\n\x08sessions\x18\x02 \x01(\r\"y\n\x08Overview\x12,\n\x06models\x18\x01 \x03(\x0b\x32\x1c.statestream.v1.ModelFigures\x12\x30\n\x08sessions\x18\x02 \x03(\x0b\x32\x1e.statestream.v1.SessionFigures\x12\r\n\x05total\x18\x03 \x01(\x04\"\xd4\x03\n\x0cModelFigures\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x10\n\x08sessions\x18\x04 \x01(\x04\x12\x14\n\x0cwaiting_rows\x18\x05 \x01(\x04\x12\x12\n\nrows_per_s\x18\x06 \x01(\x01\x12<\n\x08verdicts\x18\x07 \x03(\x0b\x32*.statestream.v1.ModelFigures.VerdictsEntry\x12\x14\n\x0c\x66\x61iled_turns\x18\x08 \x01(\x04\x12\x17\n\nmean_batch\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bqueue_p50_s\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bqueue_p99_s\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rcompute_p50_s\x18\x0c \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rcompute_p99_s\x18\r \x01(\x01H\x04\x88\x01\x01\x1a/\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x42\r\n\x0b_mean_batchB\x0e\n\x0c_queue_p50_sB\x0e\n\x0c_queue_p99_sB\x10\n\x0e_compute_p50_sB\x10\n\x0e_compute_p99_s\"N\n\x0eSessionFigures\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.statestream.v1.Session\x12\x12\n\nrows_per_s\x18\x02 \x01(\x01\",\n\x16SnapshotSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"+\n\x17SnapshotSessionResponse\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\"=\n\x15RestoreSessionRequest\x12\x10\n\x08snapshot\x18\x01 \x01(\x0c\x12\x12\n\nsession_id\x18\x02 \x01(\t\"B\n\x16RestoreSessionResponse\x12(\n\x07session\x18\x01 \x01(\x0b\x32\x17.statestream.v1.Session\")\n\x13ResetSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14ResetSessionResponse\")\n\x13\x43loseSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x16\n\x14\x43loseSessionResponse\"\x0e\n\x0c\x44rainRequest\"!\n\rDrainResponse\x12\x10\n\x08sessions\x18\x01 \x01(\x04*d\n\rUpgradePolicy\x12\x1e\n\x1aUPGRADE_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14UPGRADE_POLICY_CARRY\x10\x01\x12\x19\n\x15UPGRADE_POLICY_SHADOW\x10\x02*]\n\x0cUnloadPolicy\x12\x1d\n\x19UNLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x16\n\x12UNLOAD_POLICY_WAIT\x10\x01\x12\x16\n\x12UNLOAD_POLICY_MOVE\x10\x02\x32\x85\x08\n\x05\x41\x64min\x12J\n\tLoadModel\x12 .statestream.v1.LoadModelRequest\x1a\x1b.statestream.v1.ModelChange\x12P\n\x0cPromoteModel\x12#.statestream.v1.PromoteModelRequest\x1a\x1b.statestream.v1.ModelChange\x12R\n\rRollbackModel\x12$.statestream.v1.RollbackModelRequest\x1a\x1b.statestream.v1.ModelChange\x12V\n\x0bUnloadModel\x12\".statestream.v1.UnloadModelRequest\x1a#.statestream.v1.UnloadModelResponse\x12Y\n\x0cListSessions\x12#.statestream.v1.ListSessionsRequest\x1a$.statestream.v1.ListSessionsResponse\x12S\n\nGetSession\x12!.statestream.v1.GetSessionRequest\x1a\".statestream.v1.GetSessionResponse\x12\x62\n\x0fSnapshotSession\x12&.statestream.v1.SnapshotSessionRequest\x1a\'.statestream.v1.SnapshotSessionResponse\x12_\n\x0eRestoreSession\x12%.statestream.v1.RestoreSessionRequest\x1a&.statestream.v1.RestoreSessionResponse\x12Y\n\x0cResetSession\x12#.statestream.v1.ResetSessionRequest\x1a$.statestream.v1.ResetSessionResponse\x12\x41\n\x05Watch\x12\x1c.statestream.v1.WatchRequest\x1a\x18.statestream.v1.Overview0\x01\x12Y\n\x0c\x43loseSession\x12#.statestream.v1.CloseSessionRequest\x1a$.statestream.v1.CloseSessionResponse\x12\x44\n\x05\x44rain\x12\x1c.statestream.v1.DrainRequest\x1a\x1d.statestream.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,10 +25,12 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_options = b'8\001'
   _globals['_SESSION_VERDICTSENTRY']._options = None
   _globals['_SESSION_VERDICTSENTRY']._serialized_options = b'8\001'
-  _globals['_UPGRADEPOLICY']._serialized_start=1530
-  _globals['_UPGRADEPOLICY']._serialized_end=1630
-  _globals['_UNLOADPOLICY']._serialized_start=1632
-  _globals['_UNLOADPOLICY']._serialized_end=1725
+  _globals['_MODELFIGURES_VERDICTSENTRY']._options = None
+  _globals['_MODELFIGURES_VERDICTSENTRY']._serialized_options = b'8\001'
+  _globals['_UPGRADEPOLICY']._serialized_start=2294
+  _globals['_UPGRADEPOLICY']._serialized_end=2394
+  _globals['_UNLOADPOLICY']._serialized_start=2396
+  _globals['_UNLOADPOLICY']._serialized_end=2489
   _globals['_LOADMODELREQUEST']._serialized_start=52
   _globals['_LOADMODELREQUEST']._serialized_end=148
   _globals['_PROMOTEMODELREQUEST']._serialized_start=150
@@ -52,29 +54,39 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_start=728
   _globals['_GETSESSIONRESPONSE_STATEENTRY']._serialized_end=772
   _globals['_SESSION']._serialized_start=775
-  _globals['_SESSION']._serialized_end=1121
-  _globals['_SESSION_VERDICTSENTRY']._serialized_start=1052
-  _globals['_SESSION_VERDICTSENTRY']._serialized_end=1099
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1123
-  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1167
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1169
-  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1212
-  _globals['_RESTORESESSIONREQUEST']._serialized_start=1214
-  _globals['_RESTORESESSIONREQUEST']._serialized_end=1275
-  _globals['_RESTORESESSIONRESPONSE']._serialized_start=1277
-  _globals['_RESTORESESSIONRESPONSE']._serialized_end=1343
-  _globals['_RESETSESSIONREQUEST']._serialized_start=1345
-  _globals['_RESETSESSIONREQUEST']._serialized_end=1386
-  _globals['_RESETSESSIONRESPONSE']._serialized_start=1388
-  _globals['_RESETSESSIONRESPONSE']._serialized_end=1410
-  _globals['_CLOSESESSIONREQUEST']._serialized_start=1412
-  _globals['_CLOSESESSIONREQUEST']._serialized_end=1453
-  _globals['_CLOSESESSIONRESPONSE']._serialized_start=1455
-  _globals['_CLOSESESSIONRESPONSE']._serialized_end=1477
-  _globals['_DRAINREQUEST']._serialized_start=1479
-  _globals['_DRAINREQUEST']._serialized_end=1493
-  _globals['_DRAINRESPONSE']._serialized_start=1495
-  _globals['_DRAINRESPONSE']._serialized_end=1528
-  _globals['_ADMIN']._serialized_start=1728
-  _globals['_ADMIN']._serialized_end=2690
+  _globals['_SESSION']._serialized_end=1159
+  _globals['_SESSION_VERDICTSENTRY']._serialized_start=1076
+  _globals['_SESSION_VERDICTSENTRY']._serialized_end=1123
+  _globals['_WATCHREQUEST']._serialized_start=1161
+  _globals['_WATCHREQUEST']._serialized_end=1211
+  _globals['_OVERVIEW']._serialized_start=1213
+  _globals['_OVERVIEW']._serialized_end=1334
+  _globals['_MODELFIGURES']._serialized_start=1337
+  _globals['_MODELFIGURES']._serialized_end=1805
+  _globals['_MODELFIGURES_VERDICTSENTRY']._serialized_start=1076
+  _globals['_MODELFIGURES_VERDICTSENTRY']._serialized_end=1123
+  _globals['_SESSIONFIGURES']._serialized_start=1807
+  _globals['_SESSIONFIGURES']._serialized_end=1885
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_start=1887
+  _globals['_SNAPSHOTSESSIONREQUEST']._serialized_end=1931
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_start=1933
+  _globals['_SNAPSHOTSESSIONRESPONSE']._serialized_end=1976
+  _globals['_RESTORESESSIONREQUEST']._serialized_start=1978
+  _globals['_RESTORESESSIONREQUEST']._serialized_end=2039
+  _globals['_RESTORESESSIONRESPONSE']._serialized_start=2041
+  _globals['_RESTORESESSIONRESPONSE']._serialized_end=2107
+  _globals['_RESETSESSIONREQUEST']._serialized_start=2109
+  _globals['_RESETSESSIONREQUEST']._serialized_end=2150
+  _globals['_RESETSESSIONRESPONSE']._serialized_start=2152
+  _globals['_RESETSESSIONRESPONSE']._serialized_end=2174
+  _globals['_CLOSESESSIONREQUEST']._serialized_start=2176
+  _globals['_CLOSESESSIONREQUEST']._serialized_end=2217
+  _globals['_CLOSESESSIONRESPONSE']._serialized_start=2219
+  _globals['_CLOSESESSIONRESPONSE']._serialized_end=2241
+  _globals['_DRAINREQUEST']._serialized_start=2243
+  _globals['_DRAINREQUEST']._serialized_end=2257
+  _globals['_DRAINRESPONSE']._serialized_start=2259
+  _globals['_DRAINRESPONSE']._serialized_end=2292
+  _globals['_ADMIN']._serialized_start=2492
+  _globals['_ADMIN']._serialized_end=3521
 # @@protoc_insertion_point(module_scope)

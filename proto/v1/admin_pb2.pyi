@@ -110,7 +110,7 @@ class GetSessionResponse(_message.Message):
     def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., state: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached", "verdicts", "owner")
+    __slots__ = ("session_id", "model", "version", "epoch", "settled_seq", "acked_seq", "durable_seq", "last_timestamp_ns", "idle_s", "attached", "verdicts", "owner", "latency_s")
     class VerdictsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +130,7 @@ class Session(_message.Message):
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model: str
     version: int
@@ -142,7 +143,71 @@ class Session(_message.Message):
     attached: bool
     verdicts: _containers.ScalarMap[str, int]
     owner: str
-    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ..., verdicts: _Optional[_Mapping[str, int]] = ..., owner: _Optional[str] = ...) -> None: ...
+    latency_s: float
+    def __init__(self, session_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., epoch: _Optional[int] = ..., settled_seq: _Optional[int] = ..., acked_seq: _Optional[int] = ..., durable_seq: _Optional[int] = ..., last_timestamp_ns: _Optional[int] = ..., idle_s: _Optional[float] = ..., attached: bool = ..., verdicts: _Optional[_Mapping[str, int]] = ..., owner: _Optional[str] = ..., latency_s: _Optional[float] = ...) -> None: ...
+
+class WatchRequest(_message.Message):
+    __slots__ = ("period_s", "sessions")
+    PERIOD_S_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    period_s: float
+    sessions: int
+    def __init__(self, period_s: _Optional[float] = ..., sessions: _Optional[int] = ...) -> None: ...
+
+class Overview(_message.Message):
+    __slots__ = ("models", "sessions", "total")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelFigures]
+    sessions: _containers.RepeatedCompositeFieldContainer[SessionFigures]
+    total: int
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelFigures, _Mapping]]] = ..., sessions: _Optional[_Iterable[_Union[SessionFigures, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
+
+class ModelFigures(_message.Message):
+    __slots__ = ("name", "version", "role", "sessions", "waiting_rows", "rows_per_s", "verdicts", "failed_turns", "mean_batch", "queue_p50_s", "queue_p99_s", "compute_p50_s", "compute_p99_s")
+    class VerdictsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_TURNS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_BATCH_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_P50_S_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_P99_S_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_P50_S_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_P99_S_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    role: str
+    sessions: int
+    waiting_rows: int
+    rows_per_s: float
+    verdicts: _containers.ScalarMap[str, int]
+    failed_turns: int
+    mean_batch: float
+    queue_p50_s: float
+    queue_p99_s: float
+    compute_p50_s: float
+    compute_p99_s: float
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., role: _Optional[str] = ..., sessions: _Optional[int] = ..., waiting_rows: _Optional[int] = ..., rows_per_s: _Optional[float] = ..., verdicts: _Optional[_Mapping[str, int]] = ..., failed_turns: _Optional[int] = ..., mean_batch: _Optional[float] = ..., queue_p50_s: _Optional[float] = ..., queue_p99_s: _Optional[float] = ..., compute_p50_s: _Optional[float] = ..., compute_p99_s: _Optional[float] = ...) -> None: ...
+
+class SessionFigures(_message.Message):
+    __slots__ = ("session", "rows_per_s")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    ROWS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    session: Session
+    rows_per_s: float
+    def __init__(self, session: _Optional[_Union[Session, _Mapping]] = ..., rows_per_s: _Optional[float] = ...) -> None: ...
 
 class SnapshotSessionRequest(_message.Message):
     __slots__ = ("session_id",)

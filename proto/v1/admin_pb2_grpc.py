@@ -59,6 +59,11 @@ class AdminStub(object):
                 request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionRequest.SerializeToString,
                 response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionResponse.FromString,
                 )
+        self.Watch = channel.unary_stream(
+                '/statestream.v1.Admin/Watch',
+                request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.WatchRequest.SerializeToString,
+                response_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.Overview.FromString,
+                )
         self.CloseSession = channel.unary_unary(
                 '/statestream.v1.Admin/CloseSession',
                 request_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.CloseSessionRequest.SerializeToString,
@@ -134,6 +139,13 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """What the server is doing, again and again, for whoever watches it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """Ends a session; a stream that holds it is told.
         """
@@ -195,6 +207,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.ResetSession,
                     request_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionRequest.FromString,
                     response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionResponse.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=statestream_dot_proto_dot_v1_dot_admin__pb2.WatchRequest.FromString,
+                    response_serializer=statestream_dot_proto_dot_v1_dot_admin__pb2.Overview.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -366,6 +383,23 @@ class Admin(object):
         return grpc.experimental.unary_unary(request, target, '/statestream.v1.Admin/ResetSession',
             statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionRequest.SerializeToString,
             statestream_dot_proto_dot_v1_dot_admin__pb2.ResetSessionResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(request, target, '/statestream.v1.Admin/Watch',
+            statestream_dot_proto_dot_v1_dot_admin__pb2.WatchRequest.SerializeToString,
+            statestream_dot_proto_dot_v1_dot_admin__pb2.Overview.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 

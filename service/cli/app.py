@@ -21,6 +21,7 @@ from statestream.service.cli import (
     sessions,
     stream,
     tokens,
+    top,
     train,
     warmup,
 )
@@ -59,6 +60,7 @@ app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("warmup")(warmup.warmup)
 app.command("health")(health.health)
+app.command("top")(top.top)
 app.command("stream")(stream.stream)
 app.command("replay")(replay.replay)
 app.command("loadtest")(loadtest.loadtest)

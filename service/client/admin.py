@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,6 +46,8 @@ class SessionInfo:
     attached: bool
     verdicts: dict[str, int]
     """Rows by verdict since the session came to this server."""
+    latency_s: float | None
+    """From the receipt of its last row until that was settled; None before the first."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,40 @@ class SessionPage:
     sessions: list[SessionInfo]
     total: int
     """Sessions in all, those not listed included."""
+
+
+@dataclass(frozen=True)
+class ModelFigures:
+    """One version of a model. Rates, means and quantiles are of the time since the overview before."""
+
+    name: str
+    version: int
+    role: str
+    """"active", "open" to whoever asks for it by number, or "retired"."""
+    sessions: int
+    waiting_rows: int
+    rows_per_s: float
+    verdicts: dict[str, int]
+    """Rows by verdict since it was loaded."""
+    failed_turns: int
+    mean_batch: float | None
+    """Sessions that advanced in a turn; None where there was no turn, as of all below."""
+    queue_p50_s: float | None
+    queue_p99_s: float | None
+    """How long the oldest row of a turn waited, at most; infinite beyond all bounds."""
+    compute_p50_s: float | None
+    compute_p99_s: float | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a server is doing."""
+
+    models: list[ModelFigures]
+    sessions: list[tuple[SessionInfo, float]]
+    """By id, each with its rows a second."""
+    total: int
+    """Sessions in all, those not shown included."""
 
 
 class AsyncAdmin:
@@ -96,6 +132,13 @@ class AsyncAdmin:
         request = pb.ListSessionsRequest(model=model, limit=limit, after=after)
         response = await self._call(self._stub.ListSessions, request)
         return SessionPage([_session(session) for session in response.sessions], response.total)
+
+    async def watch(self, *, period_s: float = 1.0, sessions: int = 100) -> AsyncIterator[Overview]:
+        """What the server is doing, every `period_s` (0.1 to 60), with at most so many sessions; until it drains."""
+        request = pb.WatchRequest(period_s=period_s, sessions=sessions)
+        with calling(self._target):
+            async for message in self._stub.Watch(request, metadata=self._metadata()):
+                yield _overview(message)
 
     async def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
         """A session and its state, each tensor flat, by name."""
@@ -149,8 +192,40 @@ def _session(session: pb.Session) -> SessionInfo:
         settled_seq=session.settled_seq,
         acked_seq=session.acked_seq,
         durable_seq=session.durable_seq,
-        last_timestamp_ns=session.last_timestamp_ns if session.HasField("last_timestamp_ns") else None,
+        last_timestamp_ns=_known(session, "last_timestamp_ns"),
         idle_s=session.idle_s,
         attached=session.attached,
         verdicts=dict(session.verdicts),
+        latency_s=_known(session, "latency_s"),
     )
+
+
+def _overview(overview: pb.Overview) -> Overview:
+    return Overview(
+        models=[_figures(model) for model in overview.models],
+        sessions=[(_session(each.session), each.rows_per_s) for each in overview.sessions],
+        total=overview.total,
+    )
+
+
+def _figures(model: pb.ModelFigures) -> ModelFigures:
+    return ModelFigures(
+        name=model.name,
+        version=model.version,
+        role=model.role,
+        sessions=model.sessions,
+        waiting_rows=model.waiting_rows,
+        rows_per_s=model.rows_per_s,
+        verdicts=dict(model.verdicts),
+        failed_turns=model.failed_turns,
+        mean_batch=_known(model, "mean_batch"),
+        queue_p50_s=_known(model, "queue_p50_s"),
+        queue_p99_s=_known(model, "queue_p99_s"),
+        compute_p50_s=_known(model, "compute_p50_s"),
+        compute_p99_s=_known(model, "compute_p99_s"),
+    )
+
+
+def _known(message: Any, field: str) -> Any:
+    """An optional field, None where it is not there."""
+    return getattr(message, field) if message.HasField(field) else None
