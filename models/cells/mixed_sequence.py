@@ -62,7 +62,8 @@ class _Mixed(torch.autograd.Function):
             h_before[step], c_before[step] = h, c
             gates = torch.addmm(x[step], h, Ut, out=a[step])
             g, i, f, o = gates.chunk(4, dim=1)
-            g.tanh_(), gates[:, units:].sigmoid_()
+            g.tanh_()
+            gates[:, units:].sigmoid_()
             held = torch.addcmul(c * f, g, i)
             torch.mul(o, torch.tanh(held, out=squashed[step]), out=m[step])
             torch.addmm(u[step], m[step], Wt, out=k[step])
@@ -86,7 +87,7 @@ class _Mixed(torch.autograd.Function):
         g_a, g_z = torch.empty_like(a), torch.empty_like(z)
         g_k = g_z if V is None else torch.empty_like(k)
         for step in range(len(z) - 1, -1, -1):
-            kept = None if valid is None else [torch.where(valid[step], 0.0, g) for g in (g_h, g_c)]
+            kept = None if valid is None else [torch.where(valid[step], 0.0, carried) for carried in (g_h, g_c)]
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
             torch.mul(J[step], (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J[step].shape))
