@@ -4,7 +4,7 @@ u, d, W, V, b, k, f1, f2, t, J     of the CfC, as in `cfc_sequence`
 x            T, B, 4H       input part of the memory's gates
 U            4H, H          its recurrent weights
 a            T, B, 4H       its gates, activated: candidate g, then i, f and o
-c, m         T, B, H        memory after each step: f·c + i·g; what it says to the CfC: o·tanh c
+c, m         T, B, H        memory after each step: f·c + i·g; what it says to the CfC: o·tanh c ("squashed")
 y            T, B, H        the CfC's next state from m, which is also the memory's next hidden state
 L            T, B, 3, H     derivative of c by the products before g, i and f
 """
