@@ -18,8 +18,8 @@ minutes in all, one thread. [results.json](results.json) has every score with it
 A score is of the test split: mean ± standard deviation over the runs, where there are several (seeds, or folds). The
 epoch that is kept is the one of least loss on the validation split, or, where a preset has none, the last. A preset was
 chosen with one model; the others take over its settings but for what their command says, and might do better with their
-own. µs are of one call of the step graph in ONNX Runtime on one thread, at batch 1 and 64; they and the wall times are of
-a machine that did other things too. Published scores are as transcribed from papers, and not measured here."""
+own. µs are of one call of the step graph in ONNX Runtime on one thread, at batch 1 and 64; they and wall times are of a
+machine that did other things too. Published scores are as transcribed from papers, and not measured here."""
 
 
 SHOWN_GROUPS = 3
