@@ -15,7 +15,7 @@ from statestream.models.data.tables import DataError
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.service.errors import InvalidArgument
 from statestream_ros2.bridge import Rows
-from tests.robot_logs import COMMAND, HEIGHT, IMU, PICTURE, RATES, WIDTH, drive, encoded, messages, write_mcap
+from tests.robot_logs import CAMERA, COMMAND, HEIGHT, IMU, PICTURE, RATES, WIDTH, drive, encoded, messages, write_mcap
 
 FEATURES = (RATES[0], f"{COMMAND}.twist.angular.z")
 
@@ -73,6 +73,18 @@ def test_a_picture_is_decoded() -> None:
         rows.hear(rows.topics[0], stamped(6, data=np.zeros(9, np.uint8)), 9)
     with pytest.raises(DataError, match="is no picture, and the model takes pictures"):
         rows.hear(rows.topics[0], stamped(6, data="x"), 9)
+
+
+def test_a_picture_goes_as_it_is_to_a_model_that_takes_jpegs() -> None:
+    spec = InputSpec(name="x", shape=(HEIGHT, WIDTH, 3), dtype="uint8", encoding="jpeg", colours="rgb")
+    row = Rows(manifest_of(spec), [PICTURE]).hear(CAMERA, stamped(5, data=np.frombuffer(b"as it is", np.uint8)), 9)
+    assert row == (b"as it is", 5)
+
+
+def test_pixels_in_another_order_are_refused() -> None:
+    spec = InputSpec(name="x", shape=(HEIGHT, WIDTH, 3), dtype="uint8", colours="bgr")
+    with pytest.raises(InvalidArgument, match="model: terrain:1 takes raw pixels in bgr, not rgb"):
+        Rows(manifest_of(spec), [PICTURE])
 
 
 def test_a_message_that_does_not_fit_changes_nothing() -> None:

@@ -72,11 +72,13 @@ class Rows:
             raise InvalidArgument(
                 f"{len(names)} fields, {manifest.ref} takes {wanted} in {len(manifest.inputs)} inputs", field="features"
             )
+        if self._pictures and self._spec.encoding == "raw" and self._spec.colours not in (None, "rgb"):
+            raise InvalidArgument(f"{manifest.ref} takes raw pixels in {self._spec.colours}, not rgb", field="model")
         try:
             self._fields = [MessageField.parse(name) for name in names]
         except DataError as error:
             raise InvalidArgument(str(error), field="features") from None
-        self._values: list[Array | float | None] = [None] * wanted
+        self._values: list[Array | bytes | float | None] = [None] * wanted
         self._stamped: bool | None = None
         self._last_ns = NO_TIME
 
@@ -85,7 +87,7 @@ class Rows:
         """Those to be heard; each message of the first is a row."""
         return tuple(dict.fromkeys(field.topic for field in self._fields))
 
-    def hear(self, topic: str, message: Any, received_ns: int) -> tuple[Array, int] | None:
+    def hear(self, topic: str, message: Any, received_ns: int) -> tuple[Array | bytes, int] | None:
         """A row and its time, where the message makes one: of the first topic, once all have been heard.
 
         Args:
@@ -103,8 +105,7 @@ class Rows:
         measured_ns = stamp_ns(message)
         if self._stamped is None:
             self._stamped = measured_ns != 0
-        x = np.asarray(self._values[0] if self._pictures else self._values, self._spec.np_dtype)
-        return x.reshape(self._spec.shape), measured_ns if self._stamped else received_ns
+        return self._row(), measured_ns if self._stamped else received_ns
 
     def restarts(self, t_ns: int) -> bool:
         """Whether a row's time is of a new clock: farther back than the model's longest dt, as when a simulation begins
@@ -118,12 +119,20 @@ class Rows:
     def _pictures(self) -> bool:
         return self._spec.dtype == "uint8"
 
-    def _value(self, field: MessageField, message: Any) -> Array | float:
+    def _row(self) -> Array | bytes:
+        value = self._values[0]
+        if isinstance(value, (bytes, np.ndarray)):
+            return value
+        return np.asarray(self._values, self._spec.np_dtype).reshape(self._spec.shape)
+
+    def _value(self, field: MessageField, message: Any) -> Array | bytes | float:
+        """A number, or a picture: as it is for a model that takes JPEGs, as pixels for one that takes those."""
         value = field.of(message)
         if self._pictures:
             if not isinstance(value, bytes):
                 raise DataError(f"'{field.name}' is no picture, and the model takes pictures")
-            return decoded(value, self._spec.shape[0], self._spec.shape[1])
+            height, width, _ = self._spec.shape
+            return value if self._spec.encoding == "jpeg" else decoded(value, height, width)
         if isinstance(value, (str, bytes)):
             raise DataError(f"'{field.name}' is no number")
         return float(value)
