@@ -9,8 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance test bench bench-train bench-triton bench-page where wear screenshot test-faults check \
-	view proto configuration test-install test-arm64 test-wheels footprint results docs clean
+.PHONY: help install demo balance test bench bench-train bench-triton bench-page where wear screenshot test-faults fuzz soak \
+	check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,13 @@ test-install: install ## As root: install, serve, restart and uninstall in a cle
 
 test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md
 	@$(PY) -m tests.deploy.wheels
+
+fuzz: install ## Attack a server and fuzz it for ten minutes; figures in docs/reliability.md
+	@$(PY) -m tests.hostile --write
+
+MINUTES ?= 30
+soak: install ## Half an hour at half load with churn, reloads and outages (MINUTES=5 to try); docs/reliability.md
+	@$(PY) -m tests.soak --minutes $(MINUTES) --write
 
 check: install view ## Lint (ruff) and type-check (mypy, strict)
 	@$(PY) -m ruff check .

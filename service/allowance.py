@@ -16,22 +16,20 @@ _LONGEST_WAIT_S = 10.0
 
 
 class Bucket:
-    """Lets `rate` steps a second pass, and at once as many as a second has. 0: as many as come."""
+    """Lets `rate` steps a second pass, and at once as many as a second has. 0: it is of no use."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self._rate = rate
+        self.rate = rate
         self._clock = clock
         self._left = rate
         self._then_s = clock()
 
     def wait_s(self, steps: int) -> float:
         """Seconds before so many more steps may pass after those that were taken; 0 or less: now."""
-        if not self._rate:
-            return 0.0
         now_s = self._clock()
-        self._left = min(self._rate, self._left + (now_s - self._then_s) * self._rate)
+        self._left = min(self.rate, self._left + (now_s - self._then_s) * self.rate)
         self._then_s = now_s
-        return (steps - self._left) / self._rate
+        return (steps - self._left) / self.rate
 
     def take(self, steps: int) -> None:
         """Steps pass, or will."""
@@ -44,7 +42,7 @@ class Allowance:
     def __init__(self, everybody: Allowances, bucket: Bucket, max_streams: int, name: str) -> None:
         self.streams = 0
         self._everybody = everybody
-        self._buckets = (bucket, everybody.bucket)
+        self._buckets = tuple(each for each in (bucket, everybody.bucket) if each.rate)
         self._max_streams = max_streams
         self._name = name
 
@@ -67,7 +65,7 @@ class Allowance:
         Raises:
             ResourceExhausted: for too long. They do not count.
         """
-        wait_s = max(bucket.wait_s(steps) for bucket in self._buckets)
+        wait_s = max((bucket.wait_s(steps) for bucket in self._buckets), default=0.0)
         if wait_s > _LONGEST_WAIT_S:
             raise ResourceExhausted(
                 f"{steps} steps, too many a second: they would wait {wait_s:.1f} s", field="steps", retry_after_s=wait_s

@@ -10,12 +10,13 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from statestream.service.allowance import Allowances
 from statestream.service.audit import audit
 from statestream.service.clients import ClientsFile
-from statestream.service.errors import Internal, PermissionDenied, StatestreamError, Unauthenticated
-from statestream.service.identity import Identity, Role, answering
+from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
+from statestream.service.identity import GUEST, Identity, Role, answering
 from statestream.service.servicer import Context, abort
 from statestream.service.status import to_status
 
@@ -84,25 +85,31 @@ class Guard(grpc.aio.ServerInterceptor):
         guarded = self._guarded.get(method)
         if guarded is None:
             handler = await continuation(handler_call_details)
-            if handler is None or method in OPEN:
-                return handler
+            if handler is None:
+                return None
             guarded = self._guarded[method] = self._guard(method, handler)
         return guarded
 
     def _guard(self, method: str, handler: Any) -> Handler:
-        """A handler that asks first."""
+        """A handler that asks first, and reads what came only then."""
         ends = ("unary", "stream")
         kind = f"{ends[handler.request_streaming]}_{ends[handler.response_streaming]}"
         behaviour = getattr(handler, kind)
-        guarded = self._stream(method, behaviour) if handler.response_streaming else self._unary(method, behaviour)
-        return handler._replace(**{kind: guarded})  # type: ignore[no-any-return]
+        if handler.response_streaming:
+            return handler._replace(**{kind: self._stream(method, behaviour)})  # type: ignore[no-any-return]
+        parse = handler.request_deserializer
+        return handler._replace(  # type: ignore[no-any-return]
+            request_deserializer=None, **{kind: self._unary(method, parse, behaviour)}
+        )
 
-    def _unary(self, method: str, behaviour: Any) -> Any:
-        async def answer(request: Any, context: Context) -> Any:
+    def _unary(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+        async def answer(raw: bytes, context: Context) -> Any:
             who: Identity | None = None
+            request: Any = None
             outcome = "OK"
             try:
                 who = await self._admit(method, context)
+                request = await self._parsed(parse, raw, context)
                 return await behaviour(request, context)
             except BaseException as error:
                 outcome = _outcome(context, error)
@@ -115,6 +122,12 @@ class Guard(grpc.aio.ServerInterceptor):
                     audit(who, method.rpartition("/")[2], request, context.peer(), outcome)
 
         return answer
+
+    async def _parsed(self, parse: Callable[[bytes], Any], raw: bytes, context: Context) -> Any:
+        try:
+            return parse(raw)
+        except DecodeError:
+            await abort(context, InvalidArgument(f"{len(raw)} bytes that are no message of this method"))
 
     def _stream(self, method: str, behaviour: Any) -> Any:
         async def write(request: Any, context: Context) -> None:
@@ -141,6 +154,8 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _admit(self, method: str, context: Context) -> Identity:
         """Who calls; ends the RPC where they may not."""
+        if method in OPEN:
+            return GUEST
         try:
             who = self._identify(context)
             if not who.may(rule_of(method)):

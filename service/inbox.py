@@ -124,7 +124,7 @@ class Inbox:
                 was added. Data of a wrong name or size is a problem of its rows instead, which get a verdict.
         """
         rows = len(slots)
-        _check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
+        check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
         if not rows:
             return
         start = len(self._slot)
@@ -268,13 +268,14 @@ class Inbox:
         return f"the model has no input '{name}'; its inputs are {names}"
 
 
-def _check_shape(
+def check_shape(
     rows: int,
     seqs: Sequence[int],
     timestamps_ns: Sequence[int],
     flags: Sequence[int],
     budgets_us: Sequence[int],
 ) -> None:
+    """Raises InvalidArgument where the columns of a message are not of one length, or hold what none may."""
     columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
     for name, column in columns.items():
         if len(column) != rows and (column or name == "seq"):

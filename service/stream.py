@@ -23,6 +23,7 @@ from statestream.service.errors import (
 )
 from statestream.service.host import Held, Host
 from statestream.service.identity import Identity
+from statestream.service.inbox import check_shape
 from statestream.service.outgoing import AnyOutgoing
 from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
@@ -363,6 +364,7 @@ class ClientStream:
         closed = sorted({c for c, one in zip(steps.channel, held, strict=True) if one is None})
         self._refuse_all(closed, FailedPrecondition("the channel is not open on this stream", field="steps.channel"))
         parts = []
+        check_shape(len(steps.channel), steps.seq, steps.timestamp_ns, steps.flags, steps.budget_us)
         for runner in runners - {None}:
             if runner is not None:
                 keep = [row for row, one in enumerate(held) if one is not None and one.runner is runner]

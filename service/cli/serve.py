@@ -105,7 +105,7 @@ def serve(
 
       statestream serve repository --model wrist:3 --metrics 127.0.0.1:9464
 
-      statestream serve repository --address :50051 --tls-cert server.pem --tls-key server.key --clients clients.json
+      statestream serve repository --address 0.0.0.0:50051 --tls-cert server.pem --tls-key server.key
 
       statestream serve repository --workers 2 --store sqlite:sessions.db
 

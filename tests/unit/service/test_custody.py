@@ -17,10 +17,12 @@ from statestream.service.errors import (
     Expired,
     FailedPrecondition,
     NotFound,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
 )
 from statestream.service.host import Held, Host
+from statestream.service.identity import Identity, Role
 from statestream.service.sessions import NOBODY
 from tests.conftest import FakeClock
 from tests.hosts import Stream, advance, asks, keeper_of, make_host, state_after
@@ -413,3 +415,33 @@ async def test_a_server_with_nothing_to_say_writes_little_but_stays_alive(store:
         with pytest.raises(AlreadyExists):
             await other.open(Stream(), 1, asks("robot"))
     assert Counter(store.calls)["save"] == 30
+
+
+async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
+    store: MemoryStore, clock: FakeClock
+) -> None:
+    host = await make_host(store, clock, max_sessions_per_client=2)
+    arm, leg = (Identity(name, frozenset({Role.STREAM})) for name in ("arm", "leg"))
+    held = await host.open(Stream(), 1, asks("left", owner="arm"))
+    await advance(held, 3)
+    host.detach(held)
+    other = await make_host(store, clock)
+    await keeper_of(host).commit()
+    taken = await host.custody.snapshot("left", arm)
+    for there in (host, other):
+        with pytest.raises(PermissionDenied):
+            await there.open(Stream(), 1, asks("left", owner="leg", take_over=True))
+        with pytest.raises(PermissionDenied):
+            await there.custody.snapshot("left", leg)
+        with pytest.raises(PermissionDenied):
+            await there.custody.end("left", leg)
+        with pytest.raises(PermissionDenied):
+            await there.custody.restore(taken, "fork", leg)
+    assert other.custody.of(None) == []
+    assert await host.custody.restore(taken, "fork", arm) == "fork"
+    assert host.custody.of("arm") == ["fork", "left"]
+    with pytest.raises(ResourceExhausted, match="'arm' has 2 sessions"):
+        await host.open(Stream(), 1, asks("third", owner="arm"))
+    await host.open(Stream(), 1, asks("legs", owner="leg"))
+    await host.custody.end("fork", arm)
+    assert (await host.open(Stream(), 1, asks("third", owner="arm"))).resumed is False
