@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
+from statestream.service.access import Access
 from statestream.service.client import Policy
 from statestream.service.errors import InvalidArgument
 from statestream_ros2.qos import Offer, QoS, heard, held, said
 from statestream_ros2.settings import Settings
 
+EXAMPLE = Path(__file__).parents[3] / "deploy/ros2/statestream_ros2/bridge.yaml"
 SENSOR, SURE = Offer(reliable=False, latched=False), Offer(reliable=True, latched=False)
 
 
@@ -33,11 +39,21 @@ def test_nobody_is_asked_for_more_than_they_offer() -> None:
     assert held([Offer(reliable=True, latched=True)]) == QoS(True, 1, latched=True)
 
 
+def test_the_parameters_of_the_example_are_those_of_the_node() -> None:
+    words = re.findall(r"^    (\w+): (\S+)", EXAMPLE.read_text(), re.MULTILINE)
+    assert [name for name, _ in words] == [field.name for field in fields(Settings)]
+
+
 def test_settings() -> None:
     settings = Settings(model="terrain", features=("",), deadline_s=0.1, late="suppress")
     assert settings.features == ()
     assert settings.policy == Policy(deadline_s=0.1, late="suppress")
     with pytest.raises(InvalidArgument, match="model: expected NAME or NAME:VERSION"):
         Settings()
+    assert settings.access == Access()
+    secured = Settings(model="terrain", ca="ca.pem", token_file="token")
+    assert secured.access == Access(ca=Path("ca.pem"), token_file=Path("token"))
+    with pytest.raises(InvalidArgument, match="cert and key go together"):
+        Settings(model="terrain", cert="cert.pem")
     with pytest.raises(InvalidArgument, match="keep_last or a deadline"):
         Settings(model="terrain", deadline_s=0.1, keep_last=1)

@@ -36,7 +36,7 @@ async def bridging(settings: Settings) -> AsyncIterator[Bridge]:
     name, _, version = settings.model.partition(":")
     policy = settings.policy
     keeps_all = not policy.keep_last and not policy.deadline_s
-    async with AsyncClient(settings.target) as client, client.stream() as stream:
+    async with AsyncClient(settings.target, access=settings.access) as client, client.stream() as stream:
         session = await stream.open(
             name,
             settings.session,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from statestream.service.access import Access
 from statestream.service.client import Policy
 from statestream.service.errors import InvalidArgument
+
+_FILES = ("ca", "cert", "key", "token_file")
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,23 @@ class Settings:
     deadline_s: float = 0.0
     late: Literal["drop", "suppress"] = "drop"
     gap: Literal["clamp", "reset"] = "clamp"
+    tls: bool = False
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    token_file: str = ""
 
     def __post_init__(self) -> None:
         if not self.model:
             raise InvalidArgument("expected NAME or NAME:VERSION, got nothing", field="model")
         # ROS has no way to write an empty list of words.
         object.__setattr__(self, "features", tuple(name for name in self.features if name))
-        _ = self.policy
+        _ = self.policy, self.access  # each says what is wrong with it
+
+    @property
+    def access(self) -> Access:
+        files = {name: Path(path) if (path := getattr(self, name)) else None for name in _FILES}
+        return Access(tls=self.tls, **files)
 
     @property
     def policy(self) -> Policy:
