@@ -10,7 +10,7 @@ Clocks of two topics are never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ def read_log(path: Path, names: Sequence[str]) -> Table:
     fields = [MessageField.parse(name) for name in names]
     tracks = [Track(topic, [f for f in fields if f.topic == topic]) for topic in dict.fromkeys(f.topic for f in fields)]
     with _opened(path) as reader:
-        _check_topics(path, reader, tracks)
+        known = {name: str(info.msgtype) for name, info in reader.topics.items()}
         _fill(path, reader, tracks)
+    _check(path, tracks, known)
     return _joined(path, tracks)
 
 
@@ -90,20 +91,20 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: cannot read it: {error}") from error
 
 
-def _check_topics(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
-    known = {name: info for name, info in reader.topics.items() if info.msgcount}
-    listed = ", ".join(f"{name} ({info.msgtype})" for name, info in known.items()) or "no messages at all"
+def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> None:
+    """Raises DataError where nothing was asked for, or a topic has said nothing; it lists what there is."""
+    listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "no topics at all"
     if not tracks:
         raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
     for track in tracks:
-        if track.topic not in known:
+        if not track.place:
             raise DataError(f"{path}: no messages of '{track.topic}'; the log has {listed}")
 
 
 def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
     by_topic = {track.topic: track for track in tracks}
     wanted = [connection for connection in reader.connections if connection.topic in by_topic]
-    for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted)):
+    for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted) if wanted else ()):  # none: all
         track = by_topic[connection.topic]
         try:
             track.add(place, logged_ns, reader.deserialize(data, connection.msgtype))

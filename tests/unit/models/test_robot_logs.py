@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -215,6 +217,13 @@ def test_a_broken_bag_is_named(tmp_path: Path) -> None:
     assert "LOG: cannot read it: Some database files are missing" in problem(log, IMU_COLUMNS)
     (log / "metadata.yaml").write_text("a: [")
     assert "LOG: cannot read it: Could not load YAML" in problem(log, IMU_COLUMNS)
+
+
+def test_a_bag_that_lost_its_messages_is_named(tmp_path: Path) -> None:
+    log = write_bag(tmp_path / "drive", drive(rows=10))
+    with closing(sqlite3.connect(log / "drive.db3")) as database, database:
+        database.execute("DELETE FROM messages")
+    assert "LOG: no messages of '/imu/data'; the log has " in problem(log, IMU_COLUMNS)
 
 
 def test_a_message_that_is_none_is_named(tmp_path: Path) -> None:
