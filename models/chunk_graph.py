@@ -31,11 +31,13 @@ def wrap_in_scan(step: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
     _check_names(step.graph, manifest)
     # A body may not reuse a name of the graph around it.
     body = onnx.compose.add_prefix(step, _PREFIX)
+    unpacking, weights = _take_unpacking(body.graph)
     graph = helper.make_graph(
-        [_scan(_body(body.graph, manifest), manifest)],
+        [*unpacking, _scan(_body(body.graph, manifest), manifest)],
         "chunk",
         [*(_value(f"state_{s.name}", s) for s in manifest.states), *_sequences(manifest), _valid()],
         [*(_value(f"state_{s.name}_out", s) for s in manifest.states), *_sequence_outputs(manifest)],
+        initializer=weights,
     )
     chunk = helper.make_model(graph, opset_imports=body.opset_import, functions=body.functions)
     chunk.ir_version = min(step.ir_version, IR_VERSION)
@@ -64,6 +66,25 @@ def _check_names(graph: onnx.GraphProto, manifest: Manifest) -> None:
         for name in wanted:
             if name not in have:
                 raise ValueError(f"the step graph has no {kind} '{name}'; it has {', '.join(sorted(have))}")
+
+
+def _take_unpacking(step: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
+    """Take from a step what widens its weights, and these, so that a chunk does it once and not at every row."""
+    weights = {tensor.name: tensor for tensor in step.initializer}
+    known = set(weights)
+    nodes: list[onnx.NodeProto] = []
+    for node in step.node:
+        if node.input and all(name in known for name in node.input):
+            nodes.append(node)
+            known.update(node.output)
+    kept = [node for node in step.node if node not in nodes]
+    read = {name for node in kept for name in node.input}
+    moved = [weights[name] for node in nodes for name in node.input if name in weights and name not in read]
+    for node in nodes:
+        step.node.remove(node)
+    for tensor in moved:
+        step.initializer.remove(tensor)
+    return nodes, moved
 
 
 def _body(step: onnx.GraphProto, manifest: Manifest) -> onnx.GraphProto:

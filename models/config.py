@@ -40,19 +40,33 @@ class TaskOptions(Spec):
     at: Literal["every", "end"] = "every"
 
 
+class Source(Columns):
+    """A file, or a folder of files, with its columns."""
+
+    path: Path
+
+
 class DataOptions(Columns):
     """Where recordings come from: a known `dataset`, or a file or folder at `path` (see `Columns`)."""
 
     dataset: str = ""
     path: Path | None = None
+    merge: tuple[Source, ...] = ()
+    """Other sensors of the same recordings, at rates of their own: their rows become events among those of `path`,
+    which alone has targets and groups."""
     common_scale: tuple[Literal["features", "targets"], ...] = ()
     """What is standardised by one mean and deviation for all columns, as pixels are; else each column by its own.
     Targets of a common scale count in the loss as they do in the mean squared error."""
+    running_s: Positive | None = None
+    """Features are standardised once more, each by its own mean and deviation of about the last so many seconds, so
+    that offsets and gains that drift are followed; a client's session holds them."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataOptions:
         if bool(self.dataset) == (self.path is not None):
             raise ValueError("give either data.dataset or data.path")
+        if self.merge and (self.path is None or self.missing != "hold"):
+            raise ValueError('data.merge needs data.path, and missing = "hold": no event has every feature')
         return self
 
 

@@ -16,6 +16,7 @@ from statestream.models.latency import StepCost, step_cost
 from statestream.models.network import Network
 from statestream.models.runs import Run, RunError
 from statestream.models.stream_cost import StreamCost, stream_costs
+from statestream.models.tasks import ranked_by
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,6 @@ def compare(runs: Sequence[Run]) -> list[Line]:
     lines = [_line(group) for group in models.values()]
     name, sign = ranked_by(lines[0].scores)
     return sorted(lines, key=lambda line: sign * line.scores[name])
-
-
-def ranked_by(scores: dict[str, float]) -> tuple[str, int]:
-    """The score that ranks models, and 1 where less is better, else -1."""
-    return ("mse", 1) if "mse" in scores else ("accuracy", -1)
 
 
 def networks(runs: Sequence[Run]) -> dict[str, Network]:

@@ -137,6 +137,20 @@ BENCHMARKS = (
         "sight; one setting for all models",
     ),
     Benchmark(
+        "borealtc_async",
+        "recording_accuracy",
+        "the same pieces and folds, with wheels at 6.5 Hz beside the IMU at 100 Hz: as they come, resampled, or left "
+        "out; one network (GRU) and as many epochs for all",
+        chosen="the network among CfC and GRU on one fold; everything else as for borealtc",
+    ),
+    Benchmark(
+        "px4_events",
+        "mse",
+        "the next reading of a quadrotor's gyroscope (rad/s) from attitude at 80 Hz and controls at 50 Hz, as logged; "
+        "the 5 s in which it moves, each second left out once; `even` is told that events are one period apart",
+        chosen="the network among five, on these folds: optimistic by that much for both rows",
+    ),
+    Benchmark(
         "wrist",
         "recording_accuracy",
         "ten people, each left out once, in pairs",
@@ -184,6 +198,17 @@ EXPERIMENTS = (
     Experiment("borealtc", "s5", "borealtc", (S5.format(units=48),)),
     Experiment("borealtc", "gru", "borealtc", (GRU.format(units=48),)),
     Experiment("borealtc", "logistic", "borealtc", baseline=True),
+    Experiment("borealtc_async", "asynchronous", "borealtc_events"),
+    Experiment("borealtc_async", "imu", "borealtc", (GRU.format(units=48), "training.epochs=15")),
+    Experiment("borealtc_async", "at_imu_rate", "borealtc_events", ("data.dataset=borealtc/at_imu_rate",)),
+    Experiment(
+        "borealtc_async",
+        "at_wheel_rate",
+        "borealtc_events",
+        ("data.dataset=borealtc/at_wheel_rate", "training.segment=11", "training.window=11"),
+    ),
+    Experiment("px4_events", "timed", "px4_events"),
+    Experiment("px4_events", "even", "px4_events", ("data.dataset=px4_flight_log/even_events",)),
     Experiment("wrist", "cfc", "wrist-folds"),
     Experiment("wrist", "logistic", "wrist-folds", baseline=True),
 )

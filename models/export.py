@@ -20,6 +20,7 @@ import torch
 from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
+from statestream.models.adaptation import AdaptiveNetwork, taught
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
 from statestream.models.chunk_graph import IR_VERSION, input_names, output_names, wrap_in_scan
 from statestream.models.data.recordings import Dataset, Recording
@@ -28,9 +29,20 @@ from statestream.models.data.splits import split_dataset
 from statestream.models.folding import fold_constants
 from statestream.models.network import Network
 from statestream.models.parity import check_parity
+from statestream.models.quantization import Weights, pack, quantized
 from statestream.models.rollout import Rollout, rollout
 from statestream.models.runs import Run, load_checkpoint
-from statestream.models.spec import InputSpec, Manifest, OutputSpec, TensorSpec, TimeSpec
+from statestream.models.spec import (
+    MAX_DROP,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Quantization,
+    TensorSpec,
+    TimeSpec,
+    split_inputs,
+)
+from statestream.models.tasks import scores as task_scores
 
 OPSET = 20
 LARGEST_WEIGHT = 2**24
@@ -51,6 +63,9 @@ def export(
     dataset: Dataset | None = None,
     aux_tau: bool = False,
     jpeg: bool = False,
+    quantize: Weights | None = None,
+    max_drop: float = MAX_DROP,
+    adapt: float | None = None,
 ) -> Bundle:
     """Write the bundle of a finished training.
 
@@ -60,25 +75,40 @@ def export(
         dataset: instead of the one in the run's configuration, which must be at hand.
         aux_tau: let the model also say its effective time constants (see `export_network`).
         jpeg: clients send its frames as JPEG (see `export_network`).
+        quantize: keep weights in 8 or 16 bits.
+        max_drop: how much of its score that may cost on the validation split (on the test split, where there is no
+            other): of an accuracy the difference, of an error the part by which it grows.
+        adapt: forgetting of a readout that goes on learning in each session (see `AdaptiveNetwork`).
 
     Raises:
         RunError, DataError: the run or its recordings cannot be read.
         ParityError: a graph differs from PyTorch by more than the tolerance.
+        DropError: `quantize` costs more than `max_drop`.
+        ValueError: the network has no weights to `quantize`, or no readout to `adapt`.
     """
     run = checkpoint if isinstance(checkpoint, Run) else load_checkpoint(checkpoint)
     config, network = run.config, run.network
     split = split_dataset(dataset or load_dataset(config), config.split, classes=config.task.kind == "classification")
     time = TimeSpec.around(network.facts.nominal_s)
+    found, quantization = run.scores, None
+    if quantize is not None:
+        at_end = config.task.at == "end"
+        network, quantization = quantized(network, split, time, quantize, at_end=at_end, max_drop=max_drop)
+        outputs = [r.outputs for r in rollout(network, split.test, time)]
+        found = task_scores(network, outputs, split.test, at_end=at_end)
+    output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
+    if adapt is not None:
+        network, recordings = AdaptiveNetwork(network, adapt), tuple(map(taught, recordings))
     return export_network(
         network,
-        split.test[:COMPARED],
+        recordings,
         repository,
         name=name or config.name,
         version=version,
         time=time,
-        output_std=outputs_std(rollout(network, split.train, time)),
+        output_std=output_std,
         description=config.description,
-        scores=run.scores,
+        scores=found,
         training={
             "config": config.model_dump(mode="json"),
             "recordings": {part: len(ids) for part, ids in run.metrics["recordings"].items()},
@@ -87,6 +117,7 @@ def export(
         },
         aux_tau=aux_tau,
         jpeg=jpeg,
+        quantization=quantization,
     )
 
 
@@ -105,6 +136,7 @@ def export_network(
     tolerance: float = 1e-5,
     aux_tau: bool = False,
     jpeg: bool = False,
+    quantization: Quantization | None = None,
 ) -> Bundle:
     """Write `repository/name/version`, the next free version by default.
 
@@ -114,6 +146,7 @@ def export_network(
         tolerance: largest error of a graph, in units of `output_std`.
         aux_tau: with an output `aux_tau`: the effective time constants of its liquid neurons, in seconds.
         jpeg: frames come as JPEG, which the server decodes, instead of raw pixels.
+        quantization: the network's weights are `rounded`, and kept as this says.
 
     Raises:
         ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
@@ -129,7 +162,7 @@ def export_network(
         name=name,
         version=version or max(versions(repository, name), default=0) + 1,
         description=description,
-        inputs=(_input_spec(network, jpeg=jpeg),),
+        inputs=_inputs(network, jpeg=jpeg),
         outputs=(
             OutputSpec(
                 name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
@@ -143,7 +176,10 @@ def export_network(
         scores=dict(scores or {}),
         training=dict(training or {}),
     )
-    step = step_graph(network, manifest)
+    step = step_graph(network, manifest, normalisation=quantization is None)
+    if quantization is not None:
+        sizes = pack(step, quantization.weights)
+        manifest = manifest.model_copy(update={"quantization": quantization.model_copy(update=sizes)})
     chunk = wrap_in_scan(step, manifest)
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
     check_parity(network, graphs, manifest, irregular)
@@ -152,20 +188,24 @@ def export_network(
     )
 
 
-def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
-    """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them."""
+def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = True) -> onnx.ModelProto:
+    """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them.
+
+    Args:
+        normalisation: of inputs may be folded into the weights, whose columns it scales.
+    """
     # Batch 2, because the exporter takes an axis of length 1 for a constant.
-    x_BF = torch.zeros(2, *network.input_shape, dtype=getattr(torch, network.input_dtype))
+    inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
     states = tuple(network.initial_state(2)[s.name] for s in network.states)
     batch = torch.export.Dim("batch")
     with _quietly():
         program = torch.onnx.export(
             _Step(network, aux_tau=bool(manifest.aux)),
-            (x_BF, dt_B1, *states),
+            (*inputs, dt_B1, *states),
             input_names=input_names(manifest),
             output_names=output_names(manifest),
-            dynamic_shapes=({0: batch}, {0: batch}, tuple({0: batch} for _ in states)),
+            dynamic_shapes=(tuple({0: batch} for _ in (*inputs, dt_B1, *states)),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -175,7 +215,7 @@ def step_graph(network: Network, manifest: Manifest) -> onnx.ModelProto:
         optimize(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
     model = program.model_proto
     model.ir_version = min(model.ir_version, IR_VERSION)
-    fold_constants(model)
+    fold_constants(model, normalisation=normalisation)
     _strip(model)
     onnx.checker.check_model(model)
     return model
@@ -204,25 +244,21 @@ def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Go
     short = recording.where(slice(0, GOLDEN_ROWS))
     (result,) = rollout(network, [short], time)
     return Golden(
-        inputs={"x": short.features},
+        inputs=split_inputs(network.inputs, short.features),
         dt_s=result.dt_s,
         outputs={"y": result.outputs},
         states={name: value[0].numpy() for name, value in result.state.items()},
     )
 
 
-def _input_spec(network: Network, *, jpeg: bool) -> InputSpec:
-    if jpeg and network.input_dtype != "uint8":
+def _inputs(network: Network, *, jpeg: bool) -> tuple[InputSpec, ...]:
+    """What a client sends: the network's inputs, pictures encoded where that is wished for."""
+    row, *others = network.inputs
+    if not jpeg:
+        return network.inputs
+    if row.colours is None:
         raise ValueError(f"jpeg: the network takes {len(network.facts.features)} numbers, no frames")
-    return InputSpec(
-        name="x",
-        shape=network.input_shape,
-        dtype=network.input_dtype,
-        labels=tuple(network.facts.features),
-        units=tuple(network.facts.units),
-        encoding="jpeg" if jpeg else "raw",
-        colours="rgb" if network.input_dtype == "uint8" else None,
-    )
+    return row.model_copy(update={"encoding": "jpeg"}), *others
 
 
 def _tau_spec(network: Network) -> TensorSpec:
@@ -238,7 +274,11 @@ class _Step(nn.Module):
         self.network = network
         self.aux_tau = aux_tau
 
-    def forward(self, x_BF: Tensor, dt_B1: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Inputs, dt, states."""
+        n = len(self.network.inputs)
+        inputs, dt_B1, states = tensors[:n], tensors[n], tensors[n + 1 :]
+        x_BF = inputs[0] if n == 1 else torch.cat([part.float() for part in inputs], dim=-1)
         named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         y_BK, state = self.network.step(x_BF, named, dt_B1)
         aux = (self.network.time_constants(x_BF, named, dt_B1),) if self.aux_tau else ()

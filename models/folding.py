@@ -23,11 +23,16 @@ LARGEST_MEAN = 4.0
 """In standard deviations; two bits of 24."""
 
 
-def fold_constants(model: onnx.ModelProto) -> None:
-    """Change a step graph in place, its inputs called `x`, `dt` and so on."""
+def fold_constants(model: onnx.ModelProto, *, normalisation: bool = True) -> None:
+    """Change a step graph in place, its inputs called `x`, `dt` and so on.
+
+    Args:
+        normalisation: that rule too; it alone scales the columns of a matrix.
+    """
     graph = _Graph(model.graph)
     _orient(graph)
-    _fold_normalisation(graph)
+    if normalisation:
+        _fold_normalisation(graph)
     _fold_nominal_period(graph)
     graph.forget_unread()
 

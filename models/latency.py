@@ -11,7 +11,7 @@ import onnxruntime
 from statestream.models.chunk_graph import input_names
 from statestream.models.export import step_graph
 from statestream.models.network import Network
-from statestream.models.spec import Array, InputSpec, Manifest, OutputSpec, TimeSpec
+from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 
 BLOCKS, BLOCK_S = 20, 0.02
 """The fastest of some short blocks of calls counts: whatever else the machine does only makes a block slower."""
@@ -40,7 +40,7 @@ def _manifest(network: Network) -> Manifest:
     return Manifest(
         name="timed",
         version=1,
-        inputs=(InputSpec(name="x", shape=network.input_shape, dtype=network.input_dtype),),
+        inputs=network.inputs,
         outputs=(OutputSpec(name="y", shape=(len(facts.labels),), std=(1.0,)),),
         states=network.states,
         time=TimeSpec.around(facts.nominal_s),
@@ -48,11 +48,11 @@ def _manifest(network: Network) -> Manifest:
 
 
 def _feed(manifest: Manifest, batch: int) -> dict[str, Array]:
-    (taken,) = manifest.inputs
-    x = np.random.default_rng(0).normal(size=(batch, *taken.shape)).astype(taken.np_dtype)
+    random = np.random.default_rng(0)
+    inputs = [random.normal(size=(batch, *spec.shape)).astype(spec.np_dtype) for spec in manifest.inputs]
     dt = np.full((batch, 1), manifest.time.nominal_s, np.float32)
     states = [np.repeat(s.initial_array[None], batch, axis=0) for s in manifest.states]
-    return dict(zip(input_names(manifest), (x, dt, *states), strict=True))
+    return dict(zip(input_names(manifest), (*inputs, dt, *states), strict=True))
 
 
 def _best_us(session: onnxruntime.InferenceSession, feed: dict[str, Array]) -> float:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from statestream.models.cells.base import Cell, State
-from statestream.models.spec import StateSpec
+from statestream.models.cells.hold import Hold
+from statestream.models.spec import InputSpec, StateSpec
 
 Task = Literal["classification", "regression"]
 
@@ -78,13 +79,28 @@ class Network(nn.Module):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one row: its features, or a picture `[H, W, F]` of 8 bits a channel."""
+        """Of what a step is given: a row of features, or a picture `[H, W, F]` of 8 bits a channel."""
         return self.cell.input_shape
 
     @property
-    def input_dtype(self) -> Literal["float32", "uint8"]:
-        """Pictures come as a camera gives them."""
-        return "float32" if len(self.input_shape) == 1 else "uint8"
+    def holds(self) -> bool:
+        """Whether a NaN says that a feature was not measured at this instant."""
+        return any(isinstance(module, Hold) for module in self.modules())
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What a client sends. Several stand side by side, in this order, on the last axis of what a step is given."""
+        shape = self.cell.input_shape
+        row = InputSpec(
+            name="x",
+            shape=shape,
+            dtype="float32" if len(shape) == 1 else "uint8",  # pictures come as a camera gives them
+            colours=None if len(shape) == 1 else "rgb",
+            labels=tuple(self.facts.features),
+            units=tuple(self.facts.units),
+            nan="not_measured" if self.holds else "invalid",
+        )
+        return (row,)
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` new sessions."""

@@ -18,7 +18,7 @@ from statestream.models.chunk_graph import input_names
 from statestream.models.data.recordings import Recording
 from statestream.models.network import Network
 from statestream.models.rollout import Padded, pad, rollout
-from statestream.models.spec import Array, Manifest
+from statestream.models.spec import Array, Manifest, split_inputs
 
 BATCHES = (1, 3, 64)
 ROWS = 256
@@ -71,7 +71,8 @@ def run_steps(
     x_TBF, dt_TB1 = padded.x_BTF.numpy().swapaxes(0, 1), padded.dt_BT1.numpy().swapaxes(0, 1)
     y_T = []
     for x_BF, dt_B1, valid_B in zip(x_TBF, dt_TB1, padded.valid_BT.numpy().T, strict=True):
-        feed = dict(zip(input_names(manifest), (x_BF, dt_B1, *states.values()), strict=True))
+        inputs = split_inputs(manifest.inputs, x_BF)
+        feed = dict(zip(input_names(manifest), (*inputs.values(), dt_B1, *states.values()), strict=True))
         y_BK, *advanced = session.run(names, {name: np.ascontiguousarray(a) for name, a in feed.items()})
         y_T.append(y_BK)
         for name, new in zip(states, advanced, strict=True):
@@ -84,7 +85,9 @@ def run_chunk(
 ) -> tuple[Array, dict[str, Array]]:
     """chunk.onnx over all rows at once: `y_BTK`, and the states."""
     states = _initial(manifest, len(padded.valid_BT))
-    feed = {"x_seq": padded.x_BTF.numpy(), "dt_seq": padded.dt_BT1.numpy(), "valid": padded.valid_BT.numpy()}
+    inputs = split_inputs(manifest.inputs, padded.x_BTF.numpy())
+    feed = {f"{name}_seq": x for name, x in inputs.items()}
+    feed |= {"dt_seq": padded.dt_BT1.numpy(), "valid": padded.valid_BT.numpy()}
     names = ["y_seq", *(f"state_{name}_out" for name in states)]
     y_BTK, *advanced = session.run(names, feed | {f"state_{name}": value for name, value in states.items()})
     return y_BTK, dict(zip(states, advanced, strict=True))

@@ -15,7 +15,11 @@ from typing import Any
 
 import torch
 
+from statestream.models.cells.base import Cell
+from statestream.models.cells.composite import Chain
+from statestream.models.cells.hold import Hold
 from statestream.models.cells.registry import build_cell
+from statestream.models.cells.running import RunningScale
 from statestream.models.config import Config, parse_config
 from statestream.models.files import replacing
 from statestream.models.network import Facts, Network, Scaling
@@ -46,7 +50,14 @@ class Run:
 
 def build_network(config: Config, facts: Facts) -> Network:
     """An untrained network, random by torch's generator."""
-    return Network(build_cell(config.cell, len(facts.features)), facts)
+    features = len(facts.features)
+    stages: dict[str, Cell] = {}
+    if config.data.running_s is not None:
+        stages["running"] = RunningScale(features, config.data.running_s / facts.nominal_s)
+    if config.data.missing == "hold":
+        stages["hold"] = Hold(features)
+    cell = build_cell(config.cell, [features, *(stage.output_size for stage in stages.values())][-1])
+    return Network(Chain({**stages, "cell": cell}) if stages else cell, facts)
 
 
 def save_network(path: Path, config: Config, network: Network) -> None:

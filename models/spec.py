@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -107,6 +107,26 @@ class InputSpec(TensorSpec):
         if self.encoding == "raw":
             return self.row_bytes
         return self.max_bytes or max(self.row_bytes, _LEAST_PICTURE_BYTES)
+
+    nan: Literal["invalid", "not_measured"] = "invalid"
+    """What a NaN says: nothing that the model could take, or that this element was not measured at this instant."""
+
+    @model_validator(mode="after")
+    def _nan_exists(self) -> InputSpec:
+        if self.nan == "not_measured" and self.dtype != "float32":
+            raise ValueError(f"nan is 'not_measured', but '{self.name}' is {self.dtype}, which has no NaN")
+        return self
+
+
+def split_inputs(specs: Sequence[InputSpec], rows: Array) -> dict[str, Array]:
+    """Inputs by name, `[..., *shape]`, from their elements side by side on the last axis; an only one is `rows`."""
+    if len(specs) == 1:
+        return {specs[0].name: rows}
+    parts = np.split(rows, np.cumsum([spec.size for spec in specs])[:-1], axis=-1)
+    return {
+        spec.name: np.ascontiguousarray(part.reshape(*rows.shape[:-1], *spec.shape), spec.np_dtype)
+        for spec, part in zip(specs, parts, strict=True)
+    }
 
 
 class OutputSpec(TensorSpec):
@@ -294,6 +314,25 @@ class WiringSpec(Spec):
         return self
 
 
+MAX_DROP = 0.01
+"""What fewer bits may cost, where nothing else is said."""
+
+
+class Quantization(Spec):
+    """What became of the weights, and what that cost on recordings that were not trained on."""
+
+    weights: Literal["int8", "fp16"]
+    split: Literal["validation", "test"]
+    score: str
+    """By which models are ranked."""
+    before: float
+    after: float
+    weight_bytes: int = 0
+    """Of step.onnx: weights, biases and scales."""
+    float32_bytes: int = 0
+    """What they took before."""
+
+
 class Manifest(Spec):
     """Everything that the server knows of a model. See DESIGN in the documentation for the files beside it.
 
@@ -317,6 +356,8 @@ class Manifest(Spec):
     allow_tf32: bool = False
     """Whether CUDA and TensorRT may round products to TF32; the tolerance must then allow for it."""
     scores: dict[str, float] = {}
+    quantization: Quantization | None = None
+    """None: weights are float32."""
     training: dict[str, Any] = {}
     """Where the weights come from: data, configuration, seed, commit, library versions."""
     files: dict[str, str] = {}
@@ -332,6 +373,11 @@ class Manifest(Spec):
                 raise ValueError(f"tensor name '{name}' is used twice or reserved")
             taken.add(name)
         return self
+
+    @cached_property
+    def gappy_inputs(self) -> frozenset[str]:
+        """Inputs whose elements may be NaN: not measured at this instant."""
+        return frozenset(t.name for t in self.inputs if t.nan == "not_measured")
 
     @property
     def ref(self) -> str:

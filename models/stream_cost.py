@@ -43,7 +43,7 @@ def stream_costs(networks: Mapping[str, Network], lengths: Sequence[int] = LENGT
 
 
 def _recurrent(name: str, network: Network, rows: int) -> StreamCost:
-    x_BF = torch.zeros(1, *network.input_shape, dtype=getattr(torch, network.input_dtype))
+    x_BF = torch.zeros(1, *network.input_shape, dtype=getattr(torch, network.inputs[0].dtype))
     dt_B1 = torch.full((1, 1), network.facts.nominal_s)
     state = network.initial_state(1)
     size = sum(value.numel() * value.element_size() for value in state.values())

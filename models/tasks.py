@@ -20,14 +20,19 @@ from statestream.models.spec import Array, Float32Array
 
 
 def loss(network: Network, y_BTK: Tensor, target: Tensor, scored_BT: Tensor) -> Tensor:
-    """Mean over scored rows: negative log-likelihood, or squared error in units of each target's variance."""
+    """Mean over scored rows: negative log-likelihood, or squared error in units of each target's variance.
+
+    Targets that are NaN, not measured, count for nothing.
+    """
     if not scored_BT.any():
         # A window may lie behind the end of all its recordings; the graph stays whole for distributed training.
         return y_BTK.sum() * 0.0
     y, wanted = y_BTK[scored_BT], target[scored_BT]
     if network.facts.task == "classification":
         return nll_loss(y, wanted)
-    return (((y - wanted) / network.target_std) ** 2).mean()
+    known = ~torch.isnan(wanted)
+    error = torch.where(known, (y - wanted) / network.target_std, 0.0)
+    return (error**2).sum() / known.sum().clamp(min=1)
 
 
 def scores(
@@ -43,6 +48,11 @@ def scores(
     if not at_end and all((np.asarray(r.target) == np.asarray(r.target)[0]).all() for r in recordings):
         found["recording_accuracy"] = float(np.mean(recording_classes(outputs) == recording_targets(recordings)))
     return found
+
+
+def ranked_by(scores: dict[str, float]) -> tuple[str, int]:
+    """The score that ranks models, and 1 where less is better, else -1."""
+    return ("mse", 1) if "mse" in scores else ("accuracy", -1)
 
 
 def recording_classes(outputs: Sequence[Float32Array]) -> Array:
@@ -72,10 +82,10 @@ def _f1(guess: Array, truth: Array) -> float:
 
 def _regression(y_NK: Array, target_NK: Array, std_K: Array) -> dict[str, float]:
     error = y_NK.astype(np.float64) - target_NK
-    spread = target_NK.astype(np.float64) - target_NK.mean(axis=0)
+    spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
     return {
-        "loss": float(((error / std_K) ** 2).mean()),
-        "mse": float((error**2).mean()),
-        "mae": float(np.abs(error).mean()),
-        "r2": float(1 - (error**2).sum() / max((spread**2).sum(), 1e-12)),
+        "loss": float(np.nanmean((error / std_K) ** 2)),
+        "mse": float(np.nanmean(error**2)),
+        "mae": float(np.nanmean(np.abs(error))),
+        "r2": float(1 - np.nansum(error**2) / max(np.nansum(spread**2), 1e-12)),
     }

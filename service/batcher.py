@@ -6,7 +6,7 @@ through the step graph, those with more through the chunk graph, with others of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service import lone
 from statestream.service.admission import APPLIED, INVALID, Admission, Grid, Known, admit
-from statestream.service.finite import finite_lines
+from statestream.service.finite import finite_lines, measured
 from statestream.service.grids import Cells, Places, ahead, packed, place, split
 from statestream.service.inbox import Inbox, Rows
 from statestream.service.lone import Lone
@@ -140,7 +140,7 @@ class Batcher:
         row = self.inbox.lone()
         if row is None:
             return None
-        done = lone.advance(row, self.table, model, self.manifest.time, self.limits.max_unacked, self.clock)
+        done = lone.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
         if done is not None:
             self.inbox.clear()
         return done
@@ -168,7 +168,7 @@ class Batcher:
 
     def plan(self, taken: Taken) -> Turn:
         """Decide what runs; pictures are decoded by now."""
-        judged, usable = taken.judged, _usable(taken.rows)
+        judged, usable = taken.judged, _usable(taken.rows, self.manifest.gappy_inputs)
         runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
         return Turn(judged.rows, runs, taken.taken_s)
 
@@ -304,9 +304,9 @@ def _idle(judged: Judged) -> BoolArray:
     return idle if judged.rows.flags is None else idle | (judged.rows.flags & RowFlag.SKIP != 0)
 
 
-def _usable(rows: Rows) -> BoolArray | None:
-    """`[rows]` whether a row's data is complete and finite; None: all are."""
-    usable = finite_lines(rows.data, rows.n)
+def _usable(rows: Rows, gappy: Collection[str]) -> BoolArray | None:
+    """`[rows]` whether a row's data is complete and finite, or, in `gappy` inputs, not measured; None: all are."""
+    usable = finite_lines(measured(rows.data, gappy), rows.n)
     if rows.problems:
         usable = np.ones(rows.n, np.bool_) if usable is None else usable
         usable[list(rows.problems)] = False

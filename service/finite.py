@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -15,6 +16,13 @@ def surely_finite(array: Array) -> bool:
         return True
     flat = array.reshape(-1)
     return math.isfinite(np.dot(flat, flat))
+
+
+def measured(inputs: Tensors, gappy: Collection[str]) -> Tensors:
+    """Inputs as they are to be finite: with 0 for NaN in the `gappy` ones, where it says "not measured"."""
+    if not gappy:
+        return inputs
+    return {name: np.where(np.isnan(x), 0, x) if name in gappy else x for name, x in inputs.items()}
 
 
 def finite_lines(tensors: Tensors, lines: int) -> BoolArray | None:

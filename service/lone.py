@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import NO_TIME, Tensors, TimeSpec
+from statestream.models.spec import NO_TIME, Manifest, Tensors
 from statestream.service.admission import APPLIED
-from statestream.service.finite import surely_finite
+from statestream.service.finite import measured, surely_finite
 from statestream.service.inbox import Row
 from statestream.service.model import Model
 from statestream.service.outputs import Settled
@@ -39,7 +39,7 @@ class Lone(NamedTuple):
 
 
 def advance(
-    row: Row, table: SessionTable, model: Model, time: TimeSpec, max_unacked: int, clock: Callable[[], float]
+    row: Row, table: SessionTable, model: Model, manifest: Manifest, max_unacked: int, clock: Callable[[], float]
 ) -> Lone | None:
     """Run a row and store what came of it; None, and nothing was stored, where it is no plain row."""
     begin_s = clock()
@@ -47,8 +47,8 @@ def advance(
     if seq != table.settled_seq.item(slot) + 1 or seq > table.acked_seq.item(slot) + max_unacked:
         return None
     last_ns = table.last_ns.item(slot)
-    since = time.since(row.t_ns, last_ns)
-    if since is None or not all(map(surely_finite, row.data.values())):
+    since = manifest.time.since(row.t_ns, last_ns)
+    if since is None or not all(map(surely_finite, measured(row.data, manifest.gappy_inputs).values())):
         return None
     dt_s, clamped = since
     if clamped and table.gap_resets[slot]:

@@ -158,11 +158,12 @@ def _reason(rows: Rows, row: int, table: SessionTable, manifest: Manifest) -> st
     if row in rows.problems:
         return rows.problems[row]
     for spec in manifest.inputs:
-        bad = np.flatnonzero(~np.isfinite(rows.data[spec.name][row]))
+        data = rows.data[spec.name][row]
+        bad = np.flatnonzero(np.isinf(data) if spec.nan == "not_measured" else ~np.isfinite(data))
         if len(bad):
             at = int(bad[0])
             label = f" ('{spec.labels[at]}')" if at < len(spec.labels) else ""
-            return f"steps.columns['{spec.name}']: element {at}{label} is {rows.data[spec.name][row].flat[at]}"
+            return f"steps.columns['{spec.name}']: element {at}{label} is {data.flat[at]}"
     t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
     if t_ns < last_ns:
         return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns}, that of a row before it"

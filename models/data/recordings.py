@@ -53,8 +53,9 @@ class Columns(Spec):
     time_unit: Literal["ns", "us", "ms", "s"] | None = None
     """None: integers are nanoseconds, fractions are seconds."""
     period_s: Annotated[float, Field(gt=0)] | None = None
-    missing: Literal["drop", "error"] = "drop"
-    """Rows with a NaN or an infinite feature: the server skips such a row, and so does "drop"."""
+    missing: Literal["drop", "error", "hold"] = "drop"
+    """Rows with a NaN or an infinite feature: the server skips such a row, and so does "drop". With "hold" a NaN says
+    that the element was not measured at this instant: the model holds its last value, and knows its age."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def read_dataset(
         several = f"{table.path.stem}/" if len(tables) > 1 else ""
         recordings += _recordings(table, columns, features, known, several, frame)
     return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
+
+
+def column_names(path: Path | str) -> tuple[str, ...]:
+    """Of a file, or of the first file of a folder."""
+    return tuple(read_table(_files(Path(path))[0]).columns)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -251,8 +257,10 @@ def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_n
 def _finite(
     table: Table, columns: Columns, features: tuple[str, ...], name: str, rows: Int64Array, x_TF: Float32Array
 ) -> BoolArray:
-    """The rows of a recording that have every feature."""
+    """The rows of a recording that have every feature, or, where missing ones are held, no infinite one."""
     finite = np.isfinite(x_TF)
+    if columns.missing == "hold":
+        return np.asarray(~np.isinf(x_TF).any(axis=1))
     for k in np.flatnonzero(~finite.any(axis=0)):
         raise DataError(
             f"{table.at(int(rows[0]), features[k])} has no finite value from there on in recording '{name}'"

@@ -9,6 +9,7 @@ import numpy as np
 
 from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
 from statestream.models.config import Config
+from statestream.models.data.events import merged
 from statestream.models.data.recordings import Dataset, Recording, read_dataset
 from statestream.models.data.registry import loader
 from statestream.models.data.tables import DataError
@@ -24,8 +25,12 @@ def load_dataset(config: Config) -> Dataset:
     classes = config.task.kind == "classification"
     if config.data.path is not None:
         dataset = read_dataset(config.data.path, config.data, classes=classes, frame=_frame(config.cell))
+        if config.data.merge:
+            dataset = merged([dataset, *(read_dataset(source.path, source) for source in config.data.merge)])
     else:
-        dataset = _with_features(loader(config.data.dataset)(), config.data.features)
+        dataset = with_features(loader(config.data.dataset)(), config.data.features)
+        if config.data.missing != "hold":
+            _check_finite(dataset)
     if config.task.kind == "next_step":
         return _with_next_row(dataset)
     if any(r.target is None for r in dataset.recordings):
@@ -34,16 +39,16 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, the last axis; one that is constant has a standard deviation of one.
+    """Mean and standard deviation of each channel, the last axis, NaN aside; of a constant one the deviation is one.
 
     Args:
         common: one mean for all channels, and one standard deviation, the root of their mean square about it.
     """
     values = np.concatenate(arrays).astype(np.float64)
     values = values.reshape(-1, values.shape[-1])
-    mean, std = values.mean(axis=0), values.std(axis=0)
+    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     if common:
-        mean, std = np.full_like(mean, values.mean()), np.full_like(std, values.std())
+        mean, std = np.full_like(mean, np.nanmean(values)), np.full_like(std, np.nanstd(values))
     return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
 
 
@@ -54,7 +59,16 @@ def _frame(cell: CellOptions) -> tuple[int, int] | None:
     return None
 
 
-def _with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
+def _check_finite(dataset: Dataset) -> None:
+    for recording in dataset.recordings:
+        for row, k in np.argwhere(~np.isfinite(recording.features))[:1]:
+            raise DataError(
+                f"recording '{recording.id}': feature '{dataset.features[k]}' is {recording.features[row, k]} in row "
+                f'{row}; where that says "not measured", data.missing = "hold"'
+            )
+
+
+def with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
     """Only the features named, in that order; all of them where none is."""
     if not names:
         return dataset

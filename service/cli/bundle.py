@@ -21,7 +21,7 @@ from statestream.models.bundle import (
     read_manifest,
 )
 from statestream.models.files import replacing
-from statestream.models.spec import Array, Manifest
+from statestream.models.spec import Array, InputSpec, Manifest
 from statestream.service.cli.console import need, out
 from statestream.service.cli.models import describe
 
@@ -93,7 +93,7 @@ def _run(folder: Path, manifest: Manifest, rows: int, seed: int) -> Golden:
     """A random recording through the step graph."""
     engine = need("statestream.service.engine", "cpu")
     random = np.random.default_rng(seed)
-    inputs = {t.name: _random(random, (rows, *t.shape), t.dtype) for t in manifest.inputs}
+    inputs = {t.name: _random(random, (rows, *t.shape), t) for t in manifest.inputs}
     nominal_s = manifest.time.nominal_s
     dt_s = np.clip(random.uniform(0.5, 2.0, rows) * nominal_s, manifest.time.min_s, manifest.time.max_s)
     loaded = engine.Engine.open(Bundle(folder, manifest))
@@ -102,7 +102,10 @@ def _run(folder: Path, manifest: Manifest, rows: int, seed: int) -> Golden:
     return Golden(inputs, dt_s.astype(np.float32), kept, states)
 
 
-def _random(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-    if dtype == "float32":
-        return random.normal(size=shape).astype(np.float32)
-    return random.integers(0, 2 if dtype == "bool" else 256, shape).astype(dtype)
+def _random(random: np.random.Generator, shape: tuple[int, ...], spec: InputSpec) -> Array:
+    if spec.dtype != "float32":
+        return random.integers(0, 2 if spec.dtype == "bool" else 256, shape).astype(spec.dtype)
+    x = random.normal(size=shape).astype(np.float32)
+    if spec.nan == "not_measured":
+        x[random.random(shape) < 0.5] = np.nan
+    return x

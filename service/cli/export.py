@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from click import Choice
 
+from statestream.models.spec import MAX_DROP
 from statestream.service.cli.console import need, out
 
 
@@ -20,6 +22,17 @@ def export(
         typer.Option("--aux-tau", help="With an output aux_tau: time constants of its liquid neurons, in seconds."),
     ] = False,
     jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send its frames as JPEG, not as raw pixels.")] = False,
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="Keep its weights in 8 or 16 bits.", click_type=Choice(["int8", "fp16"]), show_default=False),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="What that may cost of an accuracy, or add to an error, as a part of it.", min=0.0)
+    ] = MAX_DROP,
+    adapt: Annotated[
+        float | None,
+        typer.Option(help="Let the readout go on learning in every session, with this forgetting: 0.998, for one."),
+    ] = None,
 ) -> None:
     """Export a trained model as a bundle, once its graphs equal PyTorch on the recordings it was tested with.
 
@@ -32,8 +45,26 @@ def export(
       statestream export runs/wrist --aux-tau
 
       statestream export runs/lane --jpeg
+
+      statestream export runs/wrist --quantize int8 --max-drop 0.005
+
+      statestream export runs/next --adapt 0.998
     """
     bundle = need("statestream.models.export", "train").export(
-        run, repository, name or None, version, aux_tau=aux_tau, jpeg=jpeg
+        run,
+        repository,
+        name or None,
+        version,
+        aux_tau=aux_tau,
+        jpeg=jpeg,
+        quantize=quantize,
+        max_drop=max_drop,
+        adapt=adapt,
     )
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)
+    if (small := bundle.manifest.quantization) is not None:
+        out.print(
+            f"{small.weights}: {small.weight_bytes:,} of {small.float32_bytes:,} bytes of weights; "
+            f"{small.score} on the {small.split} split {small.before:.4g}, then {small.after:.4g}",
+            highlight=False,
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import numpy as np
 import typer
 
-from statestream.models.spec import Manifest
+from statestream.models.spec import InputSpec, Manifest
 from statestream.service.cli.console import (
     AsJson,
     err,
@@ -56,6 +56,9 @@ def stream(
     recording: Annotated[str, typer.Option(help="Column of recording ids.", show_default="recording")] = "",
     group: Annotated[str, typer.Option(help="Column of people, vehicles, …: no feature.")] = "",
     only: Annotated[list[str] | None, typer.Option(help="Play only this recording, may be repeated.")] = None,
+    merge: Annotated[
+        list[Path] | None, typer.Option(help="Another sensor of the same recordings, at its own rate, may be repeated.")
+    ] = None,
     time: Annotated[str, typer.Option(help="Column of timestamps.", show_default="timestamp_ns, t_ns, …")] = "",
     time_unit: Annotated[str | None, typer.Option(help="ns, us, ms or s.", show_default="by the column")] = None,
     period: Annotated[float | None, typer.Option(help="Seconds between rows without timestamps.")] = None,
@@ -74,6 +77,8 @@ def stream(
       statestream stream log.parquet --model wheel --features speed,current --time stamp --time-unit ms
 
       statestream stream drive.mcap --model terrain --target-column /terrain.data
+
+      statestream stream imu.parquet --merge wheels.parquet --model rover --recording run
     """
     from statestream.models.data.recordings import Columns
     from statestream.service.cli.play import rate_of
@@ -90,7 +95,8 @@ def stream(
         time_unit=cast(Any, time_unit),
         period_s=period,
     )
-    manifest, played = asyncio.run(_play_file(server, model, file, columns, speed, only or []))
+    files = [file, *(merge or ())]
+    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or []))
     _report(manifest, played, as_json=as_json)
     _write(predictions, file, manifest, played)
 
@@ -112,8 +118,8 @@ def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[P
     err.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-async def _play_file(
-    server: Server, model: str, file: Path, columns: Columns, rate: float, only: Sequence[str]
+async def _play_files(
+    server: Server, model: str, files: Sequence[Path], columns: Columns, rate: float, only: Sequence[str]
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.cli.play import play
     from statestream.service.cli.progress import progress_of
@@ -122,7 +128,7 @@ async def _play_file(
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
-        dataset = read(file, columns, manifest, only)
+        dataset = read(files[0], columns, manifest, only, files[1:])
         async with client.stream() as stream:
             with progress_of(dataset.recordings, lambda: stream.reconnects) as on_progress:
                 plays = [
@@ -146,12 +152,17 @@ async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]
         await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_S)
 
 
-def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = ()) -> Dataset:
+def read(
+    file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = (), merge: Sequence[Path] = ()
+) -> Dataset:
     """The recordings of a file as the model wants them: its features by name, its classes by their numbers.
+
+    Args:
+        merge: files of other sensors, of the same recordings.
 
     Raises:
         DataError: naming file, row and column.
-        InvalidArgument: the file does not fit the model, or has no recording of a name in `only`.
+        InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
     """
     from statestream.models.data.recordings import read_dataset
 
@@ -160,9 +171,14 @@ def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] =
     spec, output = manifest.inputs[0], manifest.outputs[0]
     if not columns.features and len(spec.labels) == spec.size:
         columns = columns.model_copy(update={"features": spec.labels})
+    if spec.nan == "not_measured":
+        columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"
     frame = (spec.shape[0], spec.shape[1]) if spec.dtype == "uint8" and len(spec.shape) == 3 else None
-    dataset = read_dataset(file, columns, classes=classes, frame=frame)
+    if merge:
+        dataset = _merged([file, *merge], columns, spec, classes=classes)
+    else:
+        dataset = read_dataset(file, columns, classes=classes, frame=frame)
     if frame is None and len(dataset.features) != spec.size:
         raise InvalidArgument(
             f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
@@ -178,6 +194,25 @@ def read(file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] =
     if only:
         dataset = _only(dataset, only)
     return dataset
+
+
+def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
+    """Events of several sensors, each feature from the file that has it."""
+    from statestream.models.data.events import merged
+    from statestream.models.data.recordings import column_names, read_dataset
+    from statestream.models.data.sources import with_features
+
+    if spec.nan != "not_measured":
+        raise InvalidArgument(f"input '{spec.name}' of the model takes no NaN: its rows are whole", field="--merge")
+    found = []
+    for k, file in enumerate(files):
+        there = column_names(file)
+        own: dict[str, Any] = {"features": tuple(name for name in columns.features if name in there)}
+        if not own["features"]:
+            raise InvalidArgument(f"{file} has none of {', '.join(columns.features)}", field="--merge")
+        own |= {} if k == 0 else {"target": (), "group": ""}
+        found.append(read_dataset(file, columns.model_copy(update=own), classes=classes and k == 0))
+    return with_features(merged(found), columns.features)
 
 
 def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:

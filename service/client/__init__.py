@@ -9,6 +9,7 @@ from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPag
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.group import Group
+from statestream.service.client.merge import Sensor, merge
 from statestream.service.client.model import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind
 from statestream.service.client.policy import Policy
@@ -35,6 +36,7 @@ __all__ = [
     "Policy",
     "ResultFlag",
     "RowFlag",
+    "Sensor",
     "Session",
     "SessionInfo",
     "SessionLost",
@@ -44,4 +46,5 @@ __all__ = [
     "SyncGroup",
     "Verdict",
     "connect",
+    "merge",
 ]

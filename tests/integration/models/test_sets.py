@@ -60,7 +60,11 @@ def test_every_set_is_finite_in_order_and_named(name: str) -> None:
         assert r.features.shape == (len(r), len(dataset.features))
         assert r.features.dtype == np.float32
         assert r.t_ns.dtype == np.int64
-        assert np.isfinite(r.features).all()
+        if "events" in name:
+            assert not np.isinf(r.features).any()
+            assert np.isfinite(r.features).any(axis=1).all()
+        else:
+            assert np.isfinite(r.features).all()
         assert (np.diff(r.t_ns) >= 0).all()
         target = np.asarray(r.target)
         assert target.shape in ((len(r),), (len(r), len(dataset.labels)))
@@ -91,6 +95,30 @@ def test_no_run_of_borealtc_is_in_two_folds() -> None:
     assert all(len(groups) == 1 for groups in folds.values())
     for fold in range(5):
         split_dataset(dataset, SplitOptions(by="group", folds=5, fold=fold, validation=0), classes=True)
+
+
+def test_every_variant_of_borealtc_is_of_the_same_pieces() -> None:
+    imu, others = load("borealtc"), [load(f"borealtc/{name}") for name in ("events", "at_imu_rate", "at_wheel_rate")]
+    for dataset in others:
+        assert [(r.id, r.group) for r in dataset.recordings] == [(r.id, r.group) for r in imu.recordings]
+    events = others[0].recordings[5]
+    rows = np.isfinite(events.features[:, 0])
+    np.testing.assert_array_equal(events.features[rows, :6], imu.recordings[5].features)
+    assert 30 <= np.isfinite(events.features[:, 6]).sum() <= 35
+
+
+def test_an_event_of_px4_is_to_say_the_next_of_the_gyroscope() -> None:
+    rows, events, even = (load(f"px4_flight_log{variant}") for variant in ("", "/events", "/even_events"))
+    gyro_ns = np.concatenate([r.t_ns for r in rows.recordings])
+    gyro = np.concatenate([r.features[:, :3] for r in rows.recordings])
+    for r in events.recordings:
+        np.testing.assert_array_equal(r.target, gyro[np.searchsorted(gyro_ns, r.t_ns, side="right")])
+        attitude, controls = np.isfinite(r.features[:, 0]), np.isfinite(r.features[:, 4])
+        assert (attitude | controls).all()
+        assert attitude.sum() > controls.sum() > 5
+    assert all(len(set(np.diff(r.t_ns))) == 1 for r in even.recordings)
+    np.testing.assert_array_equal(even.recordings[7].features, events.recordings[7].features)
+    assert {r.group for r in even.recordings} == {f"stretch{k}" for k in range(5)}
 
 
 def test_xor_tells_changes_and_asks_for_parity() -> None:

@@ -1,0 +1,59 @@
+"""Recordings of one thing by sensors of different rates, as one recording of events: NaN where nothing was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.tables import DataError
+from statestream.models.spec import Array, Int64Array
+
+
+def merged(datasets: Sequence[Dataset]) -> Dataset:
+    """Data sets whose recordings are of the same ids, merged recording by recording; see `merged_recordings`.
+
+    Targets, groups and the data set's own split are those of the first.
+
+    Raises:
+        DataError: a recording is not in all of them, or two have a feature of one name.
+    """
+    first, *others = datasets
+    by_id = [{r.id: r for r in other.recordings} for other in others]
+    recordings = []
+    for recording in first.recordings:
+        for found in by_id:
+            if recording.id not in found:
+                raise DataError(f"recording '{recording.id}' is not in every source; one has {', '.join(found)}")
+        recordings.append(merged_recordings([recording, *(found[recording.id] for found in by_id)]))
+    features = tuple(name for dataset in datasets for name in dataset.features)
+    for name in features:
+        if features.count(name) > 1:
+            raise DataError(f"two sources have a feature '{name}'")
+    units = tuple(unit for dataset in datasets for unit in dataset.units)
+    return replace(first, recordings=tuple(recordings), features=features, units=units)
+
+
+def merged_recordings(sources: Sequence[Recording]) -> Recording:
+    """One row for each time at which any source has one: its features side by side, NaN for those of the others.
+
+    The target of an event is the newest of the first source's, the first before there is one. Where one source has
+    several rows at one time, the last counts.
+    """
+    first = sources[0]
+    t_ns = np.unique(np.concatenate([source.t_ns for source in sources]))
+    x_TF = np.full((len(t_ns), sum(source.features.shape[1] for source in sources)), np.nan, np.float32)
+    start = 0
+    for source in sources:
+        end = start + source.features.shape[1]
+        x_TF[np.searchsorted(t_ns, source.t_ns), start:end] = source.features
+        start = end
+    target = None if first.target is None else held(first.t_ns, first.target, t_ns)
+    return Recording(first.id, t_ns, x_TF, target, first.group)
+
+
+def held(t_ns: Int64Array, values: Array, wanted_ns: Int64Array) -> Array:
+    """The newest value at each wanted time; the first before there is one."""
+    return np.asarray(values[np.maximum(0, np.searchsorted(t_ns, wanted_ns, side="right") - 1)])
