@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from click import Choice
 
 from statestream.models.spec import MAX_DROP
 from statestream.service.cli.console import need, out
+
+
+class Bits(str, Enum):
+    """What a weight is kept in."""
+
+    INT8 = "int8"
+    FP16 = "fp16"
 
 
 def export(
@@ -22,10 +29,7 @@ def export(
         typer.Option("--aux-tau", help="With an output aux_tau: time constants of its liquid neurons, in seconds."),
     ] = False,
     jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send its frames as JPEG, not as raw pixels.")] = False,
-    quantize: Annotated[
-        str | None,
-        typer.Option(help="Keep its weights in 8 or 16 bits.", click_type=Choice(["int8", "fp16"]), show_default=False),
-    ] = None,
+    quantize: Annotated[Bits | None, typer.Option(help="Keep its weights in 8 or 16 bits.")] = None,
     max_drop: Annotated[
         float, typer.Option(help="What that may cost of an accuracy, or add to an error, as a part of it.", min=0.0)
     ] = MAX_DROP,
@@ -57,7 +61,7 @@ def export(
         version,
         aux_tau=aux_tau,
         jpeg=jpeg,
-        quantize=quantize,
+        quantize=quantize.value if quantize else None,
         max_drop=max_drop,
         adapt=adapt,
     )
