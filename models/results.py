@@ -26,6 +26,7 @@ from statestream.models.data.sources import load_dataset
 from statestream.models.data.splits import split_dataset
 from statestream.models.evaluate import state_bytes
 from statestream.models.experiments import EXPERIMENTS, Job, jobs
+from statestream.models.field_results import after_drift, in_int8
 from statestream.models.files import replacing
 from statestream.models.latency import step_cost
 from statestream.models.results_page import Result, as_json, as_markdown
@@ -39,7 +40,7 @@ def run_job(job: Job, folder: Path) -> Result:
     if kept is not None:
         return kept
     started = time.monotonic()
-    facts = _baseline(job.config) if job.experiment.baseline else _trained(job.config, folder / "runs")
+    facts = _baseline(job.config) if job.experiment.baseline else _trained(job, folder / "runs")
     result = Result(
         experiment=job.experiment.name,
         command=job.command,
@@ -86,12 +87,16 @@ def write_page(folder: Path, docs: Path) -> None:
         temporary.write_text(as_markdown(content))
 
 
-def _trained(config: Config, runs: Path) -> dict[str, Any]:
-    run = train(config, runs, progress=False)
-    cost = step_cost(run.network)
+def _trained(job: Job, runs: Path) -> dict[str, Any]:
+    run = train(job.config, runs, progress=False)
+    cost, scores = step_cost(run.network), run.scores
+    if job.experiment.int8:
+        scores = in_int8(run)
+    elif job.experiment.drifts:
+        scores = after_drift(run, job.experiment.drifts)
     return {
-        "scores": run.scores,
-        "groups": run.metrics.get("groups", {}),
+        "scores": scores,
+        "groups": run.metrics.get("groups", {}) if scores is run.scores else {},
         "epochs": len(run.metrics["history"]),
         "parameters": run.metrics["parameters"],
         "state_bytes": state_bytes(run.network),

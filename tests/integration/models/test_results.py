@@ -47,7 +47,8 @@ def test_every_experiment_is_of_a_benchmark_and_can_be_configured() -> None:
         for job in jobs(experiment):
             assert job.config.name == job.name
             assert loader(job.config.data.dataset)
-            assert job.experiment.baseline or job.command.startswith(f"statestream train {experiment.preset}")
+            trained_alone = job.command.startswith(f"statestream train {experiment.preset}")
+            assert trained_alone or experiment.baseline or experiment.int8 or experiment.drifts
 
 
 def test_seeds_and_folds_are_jobs_of_their_own(experiment: Experiment) -> None:
