@@ -61,6 +61,12 @@ test-faults: install ## Kill, cut, stall, race and crowd, as long as it takes; f
 test-install: install ## As root: install, serve, restart and uninstall in a clean Debian with systemd, into docs/deploy.md
 	@$(PY) -m tests.deploy.install
 
+test-arm64: install ## As root: install, serve and stream in a Debian of aarch64, emulated (half an hour), into docs/deploy.md
+	@$(PY) -m tests.deploy.arm64
+
+footprint: install ## Measure disk, memory and start of a server, into docs/deploy.md
+	@$(PY) -m tests.deploy.footprint
+
 test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md
 	@$(PY) -m tests.deploy.wheels
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 
 from statestream.service.client import connect
 from tests.bench.pages import put_output
@@ -15,24 +14,13 @@ from tests.bundles import write_leaky
 from tests.deploy.image import replay
 from tests.deploy.robot import Robot
 from tests.deploy.root import SOURCES, Missing, Root, booted, contained, make
+from tests.deploy.said import Said
 from tests.e2e.server_process import free_port
 
 INSTALL = f"{SOURCES}/deploy/install.sh"
 CONFIG, STATE = "etc/statestream/server.toml", "var/lib/statestream"
 UNIT = "/etc/systemd/system/statestream.service"
 ROWS = 200
-
-
-class Said:
-    """What was shown, line by line, as it happens."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._start_s = time.monotonic()
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        print(f"{time.monotonic() - self._start_s:6.1f} s  {line}", flush=True)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,16 +83,29 @@ class Root:
         }
 
     def megabytes(self, folder: str = "") -> float:
-        """What a folder takes on the disk."""
-        done = subprocess.run(
-            ["du", "-s", "--block-size=1", str(self.path / folder.strip("/"))], capture_output=True, text=True
-        )
-        return int(done.stdout.split()[0]) / 1e6
+        """What a folder of it takes on the disk."""
+        return megabytes(self.path / folder.strip("/"))
 
 
 def contained(path: Path, *flags: str) -> Root:
     """A root of this machine's architecture, its commands in a container of their own; `flags` of systemd-nspawn."""
     return Root(path, (*_nspawn(path), "--pipe", *flags))
+
+
+def megabytes(folder: Path) -> float:
+    """What a folder takes on the disk."""
+    done = subprocess.run(["du", "-s", "--block-size=1", folder], capture_output=True, text=True)
+    return int(done.stdout.split()[0]) / 1e6
+
+
+def build_wheel(checkout: Path, into: Path) -> Path:
+    """The wheel of a checkout, built in a copy, since builds leave things behind."""
+    with tempfile.TemporaryDirectory() as name:
+        copy_checkout(checkout, Path(name) / "copy")
+        command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(into), str(Path(name) / "copy")]
+        subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = into.glob("*.whl")
+    return wheel
 
 
 @contextmanager
@@ -126,7 +140,7 @@ def make(name: str, *packages: str, arch: str = "amd64") -> Path:
     path = ROOTS / name
     shutil.rmtree(path, ignore_errors=True)
     subprocess.run(["cp", "--archive", "--reflink=auto", str(kept), str(path)], check=True)
-    _copy_checkout(path / SOURCES.strip("/"))
+    copy_checkout(ROOT, path / SOURCES.strip("/"))
     _configure_pip(path)
     return path
 
@@ -204,14 +218,14 @@ def _moments(limit_s: float) -> Iterator[None]:
         time.sleep(0.1)
 
 
-def _copy_checkout(into: Path) -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    )
+def copy_checkout(checkout: Path, into: Path) -> None:
+    """What git would take of a checkout."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True)
     for name in listed.stdout.splitlines():
-        if (ROOT / name).is_file():
+        if (checkout / name).is_file():
             (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, into / name)
+            shutil.copy(checkout / name, into / name)
 
 
 def _pip_settings() -> dict[str, str]:

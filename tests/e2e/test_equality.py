@@ -7,81 +7,52 @@ order of summation), 1e-6 between two ways of asking the service the same thing.
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from statestream.models.data.recordings import Recording
-from statestream.models.export import export_network
-from statestream.models.network import Network
-from statestream.models.rollout import rollout
+from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncStream
-from tests.families import FAMILIES, TIME, held_out_recordings, network_of, std_of
+from statestream.service.providers import PROVIDERS, installed_providers
+from tests.equality import Exported, export_families, played, worst_error
+from tests.families import FAMILIES
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Exported:
-    """A repository with every family, and what it was made from."""
-
-    repository: Path
-    recordings: list[Recording]
-    networks: dict[str, Network]
-    std: dict[str, np.ndarray]
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    repository = tmp_path_factory.mktemp("families")
-    recordings = held_out_recordings(6)
-    networks = {family: network_of(family, recordings) for family in FAMILIES}
-    std = {family: std_of(network, recordings) for family, network in networks.items()}
-    for family, network in networks.items():
-        short = [recording.where(slice(0, 300)) for recording in recordings[:3]]
-        export_network(network, short, repository, name=family, time=TIME, output_std=std[family])
-    return Exported(repository, recordings, networks, {family: np.asarray(s) for family, s in std.items()})
+    return export_families(tmp_path_factory.mktemp("families"))
 
 
-@pytest.fixture
-async def stream(exported: Exported, start: Callable[..., Any]) -> AsyncIterator[AsyncStream]:
-    server = await start(repository=exported.repository)
+@pytest.fixture(params=PROVIDERS)
+async def stream(
+    request: pytest.FixtureRequest, exported: Exported, start: Callable[..., Any], tmp_path: Path
+) -> AsyncIterator[AsyncStream]:
+    """To a server of all families, on each provider that there is."""
+    if request.param not in installed_providers():
+        pytest.skip(f"onnxruntime has no {request.param} here")
+    wanted = tuple(dict.fromkeys((request.param, "cuda", "cpu")))
+    if request.param == "tensorrt":
+        command = ["warmup", str(exported.repository), "--providers", ",".join(wanted), "--engine-cache", str(tmp_path)]
+        assert await asyncio.to_thread(main, command) == 0
+    server = await start(repository=exported.repository, providers=wanted, engine_cache=tmp_path)
+    assert {runner.engine.provider for runner in server.host.versions} == {PROVIDERS[request.param]}
     async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
         yield stream
 
 
-async def played(stream: AsyncStream, model: str, recording: Recording, pieces: Callable[[int], int]) -> np.ndarray:
-    """`[T, K]` outputs of a whole recording, sent in pieces of changing length."""
-    session = await stream.open(model)
-    y, start = [], 0
-    while start < len(recording):
-        rows = slice(start, start + pieces(start))
-        result = await session.chunk(recording.features[rows], recording.t_ns[rows])
-        assert len(result.row) == len(result), result.details
-        y.append(result.y)
-        start += len(result)
-    await session.close(end_session=True)
-    return np.concatenate(y)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_streamed_outputs_equal_the_offline_rollout(family: str, exported: Exported, stream: AsyncStream) -> None:
-    network, recordings = exported.networks[family], exported.recordings
-    offline = rollout(network, recordings, TIME)
-    assert len({len(recording) for recording in recordings}) > 1, "the recordings are ragged"
-    ragged = [lambda start, k=k: 1 + (start * 7 + 13 * k) % 150 for k in range(len(recordings))]
-    streamed = await asyncio.gather(
-        *(played(stream, family, r, piece) for r, piece in zip(recordings, ragged, strict=True))
-    )
-    worst = max(
-        float(np.max(np.abs(y - reference.outputs) / exported.std[family]))
-        for y, reference in zip(streamed, offline, strict=True)
-    )
-    print(f"{family}: {worst:.2e} of a standard deviation over {sum(map(len, recordings))} rows")
+    assert len({len(recording) for recording in exported.recordings}) > 1, "the recordings are ragged"
+    worst = await worst_error(stream, family, exported)
+    print(f"{family}: {worst:.2e} of a standard deviation over {sum(map(len, exported.recordings))} rows")
     assert worst <= 1e-5
 
 
@@ -112,3 +83,40 @@ async def test_batched_with_strangers_equals_alone(
     worst = float(np.max(np.abs(np.stack(together) - alone) / exported.std[family]))
     print(f"{family}: {worst:.2e} of a standard deviation, strangers × {scale:g}")
     assert worst <= 1e-6
+
+
+LOAD = """
+import sys
+from pathlib import Path
+import onnxruntime
+from statestream.models.bundle import Bundle
+from statestream.service.engine import Engine
+for folder in sorted(Path(sys.argv[1]).glob("*/*")):
+    Engine.load(Bundle.open(folder))
+    print(onnxruntime.__version__, folder.parent.name)
+"""
+
+
+@pytest.fixture(scope="module")
+def oldest_runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first onnxruntime that the `cpu` extra takes, and a numpy of its time."""
+    if sys.version_info >= (3, 13):
+        pytest.skip("onnxruntime 1.18 has no wheel for this Python")
+    folder = tmp_path_factory.mktemp("oldest")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target", folder]
+    subprocess.run([*pip, "onnxruntime==1.18.*", "numpy==1.26.*"], check=True)
+    return folder
+
+
+def test_the_oldest_runtime_reproduces_the_golden_recording_of_every_family(
+    exported: Exported, oldest_runtime: Path
+) -> None:
+    path = os.pathsep.join([str(oldest_runtime), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, exported.repository],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    versions, families = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+    assert sorted(families) == sorted(FAMILIES)
+    assert {version.rpartition(".")[0] for version in versions} == {"1.18"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import write_leaky
+from tests.deploy.root import copy_checkout
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "service", "proto")
@@ -43,13 +44,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel built from an sdist, as an index would offer them."""
     out = tmp_path_factory.mktemp("dist")
     copy = out / "tree"
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.split("\n")
-    for name in filter(None, files):
-        if (ROOT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+    copy_checkout(ROOT, copy)
     subprocess.run([sys.executable, "-m", "build", "--outdir", str(out), str(copy)], check=True, capture_output=True)
     assert len(list(out.glob("*.tar.gz"))) == 1
     return next(out.glob("*.whl"))

@@ -1,0 +1,71 @@
+"""The wheel on aarch64: installed in a Debian of an emulated processor, it streams what PyTorch computes here.
+
+`python -m tests.deploy.arm64`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sys
+
+from statestream.service.client import AsyncClient, connect
+from tests.bench.pages import put_output
+from tests.deploy.robot import until_serving
+from tests.deploy.root import ROOT, SOURCES, Missing, Root, build_wheel, emulated, make
+from tests.deploy.said import Said
+from tests.e2e.server_process import free_port
+from tests.equality import Exported, export_families, worst_error
+
+FAMILIES = ("cfc_ncp", "ltc_ncp", "s5")
+"""One of each kind of graph: products, a list of synapses, complex numbers in halves."""
+TOLERANCE = 1e-5
+MODELS = "var/lib/statestream/models"
+_READY_S = 600.0
+
+
+def main() -> None:
+    """Install, serve, stream, compare; what was said goes into docs/deploy.md."""
+    say = Said()
+    try:
+        path = make("arm64", "ca-certificates", "python3-venv", arch="arm64")
+        root = emulated(path)
+        _install(root, say)
+        asyncio.run(_stream(root, export_families(path / MODELS, FAMILIES), say))
+    except Missing as error:
+        sys.exit(f"cannot be tried here: {error}")
+    put_output("deploy.md", "arm64", say.lines)
+
+
+def _install(root: Root, say: Said) -> None:
+    wheel = build_wheel(ROOT, root.path / "dist")
+    machine = root.run("uname", "-m").strip()
+    assert machine == "aarch64", machine
+    root.run(f"{SOURCES}/deploy/install.sh", "--from", f"/dist/{wheel.name}", "--no-service")
+    versions = root.run("/opt/statestream/bin/python", "-c", _VERSIONS).strip()
+    say(f"{wheel.name} installed by install.sh on {machine}, emulated on {platform.machine()}: {versions}")
+
+
+_VERSIONS = """
+import onnxruntime, numpy, grpc, platform
+print(f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}, numpy {numpy.__version__}, "
+      f"grpcio {grpc.__version__}")
+"""
+
+
+async def _stream(root: Root, exported: Exported, say: Said) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    command = ("/opt/statestream/bin/statestream", "serve", f"/{MODELS}", "--address", address, "--providers", "cpu")
+    with root.running(*command):
+        with connect(address) as client:
+            await asyncio.to_thread(until_serving, client, _READY_S)
+        async with AsyncClient(address) as client, client.stream() as stream:
+            for family in FAMILIES:
+                worst = await worst_error(stream, family, exported)
+                assert worst <= TOLERANCE, f"{family}: {worst:.2g}"
+                rows = sum(map(len, exported.recordings))
+                say(f"{family}: {rows:,} rows streamed, at most {worst:.1e} of a standard deviation from PyTorch")
+
+
+if __name__ == "__main__":
+    main()
