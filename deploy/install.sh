@@ -100,7 +100,7 @@ copy_checkout() {
     copy=$(mktemp -d)
     # shellcheck disable=SC2064  # the folder of now
     trap "rm -rf '$copy'" EXIT
-    (cd "$from" && cp -r pyproject.toml README.md LICENSE models service proto "$copy")
+    tar --create --directory "$from" --exclude=.git --exclude=./build --exclude=./runs . | tar --extract --directory "$copy"
     from=$copy
 }
 

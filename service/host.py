@@ -173,8 +173,8 @@ class Host:
             if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
                 raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
             check_pictures(bundle.manifest, self.config.max_decoded_bytes)
-            cache = EngineCache(self.config.engine_cache, self.config.max_batch, build)
             config = self.config
+            cache = EngineCache(config.engine_cache, config.max_batch, build)
             return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
