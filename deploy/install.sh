@@ -89,6 +89,8 @@ make_environment() {
     say "installing $from into $VENV"
     [ ! -d "$from" ] || copy_checkout
     "$PYTHON" -m venv "$VENV"
+    # The two overwrite each other; the other one may be there from last time.
+    "$VENV/bin/pip" uninstall -qq --yes "$([ $gpu = yes ] && echo onnxruntime || echo onnxruntime-gpu)"
     "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir "${constraints[@]}" \
         "$(realpath "$from")${wanted:+[$wanted]}" ${runtime:+"$runtime"}
     ln -sfn "$VENV/bin/$NAME" "$COMMAND"

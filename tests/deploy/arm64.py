@@ -11,8 +11,9 @@ import sys
 
 from statestream.service.client import AsyncClient, connect
 from tests.bench.pages import put_output
+from tests.deploy.checkout import ROOT, build_wheel
 from tests.deploy.robot import until_serving
-from tests.deploy.root import ROOT, SOURCES, Missing, Root, build_wheel, emulated, make
+from tests.deploy.root import SOURCES, Missing, Root, emulated, make
 from tests.deploy.said import Said
 from tests.e2e.server_process import free_port
 from tests.equality import Exported, export_families, worst_error

@@ -23,7 +23,8 @@ from statistics import median
 from statestream.service.loadtest.proc import Watch, cpu_s
 from tests.bench.bundle import write
 from tests.bench.pages import put
-from tests.deploy.root import ROOT, build_wheel, megabytes
+from tests.deploy.checkout import ROOT, build_wheel
+from tests.deploy.root import megabytes
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 STARTS = 5

@@ -13,8 +13,9 @@ from dockerfile_parse import DockerfileParser
 
 from statestream.service.client import connect
 from tests.bundles import write_leaky
+from tests.deploy.checkout import ROOT
 from tests.deploy.robot import Robot, until_serving
-from tests.deploy.root import ROOT, SOURCES, contained, make, mirror
+from tests.deploy.root import SOURCES, contained, make, mirror
 from tests.e2e.server_process import free_port
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"

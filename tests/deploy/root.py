@@ -1,7 +1,7 @@
 """Clean Debian roots, made by debootstrap from this machine's own mirror, and ways to run commands in them.
 
 Nothing is installed on this machine: debootstrap and systemd-container must be there, for another architecture also
-qemu-user-static, and proot unless the kernel runs its programs by binfmt. All of it needs to be root.
+qemu-user-static and proot. All of it needs to be root.
 """
 
 from __future__ import annotations
@@ -10,21 +10,32 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-ROOT = Path(__file__).parents[2]
+from tests.deploy import pip_here
+from tests.deploy.checkout import ROOT, copy_checkout
+
 ROOTS = ROOT / "build/roots"
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SOURCES = "/src"
 """Where a root has the checkout."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_BOOT_S = 120.0
+_BOOT_S = 600.0
+_CPUINFO = """\
+processor\t: 0
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+"""
+"""Of a Raspberry Pi 4. qemu shows this machine's, from which ONNX Runtime's aarch64 build cannot tell where it is."""
+_PACKAGES = "debootstrap systemd-container qemu-user-static proot"
 
 
 class Missing(RuntimeError):
@@ -35,7 +46,7 @@ def need(*commands: str) -> None:
     """Raise Missing unless this is root and has the commands."""
     absent = [command for command in commands if shutil.which(command) is None]
     if absent:
-        raise Missing(f"not installed: {', '.join(absent)} (apt-get install debootstrap systemd-container …)")
+        raise Missing(f"not installed: {', '.join(absent)} (apt-get install {_PACKAGES})")
     if os.geteuid() != 0:
         raise Missing("only root can make a root file system")
 
@@ -98,16 +109,6 @@ def megabytes(folder: Path) -> float:
     return int(done.stdout.split()[0]) / 1e6
 
 
-def build_wheel(checkout: Path, into: Path) -> Path:
-    """The wheel of a checkout, built in a copy, since builds leave things behind."""
-    with tempfile.TemporaryDirectory() as name:
-        copy_checkout(checkout, Path(name) / "copy")
-        command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(into), str(Path(name) / "copy")]
-        subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = into.glob("*.whl")
-    return wheel
-
-
 @contextmanager
 def booted(path: Path) -> Iterator[Root]:
     """The root as a machine of its own, with systemd as process 1, on this machine's network."""
@@ -128,12 +129,14 @@ def booted(path: Path) -> Iterator[Root]:
         machine.wait(_BOOT_S)
 
 
-def make(name: str, *packages: str, arch: str = "amd64") -> Path:
+def make(name: str, *packages: str, arch: str = "") -> Path:
     """A new root of the Debian that this machine's apt knows, with the checkout and this machine's pip configuration.
 
-    What debootstrap made is kept in build/roots and copied, since on an emulated processor it takes long.
+    Its architecture is this machine's, or `arch`. What debootstrap made is kept in build/roots and copied: on an
+    emulated processor it takes long.
     """
     need("debootstrap")
+    arch = arch or _architecture()
     kept = ROOTS / f"debian-{arch}-{'-'.join(packages)}"
     if not kept.is_dir():
         _debootstrap(kept, arch, packages)
@@ -141,7 +144,7 @@ def make(name: str, *packages: str, arch: str = "amd64") -> Path:
     shutil.rmtree(path, ignore_errors=True)
     subprocess.run(["cp", "--archive", "--reflink=auto", str(kept), str(path)], check=True)
     copy_checkout(ROOT, path / SOURCES.strip("/"))
-    _configure_pip(path)
+    pip_here.configure(path)
     return path
 
 
@@ -150,11 +153,12 @@ def _debootstrap(path: Path, arch: str, packages: Sequence[str]) -> None:
     partial = path.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    native = arch == subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True).stdout.strip()
+    native = arch == _architecture()
     stage = [] if native else ["--foreign"]
     what = [f"--arch={arch}", "--variant=minbase", f"--include={','.join(packages)}"]
     subprocess.run(["debootstrap", *stage, *what, suite, str(partial), site], check=True, stdout=subprocess.DEVNULL)
     if not native:
+        # A link to this machine's, which nothing in the root could follow.
         proc = partial / "proc"
         if proc.is_symlink():
             proc.unlink()
@@ -163,14 +167,20 @@ def _debootstrap(path: Path, arch: str, packages: Sequence[str]) -> None:
     partial.rename(path)
 
 
+def _architecture() -> str:
+    done = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def emulated(path: Path) -> Root:
-    """A root of aarch64, its commands on an emulated processor: by binfmt where the kernel has it, else by proot."""
-    if Path("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists():
-        return contained(path)
+    """A root of aarch64, its commands on an emulated processor: proot does what binfmt does, and leaves the kernel alone."""
     need("qemu-aarch64-static", "proot")
-    binds = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts", *map(str, _pip_paths())]
-    bound = [word for bind in binds for word in ("-b", bind)]
-    return Root(path, ("proot", "-q", "qemu-aarch64-static", "-0", "-r", str(path), "-w", "/", *bound))
+    cpuinfo = ROOTS / "cpuinfo"
+    cpuinfo.write_text(_CPUINFO)
+    binds = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts", *map(str, pip_here.paths())]
+    bound = [word for bind in [*binds, f"{cpuinfo}:/proc/cpuinfo"] for word in ("-b", bind)]
+    emulator = ("env", "QEMU_CPU=cortex-a72", "proot", "-q", "qemu-aarch64-static")
+    return Root(path, (*emulator, "-0", "-r", str(path), "-w", "/", *bound))
 
 
 def mirror() -> tuple[str, str]:
@@ -187,7 +197,7 @@ def mirror() -> tuple[str, str]:
 def _nspawn(path: Path) -> tuple[str, ...]:
     need("systemd-nspawn")
     flags = ("--quiet", "--register=no", "--keep-unit", "--resolv-conf=replace-host")
-    return ("systemd-nspawn", f"--directory={path}", *flags, *(f"--bind-ro={bind}" for bind in _pip_paths()))
+    return ("systemd-nspawn", f"--directory={path}", *flags, *(f"--bind-ro={bind}" for bind in pip_here.paths()))
 
 
 def _child(machine: subprocess.Popen[bytes]) -> int:
@@ -216,40 +226,3 @@ def _moments(limit_s: float) -> Iterator[None]:
     while time.monotonic() < end_s:
         yield
         time.sleep(0.1)
-
-
-def copy_checkout(checkout: Path, into: Path) -> None:
-    """What git would take of a checkout."""
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True)
-    for name in listed.stdout.splitlines():
-        if (checkout / name).is_file():
-            (into / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(checkout / name, into / name)
-
-
-def _pip_settings() -> dict[str, str]:
-    """What pip is told on this machine, by file or environment."""
-    said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
-    pairs = (line.split("=", 1) for line in said.stdout.splitlines())
-    return {key.rpartition(".")[2]: value.strip("'\"") for key, value in pairs}
-
-
-def _pip_paths() -> list[Path]:
-    """Files and folders of this machine that its pip reads."""
-    words = [CERTIFICATES.as_posix(), *(word for value in _pip_settings().values() for word in value.split())]
-    paths = [Path(unquote(urlsplit(word).path)) for word in words if word.startswith(("/", "file://"))]
-    tops = {path.parent if path.name == "simple" else path for path in paths if path.exists()}
-    return sorted(tops)
-
-
-def _configure_pip(path: Path) -> None:
-    lines = [f"{key} = {value}\n" for key, value in _pip_settings().items()]
-    (path / "etc/pip.conf").write_text("[global]\n" + "".join(lines))
-    for bound in _pip_paths():
-        inside = path / bound.relative_to("/")
-        if bound.is_dir():
-            inside.mkdir(parents=True, exist_ok=True)
-        elif not inside.exists():
-            inside.parent.mkdir(parents=True, exist_ok=True)
-            inside.touch()

@@ -15,7 +15,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from tests.bench.pages import put
-from tests.deploy.root import ROOT
+from tests.deploy.checkout import ROOT
 
 if sys.version_info >= (3, 11):
     import tomllib

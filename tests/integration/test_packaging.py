@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import write_leaky
-from tests.deploy.root import copy_checkout
+from tests.deploy.checkout import copy_checkout
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "service", "proto")
