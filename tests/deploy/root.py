@@ -173,7 +173,7 @@ def _architecture() -> str:
 
 
 def emulated(path: Path) -> Root:
-    """A root of aarch64, its commands on an emulated processor: proot does what binfmt does, and leaves the kernel alone."""
+    """A root of aarch64, its commands on an emulated processor: by proot, which leaves the kernel alone."""
     need("qemu-aarch64-static", "proot")
     cpuinfo = ROOTS / "cpuinfo"
     cpuinfo.write_text(_CPUINFO)
