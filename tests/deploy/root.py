@@ -179,8 +179,7 @@ def emulated(path: Path) -> Root:
     cpuinfo.write_text(_CPUINFO)
     binds = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts", *map(str, pip_here.paths())]
     bound = [word for bind in [*binds, f"{cpuinfo}:/proc/cpuinfo"] for word in ("-b", bind)]
-    emulator = ("env", "QEMU_CPU=cortex-a72", "proot", "-q", "qemu-aarch64-static")
-    return Root(path, (*emulator, "-0", "-r", str(path), "-w", "/", *bound))
+    return Root(path, ("proot", "-q", "qemu-aarch64-static", "-0", "-r", str(path), "-w", "/", *bound))
 
 
 def mirror() -> tuple[str, str]:
