@@ -29,7 +29,7 @@ MAX_STREAMS = 300
 UNREAD_BYTES = 1 << 20
 """What may wait for one client to read."""
 _COMMAND = (sys.executable, "-m", "statestream.service.cli")
-_START_S = 60.0
+_START_S = 180.0
 _MAX_MESSAGE_BYTES = 64 << 20
 
 
@@ -66,7 +66,7 @@ class Arena:
     def stop(self) -> int:
         """Drain it; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(180)
 
     def access(self, name: str) -> Access:
         """How a client connects."""
@@ -123,7 +123,7 @@ class WellBehaved:
         """End it, and hear what it saw."""
         time.sleep(max(0.0, self._begun_s + 10.0 - time.monotonic()))
         self._process.send_signal(signal.SIGINT)
-        out, err = self._process.communicate(timeout=60)
+        out, err = self._process.communicate(timeout=180)
         assert out, err
         report: dict[str, Any] = json.loads(out)
         return report

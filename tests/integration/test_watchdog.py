@@ -9,11 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from statestream.service import watchdog
+from statestream.service.client import AsyncClient
+from statestream.service.errors import StatestreamError
 from statestream.service.notify import notify, watchdog_s
 from statestream.service.watchdog import EXIT_CODE, Watchdog
+from tests.bundles import write_leaky
+
+
+_PATIENCE_S = 120
+"""For a machine that has much else to do."""
 
 
 @pytest.fixture
@@ -21,7 +29,7 @@ def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket
     """The socket at which systemd would listen."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "s"))
-    listener.settimeout(30)
+    listener.settimeout(_PATIENCE_S)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "s"))
     return listener
 
@@ -51,7 +59,7 @@ async def test_the_supervisor_hears_beats_while_engines_come_back_and_the_end_wh
 
     monkeypatch.setattr(watchdog, "_die", lambda: said.append("dead"))
     with supervisor:
-        await asyncio.wait_for(Watchdog(0.2, runs=look, last_words=last_words).run(), 30)
+        await asyncio.wait_for(Watchdog(0.2, runs=look, last_words=last_words).run(), _PATIENCE_S)
         assert said == ["last words", "dead"]
         heard = []
         supervisor.settimeout(0)
@@ -87,6 +95,53 @@ def test_a_loop_that_stands_still_ends_the_process_and_says_where() -> None:
         "    time.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=_PATIENCE_S)
     assert done.returncode == EXIT_CODE, done.stderr
     assert "in main" in done.stderr, "the stack of what hangs"
+
+
+HANGS = """
+import sys, threading
+from statestream.service.config import ServerConfig
+from statestream.service.engine import Engine
+from statestream.service import runner
+from statestream.service.server import run
+
+def hang(*_):
+    threading.Event().wait()
+
+loaded = Engine.load
+def load(*arguments, **more):
+    engine = loaded(*arguments, **more)
+    engine.step = engine.chunk = hang
+    return engine
+Engine.load = load
+runner.INLINE_S = float(sys.argv[3])  # 0: in a thread
+run(ServerConfig(repository=sys.argv[1], address=sys.argv[2], providers=("cpu",), stuck_s=1.0))
+"""
+
+
+@pytest.mark.parametrize("inline_s", [0.0, 1e9], ids=["in a thread", "on the loop"])
+async def test_a_server_whose_engine_hangs_says_so_and_ends(
+    supervisor: socket.socket, tmp_path: Path, inline_s: float
+) -> None:
+    write_leaky(tmp_path / "repository")
+    address = f"unix:{tmp_path}/server"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HANGS, str(tmp_path / "repository"), address, str(inline_s),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        with supervisor:
+            assert await asyncio.to_thread(supervisor.recv, 100) == b"READY=1"
+            async with AsyncClient(address, reconnect=False) as client, client.stream() as stream:
+                session = await stream.open("leaky")
+                with pytest.raises(StatestreamError):
+                    await session.step(np.ones(2, np.float32))
+        _, said = await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+        assert process.returncode == EXIT_CODE, said.decode()
+        assert "stuck: " in said.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
