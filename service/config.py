@@ -61,8 +61,9 @@ class ServerConfig(BaseSettings):
     address: str = "127.0.0.1:50051"
     """`host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach needs TLS."""
     admin_address: str = ""
-    """Where the `Admin` service is offered, alone; empty: at `address`, beside the others. Worker k's is at the port k
-    higher, or at the socket whose name ends in `.k`."""
+    """Where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket, `unix:/path`,
+    it asks for no proof: whoever may open the file operates the server. Worker k's is at the port k higher, or at the
+    socket whose name ends in `.k`."""
     tls_cert: Path | None = None
     """PEM of the server's certificate and those between it and its authority: the server speaks TLS. It and the other
     files of TLS are read again when they change."""

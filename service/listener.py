@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import grpc
 
 from statestream.service import reflection
+from statestream.service.addresses import is_socket
 from statestream.service.allowance import Allowances
 from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 from statestream.service.guard import Guard
-from statestream.service.identity import unproven
+from statestream.service.identity import SERVER, unproven
 from statestream.service.tls import credentials
 
 _OTHER_CALLS = 100
@@ -28,11 +29,14 @@ class Listener:
         """`field`: the setting that has the address."""
         self._field = field
         self._address: str = getattr(config, field)
-        self._tls = credentials(config)
+        # What stays on the machine needs no TLS, and a socket has no host name that a certificate could be for.
+        self._tls = None if is_socket(self._address) else credentials(config)
+        # Whoever may open the socket of `Admin` operates the server: the file's owner and mode say who.
+        operated = field == "admin_address" and self._address.startswith("unix:")
         self.guard = Guard(
             clients,
             allowances,
-            nobody=unproven(self._address, asks=config.asks),
+            nobody=SERVER if operated else unproven(self._address, asks=config.asks),
             certificates=config.tls_client_ca is not None,
         )
         self.grpc = grpc.aio.server(

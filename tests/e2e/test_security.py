@@ -228,11 +228,13 @@ async def test_sessions_stay_their_owners_after_a_restart(
 
 
 async def test_admin_on_its_own_socket_leaves_a_trace(
-    start: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Callable[..., Any], people: People, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "statestream.audit")
-    server: Server = await start(admin_address=f"unix:{tmp_path}/admin")
-    async with connected(server.port, Access()) as client:
+    authority(tmp_path / "certs", "arm")
+    tls = served(tmp_path / "certs", mutual=True)
+    server: Server = await start(admin_address=f"unix:{tmp_path}/admin", clients=people.file, **tls)
+    async with connected(server.port, shown(tmp_path / "certs", "arm")) as client:
         await client.list_models()
         with pytest.raises(StatestreamError, match="UNIMPLEMENTED"):
             await client.admin.list_sessions()

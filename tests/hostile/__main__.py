@@ -67,7 +67,8 @@ def rows(facts: dict[str, Any]) -> list[list[str]]:
     good = facts["good"]
     return [
         *([name, f"{count:,}"] for name, count in facts["attacks"].items()),
-        ["fuzzing: cases", f"{facts['cases']:,}"],
+        ["fuzzing: minutes", f"{facts['minutes']:g}"],
+        ["… cases", f"{facts['cases']:,}"],
         *([f"… {name}", f"{count:,}"] for name, count in facts["statuses"].items()),
         ["… whose session was compared", f"{facts['untouched']:,}"],
         ["state changes that nothing was told of", str(len(facts["state_changes"]))],

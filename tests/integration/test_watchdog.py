@@ -19,7 +19,6 @@ from statestream.service.notify import notify, watchdog_s
 from statestream.service.watchdog import EXIT_CODE, Watchdog
 from tests.bundles import write_leaky
 
-
 _PATIENCE_S = 120
 """For a machine that has much else to do."""
 
