@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors
+from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, WiringSpec
 from statestream.service.config import ServerConfig
 from statestream.service.custody import Loss, Request
 from statestream.service.errors import StatestreamError
 from statestream.service.host import Held, Host
 from statestream.service.keeper import Keeper
+from statestream.service.runner import Runner
 from statestream.service.stores.base import Store
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
@@ -100,6 +101,13 @@ class Amplified(LeakyModel):
 def leaky_bundle(manifest: Manifest, gain: float = 1.0, *, batch_s: float = 1e-5) -> tuple[Any, Any]:
     """What `Host.load` gives, without files; a turn of a model that takes long runs in a thread."""
     return SimpleNamespace(manifest=manifest), Amplified(manifest, gain, batch_s)
+
+
+def be_wired(runner: Runner) -> str:
+    """Have a model say that it is a neural circuit policy; its name and version."""
+    wiring = WiringSpec(layers={"sensory": 2, "motor": 1}, synapses=((0, 2, 1), (1, 2, -1)))
+    runner.manifest = runner.manifest.model_copy(update={"wiring": wiring})
+    return runner.manifest.ref
 
 
 def keeper_of(host: Host) -> Keeper:

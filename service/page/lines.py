@@ -91,6 +91,7 @@ def _model(figures: ModelFigures) -> Line:
     return {
         "model": figures.manifest.ref,
         "role": figures.role.value,
+        "wired": figures.manifest.wiring is not None,
         "sessions": figures.sessions,
         "waiting_rows": figures.waiting_rows,
         "rows_per_s": figures.rows_per_s,

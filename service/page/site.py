@@ -2,9 +2,10 @@
 
     GET /                       the page; GET /NAME, its other files
     GET /api/overview           models and sessions, a line a second
+    GET /api/wiring?model=NAME:VERSION    the picture of a model's wiring, SVG
     GET /api/session?id=ID      one session: its inputs, outputs and state, ten lines a second at most
 
-The answers under /api/ have no end: each line is an object of JSON (see `lines`), pushed as long as somebody listens.
+Overview and session have no end: each line is an object of JSON (see `lines`), pushed as long as somebody listens.
 Whoever listens slowly gets fewer lines, not later ones. They are for whoever has a token with a role, where the server
 asks for one; a session, for its owner and operators.
 """
@@ -22,7 +23,7 @@ from aiohttp import web
 
 from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
-from statestream.service.errors import InvalidArgument, ResourceExhausted, StatestreamError
+from statestream.service.errors import InvalidArgument, NotFound, ResourceExhausted, StatestreamError
 from statestream.service.host import Host
 from statestream.service.identity import Identity, unproven
 from statestream.service.overview import Observer
@@ -30,6 +31,7 @@ from statestream.service.page.certificate import Certificate
 from statestream.service.page.guard import Guard, answer_errors, secure
 from statestream.service.page.lines import Line, encoded, overview_line
 from statestream.service.page.watch import Watch
+from statestream.service.wiring import wiring_svg
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Site:
         app.on_response_prepare.append(secure)
         app.router.add_get("/api/overview", self._overview)
         app.router.add_get("/api/session", self._session)
+        app.router.add_get("/api/wiring", self._wiring)
         for path in (Path(__file__).parent / "static").iterdir():
             app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _file(path))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -99,6 +102,14 @@ class Site:
         who = self._guard.identify(request)
         with closing(Watch(self._host, request.query.get("id", ""), who, self._clock)) as watch:
             return await self._push(request, who, ROW_EVERY_S, watch.news)
+
+    async def _wiring(self, request: web.Request) -> web.Response:
+        self._guard.identify(request)
+        ref = request.query.get("model", "")
+        found = next((runner.manifest for runner in self._host.versions if runner.manifest.ref == ref), None)
+        if found is None:
+            raise NotFound(f"no model '{ref}' here", field="model")
+        return web.Response(text=wiring_svg(found), content_type="image/svg+xml")
 
     async def _push(
         self, request: web.Request, who: Identity, every_s: float, news: Callable[[], list[Line]]

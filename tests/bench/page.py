@@ -2,8 +2,9 @@
 docs/performance.md.
 
 The server alternates between being watched (an overview and one session, as one page asks for them) and not, first with
-little to do, where what the page takes stands out, then with as much as it can. Figures are CPU time, and medians; the
-costs are medians of what neighbouring measurements differ by.
+little to do, where what the page takes stands out, then with as much as it can. A page does the same each second, in a
+busy server too. So its cost is CPU time a second: the share of a core, and of what a busy server could do, that is
+gone. Costs are medians of what neighbouring measurements differ by.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any, NamedTuple
 
 import aiohttp
 import uvloop
@@ -32,11 +34,20 @@ from tests.bench.servers import WITH_PAGE, Running, running
 
 CALM = Shape(channels=64)
 CALM_S, CALM_ROUNDS, CALM_HZ = 10.0, 7, 10.0
-BUSY_S, BUSY_ROUNDS = 2.0, 25
-BUSY = ("streams64", "burst256")
+BUSY_S, BUSY_ROUNDS = 4.0, 15
 
-Pairs = list[tuple[float, float]]
-"""What was measured without a page and with one, round by round."""
+
+class Used(NamedTuple):
+    """What a server used."""
+
+    ms: float
+    """CPU time a second."""
+    steps: float
+    """Steps a second."""
+
+
+Pairs = list[tuple[Used, Used]]
+"""Without a page and with one, round by round."""
 
 
 def main() -> None:
@@ -45,23 +56,23 @@ def main() -> None:
     manifest = Bundle.open(bed.bundle).manifest
     with running(WITH_PAGE, bed) as server:
         (url,) = re.findall(r"the page is at (\S+)", (bed.logs / f"{WITH_PAGE}.log").read_text())
-        calm = uvloop.run(_pairs(url, CALM_ROUNDS, lambda: _calm(server, manifest)))
-        more = median(watched - alone for alone, watched in calm)
-        rows = [[f"64 sessions at {CALM_HZ:g} Hz, ms a second", *_medians(calm), f"{more / 10:.2f} % of a core"]]
-        for name in BUSY:
-            shape = CASES[name][0]
-            pairs = uvloop.run(_pairs(url, BUSY_ROUNDS, lambda shape=shape: _busy(server, shape, manifest)))
-            low, middle, high = quantiles((watched / alone - 1 for alone, watched in pairs), n=4)
-            cost = f"{middle:+.1%} (quartiles {low:+.1%} … {high:+.1%})"
-            rows.append([f"{name}, as fast as it goes, µs a step", *_medians(pairs), cost])
-    out.print(put("performance.md", "page", ["CPU of the server", "nobody watches", "a page is open", "cost"], rows))
+        rows = [
+            _row(f"64 sessions at {CALM_HZ:g} Hz", _pairs(url, CALM_ROUNDS, lambda: _calm(server, manifest))),
+            _row("64 streams, as fast as it goes", _pairs(url, BUSY_ROUNDS, lambda: _busy(server, manifest))),
+        ]
+    header = ["CPU of the server", "nobody watches, µs a step", "a page is open", "cost, ms a second", "of a core"]
+    out.print(put("performance.md", "page", header, rows), highlight=False)
 
 
-def _medians(pairs: Pairs) -> list[str]:
-    return [f"{median(column):.1f}" for column in zip(*pairs, strict=True)]
+def _row(name: str, measuring: Coroutine[Any, Any, Pairs]) -> list[str]:
+    pairs = uvloop.run(measuring)
+    step_us = [median(1e3 * used.ms / used.steps for used in column) for column in zip(*pairs, strict=True)]
+    # The page's share is what is left when each step costs what it costs without one.
+    low, cost, high = quantiles(with_it.ms - alone.ms / alone.steps * with_it.steps for alone, with_it in pairs)
+    return [name, *(f"{us:.1f}" for us in step_us), f"{cost:.1f} ({low:.1f} … {high:.1f})", f"{cost / 1e3:.2%}"]
 
 
-async def _pairs(url: str, rounds: int, measured: Callable[[], Awaitable[float]]) -> Pairs:
+async def _pairs(url: str, rounds: int, measured: Callable[[], Awaitable[Used]]) -> Pairs:
     """Round by round; with a page comes first as often as without."""
     found = []
     for number in range(rounds):
@@ -74,21 +85,22 @@ async def _pairs(url: str, rounds: int, measured: Callable[[], Awaitable[float]]
     return found
 
 
-async def _calm(server: Running, manifest: Manifest) -> float:
-    """Milliseconds of the server's CPU a second."""
+async def _calm(server: Running, manifest: Manifest) -> Used:
+    """With a row of each of 64 sessions now and then."""
     (pinger,) = await open_all(server, CALM, manifest)
     begin_cpu_s, begin_s = server.cpu_s, time.monotonic()
     for number in range(1, round(CALM_S * CALM_HZ) + 1):
         await pinger.ping()
         await asyncio.sleep(begin_s + number / CALM_HZ - time.monotonic())
-    used = 1e3 * (server.cpu_s - begin_cpu_s) / (time.monotonic() - begin_s)
+    took_s, used_s = time.monotonic() - begin_s, server.cpu_s - begin_cpu_s
     await pinger.close()
-    return used
+    return Used(1e3 * used_s / took_s, CALM.channels * pinger.done / took_s)
 
 
-async def _busy(server: Running, shape: Shape, manifest: Manifest) -> float:
-    """Microseconds of the server's CPU a step."""
-    return (await measure(server, shape, manifest, BUSY_S)).cpu_us
+async def _busy(server: Running, manifest: Manifest) -> Used:
+    """With 64 streams that each wait for nothing but their answers."""
+    measured = await measure(server, CASES["streams64"][0], manifest, BUSY_S)
+    return Used(1e3 * measured.busy, measured.steps_s)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from statestream.service.page.site import MOST_LISTENERS, Site
 from statestream.service.server import Server
 from tests.certificates import authority, served
 from tests.conftest import FakeClock
-from tests.hosts import make_host
+from tests.hosts import be_wired, make_host
 
 X = np.ones(2, np.float32)
 WITHIN_S = 30.0
@@ -101,6 +101,19 @@ async def test_a_session_is_followed_row_by_row(server: Server, page: aiohttp.Cl
             np.testing.assert_allclose(2 * floats(row, "state_h"), result.y)
             how = await first(response, lambda line: line["kind"] == "session")
             assert how["held"]
+
+
+async def test_the_wiring_of_a_model_is_a_picture(server: Server, page: aiohttp.ClientSession) -> None:
+    ref = be_wired(server.host.versions.find("leaky"))
+    async with page.get("/api/overview") as response:
+        line = await first(response, lambda line: line["kind"] == "overview")
+    assert [model["model"] for model in line["models"] if model["wired"]] == [ref]
+    async with page.get("/api/wiring", params={"model": ref}) as response:
+        assert response.content_type == "image/svg+xml"
+        assert "<svg" in await response.text()
+    for other, status in (("other:1", 409), ("leaky:9", 404)):
+        async with page.get("/api/wiring", params={"model": other}) as response:
+            assert response.status == status
 
 
 async def test_a_session_that_ends_ends_the_answer(server: Server, page: aiohttp.ClientSession) -> None:

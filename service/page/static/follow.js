@@ -44,6 +44,14 @@ class Refusal extends Error {
   }
 }
 
+/** What is at `path`; throws where the server refuses it. */
+export async function get(path, signal) {
+  const token = sessionStorage.getItem(TOKEN);
+  const response = await fetch(path, { signal, headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  if (!response.ok) throw new Refusal(await complaint(response), response.status);
+  return response;
+}
+
 async function* lines(path, signal) {
   const silence = new AbortController();
   let timer;
@@ -53,10 +61,7 @@ async function* lines(path, signal) {
   };
   try {
     heard();
-    const token = sessionStorage.getItem(TOKEN);
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    const response = await fetch(path, { headers, signal: AbortSignal.any([signal, silence.signal]) });
-    if (!response.ok) throw new Refusal(await complaint(response), response.status);
+    const response = await get(path, AbortSignal.any([signal, silence.signal]));
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {
       heard();

@@ -2,6 +2,7 @@
 
 import { drawBars } from "./bars.js";
 import { element, facts, number, seconds, verdicts, write } from "./format.js";
+import { wiring } from "./wiring.js";
 
 const models = document.getElementById("models");
 const sessions = document.getElementById("sessions");
@@ -36,9 +37,10 @@ function arrange(parent, items, key, make, fill) {
   for (const node of old.values()) node.remove();
 }
 
-function makeModel({ model }) {
+function makeModel({ model, wired }) {
   return element("article", {},
-    element("h3", {}, model), element("dl", { class: "facts" }), element("canvas", { class: "bars", role: "img" }));
+    element("h3", {}, model), element("dl", { class: "facts" }), element("canvas", { class: "bars", role: "img" }),
+    ...(wired ? [wiring(model)] : []));
 }
 
 function fillModel(node, figures) {
