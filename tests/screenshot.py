@@ -45,8 +45,8 @@ def main() -> None:
 async def _take(repository: Path, recordings: Sequence[Recording]) -> bytes:
     http = free_port()
     server = ServerProcess(repository, "--http", f"127.0.0.1:{http}")
-    await server.start()
     try:
+        await server.start()
         async with (
             tab(viewport={"width": 1200, "height": 900}, color_scheme="light") as page,
             AsyncClient(f"127.0.0.1:{server.port}") as client,

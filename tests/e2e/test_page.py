@@ -69,8 +69,8 @@ async def test_a_session_is_seen_to_think_also_after_a_restart(repository: Path,
     server = ServerProcess(
         repository, "--http", f"127.0.0.1:{http}", "--store", f"sqlite:{tmp_path / 's.db'}", "--store-tick", "0.1"
     )
-    await server.start()
     try:
+        await server.start()
         async with tab() as page, stepping(server.port, "left"):
             wrong = watched(page)
             await page.goto(f"http://127.0.0.1:{http}/")
