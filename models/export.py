@@ -20,7 +20,7 @@ import torch
 from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
-from statestream.models.adaptation import AdaptiveNetwork, taught
+from statestream.models.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNetwork, taught
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
 from statestream.models.chunk_graph import IR_VERSION, input_names, output_names, wrap_in_scan
 from statestream.models.data.recordings import Dataset, Recording
@@ -47,6 +47,7 @@ from statestream.models.tasks import scores as task_scores
 OPSET = 20
 LARGEST_WEIGHT = 2**24
 """Elements of a matrix that is made from weights at export instead of at every load."""
+TOLERANCE = 1e-5
 GOLDEN_ROWS = 64
 COMPARED = 8
 """Held-out recordings on which the graphs are compared with PyTorch."""
@@ -97,8 +98,10 @@ def export(
         outputs = [r.outputs for r in rollout(network, split.test, time)]
         found = task_scores(network, outputs, split.test, at_end=at_end)
     output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
+    tolerance = TOLERANCE
     if adapt is not None:
         network, recordings = AdaptiveNetwork(network, adapt), tuple(map(taught, recordings))
+        tolerance = ADAPTIVE_TOLERANCE
     return export_network(
         network,
         recordings,
@@ -115,6 +118,7 @@ def export(
             "parameters": run.metrics["parameters"],
             "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
         },
+        tolerance=tolerance,
         aux_tau=aux_tau,
         jpeg=jpeg,
         quantization=quantization,
@@ -133,7 +137,7 @@ def export_network(
     description: str = "",
     scores: Mapping[str, float] | None = None,
     training: Mapping[str, Any] | None = None,
-    tolerance: float = 1e-5,
+    tolerance: float = TOLERANCE,
     aux_tau: bool = False,
     jpeg: bool = False,
     quantization: Quantization | None = None,

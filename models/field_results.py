@@ -18,7 +18,7 @@ from statestream.models.runs import Run
 from statestream.models.spec import Array, TimeSpec
 from statestream.models.tasks import ranked_by, scores
 
-FORGETTING = 0.998
+FORGETTING = 0.99
 GAIN = 1.5
 RISE = (0.45, 0.55)
 """The parts of a recording between which the gain rises from 1."""

@@ -35,7 +35,7 @@ def export(
     ] = MAX_DROP,
     adapt: Annotated[
         float | None,
-        typer.Option(help="Let the readout go on learning in every session, with this forgetting: 0.998, for one."),
+        typer.Option(help="Let the readout go on learning in every session, with this forgetting: 0.99, for one."),
     ] = None,
 ) -> None:
     """Export a trained model as a bundle, once its graphs equal PyTorch on the recordings it was tested with.
@@ -52,7 +52,7 @@ def export(
 
       statestream export runs/wrist --quantize int8 --max-drop 0.005
 
-      statestream export runs/next --adapt 0.998
+      statestream export runs/next --adapt 0.99
     """
     bundle = need("statestream.models.export", "train").export(
         run,
