@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statestream.models.spec import NO_TIME
+from statestream.models.spec import NO_TIME, Float32Array, Tensors
 from statestream.service.batcher import Batcher, Limits
 from statestream.service.outputs import NO_OUTPUT
 from statestream.service.policy import Late, Policy
@@ -233,6 +233,33 @@ def test_single_steps_of_many_sessions_run_as_one_batch_of_the_step_graph() -> N
     assert model.batches == [(5, 1)]
     assert results.batch == 5
     assert results.plain
+
+
+class GappyModel(LeakyModel):
+    """Takes a NaN for nothing measured, and adds nothing."""
+
+    def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
+        return super().step({"x": np.nan_to_num(inputs["x"])}, dt_B1, states)
+
+
+def test_a_nan_that_says_not_measured_runs_alone_and_in_a_batch_and_infinity_does_not() -> None:
+    (x,) = leaky_manifest().inputs
+    manifest = leaky_manifest().model_copy(update={"inputs": (x.model_copy(update={"nan": "not_measured"}),)})
+    clock, model = FakeClock(), GappyModel()
+    batcher = Batcher(manifest, SessionTable(manifest, clock=clock, capacity=2), Limits(), clock)
+    slots = [batcher.table.create(f"s{i}") for i in range(3)]
+    offer(batcher, slots, [Row(0, 1, NO_TIME, 0, (np.nan, 1.0))])
+    alone = batcher.run_lone(model)
+    assert alone is not None
+    h = leak(np.full(2, 0.5, np.float32), np.array([0, 1], np.float32), NOMINAL_S)
+    np.testing.assert_allclose(alone.outputs["y"][0], 2 * h, rtol=1e-6)
+    offer(batcher, slots, [Row(0, 2, NO_TIME, 0, (np.inf, np.nan))])
+    assert batcher.run_lone(model) is None
+    offer(batcher, slots, [Row(k, 1, NO_TIME, 0, (1.0, np.nan)) for k in (1, 2)])
+    results = turn(batcher, model)
+    told = [answers(results, slot)[0][1] for slot in slots]
+    assert told == [Verdict.INVALID, Verdict.APPLIED, Verdict.APPLIED]
+    assert results.details[0].text == "steps.columns['x']: element 0 ('a') is inf"
 
 
 def test_a_message_without_rows_leaves_nothing_behind() -> None:
