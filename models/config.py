@@ -103,6 +103,12 @@ class AugmentOptions(Spec):
     """Features by whose amount, up or down, a recording is off throughout, as another sensor or another room is."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Time runs faster or slower by up to this part."""
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Pictures are lighter or darker by up to this part."""
+    shift_pixels: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
+    """Pictures are moved by up to so many pixels, down or up and sideways, as when a camera is mounted anew."""
+    blur: Annotated[int, Field(ge=0)] = 0
+    """Pictures are blurred by up to so many passes over neighbouring pixels."""
 
 
 class TrainingOptions(Spec):

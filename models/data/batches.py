@@ -16,6 +16,7 @@ from torch import Tensor
 
 from statestream.models.config import AugmentOptions, TrainingOptions
 from statestream.models.data.augment import augment
+from statestream.models.data.augment_frames import augment_frames
 from statestream.models.data.recordings import Recording
 from statestream.models.rollout import pad
 from statestream.models.spec import Int64Array, TimeSpec
@@ -101,7 +102,8 @@ class Batches:
         self.share = slice(rank, None, world)
         self.world = world
         segmented = 0 < options.segment < max(len(r) for r in recordings)
-        steady = not segmented and options.augment == AugmentOptions()
+        films = recordings[0].features.ndim > 2
+        steady = not segmented and not films and options.augment == AugmentOptions()
         self._padded = whole(recordings, time, at_end=at_end) if steady else None
 
     def epoch(self, number: int) -> Epoch:
@@ -129,6 +131,9 @@ class Batches:
         return np.concatenate([random.permutation(batches).ravel(), order[pooled:]])
 
     def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
+        if recording.features.ndim > 2:  # of a film no more is changed, and read, than is trained on
+            recording = _segment(recording, self.options.segment, random, self.at_end)
+            return augment_frames(recording, self.options.augment, random)
         changed = augment(recording, self.features, self.options.augment, random)
         return _segment(changed, self.options.segment, random, self.at_end)
 

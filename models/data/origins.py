@@ -12,10 +12,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from statestream.models.data.download import download
-from statestream.models.data.recordings import Dataset
 from statestream.models.data.tables import DataError
+
+if TYPE_CHECKING:
+    from statestream.models.data.recordings import Dataset
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from statestream.models.data.pictures import CHANNELS, frames
+from statestream.models.data.films import VIDEO_SUFFIXES, is_film, read_film
+from statestream.models.data.pictures import CHANNELS, frames, jpegs
 from statestream.models.data.robot_logs import LOG_SUFFIXES, PREDICTIONS, is_log, read_log
 from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
@@ -66,7 +67,7 @@ class Recording:
     t_ns: Int64Array
     """`[T]`"""
     features: Array
-    """`[T, F]` float32, or pictures `[T, H, W, 3]` uint8."""
+    """`[T, F]` float32, or pictures `[T, H, W, 3]` uint8 (maybe mapped into memory), or `[T]` bytes, each a JPEG."""
     target: Array | None = None
     """`[T]` int64 index of the class, `[T, K]` float32, or None."""
     group: str = ""
@@ -93,13 +94,19 @@ class Dataset:
 
 
 def read_dataset(
-    path: Path | str, columns: Columns | None = None, *, classes: bool = False, frame: tuple[int, int] | None = None
+    path: Path | str,
+    columns: Columns | None = None,
+    *,
+    classes: bool = False,
+    frame: tuple[int, int] | None = None,
+    encoded: bool = False,
 ) -> Dataset:
     """Every recording of a file or a folder.
 
     Args:
         classes: the target is a class (text or integer), not numbers.
         frame: height and width of the pictures that the one feature holds; None: features are numbers.
+        encoded: leave pictures encoded, as JPEGs.
 
     Raises:
         DataError: naming file, row and column.
@@ -113,7 +120,8 @@ def read_dataset(
     recordings: list[Recording] = []
     for table in tables:
         several = f"{table.path.stem}/" if len(tables) > 1 else ""
-        recordings += _recordings(table, columns, features, known, several, frame)
+        x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
+        recordings += _recordings(table, columns, features, known, several, x)
     return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
 
 
@@ -136,10 +144,11 @@ def median_period_s(recordings: Sequence[Recording]) -> float:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_dir() and not is_log(path):
+    if path.is_dir() and not is_log(path) and not is_film(path):
         files = sorted(f for f in path.iterdir() if _is_recording(f))
         if not files:
-            raise DataError(f"{path}: no file ending in {', '.join((*SUFFIXES, *LOG_SUFFIXES))}, and no ROS 2 bag")
+            endings = ", ".join((*SUFFIXES, *LOG_SUFFIXES, *VIDEO_SUFFIXES))
+            raise DataError(f"{path}: no file ending in {endings}, no ROS 2 bag, and no tub")
         return files
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
@@ -147,13 +156,17 @@ def _files(path: Path) -> list[Path]:
 
 
 def _is_recording(path: Path) -> bool:
-    return (is_log(path) and not path.name.endswith(PREDICTIONS)) or path.suffix.lower() in SUFFIXES
+    if is_film(path) or (is_log(path) and not path.name.endswith(PREDICTIONS)):
+        return True
+    return path.suffix.lower() in SUFFIXES and not any(path.with_suffix(video).is_file() for video in VIDEO_SUFFIXES)
 
 
 def _read(path: Path, columns: Columns) -> Table:
     if is_log(path):
         named = (*columns.features, *columns.target, columns.group, columns.recording)
         return read_log(path, [name for name in dict.fromkeys(named) if name])
+    if is_film(path):
+        return read_film(path)
     return read_table(path)
 
 
@@ -179,12 +192,11 @@ def _recordings(
     features: tuple[str, ...],
     classes: tuple[str, ...],
     prefix: str,
-    frame: tuple[int, int] | None,
+    x: Array,
 ) -> list[Recording]:
     if table.rows == 0:
         raise DataError(f"{table.path}: empty recording: the file has no rows")
     t_ns = _times(table, columns)
-    x_NF = _numbers(table, features) if frame is None else frames(table, features[0], frame)
     target = _target(table, columns, classes)
     groups = table.text(columns.group) if columns.group else None
     found = []
@@ -193,11 +205,17 @@ def _recordings(
             raise DataError(f"{table.path}: recording '{name}' is empty")
         t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[rows]
         _check_time(table, columns, name, rows, t)
-        keep = slice(None) if frame else _finite(table, columns, features, name, rows, x_NF[rows])
+        own = x[_span(rows)]
+        keep = _finite(table, columns, features, name, rows, own) if own.dtype == np.float32 else slice(None)
         chosen = None if target is None else target[rows]
         group = "" if groups is None else groups[rows[0]]
-        found.append(Recording(name, t.astype(np.int64), x_NF[rows], chosen, group).where(keep))
+        found.append(Recording(name, t.astype(np.int64), own, chosen, group).where(keep))
     return found
+
+
+def _span(rows: Int64Array) -> Int64Array | slice:
+    """Rows that follow one another as a slice, which copies nothing."""
+    return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
 
 def _numbers(table: Table, features: tuple[str, ...]) -> Float32Array:

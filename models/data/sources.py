@@ -15,6 +15,9 @@ from statestream.models.data.registry import loader
 from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
 
+_PICTURES = 64
+"""Pictures looked at together."""
+
 
 def load_dataset(config: Config) -> Dataset:
     """The recordings that `config.data` names, with targets as `config.task` wants them.
@@ -44,11 +47,30 @@ def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tupl
     Args:
         common: one mean for all channels, and one standard deviation, the root of their mean square about it.
     """
+    if arrays[0].dtype == np.uint8:
+        return _pixel_statistics(arrays, common=common)
     values = np.concatenate(arrays).astype(np.float64)
     values = values.reshape(-1, values.shape[-1])
     mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     if common:
         mean, std = np.full_like(mean, np.nanmean(values)), np.full_like(std, np.nanstd(values))
+    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[float], list[float]]:
+    """`channel_statistics` of pictures, by how often each value is there: they are more than what fits into memory."""
+    channels = arrays[0].shape[-1]
+    count = np.zeros((channels, 256))
+    for array in arrays:
+        for start in range(0, len(array), _PICTURES):
+            pixels = array[start : start + _PICTURES].reshape(-1, channels)
+            count += [np.bincount(pixels[:, channel], minlength=256) for channel in range(channels)]
+    if common:
+        count = np.broadcast_to(count.sum(axis=0), count.shape)
+    part = count / count.sum(axis=1, keepdims=True)
+    value = np.arange(256)
+    mean = part @ value
+    std = np.sqrt((part * (value - mean[:, None]) ** 2).sum(axis=1))
     return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
 
 

@@ -27,6 +27,8 @@ class Table:
     """How a person counts the rows: a CSV's first is line 2."""
     lengths: Int64Array | None = None
     """Rows of each recording, where the file says so."""
+    files: tuple[Path, ...] = ()
+    """What its pictures come from, so that they need be decoded only once; empty: they are not kept."""
 
     @property
     def rows(self) -> int:

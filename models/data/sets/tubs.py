@@ -1,7 +1,8 @@
 """Steering from a camera: two sessions of 1/10 cars (Donkey Car), frames of 160×120.
 
 A row's features are the frame's 20×15 grey pixels, the target is the driver's steering angle. Splits are contiguous, as
-`labels.csv` has them; pieces of 50 frames.
+`labels.csv` has them; pieces of 50 frames. The variant `frames` has the pictures themselves, decoded once and mapped
+into memory: pieces of 250 to train, validation and test each in one.
 """
 
 from __future__ import annotations
@@ -10,32 +11,62 @@ import csv
 import zipfile
 from functools import partial
 from io import BytesIO, StringIO
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pictures import decoded
+from statestream.models.data.films import IMAGE, read_film
+from statestream.models.data.origins import Entry, File, locate, read
+from statestream.models.data.pictures import CHANNELS, decoded, frames
 from statestream.models.data.pieces import joined, piece
 from statestream.models.data.recordings import Dataset, Part, Recording
-from statestream.models.spec import Float32Array
+from statestream.models.spec import Array, BoolArray, Float32Array
 
 ROWS = 50
+FILM_ROWS = 250
 WIDTH, HEIGHT = 20, 15
 PERIOD_MS = 50
 """Of a session that recorded no times."""
+FRAME = (120, 160)
+WORDS: dict[Part, str] = {"train": "train", "validation": "valid", "test": "test"}
 FEATURES = tuple(f"p{row}_{column}" for row in range(HEIGHT) for column in range(WIDTH))
 
 
-def tub(folder: str, labels: File, frames: File) -> Dataset:
+def tub(folder: str, labels: File, packed: File) -> Dataset:
     """Pieces of a session; `parts` as its labels say."""
     rows = list(csv.DictReader(StringIO(read(folder, labels).decode())))
-    with zipfile.ZipFile(BytesIO(read(folder, frames))) as archive:
+    with zipfile.ZipFile(BytesIO(read(folder, packed))) as archive:
         pixels = {row["frame"]: _grey(archive.read(f"{int(row['frame']):05d}.jpg")) for row in rows}
-    words: dict[Part, str] = {"train": "train", "validation": "valid", "test": "test"}
     recordings, parts = joined(
-        [(part, _pieces(part, [row for row in rows if row["split"] == word], pixels)) for part, word in words.items()]
+        [(part, _pieces(part, [row for row in rows if row["split"] == word], pixels)) for part, word in WORDS.items()]
     )
     return Dataset(recordings, FEATURES, ("angle",), parts=parts)
+
+
+def film(folder: str, labels: File, packed: File) -> Dataset:
+    """Pictures uint8 `[T, 120, 160, 3]`: the train part in pieces, the others each in one recording."""
+    for file in (labels, packed):
+        read(folder, file)
+    whole = read_film(cast(Path, locate(folder, labels)).parent)
+    pixels, split = frames(whole, IMAGE, FRAME), np.array(whole.text("split"))
+    angle = whole.numbers("angle").astype(np.float32)[:, None]
+    t_ms = whole.numbers("t_ms") if "t_ms" in whole.columns else PERIOD_MS * np.arange(whole.rows)
+    whole_parts = {part: _part(part, split == word, t_ms, pixels, angle) for part, word in WORDS.items()}
+    drives = {part: [recording] for part, recording in whole_parts.items()}
+    train = whole_parts["train"]
+    drives["train"] = [piece(train, start, FILM_ROWS) for start in range(0, len(train), FILM_ROWS)]
+    recordings, found = joined(list(drives.items()))
+    return Dataset(recordings, CHANNELS, ("angle",), parts=found)
+
+
+def _part(part: Part, chosen: BoolArray, t_ms: Array, pixels: Array, angle: Float32Array) -> Recording:
+    """Rows that follow one another, in the file and in time: what is mapped into memory stays there."""
+    rows = np.flatnonzero(chosen)
+    span = slice(rows[0], rows[-1] + 1)
+    assert chosen[span].all(), "the split is contiguous"
+    assert (np.diff(t_ms[span]) >= 0).all(), "rows are in order of time"
+    return Recording(part, t_ms[span].astype(np.int64) * 1_000_000, pixels[span], angle[span])
 
 
 def _pieces(part: str, rows: list[dict[str, str]], pixels: dict[str, Float32Array]) -> list[Recording]:
@@ -66,6 +97,7 @@ DONKEYCAR = Entry(
     licence="MIT",
     split="standard: contiguous, 70 % to train, 10 % to validate, 20 % to test",
     load=partial(tub, "donkeycar_test_tub", *_DONKEY),
+    variants={"frames": partial(film, "donkeycar_test_tub", *_DONKEY)},
     files=_DONKEY,
 )
 RC_TRACK = Entry(
@@ -75,5 +107,6 @@ RC_TRACK = Entry(
     licence="MIT",
     split="standard: the test was driven 33 minutes earlier",
     load=partial(tub, "rc_indoor_track", *_RC),
+    variants={"frames": partial(film, "rc_indoor_track", *_RC)},
     files=_RC,
 )
