@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,18 +23,23 @@ STEP_NS = 50_000_000
 WEIGHTS = np.random.default_rng(7).normal(size=(HEIGHT * WIDTH * 3, 2)).astype(np.float32) / 2**14
 
 
-def camera_manifest(
-    name: str = "camera", encoding: Literal["raw", "jpeg"] = "jpeg", colours: Literal["rgb", "bgr"] = "rgb"
-) -> Manifest:
+@dataclass(frozen=True)
+class Camera:
+    """How a model's camera sends, and whether another sensor is beside it."""
+
+    encoding: Literal["raw", "jpeg"] = "jpeg"
+    colours: Literal["rgb", "bgr"] = "rgb"
+    imu: bool = True
+
+
+def camera_manifest(name: str = "camera", camera: Camera = Camera()) -> Manifest:
     """h ← h·exp(−dt) + weights·pixels + imu, y = h: every pixel counts, by its place and colour."""
+    eye = InputSpec(name="camera", shape=SHAPE, dtype="uint8", encoding=camera.encoding, colours=camera.colours)
     return Manifest(
         name=name,
         version=1,
-        inputs=(
-            InputSpec(name="camera", shape=SHAPE, dtype="uint8", encoding=encoding, colours=colours),
-            InputSpec(name="imu", shape=(2,)),
-        ),
-        outputs=(OutputSpec(name="y", shape=(2,), std=(1.0,)),),
+        inputs=(eye, *((InputSpec(name="imu", shape=(2,)),) if camera.imu else ())),
+        outputs=(OutputSpec(name="y", shape=(2,), std=(1.0,), task="regression"),),
         states=(StateSpec(name="h", shape=(2,)),),
         time=TimeSpec(nominal_s=NOMINAL_S, min_s=0.001, max_s=10.0),
     )
@@ -48,18 +54,13 @@ def camera_rollout(pictures: Array, imu: Array, dt_s: Array) -> Array:
     return np.array(y, np.float32)
 
 
-def write_camera(
-    repository: Path,
-    name: str = "camera",
-    encoding: Literal["raw", "jpeg"] = "jpeg",
-    colours: Literal["rgb", "bgr"] = "rgb",
-) -> Bundle:
+def write_camera(repository: Path, name: str = "camera", camera: Camera = Camera()) -> Bundle:
     """The model in a repository."""
-    manifest, step = camera_manifest(name, encoding, colours), _step()
-    pictures = film(5)
-    imu, dt_s = np.ones((5, 2), np.float32), np.full(5, NOMINAL_S, np.float32)
-    y = camera_rollout(pictures, imu, dt_s)
-    golden = Golden({"camera": pictures, "imu": imu}, dt_s, {"y": y}, {"h": y[-1]})
+    manifest, step = camera_manifest(name, camera), _step(imu=camera.imu)
+    pictures, dt_s = film(5), np.full(5, NOMINAL_S, np.float32)
+    more = {"imu": np.ones((5, 2), np.float32)} if camera.imu else {}
+    y = camera_rollout(pictures, more.get("imu", np.zeros((5, 2), np.float32)), dt_s)
+    golden = Golden({"camera": pictures, **more}, dt_s, {"y": y}, {"h": y[-1]})
     graphs = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
     return write_bundle(repository / name / "1", manifest, golden, graphs)
 
@@ -86,7 +87,7 @@ def seen(pictures: list[bytes], spec: InputSpec) -> Array:
     return found
 
 
-def _step() -> onnx.ModelProto:
+def _step(*, imu: bool) -> onnx.ModelProto:
     def tensor(name: str, shape: tuple[int, ...], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, kind, ["batch", *shape])
 
@@ -98,15 +99,13 @@ def _step() -> onnx.ModelProto:
         helper.make_node("Exp", ["minus"], ["decay"]),
         helper.make_node("Mul", ["state_h", "decay"], ["kept"]),
         helper.make_node("Add", ["kept", "seen"], ["moved"]),
-        helper.make_node("Add", ["moved", "imu"], ["state_h_out"]),
+        helper.make_node("Add", ["moved", "imu"], ["state_h_out"])
+        if imu
+        else helper.make_node("Identity", ["moved"], ["state_h_out"]),
         helper.make_node("Identity", ["state_h_out"], ["y"]),
     ]
-    inputs = [
-        tensor("camera", SHAPE, TensorProto.UINT8),
-        tensor("imu", (2,)),
-        tensor("dt", (1,)),
-        tensor("state_h", (2,)),
-    ]
+    inputs = [tensor("camera", SHAPE, TensorProto.UINT8), tensor("dt", (1,)), tensor("state_h", (2,))]
+    inputs += [tensor("imu", (2,))] if imu else []
     weights = [onnx.numpy_helper.from_array(WEIGHTS, "weights")]
     graph = helper.make_graph(nodes, "camera", inputs, [tensor("y", (2,)), tensor("state_h_out", (2,))], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])

@@ -36,6 +36,21 @@ def is_film(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def picture_column(path: Path) -> str:
+    """The column of a film that holds its pictures; of several cameras of a tub, the first.
+
+    Raises:
+        DataError: a tub has none.
+    """
+    if not (path / _MANIFEST).is_file():
+        return IMAGE
+    kinds, _ = _manifest(path)
+    cameras = [name for name, kind in kinds.items() if kind == "image_array"]
+    if not cameras:
+        raise DataError(f"{path}: the tub has no pictures; it has {', '.join(kinds)}")
+    return cameras[0]
+
+
 def _names_pictures(labels: Path) -> bool:
     with labels.open(encoding="utf-8-sig") as file:
         return IMAGE in [name.strip() for name in file.readline().split(",")]
@@ -77,14 +92,8 @@ def _check_there(table: Table, column: str, names: Sequence[object], there: set[
 
 
 def _tub(folder: Path) -> Table:
-    """Version 4: the manifest's lines are inputs, their types, metadata, when it was made, and its catalogs."""
-    lines = (folder / _MANIFEST).read_text().splitlines()
-    try:
-        names, types, catalogs = json.loads(lines[0]), json.loads(lines[1]), json.loads(lines[4])
-        kinds = dict(zip(names, types, strict=True))
-        paths, deleted = [folder / name for name in catalogs["paths"]], set(catalogs.get("deleted_indexes", ()))
-    except (IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{folder / _MANIFEST}: not the manifest of a tub (version 4): {error}") from None
+    kinds, catalogs = _manifest(folder)
+    paths, deleted = [folder / name for name in catalogs["paths"]], set(catalogs.get("deleted_indexes", ()))
     records = [record for path in paths for record in _records(path, kinds) if record["_index"] not in deleted]
     if not records:
         raise DataError(f"{folder}: the tub has no records")
@@ -100,6 +109,18 @@ def _tub(folder: Path) -> Table:
         else:
             columns[name] = _objects([record[name] for record in records])
     return Table(folder, columns, row_word="record", files=(folder / _MANIFEST, *paths))
+
+
+def _manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Version 4: its lines are inputs, their types, metadata, when it was made, and its catalogs."""
+    lines = (folder / _MANIFEST).read_text().splitlines()
+    try:
+        kinds = dict(zip(json.loads(lines[0]), json.loads(lines[1]), strict=True))
+        catalogs = json.loads(lines[4])
+        catalogs["paths"] = [str(name) for name in catalogs["paths"]]
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / _MANIFEST}: not the manifest of a tub (version 4): {error}") from None
+    return kinds, catalogs
 
 
 def _records(catalog: Path, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:

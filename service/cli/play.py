@@ -96,13 +96,13 @@ async def _play_paced(session: AsyncSession, played: Played, rate: float, on_pro
     late_s = np.zeros(len(recording))
     reader = asyncio.create_task(_read(session, played, late_s, on_progress))
     begin_s = time.monotonic()
-    for row, (x, t_ns) in enumerate(zip(recording.features, recording.t_ns.tolist(), strict=True)):
+    for row, t_ns in enumerate(recording.t_ns.tolist()):
         wait_s = begin_s + due_s[row] - time.monotonic()
         if wait_s > 0:
             await asyncio.sleep(wait_s)
         # Latency counts from when the row was due, so that a sender held up does not look like a fast server.
         late_s[row] = max(0.0, time.monotonic() - begin_s - due_s[row])
-        await session.send(_shaped(session, x[None])[0], t_ns)
+        await session.send(_shaped(session, recording.features[row : row + 1])[0], t_ns)
     await reader
 
 
@@ -119,8 +119,10 @@ async def _read(session: AsyncSession, played: Played, late_s: Array, on_progres
             return
 
 
-def _shaped(session: AsyncSession, x: Float32Array) -> Array:
-    """Flat features `[rows, F]` in the shape of the model's input."""
+def _shaped(session: AsyncSession, x: Array) -> Array | list[bytes]:
+    """Flat features `[rows, F]` in the shape of the model's input; encoded pictures as they are."""
+    if x.dtype == object:
+        return list(x)
     return x.reshape(len(x), *session.manifest.inputs[0].shape)
 
 

@@ -36,7 +36,7 @@ _GIVE_UP_AFTER_S = 60.0
 @reaching
 def stream(
     server: Server,
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ, MCAP or a ROS 2 bag, or a folder of them.")],
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ, a robot log, a video or a tub; a folder of them.")],
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
     rate: Annotated[str, typer.Option(help="real, max, or a multiple such as 2x.")] = "max",
     predictions: Annotated[
@@ -46,6 +46,9 @@ def stream(
             help="Write what the model said to this CSV or MCAP.",
             show_default="for a robot log, NAME.predictions.mcap beside it",
         ),
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Write what the camera saw, with predicted and true numbers, to this MP4.")
     ] = None,
     target_column: Annotated[
         list[str] | None, typer.Option("--target-column", help="What is to be predicted, may be repeated.")
@@ -79,8 +82,11 @@ def stream(
       statestream stream drive.mcap --model terrain --target-column /terrain.data
 
       statestream stream imu.parquet --merge wheels.parquet --model rover --recording run
+
+      statestream stream drive.mp4 --model lane --target-column angle --rate real --video annotated.mp4
     """
     from statestream.models.data.recordings import Columns
+    from statestream.service.cli.annotate import write_video
     from statestream.service.cli.play import rate_of
 
     speed = rate_of(rate)
@@ -96,9 +102,12 @@ def stream(
         period_s=period,
     )
     files = [file, *(merge or ())]
-    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or []))
+    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video))
     _report(manifest, played, as_json=as_json)
     _write(predictions, file, manifest, played)
+    if video is not None:
+        write_video(video, played, _frame(manifest.inputs[0]) or (0, 0))
+        err.print(f"wrote {video}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[Played]) -> None:
@@ -119,7 +128,13 @@ def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[P
 
 
 async def _play_files(
-    server: Server, model: str, files: Sequence[Path], columns: Columns, rate: float, only: Sequence[str]
+    server: Server,
+    model: str,
+    files: Sequence[Path],
+    columns: Columns,
+    rate: float,
+    only: Sequence[str],
+    video: Path | None,
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.cli.play import play
     from statestream.service.cli.progress import progress_of
@@ -128,6 +143,8 @@ async def _play_files(
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
+        if video is not None:
+            _check_video(video, manifest)
         dataset = read(files[0], columns, manifest, only, files[1:])
         async with client.stream() as stream:
             with progress_of(dataset.recordings, lambda: stream.reconnects) as on_progress:
@@ -140,6 +157,14 @@ async def _play_files(
                 finally:
                     await _clean_up(stream, plays)
     return manifest, played
+
+
+def _check_video(path: Path, manifest: Manifest) -> None:
+    from statestream.service.cli.annotate import check_drawable
+
+    if _frame(manifest.inputs[0]) is None:
+        raise InvalidArgument(f"{manifest.ref} takes no pictures", field="--video")
+    check_drawable(path, manifest.outputs[0])
 
 
 async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]) -> None:
@@ -164,6 +189,7 @@ def read(
         DataError: naming file, row and column.
         InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
     """
+    from statestream.models.data.films import is_film, picture_column
     from statestream.models.data.recordings import read_dataset
 
     if len(manifest.inputs) > 1:
@@ -174,11 +200,13 @@ def read(
     if spec.nan == "not_measured":
         columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"
-    frame = (spec.shape[0], spec.shape[1]) if spec.dtype == "uint8" and len(spec.shape) == 3 else None
+    frame = _frame(spec)
+    if frame is not None and not columns.features and is_film(file):
+        columns = columns.model_copy(update={"features": (picture_column(file),)})
     if merge:
         dataset = _merged([file, *merge], columns, spec, classes=classes)
     else:
-        dataset = read_dataset(file, columns, classes=classes, frame=frame)
+        dataset = read_dataset(file, columns, classes=classes, frame=frame, encoded=spec.encoding != "raw")
     if frame is None and len(dataset.features) != spec.size:
         raise InvalidArgument(
             f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
@@ -213,6 +241,11 @@ def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes
         own |= {} if k == 0 else {"target": (), "group": ""}
         found.append(read_dataset(file, columns.model_copy(update=own), classes=classes and k == 0))
     return with_features(merged(found), columns.features)
+
+
+def _frame(spec: InputSpec) -> tuple[int, int] | None:
+    """Height and width of the pictures that a model takes; None where it takes numbers."""
+    return (spec.shape[0], spec.shape[1]) if spec.dtype == "uint8" and len(spec.shape) == 3 else None
 
 
 def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:

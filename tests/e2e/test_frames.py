@@ -19,7 +19,7 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client import AsyncClient, AsyncSession, Policy, Verdict
 from statestream.service.embedded import Embedded
 from statestream.service.server import Server
-from tests.cameras import HEIGHT, NOMINAL_S, STEP_NS, WIDTH, camera_rollout, encoded, film, seen, write_camera
+from tests.cameras import HEIGHT, NOMINAL_S, STEP_NS, WIDTH, Camera, camera_rollout, encoded, film, seen, write_camera
 from tests.e2e.wire_client import wire_stream
 from tests.faults.proxy import Proxy
 
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.asyncio
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cameras")
     write_camera(folder)
-    write_camera(folder, "bgr", colours="bgr")
-    write_camera(folder, "raw", encoding="raw")
+    write_camera(folder, "bgr", Camera(colours="bgr"))
+    write_camera(folder, "raw", Camera(encoding="raw"))
     return folder
 
 
