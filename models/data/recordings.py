@@ -120,6 +120,8 @@ def read_dataset(
     recordings: list[Recording] = []
     for table in tables:
         several = f"{table.path.stem}/" if len(tables) > 1 else ""
+        if table.rows == 0:
+            raise DataError(f"{table.path}: empty recording: the file has no rows")
         x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
         recordings += _recordings(table, columns, features, known, several, x)
     return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
@@ -194,8 +196,6 @@ def _recordings(
     prefix: str,
     x: Array,
 ) -> list[Recording]:
-    if table.rows == 0:
-        raise DataError(f"{table.path}: empty recording: the file has no rows")
     t_ns = _times(table, columns)
     target = _target(table, columns, classes)
     groups = table.text(columns.group) if columns.group else None

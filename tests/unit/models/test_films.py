@@ -119,6 +119,9 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     (folder / "3.jpg").unlink()
     with pytest.raises(DataError, match=r"line 5, column 'image': there is no picture .*3\.jpg"):
         read_dataset(folder, columns, frame=SIZE)
+    write_labels(folder / "labels.csv", image=[], angle=[])
+    with pytest.raises(DataError, match="empty recording: the file has no rows"):
+        read_dataset(folder, columns, frame=SIZE)
     tub = write_tub(tmp_path / "tub")
     with (tub / "catalog_1.catalog").open("a") as file:
         file.write('{"_index": 6}\n')
