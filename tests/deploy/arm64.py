@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+import tempfile
+from pathlib import Path
 
 from statestream.service.client import AsyncClient, connect
 from tests.bench.pages import put_output
@@ -21,7 +23,6 @@ from tests.equality import Exported, export_families, worst_error
 FAMILIES = ("cfc_ncp", "ltc_ncp", "s5")
 """One of each kind of graph: products, a list of synapses, complex numbers in halves."""
 TOLERANCE = 1e-5
-MODELS = "var/lib/statestream/models"
 _READY_S = 600.0
 
 
@@ -30,9 +31,11 @@ def main() -> None:
     say = Said()
     try:
         path = make("arm64", "ca-certificates", "python3-venv", arch="arm64")
-        root = emulated(path)
-        _install(root, say)
-        asyncio.run(_stream(root, export_families(path / MODELS, FAMILIES), say))
+        _install(emulated(path), say)
+        with tempfile.TemporaryDirectory() as name:
+            exported = export_families(Path(name), FAMILIES)
+            # At the same path on both sides: proot does not translate every call that asks for one.
+            asyncio.run(_stream(emulated(path, exported.repository), exported, say))
     except Missing as error:
         sys.exit(f"cannot be tried here: {error}")
     put_output("deploy.md", "arm64", say.lines)
@@ -56,8 +59,8 @@ print(f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__
 
 async def _stream(root: Root, exported: Exported, say: Said) -> None:
     address = f"127.0.0.1:{free_port()}"
-    command = ("/opt/statestream/bin/statestream", "serve", f"/{MODELS}", "--address", address, "--providers", "cpu")
-    with root.running(*command):
+    serve = ("/opt/statestream/bin/statestream", "serve", str(exported.repository))
+    with root.running(*serve, "--address", address, "--providers", "cpu"):
         with connect(address) as client:
             await asyncio.to_thread(until_serving, client, _READY_S)
         async with AsyncClient(address) as client, client.stream() as stream:

@@ -172,12 +172,15 @@ def _architecture() -> str:
     return done.stdout.strip()
 
 
-def emulated(path: Path) -> Root:
-    """A root of aarch64, its commands on an emulated processor: by proot, which leaves the kernel alone."""
+def emulated(path: Path, *shared: Path) -> Root:
+    """A root of aarch64, its commands on an emulated processor: by proot, which leaves the kernel alone.
+
+    `shared`: folders of this machine that it has too, in the same place.
+    """
     need("qemu-aarch64-static", "proot")
     cpuinfo = ROOTS / "cpuinfo"
     cpuinfo.write_text(_CPUINFO)
-    binds = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts", *map(str, pip_here.paths())]
+    binds = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts", *map(str, pip_here.paths()), *map(str, shared)]
     bound = [word for bind in [*binds, f"{cpuinfo}:/proc/cpuinfo"] for word in ("-b", bind)]
     return Root(path, ("proot", "-q", "qemu-aarch64-static", "-0", "-r", str(path), "-w", "/", *bound))
 
