@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from wsgiref.simple_server import WSGIServer
 
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from statestream.service.host import Host
 from statestream.service.keeper import Keeper
+from statestream.service.oip.sequences import Sequences
 from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
 from statestream.service.stats import Histogram
@@ -21,12 +22,24 @@ from statestream.service.versions import Versions
 _MODEL = ("model", "version")
 
 
-class HostCollector(Collector):
-    """What a host counts, as metric families."""
+class ServerCollector(Collector):
+    """What a server counts, as metric families.
 
-    def __init__(self, host: Host, servicer: InferenceServicer) -> None:
+    Args:
+        refused_calls: calls that were refused, by status.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        inference: InferenceServicer,
+        sequences: Sequences,
+        refused_calls: Callable[[], Mapping[str, int]],
+    ) -> None:
         self._host = host
-        self._servicer = servicer
+        self._inference = inference
+        self._sequences = sequences
+        self._refused_calls = refused_calls
 
     def collect(self) -> Iterable[Metric]:
         rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
@@ -52,7 +65,7 @@ class HostCollector(Collector):
             unacked.add_metric(model, runner.table.log.nbytes)
             for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
-        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._servicer.streams)
+        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._inference.streams)
         refused = GaugeMetricFamily(
             "statestream_refused_bundles",
             "Bundles of the repository that were refused.",
@@ -63,7 +76,28 @@ class HostCollector(Collector):
             *_durability(self._host.custody.keeper),
             *_shadows(self._host.versions),
             *_recording(self._host.recorder),
+            self._oip(),
+            self._refused(),
         ]
+
+    def _oip(self) -> Metric:
+        requests = CounterMetricFamily(
+            "statestream_oip_requests", "Requests of Triton's clients, by outcome.", labels=(*_MODEL, "outcome")
+        )
+        for runner in self._host.versions:
+            model = [runner.manifest.name, str(runner.manifest.version)]
+            statistics = self._sequences.statistics(runner)
+            requests.add_metric([*model, "success"], statistics.success.count)
+            requests.add_metric([*model, "failure"], statistics.fail.count)
+        return requests
+
+    def _refused(self) -> Metric:
+        refused = CounterMetricFamily(
+            "statestream_refused_calls", "Calls whose caller may not make them, by status.", labels=("code",)
+        )
+        for code, calls in self._refused_calls().items():
+            refused.add_metric([code.lower()], calls)
+        return refused
 
 
 def _durability(keeper: Keeper | None) -> list[Metric]:
@@ -121,10 +155,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     return list(zip(bounds, accumulate(histogram.counts), strict=True))
 
 
-def serve_metrics(host: Host, servicer: InferenceServicer, address: str) -> WSGIServer:
+def serve_metrics(collector: ServerCollector, address: str) -> WSGIServer:
     """Start the endpoint at `address` (`host:port`); `shutdown()` of what it returns ends it."""
     registry = CollectorRegistry()
-    registry.register(HostCollector(host, servicer))
+    registry.register(collector)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)

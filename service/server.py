@@ -22,7 +22,7 @@ from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, StatestreamError
 from statestream.service.host import Host
 from statestream.service.listener import Listener
-from statestream.service.metrics import serve_metrics
+from statestream.service.metrics import ServerCollector, serve_metrics
 from statestream.service.notify import notify
 from statestream.service.oip.servicer import OipServicer
 from statestream.service.record import Recorder
@@ -101,7 +101,8 @@ class Server:
             self.port = await self._public.start((*_PUBLIC, _HEALTH))
             self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
         if self.config.metrics_address:
-            self._metrics = serve_metrics(self.host, self._inference, self.config.metrics_address)
+            counted = ServerCollector(self.host, self._inference, self._oip.sequences, lambda: self.denied)
+            self._metrics = serve_metrics(counted, self.config.metrics_address)
         if self.config.http_address:
             self._site = _site(self.config, self.host, self._clients)
             self.http_port = await self._site.start()

@@ -14,7 +14,7 @@ from statestream.service.lone import Lone
 from statestream.service.results import Results
 from statestream.service.verdict import Verdict
 
-SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 1.0)
+SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5)
 SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
