@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance test bench bench-train bench-triton bench-page where wear screenshot test-faults fuzz soak \
+.PHONY: help install demo balance test bench bench-train bench-triton bench-page bench-scrapes where wear screenshot test-faults fuzz soak \
 	check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -49,6 +49,9 @@ bench-page: install ## Measure what an open page costs the server (six minutes, 
 screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium, and what `make demo` trains)
 	@$(PY) -m tests.screenshot
 
+bench-scrapes: install ## Measure what being scraped costs, into docs/performance.md (two minutes, two quiet cores)
+	@$(PY) -m tests.bench.scrapes
+
 where: install ## Measure where each microsecond of a step goes
 	@$(PY) -m tests.bench.where
 
@@ -78,8 +81,11 @@ soak: install ## Half an hour at half load with churn, reloads and outages (MINU
 	@$(PY) -m tests.soak --minutes $(MINUTES) --write
 
 check: install view ## Lint (ruff) and type-check (mypy, strict)
+
+check: install view ## Lint (ruff, buf) and type-check (mypy, strict)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(VENV)/bin/buf lint
 	@$(PY) -m mypy -p statestream.models -p statestream.service
 
 # The import names are mapped onto the folders at installation; type checkers want them as paths.

@@ -1,0 +1,152 @@
+// Streams rows to a session from C++, with gRPC and the .proto files alone.
+//
+//   make && ./stream 127.0.0.1:50051 wrist left-arm < rows.txt
+//
+// A line of input is a row: its time in nanoseconds, then its values. A line of output is what became of it: seq,
+// verdict, seconds that passed, values. The session stays: run it again, and it goes on where it was.
+
+#include <cstring>
+#include <iostream>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <grpcpp/grpcpp.h>
+
+#include "v1/inference.grpc.pb.h"
+
+namespace pb = statestream::v1;
+
+constexpr std::uint32_t kChannel = 1;
+constexpr std::uint32_t kProtocolVersion = 1;
+
+void Check(const grpc::Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.error_message());
+}
+
+// One session on a stream of its own.
+class Session {
+ public:
+  Session(const std::shared_ptr<grpc::Channel>& channel, const std::string& model, const std::string& id)
+      : stub_(pb::Inference::NewStub(channel)) {
+    grpc::ClientContext context;
+    pb::GetModelRequest wanted;
+    pb::GetModelResponse found;
+    wanted.set_name(model);
+    Check(stub_->GetModel(&context, wanted, &found));
+    if (found.model().inputs_size() != 1) throw std::runtime_error(model + " has more inputs than this example knows");
+    input_ = found.model().inputs(0);
+
+    stream_ = stub_->Stream(&stream_context_);
+    pb::StreamRequest request;
+    pb::Open* open = request.add_open();
+    open->set_channel(kChannel);
+    open->set_session_id(id);
+    open->set_model(model);
+    open->set_protocol_version(kProtocolVersion);
+    const pb::StreamResponse response = Ask(request);
+    if (response.opened_size() == 0) throw std::runtime_error("the server answered something else to an Open");
+    opened_ = response.opened(0);
+    seq_ = opened_.settled_seq();
+  }
+
+  const pb::Opened& opened() const { return opened_; }
+
+  // Elements of one row.
+  std::size_t size() const {
+    std::size_t size = 1;
+    for (const auto length : input_.shape()) size *= length;
+    return size;
+  }
+
+  // Sends a row and waits for what becomes of it. What was answered before is acknowledged, so that the server may
+  // forget it.
+  pb::Results Step(std::int64_t timestamp_ns, const std::vector<float>& row) {
+    pb::StreamRequest request;
+    request.mutable_acks()->add_channel(kChannel);
+    request.mutable_acks()->add_seq(seq_);
+    pb::Steps* steps = request.mutable_steps();
+    steps->add_channel(kChannel);
+    steps->add_seq(++seq_);
+    steps->add_timestamp_ns(timestamp_ns);
+    pb::Column* column = steps->add_columns();
+    column->set_name(input_.name());
+    column->set_data(row.data(), row.size() * sizeof(float));  // the wire is little-endian, as are these machines
+    return Ask(request).results();
+  }
+
+  // Says that there is no more; the session waits to be resumed.
+  void Finish() {
+    stream_->WritesDone();
+    pb::StreamResponse rest;
+    while (stream_->Read(&rest)) {
+    }
+    Check(stream_->Finish());
+  }
+
+ private:
+  // Writes a request and reads until something answers it.
+  pb::StreamResponse Ask(const pb::StreamRequest& request) {
+    pb::StreamResponse response;
+    stream_->Write(request);
+    while (stream_->Read(&response)) {
+      for (const auto& failed : response.failed()) throw std::runtime_error(failed.field() + ": " + failed.text());
+      for (const auto& notice : response.notices()) std::cerr << notice.text() << "\n";
+      if (response.opened_size() > 0 || response.results().seq_size() > 0) return response;
+    }
+    Check(stream_->Finish());
+    throw std::runtime_error("the server ended the stream");
+  }
+
+  std::unique_ptr<pb::Inference::Stub> stub_;
+  grpc::ClientContext stream_context_;
+  std::unique_ptr<grpc::ClientReaderWriter<pb::StreamRequest, pb::StreamResponse>> stream_;
+  pb::Tensor input_;
+  pb::Opened opened_;
+  std::uint64_t seq_ = 0;
+};
+
+void Print(const pb::Results& results) {
+  std::cout << results.seq(0) << " " << pb::Verdict_Name(results.verdict(0)) << " " << results.dt_s(0);
+  for (const auto& column : results.columns()) {
+    std::vector<float> values(column.data().size() / sizeof(float));
+    std::memcpy(values.data(), column.data().data(), column.data().size());
+    for (const float value : values) std::cout << " " << value;
+  }
+  for (const auto& detail : results.details()) std::cout << " " << detail.text();
+  std::cout << std::endl;
+}
+
+void Stream(const std::string& target, const std::string& model, const std::string& id) {
+  Session session(grpc::CreateChannel(target, grpc::InsecureChannelCredentials()), model, id);
+  std::cerr << (session.opened().resumed() ? "resumed" : "opened") << " " << session.opened().session_id() << " after row "
+            << session.opened().settled_seq() << "\n";
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::int64_t timestamp_ns = 0;
+    std::vector<float> row;
+    if (!(words >> timestamp_ns)) continue;
+    for (float value = 0; words >> value;) row.push_back(value);
+    if (row.size() != session.size()) {
+      throw std::runtime_error("a row has " + std::to_string(session.size()) + " values, got '" + line + "'");
+    }
+    Print(session.Step(timestamp_ns, row));
+  }
+  session.Finish();
+}
+
+int main(int argc, char** argv) {
+  if (argc != 4) {
+    std::cerr << "usage: " << argv[0] << " HOST:PORT MODEL SESSION < rows\n";
+    return 2;
+  }
+  try {
+    std::cout.precision(9);
+    Stream(argv[1], argv[2], argv[3]);
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+}
