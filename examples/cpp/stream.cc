@@ -128,7 +128,7 @@ void Stream(const std::string& target, const std::string& model, const std::stri
     std::int64_t timestamp_ns = 0;
     std::vector<float> row;
     if (!(words >> timestamp_ns)) continue;
-    for (float value = 0; words >> value;) row.push_back(value);
+    for (std::string word; words >> word;) row.push_back(std::stof(word));  // which knows "nan", as >> does not
     if (row.size() != session.size()) {
       throw std::runtime_error("a row has " + std::to_string(session.size()) + " values, got '" + line + "'");
     }

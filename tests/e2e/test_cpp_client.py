@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.service.client import AsyncClient
+from statestream.service.client import AsyncClient, Verdict
 from statestream.service.server import Server
 
 EXAMPLE = Path(__file__).parents[2] / "examples/cpp"
@@ -59,7 +59,7 @@ async def test_it_streams_what_the_python_client_streams_and_resumes(program: Pa
     async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
         expected = await (await stream.open("leaky")).chunk(x, t_ns)
     assert [line[0] for line in said] == [str(seq) for seq in expected.seq]
-    assert [line[1].removeprefix("VERDICT_") for line in said] == [verdict.name for verdict in expected.verdicts]
+    assert [line[1].removeprefix("VERDICT_") for line in said] == [Verdict(v).name for v in expected.verdict]
     applied = [[float(value) for value in said[row][3:]] for row in expected.row]
     np.testing.assert_allclose(applied, expected.y, rtol=1e-6)
     assert "columns['x']: element 1 ('b') is nan" in " ".join(said[7])

@@ -129,7 +129,7 @@ def test_kubernetes_runs_servers_as_the_user_of_the_image() -> None:
 def test_the_compose_file_is_one() -> None:
     assert "ok" in said(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE)
     services = yaml.safe_load(COMPOSE.read_text())["services"]
-    for path in re.findall(r"(\./\S+?):", " ".join(v for s in services.values() for v in s.get("volumes", ()))):
+    for path in re.findall(r"(\.{1,2}/\S+?):", " ".join(v for s in services.values() for v in s.get("volumes", ()))):
         assert (COMPOSE.parent / path).is_file()
 
 
