@@ -80,8 +80,6 @@ MINUTES ?= 30
 soak: install ## Half an hour at half load with churn, reloads and outages (MINUTES=5 to try); docs/reliability.md
 	@$(PY) -m tests.soak --minutes $(MINUTES) --write
 
-check: install view ## Lint (ruff) and type-check (mypy, strict)
-
 check: install view ## Lint (ruff, buf) and type-check (mypy, strict)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
