@@ -89,7 +89,10 @@ class InferenceServicer:
             client.release()
         if failure is not None:
             # A client that does not read may never hear of it; gRPC would wait for it to.
-            await asyncio.wait_for(abort(context, failure), _GOODBYE_S)
+            try:
+                await asyncio.wait_for(abort(context, failure), _GOODBYE_S)
+            except asyncio.TimeoutError:
+                raise asyncio.CancelledError from None
 
     async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See the proto."""
