@@ -22,6 +22,7 @@ from statestream.service.status import to_status
 
 log = logging.getLogger(__name__)
 
+Parse: TypeAlias = Callable[[bytes], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _ADMIN = "/statestream.v1.Admin/"
@@ -95,14 +96,12 @@ class Guard(grpc.aio.ServerInterceptor):
         ends = ("unary", "stream")
         kind = f"{ends[handler.request_streaming]}_{ends[handler.response_streaming]}"
         behaviour = getattr(handler, kind)
-        if handler.response_streaming:
-            return handler._replace(**{kind: self._stream(method, behaviour)})  # type: ignore[no-any-return]
-        parse = handler.request_deserializer
-        return handler._replace(  # type: ignore[no-any-return]
-            request_deserializer=None, **{kind: self._unary(method, parse, behaviour)}
-        )
+        parse = None if handler.request_streaming else handler.request_deserializer
+        guarded = (self._stream if handler.response_streaming else self._unary)(method, parse, behaviour)
+        ours = {kind: guarded} if handler.request_streaming else {kind: guarded, "request_deserializer": None}
+        return handler._replace(**ours)  # type: ignore[no-any-return]
 
-    def _unary(self, method: str, parse: Callable[[bytes], Any], behaviour: Any) -> Any:
+    def _unary(self, method: str, parse: Parse | None, behaviour: Any) -> Any:
         async def answer(raw: bytes, context: Context) -> Any:
             who: Identity | None = None
             request: Any = None
@@ -123,20 +122,21 @@ class Guard(grpc.aio.ServerInterceptor):
 
         return answer
 
-    async def _parsed(self, parse: Callable[[bytes], Any], raw: bytes, context: Context) -> Any:
+    async def _parsed(self, parse: Parse | None, raw: Any, context: Context) -> Any:
+        """What came, read if it is a message and not a stream of them."""
         try:
-            return parse(raw)
+            return raw if parse is None else parse(raw)
         except DecodeError:
             await abort(context, InvalidArgument(f"{len(raw)} bytes that are no message of this method"))
 
-    def _stream(self, method: str, behaviour: Any) -> Any:
-        async def write(request: Any, context: Context) -> None:
+    def _stream(self, method: str, parse: Parse | None, behaviour: Any) -> Any:
+        async def write(raw: Any, context: Context) -> None:
             async with self._counted(method, context):
-                await behaviour(request, context)
+                await behaviour(await self._parsed(parse, raw, context), context)
 
-        async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def generate(raw: Any, context: Context) -> AsyncIterator[Any]:
             async with self._counted(method, context):
-                async for response in behaviour(request, context):
+                async for response in behaviour(await self._parsed(parse, raw, context), context):
                     yield response
 
         return generate if inspect.isasyncgenfunction(behaviour) else write

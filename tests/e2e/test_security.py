@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -281,3 +282,17 @@ async def test_every_method_has_a_rule() -> None:
             for method in service.methods:
                 assert guard.rule_of(f"/{service.full_name}/{method.name}"), method.full_name
     assert not guard.rule_of("/some.Service/Method")
+
+
+@pytest.mark.parametrize("method", ["/statestream.v1.Admin/LoadModel", "/grpc.health.v1.Health/Check"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    server: Server = await start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as unary:
+            await channel.unary_unary(method)(b"\xff\xff")
+        with pytest.raises(grpc.aio.AioRpcError) as stream:
+            await channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff\xff").read()
+    assert {unary.value.code(), stream.value.code()} == {grpc.StatusCode.INVALID_ARGUMENT}
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
