@@ -117,12 +117,7 @@ def booted(path: Path) -> Iterator[Root]:
             [*_nspawn(path), "--boot", "--console=read-only"], stdin=subprocess.DEVNULL, stdout=console, stderr=console
         )
     try:
-        first = _child(machine)
-        root = Root(
-            path,
-            ("nsenter", f"--target={first}", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wdns=/"),
-        )
-        _until_up(root, machine)
+        root = _until_up(path, machine)
         yield root
     finally:
         machine.terminate()
@@ -202,25 +197,20 @@ def _nspawn(path: Path) -> tuple[str, ...]:
     return ("systemd-nspawn", f"--directory={path}", *flags, *(f"--bind-ro={bind}" for bind in pip_here.paths()))
 
 
-def _child(machine: subprocess.Popen[bytes]) -> int:
-    """Process 1 of the container, once it is there."""
+def _until_up(path: Path, machine: subprocess.Popen[bytes]) -> Root:
+    """The machine, once its systemd is done with starting."""
     children = Path(f"/proc/{machine.pid}/task/{machine.pid}/children")
+    spaces = ("--mount", "--uts", "--ipc", "--pid", "--cgroup", "--root", "--wdns=/")
     for _ in _moments(_BOOT_S):
         if machine.poll() is not None:
             break
-        if found := children.read_text().split():
-            return int(found[0])
-    raise Missing("systemd-nspawn cannot start a container here")
-
-
-def _until_up(root: Root, machine: subprocess.Popen[bytes]) -> None:
-    for _ in _moments(_BOOT_S):
-        if machine.poll() is not None:
-            break
-        done = subprocess.run([*root.enter, "/bin/systemctl", "is-system-running"], capture_output=True, text=True)
-        if done.stdout.strip() in ("running", "degraded"):
-            return
-    raise Missing(f"systemd does not come up in a container here; see {root.path}.console")
+        # The first children of systemd-nspawn only prepare the one that becomes process 1.
+        for child in children.read_text().split()[:1]:
+            root = Root(path, ("nsenter", f"--target={child}", *spaces))
+            done = subprocess.run([*root.enter, "/bin/systemctl", "is-system-running"], capture_output=True, text=True)
+            if done.stdout.strip() in ("running", "degraded"):
+                return root
+    raise Missing(f"systemd does not come up in a container here; see {path}.console")
 
 
 def _moments(limit_s: float) -> Iterator[None]:
