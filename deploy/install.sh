@@ -107,8 +107,9 @@ copy_checkout() {
 }
 
 make_user() {
+    getent group $NAME >/dev/null || groupadd --system ${uid:+--gid "$uid"} $NAME
     getent passwd $NAME >/dev/null ||
-        useradd --system --user-group ${uid:+--uid "$uid" --key SYS_UID_MAX="$uid"} --home-dir "$STATE" \
+        useradd --system --gid $NAME ${uid:+--uid "$uid" --key SYS_UID_MAX="$uid"} --home-dir "$STATE" \
             --no-create-home --shell /usr/sbin/nologin $NAME
 }
 
