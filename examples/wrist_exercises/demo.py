@@ -2,7 +2,7 @@
 
 Ten people wore a watch while doing seven physiotherapy exercises. A CfC network with an NCP wiring learns the exercises
 from eight of them, is exported and served, and recognises what the other two do while their recordings are streamed to
-the service, at 20 times the speed at which they were made, by several clients at once.
+the service, at ten times the speed at which they were made, by several clients at once.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from statestream.service.client import AsyncClient
 BUILD = Path(__file__).parents[2] / "build"
 REPOSITORY = BUILD / "demo" / "repository"
 CLIENTS = 4
-SPEED = 20.0
+SPEED = 10.0
 
 console = Console()
 
