@@ -38,7 +38,7 @@ SECONDS = 10.0
 _STEPS = round(SECONDS / PHYSICS_S)
 LINKS = {"steady": STEADY, "poor": POOR, "bad": BAD}
 MODELS = {
-    "cfc": ['cell={kind = "cfc", units = 48}'],
+    "cfc": ['cell={kind = "cfc", units = 64, backbone_layers = 0}'],
     "ltc": ['cell={kind = "ltc", wiring = {kind = "auto_ncp", units = 48, outputs = 16}}'],
     "s5": ['cell={kind = "s5", units = 48, pairs = 32}'],
     "gru": ['cell={kind = "gru", units = 48}'],

@@ -58,12 +58,11 @@ def main() -> None:
         for python in filter(_runs, PYTHONS):
             disk_mb = _install(wheel, python, folder / python)
             starts = [_start(folder / python, folder / "repository") for _ in range(STARTS)]
-            # The fastest, since others may want this machine too.
-            best = min(starts, key=lambda start: start.ready_s)
-            figures = (disk_mb, max(s.memory_mb for s in starts), best.ready_s)
+            ready_s, cpu = median(s.ready_s for s in starts), median(s.ready_cpu_s for s in starts)
+            figures = (disk_mb, max(s.memory_mb for s in starts), ready_s)
             kept &= all(figure <= bound for figure, bound in zip(figures, BOUNDS, strict=True))
             idle = median(s.idle_cpu for s in starts)
-            words = [f"{disk_mb:.0f}", f"{figures[1]:.0f}", f"{best.ready_s:.1f}", f"{best.ready_cpu_s:.1f}"]
+            words = [f"{disk_mb:.0f}", f"{figures[1]:.0f}", f"{ready_s:.1f}", f"{cpu:.1f}"]
             rows.append([python, *words, f"{idle:.1%}"])
             print(*rows[-1], sep="\t", flush=True)
     print(put("deploy.md", "footprint", HEADER, rows))

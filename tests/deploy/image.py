@@ -78,4 +78,4 @@ def replay(say: Callable[[str], None]) -> None:
         with client.stream() as stream:
             Robot(stream).step(ROWS)
         assert "serving" in image_root.run(*image.health, env=env, user=image.user).splitlines()
-    say(f"{shlex.join(image.command)}, as user {image.user}, nothing to write to: {ROWS} rows as computed, healthy")
+    say(f"as user {image.user}, nothing to write to: {shlex.join(image.command)}: {ROWS} rows as computed, healthy")
