@@ -27,10 +27,9 @@ from statestream.models.data.splits import split_dataset
 from statestream.models.evaluate import state_bytes
 from statestream.models.experiments import EXPERIMENTS, Job, jobs
 from statestream.models.field_results import after_drift, in_int8
-from statestream.models.files import replacing
+from statestream.models.files import replacing, write_json
 from statestream.models.latency import step_cost
 from statestream.models.results_page import Result, as_json, as_markdown
-from statestream.models.runs import write_json
 from statestream.models.training import train
 
 

@@ -93,12 +93,6 @@ def load_checkpoint(path: Path | str) -> Run:
     return Run(folder, config, network.eval(), metrics)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
 def _facts(values: dict[str, Any]) -> Facts:
     inputs, targets = (Scaling(**values.pop(name)) for name in ("inputs", "targets"))
     return Facts(inputs=inputs, targets=targets, **values)

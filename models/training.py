@@ -24,6 +24,7 @@ from statestream.models.data.recordings import Dataset, Recording, median_period
 from statestream.models.data.sources import channel_statistics, load_dataset
 from statestream.models.data.splits import Split, split_dataset
 from statestream.models.data.tables import DataError
+from statestream.models.files import write_json
 from statestream.models.learner import Learner
 from statestream.models.network import Facts, Network, Scaling
 from statestream.models.progress import EpochProgress
@@ -40,7 +41,6 @@ from statestream.models.runs import (
     build_network,
     load_checkpoint,
     save_network,
-    write_json,
 )
 from statestream.models.spec import TimeSpec
 from statestream.models.tasks import recording_classes, recording_targets, scores

@@ -7,7 +7,6 @@ all. Networks that are told how much time has passed are compared with one that 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import sys
@@ -25,7 +24,7 @@ from examples.balance.record import record
 from examples.server import server
 from statestream.models.config import load_config
 from statestream.models.export import export
-from statestream.models.files import replacing
+from statestream.models.files import replacing, write_json
 from statestream.models.training import train
 from statestream.service.client import AsyncClient, AsyncSession
 
@@ -53,8 +52,6 @@ class Run(NamedTuple):
     """How one attempt went."""
 
     stood_s: float
-    service_ms: list[float]
-    """Of each packet, from when it was sent to when its force was there."""
 
     @property
     def stood(self) -> bool:
@@ -104,17 +101,16 @@ async def attempts(address: str, model: str) -> dict[str, list[Run]]:
 async def by_model(link: Link, seed: int, session: AsyncSession) -> Run:
     """One attempt through the service; a force acts only once the time is over that the server took for it."""
     random = np.random.default_rng(seed)
-    plant, force, service_ms = Plant(random), 0.0, list[float]()
+    plant, force = Plant(random), 0.0
     for due in link.steps(SECONDS, random):
         if not stand(plant, due, force):
             break
         result = await session.step(plant.positions.astype(np.float32), round(plant.time_s * 1e9))
         took_s = result.queue_s + result.compute_s
-        service_ms.append(took_s * 1e3)
         stand(plant, due + math.ceil(took_s / PHYSICS_S), force)
         force = float(result.y[0])
     stand(plant, _STEPS, force)
-    return Run(plant.time_s, service_ms)
+    return Run(plant.time_s)
 
 
 def by_expert(link: Link, seed: int) -> Run:
@@ -126,7 +122,7 @@ def by_expert(link: Link, seed: int) -> Run:
             break
         force = expert(plant)
     stand(plant, _STEPS, force)
-    return Run(plant.time_s, [])
+    return Run(plant.time_s)
 
 
 def stand(plant: Plant, until: int, force: float) -> bool:
@@ -137,7 +133,7 @@ def stand(plant: Plant, until: int, force: float) -> bool:
 
 
 def report(runs: dict[str, dict[str, list[Run]]]) -> None:
-    """The figures, as a table and in `build/balance.json`; and whether the example shows what it is for."""
+    """The figures, as a table and in `build/balance.json`."""
     facts = {
         f"{name}.{link}": {
             "stood": sum(run.stood for run in of_link),
@@ -152,8 +148,7 @@ def report(runs: dict[str, dict[str, list[Run]]]) -> None:
         cells = (facts[f"{name}.{link}"] for link in LINKS)
         table.add_row(name, *(f"{cell['stood']} of {cell['of']}, mean {cell['mean_s']:.1f} s" for cell in cells))
     console.print(table)
-    with replacing(BUILD / "balance.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(BUILD / "balance.json", facts)
 
 
 def describe(link: Link) -> str:

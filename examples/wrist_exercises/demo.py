@@ -8,7 +8,6 @@ the service, at ten times the speed at which they were made, by several clients 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -27,7 +26,7 @@ from statestream.models.data.recordings import Recording
 from statestream.models.data.sources import load_dataset
 from statestream.models.data.splits import split_dataset
 from statestream.models.export import export
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.models.training import train
 from statestream.service.cli.play import Played, play
 from statestream.service.cli.score import Score, score
@@ -163,8 +162,7 @@ def write(result: Score, baseline: float, seconds: float) -> None:
         "steps": result.rows,
         "seconds": seconds,
     }
-    with replacing(BUILD / "demo.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(BUILD / "demo.json", facts)
 
 
 def check(result: Score, baseline: float) -> None:

@@ -8,7 +8,6 @@ the rounds. CPU time a step is the steadiest figure, since another process on th
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 import uvloop
 
 from statestream.models.bundle import Bundle
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
 from tests.bench import cases
 from tests.bench.cases import FULL, QUICK, Effort, Round
@@ -42,8 +41,7 @@ def main() -> None:
     facts = uvloop.run(_measure(bed, effort))
     facts["seconds"] = time.monotonic() - begin_s
     facts["quick"] = effort is QUICK
-    with replacing(given.out / "bench.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "bench.json", facts)
     draw(facts, given.out / "bench.png")
     out.print(table(facts))
     err.print(f"wrote {given.out / 'bench.json'} and {given.out / 'bench.png'}", highlight=False)

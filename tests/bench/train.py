@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import io
-import json
 import logging
 import time
 import warnings
@@ -35,7 +34,7 @@ from statestream.models.cells.ltc import LTC
 from statestream.models.cells.s5 import S5
 from statestream.models.cells.synapses import DenseSynapses
 from statestream.models.export import OPSET, step_graph
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.models.network import Facts, Network, Scaling
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.service.cli.console import out
@@ -75,8 +74,7 @@ def main() -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     facts = measure(QUICK if given.quick else FULL) | {"quick": given.quick}
     given.out.mkdir(parents=True, exist_ok=True)
-    with replacing(given.out / "bench_train.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "bench_train.json", facts)
     table = Table("figure", "value", "wanted", box=None)
     for name, wanted in WANTED.items():
         table.add_row(name, f"{facts[name]:.3g}", wanted)

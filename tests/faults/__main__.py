@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import pkgutil
 import sys
@@ -22,7 +21,7 @@ import uvloop
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
 from tests.bundles import write_leaky
 from tests.faults import runs
@@ -52,8 +51,7 @@ def main() -> None:
             )
             progress.update(task, description=f"{name}: {facts['runs'][name]['ended']}", completed=1, total=1)
     given.out.mkdir(parents=True, exist_ok=True)
-    with replacing(given.out / "faults.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "faults.json", facts)
     out.print(table(facts["runs"]))
     err.print(f"wrote {given.out / 'faults.json'}", highlight=False)
     sys.exit(any(run["ended"] not in ("well", "skipped") for run in facts["runs"].values()))

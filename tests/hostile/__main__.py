@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
 from statestream.service.client import AsyncClient
 from tests.bench.pages import put
@@ -102,8 +101,7 @@ def main() -> None:
         faults = arena.faults() + ([f"the server ended with {code}"] if code else [])
     facts = {"minutes": given.minutes, "seed": given.seed} | summary(tried, fuzzed, good, faults, mb)
     given.out.mkdir(parents=True, exist_ok=True)
-    with replacing(given.out / "hostile.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "hostile.json", facts)
     table = rows(facts)
     for name, count in table:
         out.print(f"{name:42}{count}", highlight=False, markup=False)

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from statestream.models.files import replacing
+from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
 from tests.bench.pages import put
 from tests.bundles import write_leaky
@@ -130,8 +130,7 @@ def main() -> None:
         "problems": found,
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    with replacing(given.out / "soak.json") as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "soak.json", facts)
     table = rows(facts)
     for name, count in table:
         out.print(f"{name:48}{count}", highlight=False, markup=False)
