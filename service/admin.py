@@ -15,11 +15,11 @@ from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service import wire
 from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.host import Host
-from statestream.service.identity import Role, caller
 from statestream.service.overview import Observer
+from statestream.service.security.identity import Role, caller
 from statestream.service.servicer import Context, abort
-from statestream.service.upgrade import Upgraded, Upgrades
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.upgrade import Upgraded, Upgrades
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -30,13 +30,13 @@ from statestream.service.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from statestream.service.identity import SERVER, Identity, check_owner
 from statestream.service.keeper import Keeper
 from statestream.service.runner import Runner
+from statestream.service.security.identity import SERVER, Identity, check_owner
 from statestream.service.sessions import NOBODY
 from statestream.service.snapshot import Snapshot, SnapshotError
 from statestream.service.stores.base import Claim, Record
-from statestream.service.versions import Versions
+from statestream.service.upgrades.versions import Versions
 
 MAX_ID_BYTES = 256
 _TRIES = 5

@@ -29,7 +29,6 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
-from statestream.service.identity import SERVER, Identity
 from statestream.service.inbox import Rows
 from statestream.service.keeper import Keeper
 from statestream.service.lone import Lone
@@ -38,10 +37,11 @@ from statestream.service.providers import EngineCache
 from statestream.service.record import Recorder
 from statestream.service.results import Results
 from statestream.service.runner import Runner
+from statestream.service.security.identity import SERVER, Identity
 from statestream.service.sessions import NOBODY, SessionInfo
 from statestream.service.stores.base import Store
 from statestream.service.unread import Budget
-from statestream.service.versions import Versions
+from statestream.service.upgrades.versions import Versions
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import logging
 from datetime import datetime, timezone
 from logging.handlers import WatchedFileHandler
 
-from statestream.service import audit
 from statestream.service.config import ServerConfig
+from statestream.service.security import audit
 
 _FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

@@ -16,8 +16,8 @@ from statestream.service.oip.sequences import Sequences
 from statestream.service.record import Recorder
 from statestream.service.servicer import InferenceServicer
 from statestream.service.stats import Histogram
+from statestream.service.upgrades.versions import Versions
 from statestream.service.verdict import Verdict
-from statestream.service.versions import Versions
 
 _MODEL = ("model", "version")
 

@@ -16,8 +16,8 @@ from statestream.service.host import Host
 from statestream.service.runner import Runner
 from statestream.service.sessions import NOBODY, SessionInfo, SessionTable
 from statestream.service.stats import Histogram
+from statestream.service.upgrades.versions import Role
 from statestream.service.verdict import Verdict
-from statestream.service.versions import Role
 
 _HELD = np.int64(2) ** 62
 """Beyond every birth."""

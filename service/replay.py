@@ -16,10 +16,10 @@ import numpy as np
 
 from statestream.models.bundle import read_manifest
 from statestream.models.spec import Array, BoolArray, Int64Array, Manifest, Tensors
-from statestream.service.compatibility import check_understands
 from statestream.service.engine import Engine
 from statestream.service.errors import FailedPrecondition, NotFound
 from statestream.service.grids import Places, place, split
+from statestream.service.upgrades.compatibility import check_understands
 from statestream.service.verdict import ResultFlag, Verdict
 
 _MAX_BATCH = 256

@@ -24,9 +24,9 @@ from statestream.service.pictures import Frames
 from statestream.service.record import Tape
 from statestream.service.results import Results
 from statestream.service.sessions import SessionTable
-from statestream.service.shadow import Shadow, Step
 from statestream.service.stats import ModelStats
 from statestream.service.tap import Tap
+from statestream.service.upgrades.shadow import Shadow, Step
 
 log = logging.getLogger(__name__)
 

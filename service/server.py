@@ -16,19 +16,19 @@ from grpc_health.v1._async import HealthServicer
 
 from statestream.service import admin, stores
 from statestream.service.admin import AdminServicer
-from statestream.service.allowance import Allowances
-from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, StatestreamError
 from statestream.service.host import Host
-from statestream.service.listener import Listener
 from statestream.service.metrics import ServerCollector, serve_metrics
 from statestream.service.notify import notify
 from statestream.service.oip.servicer import OipServicer
 from statestream.service.record import Recorder
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.clients import ClientsFile
+from statestream.service.security.listener import Listener
 from statestream.service.servicer import InferenceServicer
-from statestream.service.upgrade import Upgrades
-from statestream.service.wanted import wanted_models
+from statestream.service.upgrades.upgrade import Upgrades
+from statestream.service.upgrades.wanted import wanted_models
 from statestream.service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)

@@ -12,14 +12,14 @@ from google.protobuf.message import DecodeError
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import wire
-from statestream.service.allowance import Allowances
 from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
 from statestream.service.host import Host
-from statestream.service.identity import Identity, caller
 from statestream.service.runner import Runner
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.identity import Identity, caller
 from statestream.service.status import to_status
 from statestream.service.stream import ClientStream
-from statestream.service.versions import Role
+from statestream.service.upgrades.versions import Role
 
 log = logging.getLogger(__name__)
 

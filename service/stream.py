@@ -22,11 +22,11 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.host import Held, Host
-from statestream.service.identity import Identity
 from statestream.service.inbox import check_shape
 from statestream.service.outgoing import AnyOutgoing
 from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
+from statestream.service.security.identity import Identity
 from statestream.service.status import code_of
 from statestream.service.stores.base import Durability
 from statestream.service.unread import Unread

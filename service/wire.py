@@ -13,8 +13,8 @@ from statestream.service.outgoing import results_message
 from statestream.service.outputs import NO_OUTPUT, Settled
 from statestream.service.overview import ModelFigures, Overview
 from statestream.service.sessions import SessionInfo
-from statestream.service.shadow import Divergence
-from statestream.service.versions import Role
+from statestream.service.upgrades.shadow import Divergence
+from statestream.service.upgrades.versions import Role
 
 _ROLES = {
     Role.ACTIVE: pb.MODEL_ROLE_ACTIVE,

@@ -17,9 +17,9 @@ from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 from statestream.service import logs, server
-from statestream.service.addresses import shifted
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.security.addresses import shifted
 
 log = logging.getLogger(__name__)
 

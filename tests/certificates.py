@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from statestream.service.access import Access
-from statestream.service.certs import Authority
+from statestream.service.security.access import Access
+from statestream.service.security.certs import Authority
 
 HOSTS = ("localhost", "127.0.0.1")
 

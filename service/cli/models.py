@@ -13,7 +13,7 @@ from statestream.models.spec import Manifest, TensorSpec
 from statestream.service.cli.console import AsJson, name_and_version, out, say_json
 from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 from statestream.service.wiring import wiring_svg
 
 if TYPE_CHECKING:

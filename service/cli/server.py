@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from statestream.service.access import Access
     from statestream.service.client import Client
+    from statestream.service.security.access import Access
 
 _PANEL = "Server"
 _OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -68,7 +68,7 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*, target: str, **given: Any) -> None:
-        from statestream.service.access import Access
+        from statestream.service.security.access import Access
 
         access = Access(**{name: given.pop(name) for name in _OPTIONS if name != "target"})
         command(server=Server(target, access), **given)

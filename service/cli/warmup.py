@@ -48,7 +48,7 @@ def warmup(
     from statestream.service.config import ServerConfig, file_to_read
     from statestream.service.errors import StatestreamError
     from statestream.service.host import Host
-    from statestream.service.wanted import wanted_models
+    from statestream.service.upgrades.wanted import wanted_models
 
     flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
     settings = ServerConfig.load(file_to_read(config), **flags)

@@ -4,7 +4,6 @@
 `Fenced` and `SessionLost` beside them.
 """
 
-from statestream.service.access import Access
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.errors import Fenced, SessionLost
@@ -17,6 +16,7 @@ from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream
 from statestream.service.client.sync import Admin, Client, Session, Stream, SyncGroup, connect
+from statestream.service.security.access import Access
 from statestream.service.verdict import ResultFlag, RowFlag, Verdict
 
 __all__ = [

@@ -13,7 +13,7 @@ from statestream.models.spec import Float32Array
 from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service.client.connection import Metadata, calling
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from statestream.service.access import Access
+from statestream.service.security.access import Access
 from statestream.service.status import from_rpc_error
 
 NO_ACCESS = Access()

@@ -11,7 +11,6 @@ from typing import Any, SupportsIndex, TypeVar
 import numpy.typing as npt
 
 from statestream.models.spec import Float32Array, Manifest
-from statestream.service.access import Access
 from statestream.service.client.admin import (
     AsyncAdmin,
     ModelChange,
@@ -30,7 +29,8 @@ from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream, Resume
 from statestream.service.client.terms import OnFull, OnLoss, OnLost, Terms
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.security.access import Access
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 
 T = TypeVar("T")
 

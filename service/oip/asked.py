@@ -8,7 +8,7 @@ from typing import NamedTuple
 from statestream.models.spec import NO_TIME
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import InvalidArgument
-from statestream.service.identity import Identity
+from statestream.service.security.identity import Identity
 
 Parameters = Mapping[str, pb.InferParameter]
 _INTEGERS = ("int64_param", "uint64_param")

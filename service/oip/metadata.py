@@ -10,7 +10,7 @@ from statestream.service.config import ServerConfig
 from statestream.service.errors import NotFound
 from statestream.service.oip.tensors import form_of
 from statestream.service.runner import Runner
-from statestream.service.versions import Versions
+from statestream.service.upgrades.versions import Versions
 
 SERVER = "statestream"
 EXTENSIONS = ("sequence", "sequence(string_id)", "model_repository", "model_configuration", "statistics", "parameters")

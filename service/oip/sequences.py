@@ -26,7 +26,6 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.host import Held, Host
-from statestream.service.identity import Identity, check_owner
 from statestream.service.inbox import NO_SEQ
 from statestream.service.oip.asked import Asked, asked
 from statestream.service.oip.metadata import find
@@ -35,6 +34,7 @@ from statestream.service.oip.tensors import Row, response_of, row_of, wanted_out
 from statestream.service.outgoing import Answer, AnyOutgoing
 from statestream.service.policy import Late, Policy
 from statestream.service.runner import Runner
+from statestream.service.security.identity import Identity, check_owner
 from statestream.service.verdict import Verdict
 
 

@@ -12,7 +12,6 @@ import grpc
 
 from statestream.models import bundle as bundles
 from statestream.proto.oip import inference_pb2 as pb
-from statestream.service.allowance import Allowances
 from statestream.service.errors import (
     AlreadyExists,
     Internal,
@@ -22,13 +21,14 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.host import Host
-from statestream.service.identity import Identity, caller
 from statestream.service.oip import metadata
 from statestream.service.oip.asked import version_of
 from statestream.service.oip.sequences import Sequences
 from statestream.service.oip.stream import InferStream
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.identity import Identity, caller
 from statestream.service.servicer import Context, abort
-from statestream.service.upgrade import Upgrades
+from statestream.service.upgrades.upgrade import Upgrades
 
 log = logging.getLogger(__name__)
 

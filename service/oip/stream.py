@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import InvalidArgument, StatestreamError
-from statestream.service.identity import Identity
+from statestream.service.security.identity import Identity
 from statestream.service.servicer import Context
 
 AT_ONCE = 1024

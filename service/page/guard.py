@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from statestream.service.addresses import is_local
-from statestream.service.clients import ClientsFile
 from statestream.service.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -18,7 +16,9 @@ from statestream.service.errors import (
     StatestreamError,
     Unauthenticated,
 )
-from statestream.service.identity import SERVER, Identity, Role
+from statestream.service.security.addresses import is_local
+from statestream.service.security.clients import ClientsFile
+from statestream.service.security.identity import SERVER, Identity, Role
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

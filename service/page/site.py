@@ -21,16 +21,16 @@ from typing import Any
 
 from aiohttp import web
 
-from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument, NotFound, ResourceExhausted, StatestreamError
 from statestream.service.host import Host
-from statestream.service.identity import Identity, unproven
 from statestream.service.overview import Observer
 from statestream.service.page.certificate import Certificate
 from statestream.service.page.guard import Guard, answer_errors, secure
 from statestream.service.page.lines import Line, encoded, overview_line
 from statestream.service.page.watch import Watch
+from statestream.service.security.clients import ClientsFile
+from statestream.service.security.identity import Identity, unproven
 from statestream.service.wiring import wiring_svg
 
 log = logging.getLogger(__name__)

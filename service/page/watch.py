@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from statestream.service.host import Host
-from statestream.service.identity import Identity
 from statestream.service.page.lines import Line, model_line, row_line, session_line
 from statestream.service.runner import Runner
+from statestream.service.security.identity import Identity
 from statestream.service.tap import Tap
 
 SESSION_EVERY_S = 1.0

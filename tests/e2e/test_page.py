@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from statestream.service.client import AsyncClient
-from statestream.service.clients import Clients
-from statestream.service.identity import Role
+from statestream.service.security.clients import Clients
+from statestream.service.security.identity import Role
 from tests.browser import MISSING, tab
 from tests.e2e.server_process import ServerProcess, free_port
 from tests.hosts import be_wired

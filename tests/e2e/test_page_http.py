@@ -15,15 +15,15 @@ import aiohttp
 import numpy as np
 import pytest
 
-from statestream.service.access import Access
 from statestream.service.client import AsyncClient
-from statestream.service.clients import Clients, ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 from statestream.service.host import Host
-from statestream.service.identity import Role
 from statestream.service.page.certificate import Certificate
 from statestream.service.page.site import MOST_LISTENERS, Site
+from statestream.service.security.access import Access
+from statestream.service.security.clients import Clients, ClientsFile
+from statestream.service.security.identity import Role
 from statestream.service.server import Server
 from tests.certificates import authority, served
 from tests.conftest import FakeClock

@@ -18,10 +18,7 @@ import pytest
 
 from statestream.proto.oip import inference_pb2 as oip_pb2
 from statestream.proto.v1 import admin_pb2, inference_pb2
-from statestream.service import guard
-from statestream.service.access import Access
 from statestream.service.client import AsyncClient
-from statestream.service.clients import Clients
 from statestream.service.errors import (
     InvalidArgument,
     PermissionDenied,
@@ -29,7 +26,10 @@ from statestream.service.errors import (
     Unauthenticated,
     Unavailable,
 )
-from statestream.service.identity import Role
+from statestream.service.security import guard
+from statestream.service.security.access import Access
+from statestream.service.security.clients import Clients
+from statestream.service.security.identity import Role
 from statestream.service.server import Server
 from tests.certificates import authority, served, shown
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from statestream.proto.oip import inference_pb2 as pb
-from statestream.service.access import Access
 from statestream.service.client import AsyncClient
-from statestream.service.clients import Clients
-from statestream.service.identity import Role
-from statestream.service.upgrade_policy import UpgradePolicy
+from statestream.service.security.access import Access
+from statestream.service.security.clients import Clients
+from statestream.service.security.identity import Role
+from statestream.service.upgrades.policy import UpgradePolicy
 from tests.bundles import write_leaky
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"

@@ -19,7 +19,7 @@ from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.errors import FailedPrecondition
 from statestream.service.server import Server
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 from tests.bundles import write_leaky
 from tests.conftest import leak, leaky_manifest
 from tests.e2e.server_process import ServerProcess

@@ -18,9 +18,9 @@ from typing import Any
 import grpc
 
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
-from statestream.service.access import Access
-from statestream.service.clients import Clients
-from statestream.service.identity import Role
+from statestream.service.security.access import Access
+from statestream.service.security.clients import Clients
+from statestream.service.security.identity import Role
 from tests.e2e.server_process import free_port
 
 CLIENTS = {"arm": {Role.STREAM}, "thief": {Role.STREAM}, "chief": {Role.ADMIN, Role.READ}}

@@ -13,7 +13,7 @@ import numpy as np
 
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.errors import StatestreamError, Unavailable
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 from statestream.service.verdict import Verdict
 from tests.bundles import write_leaky
 from tests.hostile.arena import Arena

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 TRANSPORT = {
     f"service.{name}"
     for name in (
-        *("servicer", "admin", "server", "status", "guard", "listener", "tls", "access"),
+        *("servicer", "admin", "server", "status"),
+        *("security.guard", "security.listener", "security.tls", "security.access"),
         *("oip.servicer", "oip.stream"),
     )
 }

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, write_bundle
-from statestream.service.access import Access
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.fleet import Outcome
 from statestream.service.loadtest.report import failed
 from statestream.service.loadtest.search import search
+from statestream.service.security.access import Access
 from tests.bundles import leaky_golden, write_leaky
 from tests.conftest import leaky_manifest
 from tests.e2e.loadtest.conftest import load

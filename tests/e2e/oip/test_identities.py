@@ -15,8 +15,8 @@ pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from statestream.service.clients import Clients
-from statestream.service.identity import Role
+from statestream.service.security.clients import Clients
+from statestream.service.security.identity import Role
 from tests.e2e.oip.clients import tensor
 
 ONES = np.ones((1, 2), np.float32)

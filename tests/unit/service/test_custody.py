@@ -22,7 +22,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.host import Held, Host
-from statestream.service.identity import Identity, Role
+from statestream.service.security.identity import Identity, Role
 from statestream.service.sessions import NOBODY
 from tests.conftest import FakeClock
 from tests.hosts import Stream, advance, asks, keeper_of, make_host, state_after

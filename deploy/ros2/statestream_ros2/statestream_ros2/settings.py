@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from statestream.service.access import Access
 from statestream.service.client import Policy
 from statestream.service.errors import InvalidArgument
+from statestream.service.security.access import Access
 
 _FILES = ("ca", "cert", "key", "token_file")
 

@@ -9,8 +9,8 @@ import pytest
 from statestream.models.spec import NO_TIME
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import InvalidArgument
-from statestream.service.identity import SERVER
 from statestream.service.oip.asked import Asked, asked
+from statestream.service.security.identity import SERVER
 
 
 def read(request: pb.ModelInferRequest) -> Asked:

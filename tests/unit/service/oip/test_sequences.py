@@ -11,10 +11,10 @@ import pytest
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, Unavailable
 from statestream.service.host import Host
-from statestream.service.identity import GUEST, SERVER, Identity, Role
 from statestream.service.oip.sequences import Sequences
-from statestream.service.upgrade import Upgrades
-from statestream.service.upgrade_policy import UpgradePolicy
+from statestream.service.security.identity import GUEST, SERVER, Identity, Role
+from statestream.service.upgrades.policy import UpgradePolicy
+from statestream.service.upgrades.upgrade import Upgrades
 from tests.conftest import FakeClock, leaky_manifest
 from tests.hosts import Stream, asks, keeper_of, leaky_bundle, make_host, state_after
 from tests.stores import MemoryStore

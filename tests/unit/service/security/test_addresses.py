@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from statestream.service.addresses import is_local, shifted
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
+from statestream.service.security.addresses import is_local, shifted
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 
-from statestream.service.addresses import is_local
 from statestream.service.errors import PermissionDenied
+from statestream.service.security.addresses import is_local
 
 
 class Role(str, Enum):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from statestream.service.cli import main
-from statestream.service.clients import Clients, ClientsFile
 from statestream.service.errors import InvalidArgument, NotFound, Unauthenticated
-from statestream.service.identity import Role
+from statestream.service.security.clients import Clients, ClientsFile
+from statestream.service.security.identity import Role
 
 STREAM = frozenset({Role.STREAM})
 

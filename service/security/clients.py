@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from statestream.models.bundle import first_problem
 from statestream.models.files import replacing
 from statestream.service.errors import InvalidArgument, NotFound, Unauthenticated
-from statestream.service.identity import Identity, Role
+from statestream.service.security.identity import Identity, Role
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from google.protobuf.message import DecodeError
 
-from statestream.service.allowance import Allowances
-from statestream.service.audit import audit
-from statestream.service.clients import ClientsFile
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
-from statestream.service.identity import GUEST, Identity, Role, answering
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.audit import audit
+from statestream.service.security.clients import ClientsFile
+from statestream.service.security.identity import GUEST, Identity, Role, answering
 from statestream.service.servicer import Context, abort
 from statestream.service.status import to_status
 

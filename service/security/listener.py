@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import grpc
 
 from statestream.service import reflection
-from statestream.service.addresses import is_socket
-from statestream.service.allowance import Allowances
-from statestream.service.clients import ClientsFile
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
-from statestream.service.guard import Guard
-from statestream.service.identity import SERVER, unproven
-from statestream.service.tls import credentials
+from statestream.service.security.addresses import is_socket
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.clients import ClientsFile
+from statestream.service.security.guard import Guard
+from statestream.service.security.identity import SERVER, unproven
+from statestream.service.security.tls import credentials
 
 _OTHER_CALLS = 100
 """On one connection, beside streams."""

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import Manifest
-from statestream.service.compatibility import check_takes_over, check_understands
 from statestream.service.errors import AlreadyExists, FailedPrecondition
 from statestream.service.host import Host
 from statestream.service.runner import Runner
-from statestream.service.shadow import Shadow
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.compatibility import check_takes_over, check_understands
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.shadow import Shadow
 
 log = logging.getLogger(__name__)
 

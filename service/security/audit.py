@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from statestream.service.identity import Identity
+from statestream.service.security.identity import Identity
 
 log = logging.getLogger("statestream.audit")
 

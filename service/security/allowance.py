@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from statestream.service.config import ServerConfig
 from statestream.service.errors import ResourceExhausted
-from statestream.service.identity import Identity
+from statestream.service.security.identity import Identity
 
 _LONGEST_WAIT_S = 10.0
 

@@ -13,10 +13,10 @@ from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec
 from statestream.service.errors import AlreadyExists, FailedPrecondition, NotFound
 from statestream.service.host import Held, Host
 from statestream.service.policy import Late, Policy
-from statestream.service.upgrade import Upgraded, Upgrades
-from statestream.service.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from statestream.service.upgrades.upgrade import Upgraded, Upgrades
+from statestream.service.upgrades.versions import Role
 from statestream.service.verdict import RowFlag, Verdict
-from statestream.service.versions import Role
 from tests.conftest import FakeClock, leak, leaky_manifest
 from tests.hosts import Stream, advance, asks, keeper_of, leaky_bundle, make_host, state_after
 from tests.stores import MemoryStore

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from statestream.service.allowance import Allowances
 from statestream.service.config import ServerConfig
 from statestream.service.errors import ResourceExhausted
-from statestream.service.identity import SERVER, Identity, Role
+from statestream.service.security.allowance import Allowances
+from statestream.service.security.identity import SERVER, Identity, Role
 from tests.conftest import FakeClock
 
 ARM = Identity("arm", frozenset({Role.STREAM}))
