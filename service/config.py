@@ -45,8 +45,8 @@ Providers = Annotated[tuple[Provider, ...], NoDecode, BeforeValidator(_split)]
 
 
 def file_to_read(named: Path | None) -> Path | None:
-    """The file that was named, else the usual one where it can be read."""
-    return named or (DEFAULT_FILE if os.access(DEFAULT_FILE, os.R_OK) else None)
+    """The file that was named, else the usual one where there is one."""
+    return named or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else None)
 
 
 class ServerConfig(BaseSettings):
@@ -199,13 +199,15 @@ class ServerConfig(BaseSettings):
         try:
             if file is None:
                 return cls(**given)
-            if not file.is_file():
-                raise InvalidArgument(f"{file} is not a file", field="config")
+            with file.open("rb"):  # the reader of TOML passes over a file that is not there
+                pass
             from_file = type("ServerConfig", (cls,), {"model_config": {**cls.model_config, "toml_file": file}})
             config: ServerConfig = from_file(**given)
             return config
         except ValidationError as error:
             raise InvalidArgument(first_problem(error).removeprefix("Value error, "), field="config") from error
+        except OSError as error:
+            raise InvalidArgument(f"cannot read {file}: {error.strerror}", field="config") from error
         except ValueError as error:
             raise InvalidArgument(f"{file}: {error}", field="config") from error
 

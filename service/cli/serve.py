@@ -8,22 +8,15 @@ from typing import Annotated
 
 import typer
 
+from statestream.service.cli.settings import Config, Models, Providers, Repository, settings_of
+
 log = logging.getLogger(__name__)
 
 
 def serve(
     context: typer.Context,
-    repository: Annotated[
-        Path | None, typer.Argument(help="Folder of bundles, NAME/VERSION/.", show_default="repository")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="STATESTREAM_CONFIG",
-            help="TOML file with any setting; environment and flags win over it.",
-            show_default="/etc/statestream/server.toml, if it is there",
-        ),
-    ] = None,
+    repository: Repository = None,
+    config: Config = None,
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
@@ -44,16 +37,8 @@ def serve(
     audit_log: Annotated[
         Path | None, typer.Option(help="File for a line for each call of `Admin`.", show_default="the log alone")
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", help="NAME or NAME:VERSION, may be repeated.", show_default="the newest version of each"
-        ),
-    ] = None,
-    providers: Annotated[
-        str | None,
-        typer.Option(help="What runs the graphs, the preferred first: cpu, xnnpack, cuda, tensorrt.", metavar="LIST"),
-    ] = None,
+    models: Models = None,
+    providers: Providers = None,
     threads: Annotated[int | None, typer.Option(help="Threads of ONNX Runtime.", show_default="1")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the port, a core each.", show_default="1")
@@ -118,14 +103,11 @@ def serve(
       statestream serve repository --print-config > server.toml
     """
     from statestream.service import logs
-    from statestream.service.config import ServerConfig, file_to_read
+    from statestream.service.config import file_to_read
     from statestream.service.workers import run
 
     file = file_to_read(config)
-    # Flags bear the names of the settings that they are; a list that was not given is empty.
-    given = {name: value for name, value in context.params.items() if value not in ([], ())}
-    flags = {name: value for name, value in given.items() if name in ServerConfig.model_fields}
-    settings = ServerConfig.load(file, **flags)
+    settings = settings_of(context, file)
     if print_config:
         print(settings.to_toml(), end="")
         return

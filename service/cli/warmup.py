@@ -9,29 +9,15 @@ from typing import Annotated
 import typer
 
 from statestream.service.cli.console import err, out
+from statestream.service.cli.settings import Config, Models, Providers, Repository, settings_of
 
 
 def warmup(
     context: typer.Context,
-    repository: Annotated[
-        Path | None, typer.Argument(help="Folder of bundles, NAME/VERSION/.", show_default="repository")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="STATESTREAM_CONFIG",
-            help="The server's TOML file.",
-            show_default="/etc/statestream/server.toml, if it is there",
-        ),
-    ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", help="NAME or NAME:VERSION, may be repeated.", show_default="the newest of each"),
-    ] = None,
-    providers: Annotated[
-        str | None,
-        typer.Option(help="What will run the graphs: cpu, xnnpack, cuda, tensorrt.", metavar="LIST"),
-    ] = None,
+    repository: Repository = None,
+    config: Config = None,
+    models: Models = None,
+    providers: Providers = None,
     engine_cache: Annotated[Path | None, typer.Option(help="Where TensorRT's engines go.")] = None,
 ) -> None:
     """Build what a provider needs built (TensorRT: minutes for each model), check every model with it and say its cost.
@@ -45,13 +31,12 @@ def warmup(
 
       statestream warmup repository --model wrist:3 --providers tensorrt,cuda,cpu
     """
-    from statestream.service.config import ServerConfig, file_to_read
+    from statestream.service.config import file_to_read
     from statestream.service.errors import StatestreamError
     from statestream.service.host import Host
     from statestream.service.upgrades.wanted import wanted_models
 
-    flags = {name: value for name, value in context.params.items() if name in ServerConfig.model_fields}
-    settings = ServerConfig.load(file_to_read(config), **flags)
+    settings = settings_of(context, file_to_read(config))
     host = Host(settings, time.monotonic)
     refused = 0
     for name, version in wanted_models(settings):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from statestream.service import logs
+from statestream.service import config, logs
 from statestream.service.cli import main
 from statestream.service.cli.reference import reference
 from statestream.service.config import ServerConfig
@@ -33,16 +33,16 @@ def file(tmp_path: Path) -> Path:
 def test_flags_win_over_the_environment_and_that_over_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATESTREAM_THREADS", "3")
     monkeypatch.setenv("STATESTREAM_MAX_BATCH", "3")
-    config = ServerConfig.load(file, max_batch=4, store=None)
-    assert (config.workers, config.threads, config.max_batch) == (2, 3, 4)
-    assert config.store == "memory"
+    loaded = ServerConfig.load(file, max_batch=4, store=None)
+    assert (loaded.workers, loaded.threads, loaded.max_batch) == (2, 3, 4)
+    assert loaded.store == "memory"
 
 
 def test_lists_in_the_environment_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATESTREAM_PROVIDERS", "xnnpack, cpu")
     monkeypatch.setenv("STATESTREAM_MODELS", "wrist:3")
-    config = ServerConfig.load()
-    assert (config.providers, config.models) == (("xnnpack", "cpu"), ("wrist:3",))
+    loaded = ServerConfig.load()
+    assert (loaded.providers, loaded.models) == (("xnnpack", "cpu"), ("wrist:3",))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,19 @@ def test_a_file_that_makes_no_sense_names_what_does_not(file: Path, text: str, w
     with pytest.raises(InvalidArgument) as error:
         ServerConfig.load(file)
     assert words in str(error.value)
+
+
+def test_a_file_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = tmp_path / "server.toml"
+    monkeypatch.setattr(config, "DEFAULT_FILE", usual)
+    assert main(["serve", "--print-config"]) == 0, "there is none"
+    capsys.readouterr()
+    usual.mkdir()  # what is no file cannot be read by root either
+    for command in (["serve", "--print-config"], ["warmup"], ["serve", "--config", str(tmp_path / "other.toml")]):
+        assert main(command) == 1
+        assert f"cannot read {tmp_path}" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_what_print_config_says_is_a_file_of_the_same_settings(

@@ -70,7 +70,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
         (["models", "unload", "m:1", "--wait", "--move"], "--wait --move: either waits for the sessions or moves them"),
         (["models", "show", "m:x"], "model: 'm:x', expected NAME or NAME:VERSION"),
         (["models", "list", "--target", "127.0.0.1:1"], "cannot reach 127.0.0.1:1"),
-        (["serve", "--config", "nowhere.toml"], "config: nowhere.toml is not a file"),
+        (["serve", "--config", "nowhere.toml"], "config: cannot read nowhere.toml: No such file or directory"),
         (["serve", "--threads", "0"], "threads"),
         (["bundle", "check", "nowhere"], "nowhere: cannot read manifest.json: No such file or directory"),
         (["bundle", "golden", "nowhere"], "nowhere: cannot read manifest.json"),
