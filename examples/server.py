@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import subprocess
@@ -15,9 +16,7 @@ from pathlib import Path
 @contextmanager
 def server(repository: Path) -> Iterator[str]:
     """`statestream serve` on a free port of this machine; yields its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "statestream.service.cli", "serve", str(repository), "--address", address]
     process = subprocess.Popen([*command, "--log-level", "warning"])
     try:
@@ -26,6 +25,15 @@ def server(repository: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=30)
+
+
+def free_port() -> int:
+    """A port below those that the kernel gives to outgoing connections: nobody takes it while its server is dead."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def _until_listening(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.server import free_port
+
 
 class RedisServer:
     """One redis-server, which can be stopped and started again with what it had on disk."""
@@ -48,10 +50,7 @@ class RedisServer:
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = RedisServer(tmp_path, port)
+    server = RedisServer(tmp_path, free_port())
     server.start()
     yield server
     server.stop()

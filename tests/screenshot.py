@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from examples.server import free_port
 from statestream.models.config import load_config
 from statestream.models.data.recordings import Recording
 from statestream.models.data.sources import load_dataset
@@ -17,7 +18,7 @@ from statestream.models.export import export
 from statestream.models.files import replacing
 from statestream.service.client import AsyncClient, AsyncStream
 from tests.browser import tab
-from tests.e2e.server_process import ServerProcess, free_port
+from tests.e2e.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/dashboard.png"

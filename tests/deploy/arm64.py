@@ -11,13 +11,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from examples.server import free_port
 from statestream.service.client import AsyncClient, connect
 from tests.bench.pages import put_output
 from tests.deploy.checkout import ROOT, build_wheel
 from tests.deploy.robot import until_serving
 from tests.deploy.root import SOURCES, Missing, Root, emulated, make
 from tests.deploy.said import Said
-from tests.e2e.server_process import free_port
 from tests.equality import Exported, export_families, worst_error
 
 FAMILIES = ("cfc_ncp", "ltc_ncp", "s5")

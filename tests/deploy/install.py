@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 
+from examples.server import free_port
 from statestream.service.client import connect
 from tests.bench.pages import put_output
 from tests.bundles import write_leaky
@@ -15,7 +16,6 @@ from tests.deploy.image import replay
 from tests.deploy.robot import Robot
 from tests.deploy.root import SOURCES, Missing, Root, booted, contained, make
 from tests.deploy.said import Said
-from tests.e2e.server_process import free_port
 
 INSTALL = f"{SOURCES}/deploy/install.sh"
 CONFIG, STATE = "etc/statestream/server.toml", "var/lib/statestream"

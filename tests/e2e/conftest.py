@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 from statestream.service.config import ServerConfig
 from statestream.service.server import Server
 from tests.bundles import write_leaky
+from tests.e2e.server_process import serving
 from tests.redis_server import redis_server
 
 __all__ = ["redis_server"]
@@ -32,6 +33,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_leaky(folder, version=2)
     write_leaky(folder, name="other")
     return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of the leaky model, in a process of its own."""
+    repository = tmp_path_factory.mktemp("repository")
+    write_leaky(repository)
+    with serving(repository) as address:
+        yield address
 
 
 @pytest.fixture

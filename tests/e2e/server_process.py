@@ -1,28 +1,46 @@
-"""`statestream serve` as a process of its own, which can be killed and started again."""
+"""`statestream serve` as a process of its own: for as long as a block lasts, or to be killed and started again."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import random
+import re
 import resource
 import signal
-import socket
+import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
+from examples.server import free_port
 
-def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections: nobody takes it while its server is dead."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as free, suppress(OSError):
-            free.bind(("127.0.0.1", port))
-            return port
+COMMAND = [sys.executable, "-m", "statestream.service.cli"]
+
+
+@contextmanager
+def serving(repository: Path) -> Iterator[str]:
+    """The address of a server of a repository, which drains at the end."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", str(repository), "--address", "127.0.0.1:0", "--providers", "cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    port = None
+    while port is None:
+        line = process.stderr.readline()
+        assert line, "the server ended"
+        port = re.search(r"listening on port (\d+)", line)
+    try:
+        yield f"127.0.0.1:{port[1]}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "draining" in said
 
 
 class ServerProcess:
@@ -46,7 +64,7 @@ class ServerProcess:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "statestream.service.cli", "serve", *self._arguments,
+            *COMMAND, "serve", *self._arguments,
             env=os.environ | (env or {}), stderr=asyncio.subprocess.DEVNULL, preexec_fn=limit,
         )  # fmt: skip
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from examples.server import free_port
 from statestream.service.client import AsyncClient
 from statestream.service.security.clients import Clients
 from statestream.service.security.identity import Role
 from tests.browser import MISSING, tab
-from tests.e2e.server_process import ServerProcess, free_port
+from tests.e2e.server_process import ServerProcess
 from tests.hosts import be_wired
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)

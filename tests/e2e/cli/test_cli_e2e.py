@@ -18,7 +18,7 @@ from statestream.models.bundle import CHUNK, GOLDEN, Bundle, read_manifest
 from statestream.service.cli import main
 from tests.bundles import write_leaky
 from tests.conftest import leak
-from tests.e2e.cli.conftest import COMMAND
+from tests.e2e.server_process import COMMAND
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from statestream.service.cli import main
 from statestream.service.cli.annotate import annotated
 from statestream.service.cli.play import Played
 from tests.cameras import Camera, camera_manifest, camera_rollout, seen, write_camera
-from tests.e2e.cli.conftest import serving
+from tests.e2e.server_process import serving
 from tests.films import JPEGS, ROWS, SIZE, write_tub, write_video
 
 

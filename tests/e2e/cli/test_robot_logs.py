@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from statestream.service.cli import main
-from tests.e2e.cli.conftest import serving
+from tests.e2e.server_process import serving
 from tests.robot_logs import COMMAND, HEIGHT, PICTURE, RATES, WIDTH, Drive, drive, leaky_outputs, write_bag, write_mcap
 
 pytest.importorskip("rosbags")

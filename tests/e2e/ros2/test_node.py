@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,22 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.bundles import write_leaky
+from examples.server import free_port
 from tests.conftest import leak
-from tests.e2e.cli.conftest import serving
 from tests.e2e.ros2 import fake_rclpy as rclpy
-from tests.e2e.server_process import free_port
 
 IMU, WHEELS = "/imu", "/wheels"
 FEATURES = [f"{IMU}.x", f"{WHEELS}.speed"]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    repository = tmp_path_factory.mktemp("repository")
-    write_leaky(repository)
-    with serving(repository) as address:
-        yield address
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import grpc
 
-from tests.e2e.server_process import ServerProcess, free_port
+from examples.server import free_port
+from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome, SkippedError
 from tests.faults.robots import check_all, robots, under_load
 from tests.redis_server import RedisServer

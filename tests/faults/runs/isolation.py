@@ -9,8 +9,8 @@ import time
 import grpc
 import numpy as np
 
+from examples.server import free_port
 from statestream.service.client import AsyncClient, AsyncSession
-from tests.e2e.server_process import free_port
 from tests.faults.bed import Bed, Outcome
 
 SESSIONS = 64
