@@ -25,8 +25,8 @@ from statestream.service.stats import ModelStats
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "parse the message": ((servicer, "_parse"),),
-    "judge and queue the row": ((stream.ClientStream, "handle_row"),),
-    "plan the turn: order, dt, gather": ((batcher.Batcher, "plan"),),
+    "judge and queue the row": ((stream.ClientStream, "handle_row"), (stream.ClientStream, "_steps")),
+    "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),
     "store states and results": ((batcher.Batcher, "commit"),),
     "plan, store: a row that is alone": ((batcher.Batcher, "run_lone"),),
