@@ -95,13 +95,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         page = islice(after, request.limit or _LIST_LIMIT)
         return pb.ListSessionsResponse(
             sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
-            total=self._host.sessions if owner is None else len(self._host.custody.of(owner)),
+            total=self._host.sessions if owner is None else len(self._host.custody.roster.of(owner)),
         )
 
     @_answers
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         """See the proto."""
-        runner = self._host.custody.find(request.session_id, caller())
+        runner = self._host.custody.roster.find(request.session_id, caller())
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
             session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
@@ -127,7 +127,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
         """See the proto."""
         session_id = await self._host.custody.restore(request.snapshot, request.session_id, caller())
-        runner = self._host.custody.find(session_id)
+        runner = self._host.custody.roster.find(session_id)
         return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
     @_answers

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from statestream.service.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    ResourceExhausted,
     Unavailable,
 )
 from statestream.service.keeper import Keeper
+from statestream.service.roster import Roster
 from statestream.service.runner import Runner
 from statestream.service.security.identity import SERVER, Identity, check_owner
 from statestream.service.sessions import NOBODY
@@ -92,32 +91,14 @@ class Custody:
         """`take_away` takes a session from the stream that holds it, and says why; `moved` tells that stream of
         another place."""
         self.keeper: Keeper | None = None
+        self.roster = Roster(config)
         self._config = config
         self._clock = clock
         self._versions = versions
         self._take_away = take_away
         self._moved_to = moved
-        self._runners: dict[str, Runner] = {}
-        self._owned: Counter[str] = Counter()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._expired: dict[str, float] = {}
-
-    def __len__(self) -> int:
-        return len(self._runners)
-
-    def of(self, owner: str | None) -> list[str]:
-        """The ids of the sessions of one owner, or of all, in order."""
-        mine = (i for i, runner in self._runners.items() if owner is None or self._owner(runner, i) == owner)
-        return sorted(mine)
-
-    def find(self, session_id: str, by: Identity = SERVER) -> Runner:
-        """The model of a session that is here; NotFound where there is none of this id, PermissionDenied where it is
-        none that `by` may handle."""
-        runner = self._runners.get(session_id)
-        if runner is None:
-            raise NotFound(f"no session '{session_id}' here", field="session_id")
-        by.check_handles(session_id, self._owner(runner, session_id))
-        return runner
 
     @asynccontextmanager
     async def alone(self, session_id: str) -> AsyncIterator[None]:
@@ -153,12 +134,12 @@ class Custody:
         """Forget a session, after the rows that wait; a stream that holds it is told. NotFound where there is none,
         PermissionDenied where it is none that `by` may handle."""
         async with self.alone(session_id):
-            if session_id in self._runners:
-                runner = self.find(session_id, by)
+            if session_id in self.roster:
+                runner = self.roster.find(session_id, by)
                 slot = runner.table.slot(session_id)
                 await self._vacate(runner, slot, Loss.ENDED)
                 epoch = int(runner.table.epoch[slot])
-                self._forget(session_id)
+                self.roster.forget(session_id)
             else:
                 epoch = (await self._stored(session_id, by)).epoch
             if self.keeper is not None:
@@ -167,19 +148,19 @@ class Custody:
     async def drop(self, runner: Runner, session_id: str, birth: int) -> None:
         """Forget a session that another server has claimed since; a stream that holds it is told."""
         async with self.alone(session_id):
-            if self._runners.get(session_id) is runner:
+            if self.roster.get(session_id) is runner:
                 slot = runner.table.slot(session_id)
                 if runner.table.birth[slot] == birth:
                     await self._vacate(runner, slot, Loss.MOVED)
-                    self._forget(session_id)
+                    self.roster.forget(session_id)
 
     # Snapshots
 
     async def snapshot(self, session_id: str, by: Identity = SERVER) -> bytes:
         """A session as bytes, as it is now. NotFound where there is none of this id, PermissionDenied where it is none
         that `by` may handle."""
-        if session_id in self._runners:
-            runner = self.find(session_id, by)
+        if session_id in self.roster:
+            runner = self.roster.find(session_id, by)
             taken = runner.table.copy(np.array([runner.table.slot(session_id)]))
             return snapshot.encode(runner.table.layout, taken)[0]
         return (await self._stored(session_id, by)).snapshot
@@ -208,7 +189,7 @@ class Custody:
         by.check_handles(read.session_id, read.owner)
         async with self.alone(session_id):
             record = None if self.keeper is None else await self.keeper.read(session_id)
-            if session_id in self._runners or (record is not None and record.expired_s is None):
+            if session_id in self.roster or (record is not None and record.expired_s is None):
                 raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
             runner = self._put(session_id, read)
             slot = runner.table.slot(session_id)
@@ -238,7 +219,7 @@ class Custody:
         rows = old.hand_over(slots)
         place = np.zeros(old.table.capacity, np.int64)
         place[slots] = mine = new.table.adopt(old.table, slots, states)
-        self._runners |= dict.fromkeys(ids, new)
+        self.roster.move(ids, new)
         for slot in mine.tolist():
             self._moved_to(new, slot)
         new.take_over(rows._replace(slot=place[rows.slot]))
@@ -257,7 +238,7 @@ class Custody:
             if self._at_rest(runner, session_id)
         ]
         for session_id in expired:
-            self._forget(session_id)
+            self.roster.forget(session_id)
             self._expired[session_id] = now_s
         while len(self._expired) > _MAX_EXPIRED:
             del self._expired[next(iter(self._expired))]
@@ -266,7 +247,7 @@ class Custody:
     def spill(self) -> int:
         """Forget sessions that the store has and no stream holds: those unused for `spill_after_s`, and as many of the
         others as are more than `max_resident`. They come back when opened."""
-        too_many = len(self._runners) - self._config.max_resident
+        too_many = len(self.roster) - self._config.max_resident
         before_s = self._clock() - min(self._config.spill_after_s, self._config.idle_ttl_s)
         spilled = 0
         for runner in self._versions:
@@ -275,7 +256,7 @@ class Custody:
             ids = [table.id_of(slot) for slot in slots[: max(share, 0)].tolist()]
             ids = [session_id for session_id in ids if self._at_rest(runner, session_id)]
             for session_id in ids:
-                self._leave(session_id)
+                self.roster.leave(session_id)
             if ids:
                 table.end(*ids)
             spilled += len(ids)
@@ -288,24 +269,6 @@ class Custody:
         """Whether no row of a session waits and nobody is about to open it."""
         return not runner.waiting(runner.table.slot(session_id)) and not self.locked(session_id)
 
-    def _forget(self, session_id: str) -> None:
-        self._leave(session_id).table.end(session_id)
-
-    def _leave(self, session_id: str) -> Runner:
-        """Count a session out, which is still in its table."""
-        runner = self._runners.pop(session_id)
-        self._owned[self._owner(runner, session_id)] -= 1
-        return runner
-
-    def _enter(self, session_id: str, runner: Runner) -> None:
-        """Count a session in, which is in its table."""
-        self._runners[session_id] = runner
-        self._owned[self._owner(runner, session_id)] += 1
-
-    @staticmethod
-    def _owner(runner: Runner, session_id: str) -> str:
-        return runner.table.owner_of(runner.table.slot(session_id))
-
     async def _vacate(self, runner: Runner, slot: int, why: Loss) -> None:
         """Have no stream hold the session in `slot`, and no row of it wait."""
         if runner.table.lane[slot] != NOBODY:
@@ -316,10 +279,10 @@ class Custody:
 
     def _here(self, session_id: str, request: Request, record: Record | None) -> tuple[Runner, bool]:
         """Have a session in its table, as it is there, as the store has it, or new; says whether it existed."""
-        runner = self._runners.get(session_id)
+        runner = self.roster.get(session_id)
         if runner is not None:
             held = runner.table.lane[runner.table.slot(session_id)] != NOBODY
-            self._may_resume(session_id, self._owner(runner, session_id), runner, held, request)
+            self._may_resume(session_id, self.roster.owner_of(session_id), runner, held, request)
             return runner, True
         expired_s = self._expired_s(session_id, record)
         if expired_s is not None and request.may_resume:
@@ -344,9 +307,9 @@ class Custody:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
         runner = self._versions.find(request.model, request.version)
         wanted_outputs(runner, request.outputs)
-        self._make_room(request.owner)
+        self.roster.check_room(request.owner)
         runner.table.create(session_id, request.owner)
-        self._enter(session_id, runner)
+        self.roster.enter(session_id, runner)
         self._expired.pop(session_id, None)
         return runner, False
 
@@ -357,24 +320,14 @@ class Custody:
 
     def _put(self, session_id: str, read: Snapshot) -> Runner:
         """Have a session in its table as it was stored; where its version's sessions were carried on, so is it."""
-        self._make_room(read.owner)
+        self.roster.check_room(read.owner)
         runner = self._versions.heir(read.model, read.version)
         own = self._versions.get(read.model, read.version) or runner
         own.table.restore(session_id, read)
-        self._enter(session_id, own)
+        self.roster.enter(session_id, own)
         if own is not runner:
             self.move([session_id], own, runner)
         return runner
-
-    def _make_room(self, owner: str) -> None:
-        if len(self._runners) >= self._config.max_sessions:
-            raise ResourceExhausted(
-                f"the server holds {len(self._runners)} sessions, its most", field="session_id", retry_after_s=5.0
-            )
-        if owner and self._owned[owner] >= self._config.max_sessions_per_client:
-            raise ResourceExhausted(
-                f"'{owner}' has {self._owned[owner]} sessions, its most", field="session_id", retry_after_s=5.0
-            )
 
     def _may_resume(self, session_id: str, owner: str, runner: Runner, held: bool, request: Request) -> None:
         check_owner(session_id, owner, request.owner)
@@ -396,7 +349,7 @@ class Custody:
     async def _claimed(self, keeper: Keeper, session_id: str, request: Request) -> tuple[Runner, int, bool]:
         """Have a session here and in this server's name: its model, its new epoch, and whether it existed."""
         record: Record | None = None
-        ours = session_id in self._runners
+        ours = session_id in self.roster
         anew = not ours
         if anew and request.session_id:
             record = await keeper.read(session_id)
@@ -414,7 +367,7 @@ class Custody:
             record, anew = await keeper.read(session_id), True
             if ours and record is not None and self._moved(keeper, runner, session_id, record):
                 await self._vacate(runner, runner.table.slot(session_id), Loss.MOVED)
-                self._forget(session_id)
+                self.roster.forget(session_id)
                 ours = False
         raise Unavailable(f"others are opening session '{session_id}'", field="session_id", retry_after_s=0.1)
 
@@ -444,7 +397,7 @@ class Custody:
             granted = await keeper.claim(claim)
         finally:
             if not granted:
-                self._forget(claim.session_id)
+                self.roster.forget(claim.session_id)
         return granted
 
 

@@ -184,7 +184,7 @@ class Host:
     @property
     def sessions(self) -> int:
         """Sessions in the tables; those that only the store has do not count."""
-        return len(self.custody)
+        return len(self.custody.roster)
 
     async def open(self, holder: Holder, channel: int, request: Request) -> Held:
         """Give a session to a stream: a new one, or one that exists.
@@ -210,9 +210,9 @@ class Host:
 
     async def reset(self, session_id: str, by: Identity = SERVER) -> None:
         """Set a session back to its initial state, after the rows that wait; its seqs go on. For errors see
-        `Custody.find`."""
+        `Roster.find`."""
         async with self.custody.alone(session_id):
-            runner = self.custody.find(session_id, by)
+            runner = self.custody.roster.find(session_id, by)
             slot = runner.table.slot(session_id)
             await runner.settled(slot)
             runner.reset(slot)
@@ -220,8 +220,8 @@ class Host:
 
     def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[Runner, SessionInfo]]:
         """Every session by id, of one model or of all, of one owner or of all."""
-        for session_id in self.custody.of(owner):
-            runner = self.custody.find(session_id)
+        for session_id in self.custody.roster.of(owner):
+            runner = self.custody.roster.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from statestream.models.spec import NO_TIME
-from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service import failpoints, wire
-from statestream.service.custody import Loss, Request
+from statestream.service import failpoints, opening, wire
+from statestream.service.custody import Loss
 from statestream.service.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -23,19 +22,17 @@ from statestream.service.errors import (
 )
 from statestream.service.host import Held, Host
 from statestream.service.inbox import check_shape
+from statestream.service.opening import Openings
 from statestream.service.outgoing import AnyOutgoing
-from statestream.service.policy import Late, Policy
+from statestream.service.policy import Policy
 from statestream.service.runner import Runner
 from statestream.service.security.identity import Identity
 from statestream.service.status import code_of
-from statestream.service.stores.base import Durability
 from statestream.service.unread import Unread
 from statestream.service.verdict import RowFlag
 
 log = logging.getLogger(__name__)
 
-MAX_CHANNEL = 65_535
-MAX_KEPT = 65_536
 _MAX_COLUMNS = 256
 _REFUSED_AT_ONCE = 1024
 """Channels in one message."""
@@ -51,13 +48,6 @@ _NOTICES = {
 }
 
 
-_DURABILITY = {
-    Durability.UNSPECIFIED: pb.DURABILITY_UNSPECIFIED,
-    Durability.PROCESS: pb.DURABILITY_PROCESS,
-    Durability.POWER: pb.DURABILITY_POWER,
-}
-
-
 class ClientStream:
     """Channels of one stream and the responses that wait to be written. A `host.Holder`."""
 
@@ -67,7 +57,7 @@ class ClientStream:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, Held] = {}
-        self._opening: dict[int, asyncio.Task[None]] = {}
+        self._opening = Openings()
         self._released = False
         self._empty_since_s = self._loop.time()
         self.deaf = False
@@ -102,11 +92,11 @@ class ClientStream:
         for count, open_ in enumerate(request.open, 1):
             self._begin_open(open_)
             if count % _OPEN_AT_ONCE == 0:
-                await self._opened(set(self._opening))
+                await self._opening.all()
                 await self._unread.room()
         if self._opening:
             closing = (close.channel for close in request.close)
-            await self._opened({*request.acks.channel, *request.steps.channel, *closing})
+            await self._opening.of({*request.acks.channel, *request.steps.channel, *closing})
         if request.acks.channel:
             self._acknowledge(request.acks)
         if request.steps.channel:
@@ -122,7 +112,7 @@ class ClientStream:
     async def settle(self) -> None:
         """Answer what waits, and listen no more."""
         self.deaf = True
-        await self._opened(set(self._opening))
+        await self._opening.all()
         for channel in list(self._held):
             await self._settled(channel)
 
@@ -222,41 +212,29 @@ class ClientStream:
     # How
 
     def _begin_open(self, open_: pb.Open) -> None:
-        """Open a channel in a task of its own: it may wait for the store, and other channels don't wait with it."""
+        channel = open_.channel
         try:
-            self._check_open(open_)
+            opening.check(open_)
+            if channel in self._held:
+                held = self._held[channel].session_id
+                raise AlreadyExists(f"{channel} is session '{held}' on this stream", field="channel")
+            if channel in self._opening:
+                raise AlreadyExists(f"{channel} is being opened on this stream", field="channel")
         except StatestreamError as error:
-            self._refuse_open(open_.channel, error)
+            self._refuse_open(channel, error)
         else:
-            self._opening[open_.channel] = self._loop.create_task(self._open(open_))
-
-    async def _opened(self, channels: set[int]) -> None:
-        """Return when none of these channels is being opened."""
-        if tasks := [task for channel, task in self._opening.items() if channel in channels]:
-            await asyncio.wait(tasks)
+            self._opening.begin(channel, self._open(open_))
 
     async def _open(self, open_: pb.Open) -> None:
-        request = Request(
-            session_id=open_.session_id,
-            model=open_.model,
-            version=open_.version,
-            may_create=open_.resume != pb.RESUME_MODE_EXISTING,
-            may_resume=open_.resume != pb.RESUME_MODE_NEW,
-            take_over=open_.take_over,
-            outputs=tuple(open_.outputs),
-            owner=self.who.name,
-        )
         try:
-            held = await self._host.open(self, open_.channel, request)
+            held = await self._host.open(self, open_.channel, opening.request_of(open_, self.who.name))
         except StatestreamError as error:
             self._refuse_open(open_.channel, error)
         except Exception:
             log.exception("a session could not be opened")
             self._refuse_open(open_.channel, Internal("the server failed to open the session"))
         else:
-            self._take(open_.channel, held, _policy(open_.policy))
-        finally:
-            del self._opening[open_.channel]
+            self._take(open_.channel, held, opening.policy_of(open_.policy))
 
     def _take(self, channel: int, held: Held, policy: Policy) -> None:
         """Hold a session that was opened, unless the client has gone meanwhile."""
@@ -267,50 +245,13 @@ class ClientStream:
             self._held[channel] = held
             held.runner.table.obey(held.slot, policy)
             # However much it was told before: it asked, and asks for no more while that waits.
-            self._unread.put(self._welcome(channel, held).SerializeToString())
+            said = opening.welcome(channel, held, self._host.config, self._host.custody.keeper)
+            self._unread.put(said.SerializeToString())
             self._wake()
 
     def _refuse_open(self, channel: int, error: StatestreamError) -> None:
         error.field = f"open.{error.field}" if error.field else "open"
         self._refuse(channel, error)
-
-    def _check_open(self, open_: pb.Open) -> None:
-        if open_.channel > MAX_CHANNEL:
-            raise InvalidArgument(f"{open_.channel}, at most {MAX_CHANNEL}", field="channel")
-        if open_.channel in self._held:
-            held = self._held[open_.channel].session_id
-            raise AlreadyExists(f"{open_.channel} is session '{held}' on this stream", field="channel")
-        if open_.channel in self._opening:
-            raise AlreadyExists(f"{open_.channel} is being opened on this stream", field="channel")
-        if open_.protocol_version not in (0, PROTOCOL_VERSION):
-            raise InvalidArgument(
-                f"{open_.protocol_version}; this server speaks {PROTOCOL_VERSION}", field="protocol_version"
-            )
-        _policy(open_.policy)
-
-    def _welcome(self, channel: int, held: Held) -> pb.StreamResponse:
-        table, m, config = held.runner.table, held.runner.manifest, self._host.config
-        keeper = self._host.custody.keeper
-        opened = pb.Opened(
-            channel=channel,
-            session_id=held.session_id,
-            model=m.name,
-            version=m.version,
-            epoch=held.epoch,
-            settled_seq=int(table.settled_seq[held.slot]),
-            durable_seq=int((table.settled_seq if keeper is None else table.durable_seq)[held.slot]),
-            durability=pb.DURABILITY_UNSPECIFIED if keeper is None else _DURABILITY[keeper.durability],
-            resumed=held.resumed,
-            max_unacked=config.max_unacked,
-            credit_rows=config.credit_rows,
-            credit_bytes=config.credit_bytes,
-            idle_ttl_s=config.idle_ttl_s,
-            protocol_version=PROTOCOL_VERSION,
-            max_sessions=config.max_sessions,
-        )
-        known = table.unacked(held.slot) if held.resumed else None
-        results = None if known is None else wire.unacknowledged(known, channel, held.epoch, held.outputs)
-        return pb.StreamResponse(opened=[opened], results=results)
 
     def _acknowledge(self, acks: pb.Acks) -> None:
         if len(acks.seq) != len(acks.channel):
@@ -449,18 +390,3 @@ def _failed(channel: int, error: StatestreamError) -> pb.Failed:
         text=error.text,
         retry_after_ms=round(error.retry_after_s * 1000),
     )
-
-
-def _policy(wanted: pb.Policy) -> Policy:
-    """What an Open asks for. InvalidArgument names the field that makes no sense."""
-    for field, values in (("keep", pb.Keep), ("late", pb.Late), ("gap", pb.TimeGap)):
-        if getattr(wanted, field) not in values.values():
-            raise InvalidArgument(f"{getattr(wanted, field)}, expected one of {values.keys()}", field=f"policy.{field}")
-    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_KEPT:
-        raise InvalidArgument(
-            f"{wanted.keep_last}; expected 1 to {MAX_KEPT} with KEEP_LAST, else 0", field="policy.keep_last"
-        )
-    late = Late.NOTHING
-    if wanted.keep == pb.KEEP_DEADLINE:
-        late = Late.SUPPRESS if wanted.late == pb.LATE_SUPPRESS else Late.DROP
-    return Policy(wanted.keep_last, late, wanted.gap == pb.TIME_GAP_RESET)

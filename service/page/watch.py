@@ -34,7 +34,7 @@ class Watch:
             NotFound: there is no such session.
             PermissionDenied: it is not one that the listener may look into.
         """
-        runner = self._host.custody.find(self._id, self._who)
+        runner = self._host.custody.roster.find(self._id, self._who)
         slot = runner.table.slot(self._id)
         place = (runner, slot, int(runner.table.birth[slot]))
         lines: list[Line] = []

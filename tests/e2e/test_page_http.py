@@ -130,7 +130,7 @@ async def test_a_session_that_ends_ends_the_answer(server: Server, page: aiohttp
 async def test_nobody_is_left_watching(server: Server, page: aiohttp.ClientSession) -> None:
     async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
         await stream.open("leaky", session_id="left")
-        runner = server.host.custody.find("left")
+        runner = server.host.custody.roster.find("left")
         response = await page.get("/api/session", params={"id": "left"})
         await first(response, lambda line: line["kind"] == "row")
         assert runner._taps

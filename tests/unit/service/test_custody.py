@@ -35,7 +35,7 @@ def store(clock: FakeClock) -> MemoryStore:
 
 
 def state_of(host: Host, session_id: str) -> np.ndarray:
-    return np.asarray(host.custody.find(session_id).table.state(session_id)["h"])
+    return np.asarray(host.custody.roster.find(session_id).table.state(session_id)["h"])
 
 
 async def test_a_session_is_stored_when_opened_and_its_rows_with_the_next_tick(
@@ -241,7 +241,7 @@ async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryS
     busy = await host.open(Stream(), 1, asks("s19"))
     await keeper_of(host).commit()
     assert host.sessions == 4
-    assert host.custody.of(None) == ["s16", "s17", "s18", "s19"], "the least used go first"
+    assert host.custody.roster.of(None) == ["s16", "s17", "s18", "s19"], "the least used go first"
     for number in range(19):
         held = await host.open(Stream(), 1, asks(f"s{number}"))
         np.testing.assert_allclose(state_of(host, f"s{number}"), state_after(number), rtol=1e-6)
@@ -388,7 +388,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
             await keeper_of(host).commit()
             if host._tasks:
                 await asyncio.wait(host._tasks)
-            if which == owner and mine is not None and "robot" in host.custody.of(None):
+            if which == owner and mine is not None and "robot" in host.custody.roster.of(None):
                 durable = max(durable, int(mine.runner.table.durable_seq[mine.slot]))
         elif event == "detach" and mine is not None and mine.runner.table.lane[mine.slot] != NOBODY:
             host.detach(mine)
@@ -437,9 +437,9 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
             await there.custody.end("left", leg)
         with pytest.raises(PermissionDenied):
             await there.custody.restore(taken, "fork", leg)
-    assert other.custody.of(None) == []
+    assert other.custody.roster.of(None) == []
     assert await host.custody.restore(taken, "fork", arm) == "fork"
-    assert host.custody.of("arm") == ["fork", "left"]
+    assert host.custody.roster.of("arm") == ["fork", "left"]
     with pytest.raises(ResourceExhausted, match="'arm' has 2 sessions"):
         await host.open(Stream(), 1, asks("third", owner="arm"))
     await host.open(Stream(), 1, asks("legs", owner="leg"))

@@ -41,7 +41,7 @@ async def step(sequences: Sequences, who: Identity = SERVER, **more: Any) -> np.
 
 def settled_held(host: Host) -> tuple[bool, int, int]:
     """Whether the sequence is held, how many rows it has settled, and how many of them are remembered."""
-    table = host.custody.find("leaky/7").table
+    table = host.custody.roster.find("leaky/7").table
     info = table.info("leaky/7")
     return info.attached, info.settled_seq, info.settled_seq - info.acked_seq
 

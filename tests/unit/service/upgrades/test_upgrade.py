@@ -54,11 +54,11 @@ def upgrades(host: Host) -> Upgrades:
 
 
 def state_of(host: Host, session_id: str) -> np.ndarray:
-    return np.asarray(host.custody.find(session_id).table.state(session_id)["h"])
+    return np.asarray(host.custody.roster.find(session_id).table.state(session_id)["h"])
 
 
 def version_of(host: Host, session_id: str) -> int:
-    return host.custody.find(session_id).manifest.version
+    return host.custody.roster.find(session_id).manifest.version
 
 
 def here(stream: Stream, held: Held, channel: int = 1) -> Held:
@@ -269,7 +269,7 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
     await host.open(Stream(), 1, asks("other"))
     await keeper_of(host).commit()
     await keeper_of(host).commit()
-    assert len(host.custody) == 1, "robot is in the store alone"
+    assert len(host.custody.roster) == 1, "robot is in the store alone"
     await upgrades.load("leaky", 2, CARRY)
     await upgrades.load("leaky", 3, CARRY)
     back = await host.open(Stream(), 1, asks("robot", version=1))
@@ -406,7 +406,7 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
     assert await upgrades.promote("leaky") == Upgraded(host.versions.find("leaky").manifest, moved=2, stayed=1)
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
     for name, rows in (("robot", 4), ("anew", 3)):
-        table = host.custody.find(name).table
+        table = host.custody.roster.find(name).table
         expected = np.full(2, 0.5, np.float32)
         for _ in range(rows):
             expected = leak(expected, 3 * np.ones(2), 0.1)
