@@ -40,6 +40,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no run {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     facts: dict[str, Any] = {"quick": given.quick, "runs": {}}
+    given.out.mkdir(parents=True, exist_ok=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         for name in given.names or NAMES:
@@ -50,8 +51,7 @@ def main() -> None:
                 say=lambda text, n=name, t=task: progress.update(t, description=f"{n}: {text}"),
             )
             progress.update(task, description=f"{name}: {facts['runs'][name]['ended']}", completed=1, total=1)
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_json(given.out / "faults.json", facts)
+            write_json(given.out / "faults.json", facts)  # Ctrl-C loses the run it meets, and no other
     out.print(table(facts["runs"]))
     err.print(f"wrote {given.out / 'faults.json'}", highlight=False)
     sys.exit(any(run["ended"] not in ("well", "skipped") for run in facts["runs"].values()))
@@ -98,4 +98,7 @@ def table(ended: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
