@@ -299,11 +299,11 @@ class LoadStream:
         numbers = Counter(results.seq) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in results.seq)
         for one_based, count in numbers.items():
             number = one_based - 1
-            if number not in left:
-                continue
-            left[number] -= count
-            if left[number] <= 0:
-                del left[number]
+            # A message of one row is not counted down, but its answer may come with others.
+            rest = left.pop(number, 1) - count
+            if rest > 0:
+                left[number] = rest
+            else:
                 self._answered(number, now_ns)
 
     def _answered(self, number: int, now_ns: int) -> None:

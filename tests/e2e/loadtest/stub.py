@@ -36,6 +36,8 @@ class Planted:
     """The capacity: rows queue for it; 0: none."""
     wrong_seq: int = 0
     """The output of this row is wrong."""
+    together: int = 1
+    """So many messages are answered by one, as rows are that share a turn."""
     dies_at_seq: int = 0
     """The stream that sends this row first ends with UNAVAILABLE."""
     certificate: str = ""
@@ -68,6 +70,7 @@ class Stub:
         answers: asyncio.Queue[pb.StreamResponse | None] = asyncio.Queue()
         writer = asyncio.create_task(self._write(context, answers))
         later: list[asyncio.Task[None]] = []
+        waiting: list[pb.Steps] = []
         while (request := await context.read()) is not grpc.aio.EOF:
             for one in request.open:
                 held[one.channel] = self.sessions.setdefault(one.session_id, Session())
@@ -83,8 +86,11 @@ class Stub:
                 if self.planted.dies_at_seq in request.steps.seq and not self.died:
                     self.died = True
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "planted")
-                at_s = self._answer_at(len(request.steps.seq))
-                later.append(asyncio.create_task(put(answers, self._answer(held, request.steps), at_s)))
+                waiting.append(request.steps)
+                if len(waiting) == self.planted.together:
+                    steps, waiting = joined(waiting), []
+                    at_s = self._answer_at(len(steps.seq))
+                    later.append(asyncio.create_task(put(answers, self._answer(held, steps), at_s)))
             for close in request.close:
                 answers.put_nowait(pb.StreamResponse(closed=[pb.Closed(channel=close.channel)]))
         answers.put_nowait(None)
@@ -122,6 +128,16 @@ class Stub:
     async def _write(self, context: Any, answers: asyncio.Queue[pb.StreamResponse | None]) -> None:
         while (answer := await answers.get()) is not None:
             await context.write(answer)
+
+
+def joined(parts: list[pb.Steps]) -> pb.Steps:
+    """The rows of several messages, which have one column each."""
+    data = b"".join(part.columns[0].data for part in parts)
+    whole = pb.Steps(columns=[pb.Column(name="x", data=data)])
+    for part in parts:
+        part.ClearField("columns")
+        whole.MergeFrom(part)
+    return whole
 
 
 async def put(answers: asyncio.Queue[pb.StreamResponse | None], answer: pb.StreamResponse, at_s: float) -> None:

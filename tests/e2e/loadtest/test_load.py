@@ -50,6 +50,17 @@ async def test_verify_catches_one_wrong_output(stub: StartStub, bundle: Bundle) 
     assert "2 of" in failed(outcome)
 
 
+async def test_answers_that_come_together_each_count(stub: StartStub, bundle: Bundle) -> None:
+    """Rows of a session that waited for one turn are answered by one message."""
+    port = await stub(together=3)
+    outcome = await load(port, streams=2, rate_hz=50.0, verify=bundle.path)
+    tally = outcome.tally
+    assert tally.answered + tally.unanswered == tally.due
+    assert tally.unanswered <= 2 * 2, "those that wait for a third one at the end"
+    assert tally.verified is not None
+    assert tally.verified.wrong == 0 < tally.verified.outputs
+
+
 async def test_streams_leave_and_resume_their_sessions(stub: StartStub, bundle: Bundle) -> None:
     port = await stub()
     outcome = await load(port, streams=4, rate_hz=40.0, reconnect_every_s=0.4, verify=bundle.path, duration_s=1.5)
