@@ -71,7 +71,8 @@ def problems(steady: dict[str, Any], life: Life, slope: Slope, faults: list[str]
     found = list(life.unaccounted)
     verdicts = {name: count for name, count in steady["verdicts"].items() if name != "APPLIED"}
     if verdicts or steady["statuses"] or steady["messages"]["unanswered"]:
-        found.append(f"the steady load saw {verdicts}, {steady['statuses']}, {steady['messages']}")
+        first, counts = steady["first_error"], steady["messages"]
+        found.append(f"the steady load saw {verdicts}, {steady['statuses']}, {counts}, first: {first}")
     if steady["verify"]["wrong"]:
         found.append(f"{steady['verify']['wrong']} wrong outputs: {steady['verify']['first']}")
     if slope.low > 0 and slope.high >= MOST_MB_PER_HOUR:
