@@ -109,6 +109,8 @@ class AugmentOptions(Spec):
     """Pictures are moved by up to so many pixels, down or up and sideways, as when a camera is mounted anew."""
     blur: Annotated[int, Field(ge=0)] = 0
     """Pictures are blurred by up to so many passes over neighbouring pixels."""
+    mirror_pictures: tuple[str, ...] = ()
+    """Pictures are mirrored, left for right, in every second recording, and these targets change sign with them."""
 
 
 class TrainingOptions(Spec):

@@ -102,6 +102,7 @@ class Learner(lightning.LightningModule):
                 self.time,
                 self.config.training,
                 at_end=self.at_end,
+                labels=self.network.facts.labels,
                 rank=self.trainer.global_rank,
                 world=self.trainer.world_size,
             )

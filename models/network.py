@@ -130,7 +130,7 @@ class Network(nn.Module):
         return torch.cat(found, dim=-1) * self.facts.nominal_s
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return (x.float() - self.mean) / self.std
+        return (self.cell.reduce(x.float()) - self.mean) / self.std
 
     def _read(self, y: Tensor) -> Tensor:
         weight, bias = self.readout.weight, self.readout.bias

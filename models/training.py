@@ -119,14 +119,18 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
 
 
 def _check_augmented(config: Config, dataset: Dataset) -> None:
-    augment = config.training.augment
-    named = (("mirror", augment.mirror), ("rotate", sum(augment.rotate, ())), ("shift", tuple(augment.shift)))
-    for field, names in named:
+    augment, features = config.training.augment, dataset.features
+    numbers = dataset.labels if config.task.kind != "classification" else ()
+    named = (
+        ("mirror", augment.mirror, "feature", features),
+        ("rotate", sum(augment.rotate, ()), "feature", features),
+        ("shift", tuple(augment.shift), "feature", features),
+        ("mirror_pictures", augment.mirror_pictures, "target number", numbers),
+    )
+    for field, names, what, known in named:
         for name in names:
-            if name not in dataset.features:
-                raise DataError(
-                    f"training.augment.{field}: no feature '{name}'; there are {', '.join(dataset.features)}"
-                )
+            if name not in known:
+                raise DataError(f"training.augment.{field}: no {what} '{name}'; there are {', '.join(known) or 'none'}")
 
 
 def _prepare(folder: Path, config: Config, last: Path | None) -> None:

@@ -31,6 +31,13 @@ class Cell(nn.Module):
         self.output_size = output_size
         self.states = states
 
+    def reduce(self, x: Tensor) -> Tensor:
+        """What is done to rows before they are standardised, over any leading axes: a step is given what comes of it.
+
+        Nothing, unless there is less to standardise afterwards: averages over numbers of one scale commute with it.
+        """
+        return x
+
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         """The part of a step that needs no state, over any leading axes: `x [..., I]`, `d [..., 1]`."""
         return (x,)

@@ -86,6 +86,9 @@ class Chain(CompositeCell):
         super().__init__(first.input_size, last.output_size, inner)
         self.input_shape = first.input_shape
 
+    def reduce(self, x: Tensor) -> Tensor:
+        return next(iter(self.cells().values())).reduce(x)
+
     def compose(self, x: Tensor, run: Run) -> Tensor:
         for name in self.inner:
             x = run(name, x)

@@ -203,6 +203,8 @@ class FramesOptions(Spec):
     """Left out at top, bottom, left and right, in pixels of the frame."""
     channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64)
     """Of each convolution; each halves height and width."""
+    motion: bool = False
+    """Also what changed since the picture before, which the state then holds, small and grey."""
 
 
 class EncodedOptions(Spec):

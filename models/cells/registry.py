@@ -147,7 +147,14 @@ def _encoder(options: MLPOptions | ConvolutionOptions | FramesOptions, input_siz
         return MLP(input_size, options.units)
     if isinstance(options, ConvolutionOptions):
         return Convolution(input_size, options.units, taps=options.taps)
-    return FrameEncoder(options.frame, options.units, size=options.size, crop=options.crop, channels=options.channels)
+    return FrameEncoder(
+        options.frame,
+        options.units,
+        size=options.size,
+        crop=options.crop,
+        channels=options.channels,
+        motion=options.motion,
+    )
 
 
 BUILDERS: dict[str, Callable[[Any, int], Cell]] = {

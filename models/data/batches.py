@@ -90,11 +90,13 @@ class Batches:
         options: TrainingOptions,
         *,
         at_end: bool,
+        labels: Sequence[str] = (),
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.recordings = recordings
         self.features = features
+        self.labels = labels
         self.time = time
         self.options = options
         self.at_end = at_end
@@ -133,7 +135,7 @@ class Batches:
     def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
         if recording.features.ndim > 2:  # of a film no more is changed, and read, than is trained on
             recording = _segment(recording, self.options.segment, random, self.at_end)
-            return augment_frames(recording, self.options.augment, random)
+            return augment_frames(recording, self.labels, self.options.augment, random)
         changed = augment(recording, self.features, self.options.augment, random)
         return _segment(changed, self.options.segment, random, self.at_end)
 

@@ -2,7 +2,7 @@
 
 A row's features are the frame's 20×15 grey pixels, the target is the driver's steering angle. Splits are contiguous, as
 `labels.csv` has them; pieces of 50 frames. The variant `frames` has the pictures themselves, decoded once and mapped
-into memory: pieces of 250 to train, validation and test each in one.
+into memory: pieces of 50 to train, validation and test each in one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statestream.models.data.recordings import Dataset, Part, Recording
 from statestream.models.spec import Array, BoolArray, Float32Array
 
 ROWS = 50
-FILM_ROWS = 250
+FILM_ROWS = 50
 WIDTH, HEIGHT = 20, 15
 PERIOD_MS = 50
 """Of a session that recorded no times."""

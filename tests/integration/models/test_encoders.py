@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from pydantic import TypeAdapter
 from torch.nn.functional import conv1d
 
-from statestream.models.cells.frames import shrink
+from statestream.models.cells.base import keep
+from statestream.models.cells.frames import Change, shrink
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.cells.window import DepthwiseConvolution
@@ -24,7 +26,7 @@ from statestream.models.spec import TimeSpec
 from statestream.models.stream_cost import stream_costs
 
 HEIGHT, WIDTH = 24, 32
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "kind": "encoded",
     "encoder": {
         "kind": "frames", "frame": [HEIGHT, WIDTH], "size": [8, 12], "crop": [6, 1, 2, 3], "units": 10,
@@ -34,8 +36,9 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def frames_network() -> Network:
+def frames_network(*, motion: bool = False) -> Network:
     torch.manual_seed(0)
+    options = OPTIONS | {"encoder": OPTIONS["encoder"] | {"motion": motion}}
     facts = Facts(
         task="regression",
         features=("r", "g", "b"),
@@ -44,7 +47,7 @@ def frames_network() -> Network:
         inputs=Scaling([120.0, 110.0, 100.0], [60.0, 50.0, 40.0]),
         targets=Scaling([0.0], [1.0]),
     )
-    return Network(build_cell(TypeAdapter[CellOptions](CellOptions).validate_python(OPTIONS), 3), facts).eval()
+    return Network(build_cell(TypeAdapter[CellOptions](CellOptions).validate_python(options), 3), facts).eval()
 
 
 def film(frames: int, seed: int) -> Recording:
@@ -68,9 +71,11 @@ def test_frames_are_normalised_by_channel() -> None:
     np.testing.assert_allclose(std, pixels.std(axis=0))
 
 
-def test_frames_go_from_the_camera_into_the_graph(tmp_path: Path) -> None:
+@pytest.mark.parametrize("motion", [False, True])
+def test_frames_go_from_the_camera_into_the_graph(tmp_path: Path, motion: bool) -> None:
     """8 bits in, and torch = step.onnx = chunk.onnx, or nothing is written."""
-    bundle = export_network(frames_network(), [film(30, 0), film(20, 1)], tmp_path, name="camera", tolerance=1e-5)
+    network, films = frames_network(motion=motion), [film(30, 0), film(20, 1)]
+    bundle = export_network(network, films, tmp_path, name="camera", tolerance=1e-5)
     (x,) = bundle.manifest.inputs
     assert (x.shape, x.dtype, x.labels) == ((HEIGHT, WIDTH, 3), "uint8", ("r", "g", "b"))
     assert bundle.golden().inputs["x"].dtype == np.uint8
@@ -86,6 +91,30 @@ def test_cropped_pixels_are_not_seen() -> None:
     changed[:, 10, 10] += 50
     (other,) = rollout(network, [Recording("changed", one.t_ns, changed)], time)
     assert np.abs(other.outputs - before.outputs).max() > 1e-4
+
+
+def test_a_network_that_sees_motion_streams() -> None:
+    """Row by row as at once, also past rows that do not exist."""
+    cell = frames_network(motion=True).cell
+    x = cell.reduce(torch.from_numpy(np.stack([film(7, 0).features, film(7, 1).features])).float())
+    valid, d = torch.ones(2, 7, dtype=torch.bool), torch.ones(2, 7, 1)
+    valid[1, [2, 6]] = False
+    with torch.no_grad():
+        at_once, after = cell.unroll(x, cell.initial_state(2), d, valid)
+        state = cell.initial_state(2)
+        for k in range(7):
+            y, advanced = cell.step(x[:, k], state, d[:, k])
+            state = keep(valid[:, k], advanced, state)
+            torch.testing.assert_close(y[valid[:, k]], at_once[valid[:, k], k])
+    for name, value in state.items():
+        torch.testing.assert_close(value, after[name])
+
+
+def test_a_change_is_since_the_row_before() -> None:
+    x, start = torch.randn(2, 5, 3), torch.randn(2, 1, 3)
+    y, state = Change(3).unroll(x, {"window": start}, torch.ones(2, 5, 1))
+    torch.testing.assert_close(y, torch.diff(torch.cat([start, x], dim=1), dim=1))
+    torch.testing.assert_close(state["window"], x[:, -1:])
 
 
 def test_shrinking_averages_by_area() -> None:

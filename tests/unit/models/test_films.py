@@ -139,22 +139,22 @@ def test_all_frames_of_a_recording_change_alike() -> None:
     still = np.broadcast_to(film(1), (4, *SHAPE))
     recording = Recording("still", np.arange(4), still)
     options = AugmentOptions(brightness=0.3, shift_pixels=(2, 3), blur=2)
-    changed = [augment_frames(recording, options, np.random.default_rng(seed)).features for seed in range(5)]
+    changed = [augment_frames(recording, (), options, np.random.default_rng(seed)).features for seed in range(5)]
     for x in changed:
         np.testing.assert_array_equal(x, np.broadcast_to(x[:1], x.shape))
     assert len({x.tobytes() for x in changed}) == 5
-    assert augment_frames(recording, AugmentOptions(), np.random.default_rng(0)) is recording
+    assert augment_frames(recording, (), AugmentOptions(), np.random.default_rng(0)) is recording
 
 
 def test_each_change_does_what_it_says() -> None:
     x = film(1, seed=3)
     recording = Recording("one", np.arange(1), x)
     random = np.random.default_rng(1)
-    darker = augment_frames(recording, AugmentOptions(brightness=0.5), random).features
+    darker = augment_frames(recording, (), AugmentOptions(brightness=0.5), random).features
     light = darker.astype(float).sum() / x.sum()
     np.testing.assert_allclose(darker, np.clip(np.round(x * light), 0, 255), atol=2)
     sideways = AugmentOptions(shift_pixels=(0, 3))
-    moved = [augment_frames(recording, sideways, np.random.default_rng(seed)).features for seed in range(6)]
+    moved = [augment_frames(recording, (), sideways, np.random.default_rng(seed)).features for seed in range(6)]
     inside = slice(3, -3)
     by = [
         next(by for by in range(-3, 4) if np.array_equal(m[:, :, inside], np.roll(x, by, axis=2)[:, :, inside]))
@@ -164,11 +164,24 @@ def test_each_change_does_what_it_says() -> None:
     point = np.zeros((1, 9, 9, 3), np.uint8)
     point[0, 4, 4] = 160
     blurred = [
-        augment_frames(Recording("p", np.arange(1), point), AugmentOptions(blur=1), np.random.default_rng(s)).features
+        augment_frames(
+            Recording("p", np.arange(1), point), (), AugmentOptions(blur=1), np.random.default_rng(s)
+        ).features
         for s in range(6)
     ]
     once = next(b for b in blurred if not np.array_equal(b, point))
     assert once[0, 3:6, 3:6, 0].tolist() == [[10, 20, 10], [20, 40, 20], [10, 20, 10]]
+
+
+def test_a_mirrored_drive_turns_the_other_way() -> None:
+    x, target = film(3), np.array([[0.5, 0.2], [-1.0, 0.3], [0.0, 0.4]], np.float32)
+    recording, options = Recording("drive", np.arange(3), x, target), AugmentOptions(mirror_pictures=("angle",))
+    seen = [augment_frames(recording, ("angle", "throttle"), options, np.random.default_rng(s)) for s in range(8)]
+    mirrored = [r for r in seen if r is not recording]
+    assert 0 < len(mirrored) < len(seen)
+    for r in mirrored:
+        np.testing.assert_array_equal(r.features, x[:, :, ::-1])
+        np.testing.assert_array_equal(r.target, target * np.array([-1, 1]))
 
 
 def test_statistics_of_pixels_are_those_of_numbers() -> None:
