@@ -208,11 +208,11 @@ class FramesOptions(Spec):
 
 
 class EncodedOptions(Spec):
-    """An encoder in front of a cell or of a stack."""
+    """An encoder in front of a cell or of a stack, or alone."""
 
     kind: Literal["encoded"]
     encoder: Annotated[MLPOptions | ConvolutionOptions | FramesOptions, Field(discriminator="kind")]
-    cell: Annotated[LayerOptions | StackOptions, Field(discriminator="kind")]
+    cell: Annotated[LayerOptions | StackOptions, Field(discriminator="kind")] | None = None
 
 
 CellOptions = Annotated[LayerOptions | StackOptions | EncodedOptions, Field(discriminator="kind")]

@@ -139,6 +139,8 @@ def _stack(options: StackOptions, input_size: int) -> Cell:
 
 def _encoded(options: EncodedOptions, input_size: int) -> Cell:
     encoder = _encoder(options.encoder, input_size)
+    if options.cell is None:
+        return encoder
     return Chain({"encoder": encoder, "cell": build_cell(options.cell, encoder.output_size)})
 
 

@@ -36,9 +36,11 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def frames_network(*, motion: bool = False) -> Network:
+def frames_network(*, motion: bool = False, alone: bool = False) -> Network:
     torch.manual_seed(0)
     options = OPTIONS | {"encoder": OPTIONS["encoder"] | {"motion": motion}}
+    if alone:
+        del options["cell"]
     facts = Facts(
         task="regression",
         features=("r", "g", "b"),
@@ -79,6 +81,15 @@ def test_frames_go_from_the_camera_into_the_graph(tmp_path: Path, motion: bool) 
     (x,) = bundle.manifest.inputs
     assert (x.shape, x.dtype, x.labels) == ((HEIGHT, WIDTH, 3), "uint8", ("r", "g", "b"))
     assert bundle.golden().inputs["x"].dtype == np.uint8
+
+
+def test_an_encoder_alone_remembers_nothing(tmp_path: Path) -> None:
+    network, whole = frames_network(alone=True), film(30, 0)
+    assert export_network(network, [whole, film(20, 1)], tmp_path, name="camera").manifest.states == ()
+    time = TimeSpec.around(0.05)
+    after, alone = rollout(network, [whole, whole.where(slice(20, 30))], time)
+    np.testing.assert_allclose(after.outputs[20:], alone.outputs, atol=1e-6)
+    assert np.ptp(alone.outputs) > 1e-4
 
 
 def test_cropped_pixels_are_not_seen() -> None:
