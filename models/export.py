@@ -34,6 +34,7 @@ from statestream.models.rollout import Rollout, rollout
 from statestream.models.runs import Run, load_checkpoint
 from statestream.models.spec import (
     MAX_DROP,
+    Array,
     InputSpec,
     Manifest,
     OutputSpec,
@@ -98,6 +99,10 @@ def export(
         outputs = [r.outputs for r in rollout(network, split.test, time)]
         found = task_scores(network, outputs, split.test, at_end=at_end)
     output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
+    if config.task.kind != "classification":
+        # A network that has learned little hardly moves its outputs: their unit is what they are to be.
+        targets = spread(np.concatenate([np.asarray(r.target) for r in split.train]))
+        output_std = np.maximum(output_std, targets).tolist()
     tolerance = TOLERANCE
     if adapt is not None:
         network, recordings = AdaptiveNetwork(network, adapt), tuple(map(taught, recordings))
@@ -237,8 +242,13 @@ def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2
 
 
 def outputs_std(rollouts: Sequence[Rollout]) -> list[float]:
-    """Standard deviation of each output, floored where float32 could not resolve the tolerance."""
-    y_NK = np.concatenate([r.outputs for r in rollouts]).astype(np.float64)
+    """`spread` of each output."""
+    return spread(np.concatenate([r.outputs for r in rollouts]))
+
+
+def spread(y_NK: Array) -> list[float]:
+    """Standard deviation of each column, floored where float32 could not resolve the tolerance."""
+    y_NK = y_NK.astype(np.float64)
     size = np.sqrt((y_NK**2).mean(axis=0))
     return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6))]
 

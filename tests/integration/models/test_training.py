@@ -176,6 +176,19 @@ def test_normalisation_is_of_the_training_split_and_inside_the_network(data: Pat
     assert network.target_std.item() == pytest.approx(70, rel=0.1)
 
 
+def test_a_regression_is_measured_by_the_spread_of_its_targets(data: Path, tmp_path: Path) -> None:
+    """What a network that has learned nothing says hardly moves, and would be no unit."""
+    config = config_of(
+        data,
+        task={"kind": "regression"},
+        data={"path": data, "features": ["a", "b"], "target": ["next"]},
+        training={"epochs": 1, "learning_rate": 1e-9},
+    )
+    run = train(config, tmp_path / "runs", progress=False)
+    (output,) = export(run, tmp_path / "repository").manifest.outputs
+    assert output.std == pytest.approx(run.network.facts.targets.std, rel=1e-5)
+
+
 def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
     options = {"epochs": 60, "patience": 2, "learning_rate": 0.3, "schedule": "constant"}
     run = train(config_of(data, training=options), tmp_path, progress=False)
