@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance test bench bench-train bench-triton bench-page bench-scrapes where wear screenshot test-faults fuzz soak \
+.PHONY: help install demo balance drive test bench bench-train bench-triton bench-page bench-scrapes where wear screenshot test-faults fuzz soak \
 	check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -30,6 +30,9 @@ demo: install ## Train, export and serve a model, and stream real recordings thr
 
 balance: install ## Networks learn to balance a double pendulum, and do so through the service (some minutes)
 	@$(PY) -m examples.balance.balance
+
+drive: install ## A network learns to keep to the lane by camera, and drives through the service (half an hour)
+	@$(PY) -m examples.lane_keeping.drive
 
 test: install $(PROTOC)/.installed ## Run the tests
 	@$(PY) -m pytest
