@@ -5,9 +5,7 @@ Figures go to `build/hostile.json`, and with `--write` into `docs/reliability.md
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,11 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.files import write_json
-from statestream.service.cli.console import err, out
 from statestream.service.client import AsyncClient
-from tests.bench.pages import put
 from tests.bundles import write_leaky
+from tests.conclusion import conclude, parser
 from tests.hostile import attacks
 from tests.hostile.arena import Arena, WellBehaved
 from tests.hostile.fuzz import Figures, Fuzzer
@@ -80,13 +76,22 @@ def rows(facts: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+def problems(facts: dict[str, Any]) -> list[str]:
+    """What should not have been."""
+    found: list[str] = facts["state_changes"] + facts["faults"]
+    p99_ms = facts["good"]["latency"]["p99_ms"]
+    if p99_ms > MOST_P99_MS:
+        found = [
+            *found,
+            f"p99 of the client that behaves: {p99_ms:.1f} ms, more than {MOST_P99_MS:g}: a quiet machine?",
+        ]
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.hostile")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of fuzzing")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--out", type=Path, default=Path("build"))
-    parser.add_argument("--write", action="store_true", help="put the figures into docs/reliability.md")
-    given = parser.parse_args()
+    options = parser("hostile", minutes=10.0)
+    options.add_argument("--seed", type=int, default=int(time.time()))
+    given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         repository, place = Path(folder) / "repository", Path(folder) / "arena"
         write_leaky(repository)
@@ -99,20 +104,9 @@ def main() -> None:
         good, mb = client.report(), arena.rss_mb - before_mb
         code = arena.stop()
         faults = arena.faults() + ([f"the server ended with {code}"] if code else [])
-    facts = {"minutes": given.minutes, "seed": given.seed} | summary(tried, fuzzed, good, faults, mb)
-    given.out.mkdir(parents=True, exist_ok=True)
-    write_json(given.out / "hostile.json", facts)
-    table = rows(facts)
-    for name, count in table:
-        out.print(f"{name:42}{count}", highlight=False, markup=False)
-    if given.write:
-        put("reliability.md", "hostile", ["attackers", "figure"], table)
-    for problem in facts["state_changes"] + facts["faults"]:
-        err.print(problem[:2000], highlight=False, markup=False)
-    if good["latency"]["p99_ms"] > MOST_P99_MS:
-        err.print(f"p99 is beyond {MOST_P99_MS:g} ms: is the machine quiet?", highlight=False)
     WellBehaved.check(good)
-    sys.exit(bool(facts["state_changes"] or facts["faults"]))
+    facts = {"minutes": given.minutes, "seed": given.seed} | summary(tried, fuzzed, good, faults, mb)
+    conclude("hostile", facts, rows(facts), problems(facts), write=given.write)
 
 
 if __name__ == "__main__":

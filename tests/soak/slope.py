@@ -20,10 +20,10 @@ class Slope(NamedTuple):
     high: float
 
 
-def slope_per_hour(times_s: Sequence[float], values: Sequence[float], *, bin_s: float = _BIN_S) -> Slope:
+def slope_per_hour(times_s: Sequence[float], values: Sequence[float]) -> Slope:
     """The least-squares slope through the means of bins; infinitely uncertain with fewer than three of them."""
     t_s, y = np.asarray(times_s, np.float64), np.asarray(values, np.float64)
-    number = ((t_s - t_s[0]) // bin_s).astype(int)
+    number = ((t_s - t_s.min(initial=np.inf)) // _BIN_S).astype(int)
     bins = [number == k for k in np.unique(number)]
     t_h, y = np.array([t_s[b].mean() for b in bins]) / 3600, np.array([y[b].mean() for b in bins])
     n = len(bins)

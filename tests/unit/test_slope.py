@@ -24,5 +24,6 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.93 < held / 1000 < 0.97
 
 
-def test_two_points_say_nothing() -> None:
-    assert slope_per_hour([0, 60], [1, 2]).high == np.inf
+@pytest.mark.parametrize("minutes", [0, 2])
+def test_two_points_say_nothing(minutes: int) -> None:
+    assert slope_per_hour(60 * np.arange(minutes), np.ones(minutes))[1:] == (-np.inf, np.inf)
