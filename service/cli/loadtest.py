@@ -115,7 +115,9 @@ async def _run(plan: Plan, server_pids: list[int], *, search: bool) -> tuple[Out
     from statestream.service.loadtest.proc import Watch, listening
 
     manifest = await fetch_manifest(plan)
-    plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan, manifest)})
+    if plan.verify is not None:
+        # Outputs are compared with those of one version; otherwise the server may replace it meanwhile.
+        plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan.verify, manifest)})
     watch = Watch(server_pids or listening(plan.target))
     with _stopping() as stop, live_view(err) as on_progress:
         if not search:
@@ -179,17 +181,15 @@ def _stopping() -> Iterator[asyncio.Event]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-def _bundle(plan: Plan, manifest: Manifest) -> Path | None:
+def _bundle(repository: Path, manifest: Manifest) -> Path:
     """The bundle that the server runs, found in the repository given, by the hashes of its files.
 
     Raises:
         InvalidArgument: it is not there, or differs.
     """
-    if plan.verify is None:
-        return None
     from statestream.models.bundle import MANIFEST, BundleError, read_manifest
 
-    path = plan.verify if (plan.verify / MANIFEST).is_file() else plan.verify / manifest.name / str(manifest.version)
+    path = repository if (repository / MANIFEST).is_file() else repository / manifest.name / str(manifest.version)
     try:
         files = read_manifest(path).files
     except (BundleError, OSError) as error:

@@ -26,7 +26,7 @@ class Plan(BaseModel):
     target: str
     model: str
     version: int = 0
-    """0: the newest."""
+    """0: the active one, whichever that is when a session begins."""
     streams: Count = 1
     """gRPC streams, each on a connection of its own."""
     rate_hz: Positive = 10.0

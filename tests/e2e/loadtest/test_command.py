@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from statestream.service.client import AsyncClient
 from statestream.service.server import Server
+from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
 from tests.e2e.conftest import repository, server, start  # noqa: F401
 
 KEYS = {
@@ -73,6 +75,30 @@ async def test_an_interrupt_ends_the_run_with_a_report(server: Server) -> None: 
     assert 0 < run["measured_s"] < 10
     assert run["messages"]["answered"] > 10
     assert not server.host.sessions
+
+
+async def test_sessions_that_begin_after_an_upgrade_begin_with_the_new_version(server: Server) -> None:  # noqa: F811
+    """Nobody asked for the version that was active when the load began; it may be gone."""
+    process = await _start(server.port, "--duration", "60", "--json", "--rate-hz", "50")
+    first = await _session(server, but="")
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        await client.admin.load_model("leaky", 1, policy=UpgradePolicy.CARRY)
+        await client.admin.unload_model("leaky", 2, policy=UnloadPolicy.MOVE)
+        await client.admin.close_session(first)
+    second = await _session(server, but=first)
+    assert server.host.custody.roster.find(second).manifest.version == 1
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 15)
+    assert "NOT_FOUND" not in json.loads(out)["statuses"], err.decode()
+
+
+async def _session(server: Server, but: str) -> str:  # noqa: F811
+    """The session of the load, once there is one other than that."""
+    for _ in range(600):
+        if there := set(server.host.custody.roster.of(None)) - {but}:
+            return there.pop()
+        await asyncio.sleep(0.05)
+    raise AssertionError("it opens none")
 
 
 async def test_a_search_prints_its_probes_and_writes_its_chart(server: Server, tmp_path: Path) -> None:  # noqa: F811
