@@ -127,8 +127,8 @@ def booted(path: Path) -> Iterator[Root]:
 def make(name: str, *packages: str, arch: str = "") -> Path:
     """A new root of the Debian that this machine's apt knows, with the checkout and this machine's pip configuration.
 
-    Its architecture is this machine's, or `arch`. What debootstrap made is kept in build/roots and copied: on an
-    emulated processor it takes long.
+    Its architecture is this machine's, or `arch`: then its packages are unpacked and not configured. What debootstrap
+    made is kept in build/roots and copied.
     """
     need("debootstrap")
     arch = arch or _architecture()
@@ -153,13 +153,22 @@ def _debootstrap(path: Path, arch: str, packages: Sequence[str]) -> None:
     what = [f"--arch={arch}", "--variant=minbase", f"--include={','.join(packages)}"]
     subprocess.run(["debootstrap", *stage, *what, suite, str(partial), site], check=True, stdout=subprocess.DEVNULL)
     if not native:
-        # A link to this machine's, which nothing in the root could follow.
-        proc = partial / "proc"
-        if proc.is_symlink():
-            proc.unlink()
-        proc.mkdir(exist_ok=True)
-        emulated(partial).run("/debootstrap/debootstrap", "--second-stage", env={"DEBOOTSTRAP_DIR": "/debootstrap"})
+        _unpack(partial)
     partial.rename(path)
+
+
+def _unpack(root: Path) -> None:
+    """Put in place what a first stage has fetched. Nothing is configured: on an emulated processor that takes long."""
+    for package in sorted((root / "var/cache/apt/archives").glob("*.deb")):
+        with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as files:
+            into = ["tar", "--extract", "--keep-directory-symlink", f"--directory={root}"]
+            subprocess.run(into, stdin=files.stdout, check=True)
+        package.unlink()
+    for name in ("passwd", "group"):
+        shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / f"etc/{name}")
+    # A link to this machine's, which nothing in the root could follow.
+    (root / "proc").unlink()
+    (root / "proc").mkdir()
 
 
 def _architecture() -> str:

@@ -35,15 +35,20 @@ def main() -> None:
 
 def row(python: str) -> list[str]:
     """How many there are, and how large; CalledProcessError where one is not to be had as a wheel."""
-    platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    target = ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder]
-        subprocess.run([*pip, *target, *requirements(python)], check=True)
-        wheels = list(Path(folder).glob("*.whl"))
+        wheels = download(Path(folder), python)
         megabytes = sum(wheel.stat().st_size for wheel in wheels) / 1e6
     native = sum("aarch64" in wheel.name for wheel in wheels)
     return [python, str(len(wheels)), str(native), f"{megabytes:.0f}"]
+
+
+def download(into: Path, python: str, *flags: str) -> list[Path]:
+    """The wheels of the base and the `cpu` extra, for that Python on aarch64; `flags` are pip's."""
+    platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
+    target = ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(into)]
+    subprocess.run([*pip, *target, *flags, *requirements(python)], check=True)
+    return list(into.glob("*.whl"))
 
 
 def requirements(python: str) -> Iterator[str]:
