@@ -45,6 +45,7 @@ class ServerCollector(Collector):
         rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
         failed = CounterMetricFamily("statestream_failed_turns", "Turns that the engine failed to run.", labels=_MODEL)
         decode = CounterMetricFamily("statestream_decode_cpu_seconds", "CPU time that pictures took.", labels=_MODEL)
+        engine = CounterMetricFamily("statestream_engine_cpu_seconds", "CPU time of running graphs.", labels=_MODEL)
         sessions = GaugeMetricFamily("statestream_sessions", "Sessions held.", labels=_MODEL)
         waiting = GaugeMetricFamily("statestream_waiting_rows", "Rows that wait for a turn.", labels=_MODEL)
         unacked = GaugeMetricFamily(
@@ -60,6 +61,7 @@ class ServerCollector(Collector):
                 rows.add_metric([*model, verdict.name.lower()], stats.verdicts[verdict])
             failed.add_metric(model, stats.failed_turns)
             decode.add_metric(model, stats.decode_cpu_s)
+            engine.add_metric(model, stats.engine_cpu_s)
             sessions.add_metric(model, len(runner.table))
             waiting.add_metric(model, len(runner.batcher.inbox))
             unacked.add_metric(model, runner.table.log.nbytes)
@@ -72,7 +74,7 @@ class ServerCollector(Collector):
             value=len(self._host.versions.refused),
         )
         return [
-            *(rows, failed, decode, sessions, waiting, unacked, queue, compute, batch, streams, refused),
+            *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
             *_durability(self._host.custody.keeper),
             *_shadows(self._host.versions),
             *_recording(self._host.recorder),

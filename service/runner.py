@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -201,11 +202,11 @@ class Runner:
 
     def _execute(self, turn: Turn) -> None:
         if self._thread is None:
-            self._finish(turn, _outcome(turn, self.engine))
+            self._finish(turn, _outcome(turn, self.engine, self.stats))
             return
         self._busy, self._running = True, turn.rows
         self._runs += 1
-        done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
+        done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine, self.stats)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
     @property
@@ -272,12 +273,15 @@ class Runner:
                 future.set_result(None)
 
 
-def _outcome(turn: Turn, engine: Engine) -> list[tuple[Tensors, Tensors]] | Exception:
+def _outcome(turn: Turn, engine: Engine, stats: ModelStats) -> list[tuple[Tensors, Tensors]] | Exception:
     """What the engine makes of a turn; its failure is a value too, since nothing has been stored yet."""
+    begin_s = time.thread_time()
     try:
         return turn.execute(engine)
     except Exception as error:
         return error
+    finally:
+        stats.engine_cpu_s += time.thread_time() - begin_s
 
 
 def _repeated(shadow: Shadow, steps: list[Step]) -> Exception | None:

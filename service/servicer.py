@@ -113,7 +113,13 @@ class InferenceServicer:
         return pb.GetModelResponse(model=self._model(runner))
 
     def _model(self, runner: Runner) -> pb.Model:
-        return wire.model_message(runner.manifest, self._host.versions.role(runner), len(runner.table))
+        return wire.model_message(
+            runner.manifest,
+            self._host.versions.role(runner),
+            len(runner.table),
+            decode_cpu_s=runner.stats.decode_cpu_s,
+            engine_cpu_s=runner.stats.engine_cpu_s,
+        )
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
         """End the streams that have had no session for too long, and those of callers that are known no more."""

@@ -70,6 +70,8 @@ class ModelStats:
     failed_shadows: int = 0
     decode_cpu_s: float = 0.0
     """CPU time that decoding pictures took."""
+    engine_cpu_s: float = 0.0
+    """CPU time that running the graphs took; of a row alone in its turn, the length of the turn."""
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
@@ -80,6 +82,7 @@ class ModelStats:
         self.compute_s.observe(results.compute_s)
         if isinstance(results, Lone):
             self.batch.observe(1)
+            self.engine_cpu_s += results.compute_s
             self.verdicts[APPLIED] += 1
             return
         self.batch.observe(results.batch)

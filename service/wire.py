@@ -33,8 +33,15 @@ def unacknowledged(known: Settled, channel: int, epoch: int, wanted: tuple[str, 
     return results_message([channel] * n, seq, verdict, dt_s, [epoch] * n, columns).results
 
 
-def model_message(m: Manifest, role: Role, sessions: int, divergence: Mapping[str, Divergence] = _NONE) -> pb.Model:
-    """A model's contract for clients, and what the server does with it."""
+def model_message(
+    m: Manifest,
+    role: Role,
+    sessions: int,
+    divergence: Mapping[str, Divergence] = _NONE,
+    decode_cpu_s: float = 0.0,
+    engine_cpu_s: float = 0.0,
+) -> pb.Model:
+    """A model's contract for clients, what the server does with it, and what that took."""
     return pb.Model(
         name=m.name,
         version=m.version,
@@ -50,6 +57,8 @@ def model_message(m: Manifest, role: Role, sessions: int, divergence: Mapping[st
             pb.Divergence(output=name, rows=d.rows, max=d.max, mean=d.mean, unusable=d.unusable)
             for name, d in divergence.items()
         ],
+        decode_cpu_s=decode_cpu_s,
+        engine_cpu_s=engine_cpu_s,
     )
 
 

@@ -361,7 +361,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "inputs", "outputs", "aux", "states", "time", "manifest_json", "sessions", "role", "divergence")
+    __slots__ = ("name", "version", "inputs", "outputs", "aux", "states", "time", "manifest_json", "sessions", "role", "divergence", "decode_cpu_s", "engine_cpu_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
@@ -373,6 +373,8 @@ class Model(_message.Message):
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     DIVERGENCE_FIELD_NUMBER: _ClassVar[int]
+    DECODE_CPU_S_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_CPU_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
@@ -384,7 +386,9 @@ class Model(_message.Message):
     sessions: int
     role: ModelRole
     divergence: _containers.RepeatedCompositeFieldContainer[Divergence]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., aux: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., states: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., time: _Optional[_Union[Time, _Mapping]] = ..., manifest_json: _Optional[str] = ..., sessions: _Optional[int] = ..., role: _Optional[_Union[ModelRole, str]] = ..., divergence: _Optional[_Iterable[_Union[Divergence, _Mapping]]] = ...) -> None: ...
+    decode_cpu_s: float
+    engine_cpu_s: float
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., aux: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., states: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., time: _Optional[_Union[Time, _Mapping]] = ..., manifest_json: _Optional[str] = ..., sessions: _Optional[int] = ..., role: _Optional[_Union[ModelRole, str]] = ..., divergence: _Optional[_Iterable[_Union[Divergence, _Mapping]]] = ..., decode_cpu_s: _Optional[float] = ..., engine_cpu_s: _Optional[float] = ...) -> None: ...
 
 class Divergence(_message.Message):
     __slots__ = ("output", "rows", "max", "mean", "unusable")

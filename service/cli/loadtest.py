@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +18,7 @@ from statestream.service.cli.console import (
     out,
     say_json,
 )
+from statestream.service.cli.interrupts import stopping
 from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
@@ -55,6 +54,13 @@ def loadtest(
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare every output with an offline rollout.")] = False,
     repository: Annotated[Path, typer.Option(help="Where --verify finds the bundle.")] = Path("repository"),
+    frames: Annotated[
+        str | None,
+        typer.Option(
+            help="Pictures for a model that takes JPEG: a video, a folder, a tub, or synthetic:WIDTHxHEIGHT.",
+            show_default="none",
+        ),
+    ] = None,
     search: Annotated[
         bool, typer.Option("--search", help="Find how many streams keep their p99 under --deadline-ms.")
     ] = False,
@@ -84,6 +90,8 @@ def loadtest(
       statestream loadtest --model wrist --rate-hz 50 --deadline-ms 20 --search --streams 16
 
       statestream loadtest --model wrist --streams 4 --channels-per-stream 64 --chunk 4 --arrival poisson
+
+      statestream loadtest --model lane --frames synthetic:160x120 --rate-hz 30 --deadline-ms 33 --search
     """
     need("statestream.service.loadtest.fleet", "loadtest")
     from statestream.service.loadtest.plan import Plan, read_trace
@@ -100,7 +108,7 @@ def loadtest(
         reconnect_every_s=reconnect_every or 0.0, verify=repository if verify else None, seed=seed,
         processes=processes,
     )  # fmt: skip
-    outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], search=search))
+    outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], frames, search=search))
     why = _tell(outcome, found, csv, html, as_json=as_json)
     if why:
         err.print(f"[bold red]failed:[/] {why}", highlight=False, soft_wrap=True)
@@ -108,7 +116,9 @@ def loadtest(
         raise typer.Exit(INTERRUPTED if interrupted else 1)
 
 
-async def _run(plan: Plan, server_pids: list[int], *, search: bool) -> tuple[Outcome, Found | None, bool]:
+async def _run(
+    plan: Plan, server_pids: list[int], source: str | None, *, search: bool
+) -> tuple[Outcome, Found | None, bool]:
     from statestream.service.loadtest.connection import fetch_manifest
     from statestream.service.loadtest.fleet import run_load
     from statestream.service.loadtest.live import live_view
@@ -118,15 +128,20 @@ async def _run(plan: Plan, server_pids: list[int], *, search: bool) -> tuple[Out
     if plan.verify is not None:
         # Outputs are compared with those of one version; otherwise the server may replace it meanwhile.
         plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan.verify, manifest)})
+    frames = _frames(source, manifest)
     watch = Watch(server_pids or listening(plan.target))
-    with _stopping() as stop, live_view(err) as on_progress:
+    with stopping() as stop, live_view(err) as on_progress:
+
+        async def run(load: Plan) -> Outcome:
+            return await run_load(load, manifest, watch=watch, stop=stop, on_progress=on_progress, frames=frames)
+
         if not search:
-            outcome = await run_load(plan, manifest, watch=watch, stop=stop, on_progress=on_progress)
+            outcome = await run(plan)
             return outcome, None, stop.is_set()
 
         async def try_streams(count: int) -> Outcome:
             probe = plan.model_copy(update={"streams": count, "processes": min(plan.processes, count)})
-            outcome = await run_load(probe, manifest, watch=watch, stop=stop, on_progress=on_progress)
+            outcome = await run(probe)
             if stop.is_set():
                 raise Interrupted(outcome)
             outcomes[count] = outcome
@@ -134,6 +149,24 @@ async def _run(plan: Plan, server_pids: list[int], *, search: bool) -> tuple[Out
 
         outcomes: dict[int, Outcome] = {}
         return await _search(plan, try_streams, outcomes)
+
+
+def _frames(source: str | None, manifest: Manifest) -> dict[str, Sequence[bytes]]:
+    """Pictures of a source, for a model that takes them.
+
+    Raises:
+        InvalidArgument: it takes none, or it takes some and there is no source.
+    """
+    from statestream.service.cli.frames import frames_for
+
+    if source is not None:
+        return frames_for(source, manifest)
+    if manifest.encoded_inputs:
+        names = ", ".join(manifest.encoded_inputs)
+        raise InvalidArgument(
+            f"{manifest.ref} takes JPEG ({names}): a video, folder or synthetic:WxH", field="--frames"
+        )
+    return {}
 
 
 class Interrupted(Exception):
@@ -163,22 +196,6 @@ async def _search(plan: Plan, try_streams: Any, outcomes: dict[int, Outcome]) ->
         held = [probe.streams for probe in probes if probe.held]
         return stop.outcome, Found(max(held, default=0), tuple(probes)), True
     return outcomes.get(found.streams) or outcomes[found.probes[-1].streams], found, False
-
-
-@contextmanager
-def _stopping() -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C sets; pressed again, it interrupts as ever."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def interrupt() -> None:
-        stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    try:
-        yield stop
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
 
 
 def _bundle(repository: Path, manifest: Manifest) -> Path:

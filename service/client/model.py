@@ -36,6 +36,10 @@ class ModelInfo:
     """What the server does with it: active, open, retired or shadow; see `ModelRole` in `inference.proto`."""
     divergence: tuple[Divergence, ...]
     """For a shadow: how far it is from the active version, by output."""
+    decode_cpu_s: float
+    """CPU time that decoding pictures took since it was loaded, in the worker that answered."""
+    engine_cpu_s: float
+    """CPU time that running its graphs took, likewise."""
 
     @property
     def name(self) -> str:
@@ -64,4 +68,4 @@ def model_info(model: pb.Model) -> ModelInfo:
         raise Internal(f"{model.name}:{model.version}: {first_problem(error)}", field="model.manifest_json") from error
     role = pb.ModelRole.Name(model.role).removeprefix("MODEL_ROLE_").lower()
     divergence = tuple(Divergence(d.output, d.rows, d.max, d.mean, d.unusable) for d in model.divergence)
-    return ModelInfo(manifest, model.sessions, role, divergence)
+    return ModelInfo(manifest, model.sessions, role, divergence, model.decode_cpu_s, model.engine_cpu_s)

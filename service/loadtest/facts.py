@@ -55,6 +55,9 @@ def _server(server: dict[str, Any]) -> Facts:
                 f"{server['rss_mb']:.0f} MB resident",
             )
         )
+    if (split := server["cpu_us_per_row_split"]) is not None:
+        parts = ", ".join(f"{part} {us:.1f}" for part, us in split.items())
+        lines.append(("of a row", f"{parts} µs (the rest: gRPC, sessions, batching)"))
     return lines
 
 

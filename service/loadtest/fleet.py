@@ -10,13 +10,15 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from statestream.models.spec import Manifest
-from statestream.service.errors import Internal, Unavailable
+from statestream.service.client import AsyncClient
+from statestream.service.errors import Internal, StatestreamError, Unavailable
 from statestream.service.loadtest.generator import READY_S, Part
 from statestream.service.loadtest.histogram import Histogram
+from statestream.service.loadtest.messages import NO_FRAMES, Frames
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.proc import Usage, Watch
 from statestream.service.loadtest.tally import Tally
@@ -90,7 +92,13 @@ class _Worker:
 
 
 async def run_load(
-    plan: Plan, manifest: Manifest, *, watch: Watch, stop: asyncio.Event, on_progress: OnProgress
+    plan: Plan,
+    manifest: Manifest,
+    *,
+    watch: Watch,
+    stop: asyncio.Event,
+    on_progress: OnProgress,
+    frames: Frames = NO_FRAMES,
 ) -> Outcome:
     """Run a plan against the server that `manifest` came from.
 
@@ -98,6 +106,7 @@ async def run_load(
         watch: the server's processes, where they are on this machine.
         stop: ends the run early; what was measured until then is reported.
         on_progress: called about once a second.
+        frames: pictures for the inputs that take them encoded.
 
     Raises:
         Unavailable: the streams could not be opened.
@@ -105,7 +114,7 @@ async def run_load(
     run = uuid.uuid4().hex[:8]
     workers: list[_Worker] = []
     try:
-        for part in [Part(plan, manifest, k, run) for k in range(plan.processes)]:
+        for part in [Part(plan, manifest, k, run, frames) for k in range(plan.processes)]:
             # Each must be known before the next may fail.
             workers.append(await _start(part))  # noqa: PERF401
         for worker in workers:
@@ -115,7 +124,7 @@ async def run_load(
             worker.tell(json.dumps({"start_ns": start_ns}))
         progress = Progress(plan, start_ns + int(plan.warmup_s * 1e9))
         stopping = asyncio.create_task(_stop_when(stop, workers))
-        watching = asyncio.create_task(_watch(watch, progress))
+        watching = asyncio.create_task(_watch(watch, progress, manifest))
         try:
             await asyncio.gather(*(_follow(worker, workers, progress, on_progress) for worker in workers))
         finally:
@@ -163,14 +172,31 @@ async def _follow(worker: _Worker, workers: list[_Worker], progress: Progress, o
     worker.result = message
 
 
-async def _watch(watch: Watch, progress: Progress) -> None:
+async def _watch(watch: Watch, progress: Progress, manifest: Manifest) -> None:
     """Follow the server's CPU time and memory from the begin of the measured window to its end."""
+    plan = progress.plan
     await asyncio.sleep(max(0.0, (progress.begin_ns - time.monotonic_ns()) / 1e9))
-    watch.begin()
-    end_ns = progress.begin_ns + int(progress.plan.duration_s * 1e9)
-    while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
-        await asyncio.sleep(min(1.0, left_s))
-        progress.usage = watch.usage()
+    async with AsyncClient(plan.target, access=plan.access) as client:
+        watch.begin()
+        before = await _model_cpu_s(client, manifest, watch)
+        end_ns = progress.begin_ns + int(plan.duration_s * 1e9)
+        while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
+            await asyncio.sleep(min(1.0, left_s))
+            now, usage = await _model_cpu_s(client, manifest, watch), watch.usage()
+            if usage is not None and before is not None and now is not None:
+                usage = replace(usage, decode_s=now[0] - before[0], engine_s=now[1] - before[1])
+            progress.usage = usage
+
+
+async def _model_cpu_s(client: AsyncClient, manifest: Manifest, watch: Watch) -> tuple[float, float] | None:
+    """What decoding and running the model took so far; None where that is not all that the processes watched did."""
+    if len(watch.pids) != 1:
+        return None
+    try:
+        model = await client.get_model(manifest.name, manifest.version)
+    except StatestreamError:
+        return None
+    return model.decode_cpu_s, model.engine_cpu_s
 
 
 async def _end(workers: list[_Worker]) -> None:

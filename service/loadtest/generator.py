@@ -6,7 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from statestream.models.bundle import Bundle
@@ -15,7 +15,7 @@ from statestream.service.errors import Unavailable
 from statestream.service.loadtest.alarm import Alarm
 from statestream.service.loadtest.arrivals import arrivals
 from statestream.service.loadtest.connection import connect
-from statestream.service.loadtest.messages import Messages
+from statestream.service.loadtest.messages import Frames, Messages
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.stream import LoadStream
 from statestream.service.loadtest.tally import Tally
@@ -40,6 +40,8 @@ class Part:
     process: int
     run: str
     """Makes session ids unique."""
+    frames: Frames = field(default_factory=dict)
+    """Pictures for the inputs that take them encoded."""
 
 
 async def generate(
@@ -60,7 +62,7 @@ async def generate(
     """
     plan, numbers = part.plan, part.plan.share(part.process)
     window, tls = Window(plan), plan.access.credentials()
-    messages = Messages(part.manifest, channels=plan.channels, chunk=plan.chunk, seed=plan.seed)
+    messages = Messages(part.manifest, channels=plan.channels, chunk=plan.chunk, seed=plan.seed, frames=part.frames)
     streams = [LoadStream(n, plan, messages, lambda: connect(plan, tls), window, part.run) for n in numbers]
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -6,9 +6,12 @@ hold follows from their number, so that a rollout can compute it again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from statestream.models.spec import Array, Int64Array, Manifest, TensorSpec
+from statestream.models import jpeg
+from statestream.models.spec import Array, InputSpec, Int64Array, Manifest, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
 
 VARIANTS = 32
@@ -16,21 +19,32 @@ VARIANTS = 32
 _STEPS_TAG = bytes([pb.StreamRequest.STEPS_FIELD_NUMBER << 3 | 2])
 
 
-class Messages:
-    """Requests of streams with `channels` sessions and `chunk` rows of each in a message."""
+Frames = Mapping[str, Sequence[bytes]]
+"""JPEGs by the name of the input that takes them."""
+NO_FRAMES: Frames = {}
 
-    def __init__(self, manifest: Manifest, *, channels: int, chunk: int, seed: int) -> None:
+
+class Messages:
+    """Requests of streams with `channels` sessions and `chunk` rows of each in a message.
+
+    Args:
+        frames: pictures for every input that takes them encoded; they come round again.
+    """
+
+    def __init__(self, manifest: Manifest, *, channels: int, chunk: int, seed: int, frames: Frames = NO_FRAMES) -> None:
         rng = np.random.default_rng(seed)
+        shape = (VARIANTS, channels, chunk)
         self.channels = channels
         self.chunk = chunk
-        self._data = {t.name: _noise(t, (VARIANTS, channels, chunk), rng) for t in manifest.inputs}
+        self.row_bytes = manifest.row_bytes
+        """Of one row, at most."""
+        self._specs = manifest.encoded_inputs
+        self._data = {t.name: _noise(t, shape, rng) for t in manifest.inputs if t.name not in self._specs}
+        self._frames = frames
+        # Sessions of one message see other places of the film.
+        self._frame = np.arange(VARIANTS)[:, None, None] + 7 * np.arange(channels)[:, None] + np.arange(chunk)
         self._channel = pb.Steps(channel=np.repeat(np.arange(channels), chunk).tolist()).SerializeToString()
-        self._columns = [
-            pb.Steps(
-                columns=[pb.Column(name=name, data=values[k].tobytes()) for name, values in self._data.items()]
-            ).SerializeToString()
-            for k in range(VARIANTS)
-        ]
+        self._columns = [pb.Steps(columns=self._columns_of(k)).SerializeToString() for k in range(VARIANTS)]
 
     def steps(self, number: int, phase: int, t_ns: Int64Array | list[int]) -> bytes:
         """A StreamRequest with steps alone.
@@ -51,7 +65,25 @@ class Messages:
         """`[end - begin, *shape]` by input: rows of a session, counted from 0."""
         row = np.arange(begin, end)
         variant = (row // self.chunk + phase) % VARIANTS
-        return {name: values[variant, channel, row % self.chunk] for name, values in self._data.items()}
+        found = {name: values[variant, channel, row % self.chunk] for name, values in self._data.items()}
+        frame = self._frame[variant, channel, row % self.chunk]
+        return found | {name: self._seen(spec, frame) for name, spec in self._specs.items()}
+
+    def _columns_of(self, variant: int) -> list[pb.Column]:
+        columns = [pb.Column(name=name, data=values[variant].tobytes()) for name, values in self._data.items()]
+        order = self._frame[variant].reshape(-1).tolist()
+        for name in self._specs:
+            film = self._frames[name]
+            columns.append(pb.Column(name=name, frames=[film[k % len(film)] for k in order]))
+        return columns
+
+    def _seen(self, spec: InputSpec, frames: Int64Array) -> Array:
+        """`[frames, *shape]` what the model sees of pictures."""
+        film = self._frames[spec.name]
+        pixels = np.empty((len(frames), *spec.shape), np.uint8)
+        for k, into in zip(frames.tolist(), pixels, strict=True):
+            jpeg.decode(film[k % len(film)], spec, into)
+        return pixels
 
 
 def acks(channels: int, seq: int) -> bytes:

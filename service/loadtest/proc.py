@@ -23,6 +23,10 @@ class Usage:
     cpu_s: float
     rss_bytes: int
     """The most seen."""
+    decode_s: float | None = None
+    """CPU time of them that decoding pictures took; None where the server did not say."""
+    engine_s: float | None = None
+    """CPU time of them that running the model took, likewise."""
 
 
 def cpu_s(pid: int) -> float:

@@ -10,6 +10,7 @@ from statestream.models.files import replacing
 from statestream.service.loadtest.fleet import Outcome
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
+from statestream.service.loadtest.proc import Usage
 
 BUSY = 0.9
 """CPU time over wall time at which a process of this tool has no time left to be on time."""
@@ -112,11 +113,22 @@ def _server(outcome: Outcome) -> dict[str, Any]:
         "pids": [],
         "cpu_percent": None,
         "cpu_us_per_row": None,
+        "cpu_us_per_row_split": None,
         "rss_mb": None,
     }
     if usage is not None and usage.seconds > 0:
         own["pids"] = list(usage.pids)
         own["cpu_percent"] = 100 * usage.cpu_s / usage.seconds
-        own["cpu_us_per_row"] = 1e6 * usage.cpu_s / usage.seconds / max(tally.rows / outcome.measured_s, 1e-9)
+        rows = max(tally.rows / outcome.measured_s * usage.seconds, 1e-9)
+        own["cpu_us_per_row"] = 1e6 * usage.cpu_s / rows
+        own["cpu_us_per_row_split"] = _split(usage, rows)
         own["rss_mb"] = usage.rss_bytes / 2**20
     return own
+
+
+def _split(usage: Usage, rows: float) -> dict[str, float] | None:
+    """Microseconds of a row by what they went to: decoding pictures, running the model, all else."""
+    if usage.decode_s is None or usage.engine_s is None:
+        return None
+    rest_s = usage.cpu_s - usage.decode_s - usage.engine_s
+    return {"decode": 1e6 * usage.decode_s / rows, "model": 1e6 * usage.engine_s / rows, "rest": 1e6 * rest_s / rows}

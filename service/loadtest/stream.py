@@ -164,6 +164,8 @@ class LoadStream:
         if rows and chunk > rows:
             raise BrokenError(f"INVALID_ARGUMENT: chunk {chunk}, the server takes {rows} rows of a session at once")
         credit = max(1, rows // chunk) if rows else 64
+        if opened.credit_bytes:
+            credit = max(1, min(credit, opened.credit_bytes // (self._plan.rows * self._messages.row_bytes)))
         self._max_inflight = min(int(self._plan.max_inflight), credit) if self._plan.max_inflight else credit
         self._ack_every = max(1, min(ACK_EVERY, (opened.max_unacked or 4096) // (4 * chunk)))
 

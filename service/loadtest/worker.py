@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+from base64 import b64decode, b64encode
 from typing import Any
 
 from statestream.models.spec import Manifest
@@ -32,6 +33,7 @@ def encode_part(part: Part) -> str:
             "manifest": part.manifest.model_dump(mode="json"),
             "process": part.process,
             "run": part.run,
+            "frames": {name: [b64encode(one).decode() for one in film] for name, film in part.frames.items()},
         }
     )
 
@@ -40,7 +42,8 @@ def decode_part(line: str) -> Part:
     """What `encode_part` made."""
     plain = json.loads(line)
     plan, manifest = Plan.model_validate(plain["plan"]), Manifest.model_validate(plain["manifest"])
-    return Part(plan, manifest, plain["process"], plain["run"])
+    frames = {name: [b64decode(one) for one in film] for name, film in plain["frames"].items()}
+    return Part(plan, manifest, plain["process"], plain["run"], frames)
 
 
 async def main() -> None:

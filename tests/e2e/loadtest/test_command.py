@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from statestream.service.client import AsyncClient
 from statestream.service.server import Server
 from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from tests.cameras import HEIGHT, WIDTH, write_camera
 from tests.e2e.conftest import repository, server, start  # noqa: F401
 
 KEYS = {
@@ -110,6 +113,34 @@ async def test_a_search_prints_its_probes_and_writes_its_chart(server: Server, t
     assert "capacity      0 streams" in out
     assert "1 streams" in err
     assert html.read_text().count("<svg") == 3
+
+
+async def test_cameras(start: Callable[..., Any], tmp_path: Path) -> None:  # noqa: F811
+    """Pictures prepared before the run, another sensor beside them, every output verified, CPU time by its use."""
+    write_camera(tmp_path)
+    served = await start(repository=tmp_path)
+    camera = ["--model", "camera", "--frames", f"synthetic:{WIDTH}x{HEIGHT}"]
+    code, out, err = await loadtest(
+        served.port, *camera, "--streams", "3", "--rate-hz", "30", "--duration", "2", "--processes", "2",
+        "--channels-per-stream", "2", "--verify", "--repository", str(tmp_path), "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    run = json.loads(out)
+    assert run["verdicts"].keys() == {"APPLIED"}
+    assert run["verify"]["wrong"] == 0 < run["verify"]["outputs"]
+    split = run["server"]["cpu_us_per_row_split"]
+    assert min(split.values()) > 0
+    assert sum(split.values()) == pytest.approx(run["server"]["cpu_us_per_row"])
+    stats = served.host.versions.find("camera").stats
+    assert split["decode"] * run["verify"]["outputs"] < 1e6 * stats.decode_cpu_s * 1.01, "the run's share of all"
+    code, out, err = await loadtest(
+        served.port, *camera, "--rate-hz", "30", "--duration", "0.6", "--deadline-ms", "0.001", "--search"
+    )
+    assert code == 0, err
+    assert "capacity      0 streams" in out
+    code, _, err = await loadtest(served.port, "--model", "camera")
+    assert code == 1
+    assert "--frames: camera:1 takes JPEG (camera)" in err
 
 
 async def test_wrong_usage_is_one_line(server: Server, start: Callable[..., Any], tmp_path: Path) -> None:  # noqa: F811

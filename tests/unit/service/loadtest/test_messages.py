@@ -7,6 +7,7 @@ import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.loadtest.messages import VARIANTS, Messages, acks, row_times
+from tests.cameras import SHAPE, camera_manifest, encoded, film, seen
 from tests.conftest import leaky_manifest
 
 
@@ -23,6 +24,18 @@ def test_messages_hold_the_rows_that_a_rollout_computes(channels: int, chunk: in
         for channel in range(channels):
             rows = messages.rows(channel, 7, number * chunk, (number + 1) * chunk)
             np.testing.assert_array_equal(x[channel], rows["x"])
+
+
+def test_pictures_go_out_as_they_are_and_come_back_as_a_model_sees_them() -> None:
+    manifest, film_ = camera_manifest(), encoded(film(5))
+    messages = Messages(manifest, channels=2, chunk=3, seed=1, frames={"camera": film_})
+    sent = pb.StreamRequest.FromString(messages.steps(4, 7, [1, 2, 3])).steps.columns
+    columns = {column.name: column for column in sent}
+    assert len(np.frombuffer(columns["imu"].data, "<f4")) == 2 * 3 * 2
+    assert set(columns["camera"].frames) <= set(film_)
+    pixels = seen(list(columns["camera"].frames), manifest.inputs[0]).reshape(2, 3, *SHAPE)
+    for channel in (0, 1):
+        np.testing.assert_array_equal(pixels[channel], messages.rows(channel, 7, 12, 15)["camera"])
 
 
 def test_encoding_is_what_protobuf_itself_writes() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
 
 from statestream.service.loadtest.facts import facts
 from statestream.service.loadtest.fleet import Outcome
@@ -17,14 +20,17 @@ from tests.conftest import leaky_manifest
 PLAN = Plan.of(target="t", model="leaky", deadline_ms=20.0, streams=4, rate_hz=25.0)
 
 
-def outcome(*, latency_ms: float = 5.0, lag_ms: float = 0.1, **counts: object) -> Outcome:
+USAGE = Usage((7,), 2.0, 0.5, 50 << 20)
+
+
+def outcome(*, latency_ms: float = 5.0, lag_ms: float = 0.1, usage: Usage = USAGE, **counts: object) -> Outcome:
     tally = Tally(**({"due": 100, "answered": 100, "rows": 100} | counts))  # type: ignore[arg-type]
     tally.seconds[0] = Histogram()
     for _ in range(100):
         tally.seconds[0].record(int(latency_ms * 1000))
         tally.lag.record(int(lag_ms * 1000))
     tally.latency.add(tally.seconds[0])
-    return Outcome(PLAN, leaky_manifest(), tally, 1.0, Usage((7,), 2.0, 0.5, 50 << 20))
+    return Outcome(PLAN, leaky_manifest(), tally, 1.0, usage)
 
 
 def test_a_tool_that_is_busy_or_late_says_so() -> None:
@@ -51,6 +57,13 @@ def test_a_report_is_json_and_reads_as_words() -> None:
     assert words["deadline"] == "20 ms missed by 1 (1.00%)"
     assert "all 9 outputs" in words["verified"]
     assert "p99 5.00" in words["latency"]
+
+
+def test_cpu_is_split_where_the_server_says_what_it_went_to() -> None:
+    assert report(outcome())["server"]["cpu_us_per_row_split"] is None
+    run = report(outcome(usage=replace(USAGE, decode_s=0.2, engine_s=0.1)))
+    assert run["server"]["cpu_us_per_row_split"] == pytest.approx({"decode": 1000, "model": 500, "rest": 1000})
+    assert dict(facts(PLAN, run))["of a row"].startswith("decode 1000.0, model 500.0, rest 1000.0 µs")
 
 
 def test_a_run_stopped_before_it_was_measured_has_a_report_too() -> None:
