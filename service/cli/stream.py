@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,7 +36,12 @@ _GIVE_UP_AFTER_S = 60.0
 @reaching
 def stream(
     server: Server,
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ, a robot log, a video or a tub; a folder of them.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="CSV, Parquet, NPZ, a robot log, a video or a tub; a folder of them; webcam:NUMBER or rtsp://…"
+        ),
+    ],
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
     rate: Annotated[str, typer.Option(help="real, max, or a multiple such as 2x.")] = "max",
     predictions: Annotated[
@@ -65,9 +70,14 @@ def stream(
     time: Annotated[str, typer.Option(help="Column of timestamps.", show_default="timestamp_ns, t_ns, …")] = "",
     time_unit: Annotated[str | None, typer.Option(help="ns, us, ms or s.", show_default="by the column")] = None,
     period: Annotated[float | None, typer.Option(help="Seconds between rows without timestamps.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Of a camera: for how long.", show_default="until Ctrl-C")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Play every recording of a file through a session of its own, and say how well and how fast that went.
+
+    A camera is streamed as it sees (keep_last 1): where frames come faster than they are run, old ones are dropped.
 
     The columns of a robot log are fields of its messages, TOPIC.FIELD: /imu/data.angular_velocity.x.
 
@@ -84,11 +94,28 @@ def stream(
       statestream stream imu.parquet --merge wheels.parquet --model rover --recording run
 
       statestream stream drive.mp4 --model lane --target-column angle --rate real --video annotated.mp4
+
+      statestream stream webcam:0 --model lane --video seen.mp4
+
+      statestream stream rtsp://camera.local/stream1 --model lane --seconds 60 --out predictions.csv
     """
     from statestream.models.data.recordings import Columns
+    from statestream.models.data.robot_logs import is_log
     from statestream.service.cli.annotate import write_video
+    from statestream.service.cli.cameras import is_camera
     from statestream.service.cli.play import rate_of
+    from statestream.service.cli.prediction_log import beside
 
+    if is_camera(source):
+        of_files = {"--rate": rate != "max", "--target-column": target_column, "--features": features, "--only": only}
+        _check_none({**of_files, "--merge": merge, "--time": time, "--period": period}, "is for files, not for cameras")
+        manifest, one = asyncio.run(_play_camera(server, model, source, seconds, video))
+        _report(manifest, [one], as_json=as_json)
+        _write(predictions, manifest, [one])
+        _say_written(video)
+        return
+    _check_none({"--seconds": seconds}, "is for cameras, not for files")
+    file = Path(source)
     speed = rate_of(rate)
     if time_unit not in (None, "ns", "us", "ms", "s"):
         raise InvalidArgument(f"'{time_unit}', expected ns, us, ms or s", field="--time-unit")
@@ -104,27 +131,55 @@ def stream(
     files = [file, *(merge or ())]
     manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video))
     _report(manifest, played, as_json=as_json)
-    _write(predictions, file, manifest, played)
+    if predictions is None and is_log(file):
+        predictions = beside(file)
+    _write(predictions, manifest, played)
     if video is not None:
         write_video(video, played, _frame(manifest.inputs[0]) or (0, 0))
-        err.print(f"wrote {video}", highlight=False, markup=False, soft_wrap=True)
+    _say_written(video)
 
 
-def _write(path: Path | None, file: Path, manifest: Manifest, played: Sequence[Played]) -> None:
-    """Write what the model said where it was asked for, else beside a robot's log."""
-    from statestream.models.data.robot_logs import is_log
-    from statestream.service.cli.prediction_log import beside, write_prediction_log
+def _check_none(given: Mapping[str, object], why: str) -> None:
+    """Raises InvalidArgument for the first option that was given."""
+    for option, value in given.items():
+        if value:
+            raise InvalidArgument(why, field=option)
+
+
+def _write(path: Path | None, manifest: Manifest, played: Sequence[Played]) -> None:
+    """Write what the model said, if that is asked for."""
+    from statestream.service.cli.prediction_log import write_prediction_log
     from statestream.service.cli.score import write_predictions
 
-    if path is None and is_log(file):
-        path = beside(file)
     if path is None:
         return
     if path.suffix.lower() == ".mcap":
         write_prediction_log(path, played, manifest)
     else:
         write_predictions(path, played, manifest.outputs[0])
-    err.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    _say_written(path)
+
+
+def _say_written(path: Path | None) -> None:
+    if path is not None:
+        err.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+async def _play_camera(
+    server: Server, model: str, source: str, seconds: float | None, video: Path | None
+) -> tuple[Manifest, Played]:
+    from statestream.service.cli.live import play_camera
+    from statestream.service.client import AsyncClient
+
+    name, version = name_and_version(model)
+    async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
+        manifest = (await client.get_model(name, version)).manifest
+        if len(manifest.inputs) > 1 or _frame(manifest.inputs[0]) is None:
+            raise InvalidArgument(f"{manifest.ref} does not take pictures alone", field="--model")
+        if video is not None:
+            _check_video(video, manifest)
+        async with client.stream() as stream:
+            return manifest, await play_camera(stream, manifest, source, seconds, video, err)
 
 
 async def _play_files(
