@@ -79,10 +79,10 @@ def _labelled(folder: Path) -> Table:
             names = [f"{int(number):05d}.jpg" for number in table.numbers("frame").tolist()]
             _check_there(table, "frame", names, there)
             pictures: Sequence[Any] = [archive.read(name) for name in names]
-        return _with(table, {IMAGE: _objects(pictures)}, (folder / _ZIP, folder / _LABELS))
+        return _with(table, {IMAGE: _objects(pictures)}, (folder / _ZIP, folder / _LABELS), folder.name)
     files = [folder / name for name in table.text(IMAGE)]
     _check_there(table, IMAGE, files, {file for file in files if file.is_file()})
-    return _with(table, {IMAGE: _objects([file.read_bytes for file in files])}, (folder / _LABELS, *files))
+    return _with(table, {IMAGE: _objects([file.read_bytes for file in files])}, (folder / _LABELS, *files), folder.name)
 
 
 def _check_there(table: Table, column: str, names: Sequence[object], there: set[Any]) -> None:
@@ -197,10 +197,10 @@ def _stills(video: Video, frames: Sequence[int]) -> Array:
     return _objects([partial(video.picture, k) for k in frames])
 
 
-def _with(table: Table, columns: dict[str, Array], files: tuple[Path, ...]) -> Table:
+def _with(table: Table, columns: dict[str, Array], files: tuple[Path, ...], name: str = "") -> Table:
     """The table with these columns, where it has none of the name but for pictures."""
     kept = {name: column for name, column in columns.items() if name == IMAGE or name not in table.columns}
-    return Table(table.path, {**table.columns, **kept}, table.row_word, table.first_row, files=files)
+    return Table(table.path, {**table.columns, **kept}, table.row_word, table.first_row, files=files, name=name)
 
 
 def _objects(values: Sequence[bytes | str | Callable[[], Any]]) -> Array:

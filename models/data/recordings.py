@@ -119,7 +119,7 @@ def read_dataset(
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
     for table in tables:
-        several = f"{table.path.stem}/" if len(tables) > 1 else ""
+        several = f"{table.title}/" if len(tables) > 1 else ""
         if table.rows == 0:
             raise DataError(f"{table.path}: empty recording: the file has no rows")
         x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
@@ -227,7 +227,7 @@ def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, In
     column = _recording_column(table, columns)
     if not column:
         if table.lengths is None:
-            return [(table.path.stem, np.arange(table.rows))]
+            return [(table.title, np.arange(table.rows))]
         ends = np.cumsum(table.lengths)
         spans = zip(ends - table.lengths, ends, strict=True)
         return [(f"{prefix}{k}", np.arange(start, end)) for k, (start, end) in enumerate(spans)]

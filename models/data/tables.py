@@ -29,10 +29,17 @@ class Table:
     """Rows of each recording, where the file says so."""
     files: tuple[Path, ...] = ()
     """What its pictures come from, so that they need be decoded only once; empty: they are not kept."""
+    name: str = ""
+    """Of the recording that it is; empty: as its file."""
 
     @property
     def rows(self) -> int:
         return len(next(iter(self.columns.values())))
+
+    @property
+    def title(self) -> str:
+        """What it is called as a recording."""
+        return self.name or self.path.stem
 
     def at(self, row: int, column: str) -> str:
         """`file: line 7, column 'x'`."""

@@ -54,6 +54,15 @@ def test_pictures_in_a_zip_or_a_folder(write: object, tmp_path: Path) -> None:
     assert np.diff(recording.t_ns).tolist() == [50_000_000] * (ROWS - 1)
 
 
+def test_drives_beside_each_other_are_recordings_by_the_names_of_their_folders(tmp_path: Path) -> None:
+    drives = tmp_path / "drives"
+    drives.mkdir()
+    write_folder(drives / "monday")
+    write_packed(drives / "tuesday")
+    columns = Columns(features=("image",), target=("angle",), period_s=0.05)
+    assert [recording.id for recording in read_dataset(drives, columns, frame=SIZE).recordings] == ["monday", "tuesday"]
+
+
 def test_a_video_has_its_own_times(tmp_path: Path) -> None:
     columns = Columns(features=("image",), target=("angle",))
     (recording,) = read_dataset(write_video(tmp_path / "drive.mp4"), columns, frame=SIZE).recordings
