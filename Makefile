@@ -9,8 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test bench bench-train bench-triton bench-page bench-scrapes where wear screenshot test-faults fuzz soak \
-	check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
+.PHONY: help install demo balance drive test bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear screenshot \
+	test-faults fuzz soak check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/t
 
 bench-page: install ## Measure what an open page costs the server (six minutes, two quiet cores)
 	@$(PY) -m tests.bench.page
+
+bench-cameras: install ## Measure how many cameras a core holds, into docs/cameras.md (ten minutes, two quiet cores)
+	@$(PY) -m tests.bench.cameras
 
 screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium, and what `make demo` trains)
 	@$(PY) -m tests.screenshot

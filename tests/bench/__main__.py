@@ -28,6 +28,8 @@ from tests.bench.cases import FULL, QUICK, Effort, Round
 from tests.bench.figures import draw, keys, table
 from tests.bench.servers import AFTERNOON, ECHO, OURS, TWO_WORKERS, Bed, cores, running
 
+_WRITERS = {"cfc": "tests.bench.bundle", "lane": "tests.bench.lane"}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
@@ -47,14 +49,14 @@ def main() -> None:
     err.print(f"wrote {given.out / 'bench.json'} and {given.out / 'bench.png'}", highlight=False)
 
 
-def prepare(out: Path) -> Bed:
+def prepare(out: Path, name: str = "cfc") -> Bed:
     """A place for the measurements, with the model that they serve."""
-    repository, logs = out / "bench" / "repository", out / "bench" / "logs"
+    repository, logs = out / "bench" / name, out / "bench" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    bundle = repository / "cfc" / "1"
+    bundle = repository / name / "1"
     if not (bundle / "manifest.json").exists():
         # In a process of its own: torch would sit beside the load otherwise.
-        subprocess.run([sys.executable, "-m", "tests.bench.bundle", str(repository)], check=True)
+        subprocess.run([sys.executable, "-m", _WRITERS[name], str(repository)], check=True)
     server_core, load_core = cores()
     if server_core == load_core:
         err.print("[yellow]one core alone: servers and load share it, and the figures are no good[/]")

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ADDRESS = ("127.0.0.1", 50051)
-PAGES = ["how-to/stream.md", "how-to/load-test.md", "how-to/triton.md", "concepts.md", "security.md"]
+PAGES = ["how-to/stream.md", "how-to/load-test.md", "how-to/triton.md", "cameras.md", "concepts.md", "security.md"]
 """Those that go on from the quickstart's folder."""
 
 
