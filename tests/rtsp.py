@@ -38,6 +38,7 @@ class Rtsp:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._closing.set()
+        self._listener.shutdown(socket.SHUT_RDWR)  # which wakes who waits for a client
         self._listener.close()
         self._thread.join(30)
         assert not self._thread.is_alive()

@@ -36,6 +36,13 @@ def is_film(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def films_of(path: Path) -> list[Path]:
+    """The film that a path is, or those in a folder."""
+    if is_film(path):
+        return [path]
+    return sorted(each for each in path.iterdir() if is_film(each)) if path.is_dir() else []
+
+
 def picture_column(path: Path) -> str:
     """The column of a film that holds its pictures; of several cameras of a tub, the first.
 

@@ -244,7 +244,7 @@ def read(
         DataError: naming file, row and column.
         InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
     """
-    from statestream.models.data.films import is_film, picture_column
+    from statestream.models.data.films import films_of, picture_column
     from statestream.models.data.recordings import read_dataset
 
     if len(manifest.inputs) > 1:
@@ -256,8 +256,8 @@ def read(
         columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"
     frame = _frame(spec)
-    if frame is not None and not columns.features and is_film(file):
-        columns = columns.model_copy(update={"features": (picture_column(file),)})
+    if frame is not None and not columns.features and (films := films_of(file)):
+        columns = columns.model_copy(update={"features": (picture_column(films[0]),)})
     if merge:
         dataset = _merged([file, *merge], columns, spec, classes=classes)
     else:

@@ -4,6 +4,7 @@ however bad, harms anybody else."""
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +17,23 @@ import pytest
 
 from statestream.models import jpeg
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncSession, Policy, Verdict
 from statestream.service.embedded import Embedded
 from statestream.service.server import Server
-from tests.cameras import HEIGHT, NOMINAL_S, STEP_NS, WIDTH, Camera, camera_rollout, encoded, film, seen, write_camera
+from tests.cameras import (
+    HEIGHT,
+    NOMINAL_S,
+    STEP_NS,
+    WEIGHTS,
+    WIDTH,
+    Camera,
+    camera_rollout,
+    encoded,
+    film,
+    seen,
+    write_camera,
+)
 from tests.e2e.wire_client import wire_stream
 from tests.faults.proxy import Proxy
 
@@ -276,6 +290,46 @@ async def test_a_client_that_ignores_its_credit_is_cut_off(start: Callable[..., 
         gate.open.set()
         result = await witness.chunk(ride.rows(0, 20), ride.t_ns)
         np.testing.assert_allclose(result.y, ride.outputs(witness), atol=1e-5)
+
+
+async def test_sessions_of_a_camera_are_recorded_and_replayed(
+    start: Callable[..., Any],
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Good frames, bad ones, ones that were dropped: the recording says again what was said, and by which frame another
+    network would differ."""
+    folder, ride, other = tmp_path / "recordings", Ride(80), Ride(80, seed=1)
+    server = await start(repository=repository, models=("camera:1",), record=folder)
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
+        whole = await stream.open("camera", "whole")
+        newest = await stream.open("camera", "newest", policy=Policy(keep_last=1))
+        for k in range(10):
+            await whole.step(ride.row(k), int(ride.t_ns[k]))
+        bad = {"camera": ride.jpegs[10][:-20], "imu": ride.imu[10]}
+        assert (await whole.step(bad, int(ride.t_ns[10]))).verdict is Verdict.INVALID
+        await whole.chunk(ride.rows(11, 80), ride.t_ns[11:])
+        counts = (await newest.chunk(other.rows(0, 80), other.t_ns)).counts()
+        assert counts[Verdict.STALE] > 0, counts
+    await server.stop()
+    again = ["replay", str(folder), "--json", "--repository"]
+    assert await asyncio.to_thread(main, [*again, str(repository), "--against", "camera"]) == 0
+    sessions = {one["session"]: one for one in json.loads(capsys.readouterr().out)["sessions"]}
+    assert {name: (one["rows"], one["missing_rows"]) for name, one in sessions.items()} == {
+        "whole": (79, 0),
+        "newest": (counts[Verdict.APPLIED], 0),
+    }
+    assert max(one["max_error"] for one in sessions.values()) <= 1e-5
+    monkeypatch.setattr("tests.cameras.WEIGHTS", 1.5 * WEIGHTS)
+    write_camera(tmp_path / "brighter")
+    assert await asyncio.to_thread(main, [*again, str(tmp_path / "brighter"), "--against", "camera"]) == 1
+    first = {one["session"]: one["first"] for one in json.loads(capsys.readouterr().out)["sessions"]}
+    assert first["whole"]["seq"] == 1
+    write_camera(tmp_path / "other", camera=Camera(colours="bgr"))
+    assert await asyncio.to_thread(main, [*again, str(tmp_path / "other"), "--against", "camera"]) == 1
+    assert "colours is 'bgr' in camera:1, 'rgb' in camera:1" in capsys.readouterr().err
 
 
 async def test_embedded_takes_frames_too(repository: Path) -> None:

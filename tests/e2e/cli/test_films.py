@@ -18,7 +18,7 @@ from statestream.service.cli.annotate import annotated
 from statestream.service.cli.play import Played
 from tests.cameras import Camera, camera_manifest, camera_rollout, seen, write_camera
 from tests.e2e.server_process import serving
-from tests.films import JPEGS, ROWS, SIZE, write_tub, write_video
+from tests.films import JPEGS, ROWS, SIZE, write_folder, write_tub, write_video
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,15 @@ def test_a_video_is_played_with_its_labels(cameras: str, tmp_path: Path, capsys:
     drive = write_video(tmp_path / "drive.mp4")
     command = ["stream", str(drive), "--model", "lane", "--target", cameras, "--rate", "20x"]
     assert said([*command, "--json"], capsys)["verdicts"] == {"APPLIED": ROWS}
+
+
+def test_a_folder_of_drives_is_played(cameras: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("monday", "tuesday"):
+        write_folder(tmp_path / name)
+    facts = said(
+        ["stream", str(tmp_path), "--model", "lane", "--target", cameras, "--period", "0.05", "--json"], capsys
+    )
+    assert (facts["recordings"], facts["verdicts"]) == (2, {"APPLIED": 2 * ROWS})
 
 
 @pytest.mark.parametrize(
