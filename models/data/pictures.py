@@ -2,14 +2,18 @@
 where a picture has not the size that is wanted.
 
 Those of a table that says which files they come from are decoded once and kept, mapped into memory: a film is larger
-than what is at hand, and training reads pieces of it.
+than what is at hand, and training reads pieces of it. Of those that are kept the ones longest not asked for go, when
+they come to more than `MOST_BYTES`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+from contextlib import suppress
 from importlib.metadata import version
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +29,8 @@ _JPEG = b"\xff\xd8"
 _QUALITY = 95
 _KEPT = 1
 """Rises when what is kept changes its form."""
+MOST_BYTES = 10_000_000_000
+"""Of all films that are kept; the newest stays whatever its size."""
 
 
 def decoded(data: bytes, height: int, width: int, mode: Literal["RGB", "L"] = "RGB") -> Array:
@@ -78,6 +84,8 @@ def frames(table: Table, name: str, size: tuple[int, int]) -> Array:
             mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
             _fill(table, name, mapped)
             mapped.flush()
+        _sweep(path.parent)
+    os.utime(path)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
@@ -101,6 +109,20 @@ def jpegs(table: Table, name: str, size: tuple[int, int]) -> Array:
 def _fill(table: Table, name: str, pixels: Array) -> None:
     for row, cell in enumerate(table.cells(name)):
         pixels[row] = _pixels(table, name, row, _picture(table, name, row, cell), pixels.shape[1:3])
+
+
+def _sweep(folder: Path) -> None:
+    """Another process may sweep as well; a film that is mapped stays readable to who mapped it."""
+    found = []
+    for film in folder.glob("[!.]*.npy"):
+        with suppress(FileNotFoundError):
+            stat = film.stat()
+            found.append((stat.st_mtime_ns, stat.st_size, film))
+    kept = 0
+    for _, size, film in sorted(found, reverse=True):
+        kept += size
+        if kept > MOST_BYTES and kept > size:
+            film.unlink(missing_ok=True)
 
 
 def _picture(table: Table, name: str, row: int, cell: object) -> bytes | Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from statestream.models import jpeg
 from statestream.models.config import AugmentOptions
-from statestream.models.data import films
+from statestream.models.data import films, pictures
 from statestream.models.data.augment_frames import augment_frames
 from statestream.models.data.recordings import Columns, Recording, read_dataset
 from statestream.models.data.sources import channel_statistics
@@ -83,6 +84,26 @@ def test_frames_of_a_video_are_named_by_its_labels(tmp_path: Path) -> None:
     write_labels(path.with_suffix(".csv"), frame=[4, ROWS], angle=[0.1, 0.2])
     with pytest.raises(DataError, match=f"line 3, column 'frame': no frame {ROWS}; drive.mp4 has {ROWS}"):
         films.read_film(path)
+
+
+def test_films_not_asked_for_longest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(name: str) -> str:
+        known = set(kept.glob("*.npy"))
+        read_dataset(tmp_path / name, Columns(features=("image",), period_s=0.05), frame=SIZE)
+        return next((path.name for path in set(kept.glob("*.npy")) - known), "")
+
+    kept = tmp_path / "cache" / "statestream" / "frames"
+    for name in "abcd":
+        write_packed(tmp_path / name)
+    first, second = read("a"), read("b")
+    monkeypatch.setattr(pictures, "MOST_BYTES", 2 * (kept / first).stat().st_size)
+    for age_s, name in enumerate((second, first)):
+        os.utime(kept / name, (age_s, age_s))
+    assert read("b") == "", "kept, and asked for"
+    third = read("c")
+    assert {path.name for path in kept.glob("*.npy")} == {second, third}
+    monkeypatch.setattr(pictures, "MOST_BYTES", 1)
+    assert [read("d")] == [path.name for path in kept.glob("*.npy")], "the newest stays"
 
 
 def test_pictures_are_decoded_once_and_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
