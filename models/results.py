@@ -30,6 +30,7 @@ from statestream.models.field_results import after_drift, in_int8
 from statestream.models.files import replacing, write_json
 from statestream.models.latency import step_cost
 from statestream.models.results_page import Result, as_json, as_markdown
+from statestream.models.ridge import ridge_scores
 from statestream.models.training import train
 
 
@@ -105,6 +106,8 @@ def _trained(job: Job, runs: Path) -> dict[str, Any]:
 
 def _baseline(config: Config) -> dict[str, Any]:
     dataset = load_dataset(config)
+    if config.task.kind == "regression":
+        return {"scores": ridge_scores(split_dataset(dataset, config.split))}
     split = split_dataset(dataset, config.split, classes=True)
     accuracy = baseline_accuracy(split.train, split.test, len(dataset.labels))
     return {"scores": {"recording_accuracy": accuracy}}

@@ -43,7 +43,7 @@ def scores(
     y = np.concatenate([out[last] for out in outputs])
     target = np.concatenate([np.asarray(r.target)[last] for r in recordings])
     if network.facts.task == "regression":
-        return _regression(y, target, np.asarray(network.facts.targets.std))
+        return regression_scores(y, target, np.asarray(network.facts.targets.std))
     found = _classification(y, target)
     if not at_end and all((np.asarray(r.target) == np.asarray(r.target)[0]).all() for r in recordings):
         found["recording_accuracy"] = float(np.mean(recording_classes(outputs) == recording_targets(recordings)))
@@ -80,7 +80,8 @@ def _f1(guess: Array, truth: Array) -> float:
     return float(2 * (guess & truth).sum() / max(1, guess.sum() + truth.sum()))
 
 
-def _regression(y_NK: Array, target_NK: Array, std_K: Array) -> dict[str, float]:
+def regression_scores(y_NK: Array, target_NK: Array, std_K: Array) -> dict[str, float]:
+    """Errors of predictions; `std_K`, the targets' deviation in training, scales the loss. NaN targets aside."""
     error = y_NK.astype(np.float64) - target_NK
     spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
     return {
