@@ -93,6 +93,8 @@ make_environment() {
     "$VENV/bin/pip" uninstall -qq --yes "$([ $gpu = yes ] && echo onnxruntime || echo onnxruntime-gpu)"
     "$VENV/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir "${constraints[@]}" \
         "$(realpath "$from")${wanted:+[$wanted]}" ${runtime:+"$runtime"}
+    # onnxruntime 1.23, the last one for Python 3.10, asks for them for a tool of its own: a quarter of the environment.
+    "$VENV/bin/pip" uninstall -qq --yes sympy mpmath
     ln -sfn "$VENV/bin/$NAME" "$COMMAND"
 }
 

@@ -30,7 +30,9 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 STARTS = 5
 IDLE_S = 5.0
 READY_S = 60.0
-HEADER = ("Python", "disk, MB", "memory, MB", "ready after, s", "… of it CPU", "CPU while idle")
+UNUSED = ("sympy", "mpmath")
+"""What onnxruntime 1.23 asks for and a server has no use for."""
+HEADER = ("Python", "disk, MB", "… by pip alone", "memory, MB", "ready after, s", "… of it CPU", "CPU while idle")
 BOUNDS = (250.0, 120.0, 3.0)
 """Of disk, memory and time."""
 
@@ -50,19 +52,19 @@ class Start:
 def main() -> None:
     """Measure, write the table; exit code 1 where a bound is not kept."""
     kept = True
-    rows = [["at most", *(f"{bound:g}" for bound in BOUNDS), "", ""]]
+    rows = [["at most", f"{BOUNDS[0]:g}", "", *(f"{bound:g}" for bound in BOUNDS[1:]), "", ""]]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         wheel = build_wheel(ROOT, folder / "dist")
         write(folder / "repository")
         for python in filter(_runs, PYTHONS):
-            disk_mb = _install(wheel, python, folder / python)
+            disk_mb, pip_alone_mb = _install(wheel, python, folder / python)
             starts = [_start(folder / python, folder / "repository") for _ in range(STARTS)]
             ready_s, cpu = median(s.ready_s for s in starts), median(s.ready_cpu_s for s in starts)
             figures = (disk_mb, max(s.memory_mb for s in starts), ready_s)
             kept &= all(figure <= bound for figure, bound in zip(figures, BOUNDS, strict=True))
             idle = median(s.idle_cpu for s in starts)
-            words = [f"{disk_mb:.0f}", f"{figures[1]:.0f}", f"{ready_s:.1f}", f"{cpu:.1f}"]
+            words = [f"{disk_mb:.0f}", f"{pip_alone_mb:.0f}", f"{figures[1]:.0f}", f"{ready_s:.1f}", f"{cpu:.1f}"]
             rows.append([python, *words, f"{idle:.1%}"])
             print(*rows[-1], sep="\t", flush=True)
     print(put("deploy.md", "footprint", HEADER, rows))
@@ -74,12 +76,15 @@ def _runs(python: str) -> bool:
     return command is not None and subprocess.run([command, "-c", ""], capture_output=True).returncode == 0
 
 
-def _install(wheel: Path, python: str, into: Path) -> float:
-    """An environment as install.sh makes it; what it takes on the disk."""
+def _install(wheel: Path, python: str, into: Path) -> tuple[float, float]:
+    """An environment as install.sh makes it; MB on the disk, and before it took away what is unused."""
     subprocess.run([f"python{python}", "-m", "venv", into], check=True)
-    pip = [into / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
-    subprocess.run([*pip, f"{wheel}[cpu]"], check=True, env=_environment())
-    return megabytes(into)
+    pip = [into / "bin/pip", "--quiet", "--disable-pip-version-check"]
+    install = [*pip, "install", "-c", ROOT / "constraints.txt", f"{wheel}[cpu]"]
+    subprocess.run(install, check=True, env=_environment())
+    pip_alone_mb = megabytes(into)
+    subprocess.run([*pip, "uninstall", "--quiet", "--yes", *UNUSED], check=True)
+    return megabytes(into), pip_alone_mb
 
 
 def _start(environment: Path, repository: Path) -> Start:
