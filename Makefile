@@ -70,7 +70,7 @@ test-faults: install ## Kill, cut, stall, race and crowd, as long as it takes; f
 test-install: install ## As root: install, serve, restart and uninstall in a clean Debian with systemd, into docs/deploy.md
 	@$(PY) -m tests.deploy.install
 
-test-arm64: install ## As root: install, serve and stream in a Debian of aarch64, emulated (half an hour), into docs/deploy.md
+test-arm64: install ## As root, after demo: install, serve and stream in a Debian of aarch64, emulated, into docs/deploy.md
 	@$(PY) -m tests.deploy.arm64
 
 footprint: install ## Measure disk, memory and start of a server, into docs/deploy.md

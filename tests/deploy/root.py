@@ -166,6 +166,7 @@ def _unpack(root: Path) -> None:
         package.unlink()
     for name in ("passwd", "group"):
         shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / f"etc/{name}")
+    (root / "usr/local/bin").mkdir(parents=True)
     # A link to this machine's, which nothing in the root could follow.
     (root / "proc").unlink()
     (root / "proc").mkdir()
