@@ -71,8 +71,6 @@ async def generate(
         measured_s = await _measure(plan, streams, window, begin_ns, stop, report)
         await _drain(streams, plan.drain_s)
         for stream in streams:
-            for due_ns in stream.waiting:
-                window.unanswered(due_ns)
             stream.finish()
         await asyncio.wait(tasks, timeout=3.0)
     finally:

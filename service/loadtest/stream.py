@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -101,8 +101,10 @@ class LoadStream:
                 back_off_s = min(2 * back_off_s, _MAX_BACK_OFF_S)
 
     def finish(self) -> None:
-        """Answer nothing more than what was sent, and end the sessions."""
+        """What has no answer by now has none, whatever may still come; end the sessions."""
         self._closing = True
+        self._give_up(self.waiting)
+        self._queue.clear()
         self._notify()
 
     # Sessions
@@ -123,12 +125,16 @@ class LoadStream:
             self._window.failed(error.code().name, f"{error.code().name}: {error.details()}")
         else:
             self._window.failed(str(error).partition(":")[0], str(error))
-        for due_ns in self.outstanding.values():
+        self._give_up(self.outstanding.values())
+        self._failure = None
+        self._begin_life()
+
+    def _give_up(self, due: Iterable[int]) -> None:
+        """Count messages as unanswered, and wait no more for any that was sent."""
+        for due_ns in due:
             self._window.unanswered(due_ns)
         self.outstanding.clear()
         self._rows_left.clear()
-        self._failure = None
-        self._begin_life()
 
     async def _open(self, call: Any, *, resume: bool) -> None:
         plan, mode = self._plan, pb.RESUME_MODE_EXISTING if resume else pb.RESUME_MODE_NEW

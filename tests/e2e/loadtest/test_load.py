@@ -85,6 +85,15 @@ async def test_a_broken_stream_is_counted_and_starts_anew(stub: StartStub) -> No
     assert tally.answered + tally.unanswered == tally.due
 
 
+async def test_what_is_answered_after_the_end_is_counted_once(stub: StartStub) -> None:
+    """Answers that come while sessions are being ended were given up already."""
+    port = await stub(rows_per_s=40.0)
+    tally = (await load(port, streams=2, rate_hz=50.0, duration_s=2.0, deadline_ms=20.0, drain_s=0.5)).tally
+    assert tally.answered + tally.unanswered == tally.due
+    assert tally.unanswered > 20
+    assert tally.misses <= tally.due
+
+
 async def test_the_server_s_own_account_and_verdicts_are_reported(stub: StartStub) -> None:
     tally = (await load(await stub(), rate_hz=50.0)).tally
     assert (tally.queue.p(50), tally.compute.p(50)) == (7, 11)
