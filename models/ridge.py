@@ -12,8 +12,8 @@ import numpy as np
 
 from statestream.models.data.recordings import Recording
 from statestream.models.data.splits import Split
+from statestream.models.regression import regression_errors
 from statestream.models.spec import Array
-from statestream.models.tasks import regression_scores
 
 PENALTIES = tuple(10.0**k for k in range(7))
 """Weights of the squared coefficients beside the sum of squared errors, features standardised."""
@@ -36,7 +36,7 @@ class Ridge:
 def ridge_scores(split: Split) -> dict[str, float]:
     """On the test, with the penalty that does best there: the most that ridge could have come to."""
     (x_NF, y_NK), (test_x, test_y) = _rows(split.train), _rows(split.test)
-    found = [regression_scores(fit(x_NF, y_NK, penalty)(test_x), test_y, y_NK.std(axis=0)) for penalty in PENALTIES]
+    found = [regression_errors(fit(x_NF, y_NK, penalty)(test_x), test_y) for penalty in PENALTIES]
     return min(found, key=lambda each: each["mse"])
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import nll_loss
 
 from statestream.models.data.recordings import Recording
 from statestream.models.network import Network
+from statestream.models.regression import regression_errors
 from statestream.models.spec import Array, Float32Array
 
 
@@ -43,7 +44,7 @@ def scores(
     y = np.concatenate([out[last] for out in outputs])
     target = np.concatenate([np.asarray(r.target)[last] for r in recordings])
     if network.facts.task == "regression":
-        return regression_scores(y, target, np.asarray(network.facts.targets.std))
+        return _regression(y, target, np.asarray(network.facts.targets.std))
     found = _classification(y, target)
     if not at_end and all((np.asarray(r.target) == np.asarray(r.target)[0]).all() for r in recordings):
         found["recording_accuracy"] = float(np.mean(recording_classes(outputs) == recording_targets(recordings)))
@@ -80,13 +81,6 @@ def _f1(guess: Array, truth: Array) -> float:
     return float(2 * (guess & truth).sum() / max(1, guess.sum() + truth.sum()))
 
 
-def regression_scores(y_NK: Array, target_NK: Array, std_K: Array) -> dict[str, float]:
-    """Errors of predictions; `std_K`, the targets' deviation in training, scales the loss. NaN targets aside."""
-    error = y_NK.astype(np.float64) - target_NK
-    spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
-    return {
-        "loss": float(np.nanmean((error / std_K) ** 2)),
-        "mse": float(np.nanmean(error**2)),
-        "mae": float(np.nanmean(np.abs(error))),
-        "r2": float(1 - np.nansum(error**2) / max(np.nansum(spread**2), 1e-12)),
-    }
+def _regression(y_NK: Array, target_NK: Array, std_K: Array) -> dict[str, float]:
+    error = (y_NK.astype(np.float64) - target_NK) / std_K
+    return {"loss": float(np.nanmean(error**2)), **regression_errors(y_NK, target_NK)}

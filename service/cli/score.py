@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.files import replacing
+from statestream.models.regression import regression_errors
 from statestream.models.spec import Array, OutputSpec
 from statestream.service.cli.play import Played
 from statestream.service.verdict import Verdict
@@ -31,6 +32,8 @@ class Score:
     """Share of recordings whose likeliest class, log-probabilities summed over all rows, is theirs; only where each
     recording has one class from its first row to its last."""
     mse: float | None = None
+    r2: float | None = None
+    """Of all rows with an output, as offline."""
 
 
 def score(played: Sequence[Played], spec: OutputSpec) -> Score:
@@ -52,7 +55,8 @@ def score(played: Sequence[Played], spec: OutputSpec) -> Score:
         whole = [_right_as_a_whole(p) for p in judged if _has_one_class(p)]
         accuracy = float(np.mean(whole)) if len(whole) == len(judged) else None
         return replace(facts, row_accuracy=float(right.mean()), accuracy=accuracy)
-    return replace(facts, mse=float(np.mean(np.concatenate([_squared_error(p) for p in judged]))))
+    errors = regression_errors(*(np.concatenate(parts) for parts in zip(*map(_numbers, judged), strict=True)))
+    return replace(facts, mse=errors["mse"], r2=errors["r2"])
 
 
 def _right(played: Played) -> Array:
@@ -71,9 +75,10 @@ def _right_as_a_whole(played: Played) -> bool:
     return bool(_log_softmax(played.output[has].astype(np.float64)).sum(axis=0).argmax() == target[0])
 
 
-def _squared_error(played: Played) -> Array:
+def _numbers(played: Played) -> tuple[Array, Array]:
+    """`[rows with output, K]` what the model said, and what was true."""
     has, target = _judged(played)
-    return np.asarray((played.output[has] - target[has].reshape(int(has.sum()), -1)) ** 2).ravel()
+    return played.output[has], target[has].reshape(int(has.sum()), -1)
 
 
 def _judged(played: Played) -> tuple[Array, Array]:

@@ -337,6 +337,6 @@ def _print(manifest: Manifest, result: Score) -> None:
         whole = f", {result.accuracy:.3f} of recordings" if result.accuracy is not None else ""
         lines.append(f"accuracy      {result.row_accuracy:.3f} of rows{whole}")
     if result.mse is not None:
-        lines.append(f"mse           {result.mse:.6g}")
+        lines.append(f"mse           {result.mse:.6g}, R² {result.r2:.4f}")
     for line in lines:
         out.print(line, highlight=False, markup=False)

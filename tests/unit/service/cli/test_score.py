@@ -47,8 +47,14 @@ def test_a_recording_of_several_classes_has_no_class_of_its_own() -> None:
 
 def test_regression() -> None:
     result = score([played([[1], [2]], np.array([[1], [4]], np.float32))], NUMBER)
-    assert result.mse == pytest.approx(2.0)
+    assert (result.mse, result.r2) == (pytest.approx(2.0), pytest.approx(1 - 4 / 4.5))
     assert result.accuracy is None
+
+
+def test_rows_without_output_are_not_judged() -> None:
+    target = np.array([[1], [4], [7]], np.float32)
+    result = score([played([[1], [np.nan], [5]], target, [1, 4, 1]), played([[4]], target[1:2])], NUMBER)
+    assert (result.mse, result.r2) == (pytest.approx(4 / 3), pytest.approx(1 - 4 / 18))
 
 
 def test_nothing_to_judge_by() -> None:
