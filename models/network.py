@@ -10,6 +10,7 @@ Normalisation is inside, so that training and serving cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -106,6 +107,10 @@ class Network(nn.Module):
         """The state of `batch` new sessions."""
         return self.cell.initial_state(batch)
 
+    def exact(self) -> Network:
+        """A copy that computes with the same weights in double precision: what float32 rounds, on any runtime."""
+        return deepcopy(self).double()
+
     def step(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> tuple[Tensor, State]:
         """One sample: `y_BK` and the next state."""
         y_BO, state = self.cell.step(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
@@ -130,7 +135,7 @@ class Network(nn.Module):
         return torch.cat(found, dim=-1) * self.facts.nominal_s
 
     def _normalise(self, x: Tensor) -> Tensor:
-        return (self.cell.reduce(x.float()) - self.mean) / self.std
+        return (self.cell.reduce(x.to(self.mean.dtype)) - self.mean) / self.std
 
     def _read(self, y: Tensor) -> Tensor:
         weight, bias = self.readout.weight, self.readout.bias

@@ -67,20 +67,32 @@ def pad(recordings: Sequence[Recording], time: TimeSpec) -> Padded:
 def rollout(network: Network, recordings: Sequence[Recording], time: TimeSpec, *, batch: int = 64) -> list[Rollout]:
     """Each recording from the initial state on, `batch` of them at once."""
     results: list[Rollout] = []
-    device = network.mean.device
     with torch.no_grad():
         for start in range(0, len(recordings), batch):
             part = recordings[start : start + batch]
             padded = pad(part, time)
-            columns = [torch.split(t.to(device), WINDOW, dim=1) for t in (padded.x_BTF, padded.dt_BT1, padded.valid_BT)]
+            rows = (padded.x_BTF, padded.dt_BT1, padded.valid_BT)
+            columns = [torch.split(_like(network.mean, t), WINDOW, dim=1) for t in rows]
             y, state = [], network.initial_state(len(part))
+            state = {name: _like(network.mean, value) for name, value in state.items()}
             for x_BTF, dt_BT1, valid_BT in zip(*columns, strict=True):
                 y_BTK, state = network.unroll(x_BTF, state, dt_BT1, valid_BT)
-                y.append(y_BTK.cpu())
-            y_BTK, state = torch.cat(y, dim=1), {name: value.cpu() for name, value in state.items()}
+                y.append(y_BTK)
+            y_BTK = _as_kept(torch.cat(y, dim=1))
+            state = {name: _as_kept(value) for name, value in state.items()}
             for row, recording in enumerate(part):
                 own = {name: value[row : row + 1] for name, value in state.items()}
                 length = len(recording)
                 outputs, dt_s = y_BTK[row, :length].numpy(), padded.dt_BT1[row, :length, 0].numpy()
                 results.append(Rollout(outputs, dt_s, own))
     return results
+
+
+def _like(weight: Tensor, x: Tensor) -> Tensor:
+    """Where the weights are; numbers in their precision."""
+    return x.to(weight) if x.dtype == torch.float32 else x.to(weight.device)
+
+
+def _as_kept(x: Tensor) -> Tensor:
+    """In float32 where an exact network computed it."""
+    return x.cpu().float() if x.is_floating_point() else x.cpu()

@@ -12,7 +12,7 @@ import torch
 from statestream.models.bundle import Bundle
 from statestream.models.chunk_graph import wrap_in_scan
 from statestream.models.export import export_network, golden_vectors, step_graph, with_irregular_time
-from statestream.models.parity import ParityError, check_parity
+from statestream.models.parity import ParityError, check_parity, reproduced
 from statestream.models.rollout import rollout
 from statestream.models.spec import TimeSpec
 from tests.bundles import leaky_step
@@ -77,6 +77,20 @@ def test_an_export_over_its_tolerance_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match="differs from PyTorch"):
         export_network(network_of("cfc"), made_up([50]), tmp_path, name="m", tolerance=1e-12)
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+def test_a_graph_is_not_wrong_for_what_pytorch_rounds(tmp_path: Path) -> None:
+    network, recordings = network_of("cfc_no_gate"), made_up([90, 60])
+    bundle = export_network(network, recordings, tmp_path, name="m")
+    graphs = {path.name: path.read_bytes() for path in (bundle.step_path, bundle.chunk_path)}
+    manifests = {tolerance: bundle.manifest.model_copy(update={"tolerance": tolerance}) for tolerance in (1.0, 1e-12)}
+    single, double = (check_parity(each, graphs, manifests[1.0], recordings) for each in (network, network.exact()))
+    assert double < single
+    between = bundle.manifest.model_copy(update={"tolerance": (single * double) ** 0.5})
+    assert reproduced(network, graphs, bundle.manifest, recordings) is network
+    assert reproduced(network, graphs, between, recordings).mean.dtype == torch.float64
+    with pytest.raises(ParityError):
+        reproduced(network, graphs, manifests[1e-12], recordings)
 
 
 def test_rows_may_be_lost_but_not_reordered() -> None:
