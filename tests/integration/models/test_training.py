@@ -148,6 +148,11 @@ def test_augmenting_a_feature_that_is_not_there_is_an_error(data: Path, tmp_path
         train(config_of(data, training={"augment": augment}), tmp_path, progress=False)
 
 
+def test_a_class_has_no_sign_that_a_mirrored_picture_could_change(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"training\.augment\.mirror_pictures: no target number 'x'; there are none"):
+        train(config_of(data, training={"augment": {"mirror_pictures": ["x"]}}), tmp_path, progress=False)
+
+
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     run = train(
         config_of(data, training={"epochs": 40, "segment": 0}, split={"validation": 0.0}), tmp_path, progress=False
