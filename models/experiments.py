@@ -180,15 +180,15 @@ BENCHMARKS = (
         "700 frames to train, 100 to validate, the last 200 to test. CfC and LTC have 19 neurons, wired as a neural "
         "circuit policy. All see how the picture changed since the one before: how the car turns already, and with it "
         "what its driver did a moment ago. Ridge is on 20x15 grey pixels, its penalty the one best on the test",
-        chosen="learning rate and epochs by the validation frames, motion and mirroring by four folds of the first 800 "
-        "frames, test scores in sight",
+        chosen="learning rate by the validation frames, motion and mirroring by four folds of the first 800 frames, "
+        "epochs by the time they take; test scores in sight",
     ),
     Benchmark(
         "rc_indoor",
         "r2",
         "the same on a walled track (rc_indoor_track), in dark pictures, with a joystick that is mostly at an end or "
         "in the middle; 4,000 frames to train, 1,000 to validate, 2,000 of half an hour earlier to test",
-        chosen="as for donkeycar, learning rate and epochs by its own validation frames, test scores in sight",
+        chosen="nothing by itself: as for donkeycar, epochs by the time they take; test scores in sight",
     ),
     Benchmark(
         "wrist",
