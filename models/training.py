@@ -172,7 +172,7 @@ def _trainer(
         callbacks=callbacks,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         gradient_clip_val=options.gradient_clip,
-        check_val_every_n_epoch=options.validate_every,
+        check_val_every_n_epoch=min(options.validate_every, options.epochs),
         limit_val_batches=1 if validated else 0,
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,

@@ -66,21 +66,21 @@ class LoopThread:
         return self.run(run())
 
     def stop(self) -> None:
-        """Cancel what still runs and end the thread."""
+        """Cancel what still runs and end the thread. The caller's thread may have a running loop, as notebooks do."""
         if self._loop.is_closed():
             return
-        self.run(_cancel_all())
+        self.run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
 
-async def _cancel_all() -> None:
+async def _end_all() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class Client:

@@ -86,7 +86,7 @@ print(f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__
 def _add_demo(exported: Exported) -> None:
     """The network of `make demo`, which learned from other people of the same recordings."""
     try:
-        network = load_checkpoint(BUILD / "demo").network
+        network = load_checkpoint(BUILD / "demo" / DEMO).network
     except RunError as error:
         raise Missing(f"{error}; run `make demo` first") from error
     shutil.copytree(REPOSITORY / DEMO, exported.repository / DEMO)
@@ -99,7 +99,7 @@ async def _stream(root: Root, exported: Exported, say: Said) -> None:
     serve = ("/opt/statestream/bin/statestream", "serve", str(exported.repository))
     with root.running(*serve, "--address", address, "--providers", "cpu"):
         with connect(address) as client:
-            await asyncio.to_thread(until_serving, client, _READY_S)
+            until_serving(client, _READY_S)
         async with AsyncClient(address) as client, client.stream() as stream:
             for model in exported.networks:
                 worst = await worst_error(stream, model, exported)

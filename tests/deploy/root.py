@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,12 +70,13 @@ class Root:
 
     @contextmanager
     def running(self, *command: str, env: dict[str, str] | None = None, user: str = "0:0") -> Iterator[None]:
-        """The same in the background, ended by SIGTERM."""
-        process = subprocess.Popen(self._words(command, env or {}, user), stdin=subprocess.DEVNULL)
+        """The same in the background, ended by SIGTERM, which proot would keep to itself."""
+        words = self._words(command, env or {}, user)
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             yield
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(_BOOT_S)
 
     def _words(self, command: Sequence[str], env: Mapping[str, str], user: str) -> list[str]:

@@ -27,6 +27,8 @@ _FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 _WROTE_TOO_LATE = "Internal error from Core"
 """What gRPC's client says of its own write to a stream that has just ended; what the server had said is lost then."""
 _CASE_S = 60.0
+_CASES = 20
+"""On one connection: a call that is not read to its end takes one of its streams until Python collects it."""
 _OWN, _PARKED = "own", "parked"
 _NOT_CALLED = ("Drain",)
 
@@ -71,14 +73,15 @@ class Fuzzer:
         """Try one case after another; `parked` is another client's session, which must stay as it is."""
         parked = await self._arena.session(_PARKED)
         until_s = time.monotonic() + seconds
-        async with self._arena.channel() as channel:
-            while time.monotonic() < until_s:
-                case = self._call if self._grammar.chance(0.3) else self._stream
-                await asyncio.wait_for(case(channel), _CASE_S)
-                self.figures.cases += 1
-                if self.figures.cases % 20 == 0 and await self._arena.session(_PARKED) != parked:
-                    self.figures.changes.append(f"{self._where}: another client's session")
-                    parked = await self._arena.session(_PARKED)
+        while time.monotonic() < until_s:
+            async with self._arena.channel() as channel:
+                for _ in range(_CASES):
+                    case = self._call if self._grammar.chance(0.3) else self._stream
+                    await asyncio.wait_for(case(channel), _CASE_S)
+                    self.figures.cases += 1
+            if await self._arena.session(_PARKED) != parked:
+                self.figures.changes.append(f"{self._where}: another client's session")
+                parked = await self._arena.session(_PARKED)
         return self.figures
 
     @property

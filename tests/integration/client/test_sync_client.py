@@ -51,3 +51,9 @@ def test_errors_are_those_of_the_tree(client: Client) -> None:
 def test_closing_without_leaving_the_blocks(client: Client) -> None:
     stream = client.stream().__enter__()
     stream.open("leaky").step([1, 1])
+
+
+async def test_it_works_where_a_loop_runs_already(client: Client) -> None:
+    """As in a notebook."""
+    with connect(client.target) as another:
+        assert another.list_models()[0].name == "leaky"

@@ -202,6 +202,11 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     assert run.metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_a_run_shorter_than_its_validation_is_validated_once(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data, training={"epochs": 2, "validate_every": 5}), tmp_path, progress=False)
+    assert [epoch for epoch, entry in enumerate(run.metrics["history"]) if "val_loss" in entry] == [1]
+
+
 def test_without_validation_the_last_epoch_is_kept(data: Path, tmp_path: Path) -> None:
     run = train(config_of(data, split={"validation": 0.0}), tmp_path, progress=False)
     assert "validation" not in run.metrics
