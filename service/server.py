@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
@@ -249,6 +250,8 @@ async def serve(
 
 def run(config: ServerConfig, *, shares_port: bool = False) -> None:
     """`serve` on an event loop of its own, the fastest there is."""
+    # Squares of a client's large numbers overflow where `finite` looks at them, as they may: no word of it in the log.
+    np.seterr(over="ignore")
     try:
         import uvloop
     except ImportError:

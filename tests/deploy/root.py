@@ -69,14 +69,17 @@ class Root:
         return done.stdout + done.stderr
 
     @contextmanager
-    def running(self, *command: str, env: dict[str, str] | None = None, user: str = "0:0") -> Iterator[None]:
+    def running(
+        self, *command: str, env: dict[str, str] | None = None, user: str = "0:0"
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """The same in the background, ended by SIGTERM, which proot would keep to itself."""
         words = self._words(command, env or {}, user)
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
-            yield
+            yield process
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait(_BOOT_S)
 
     def _words(self, command: Sequence[str], env: Mapping[str, str], user: str) -> list[str]:

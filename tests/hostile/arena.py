@@ -91,6 +91,16 @@ class Arena:
             found.session.ClearField(name)
         return found
 
+    async def end(self, session_id: str) -> None:
+        """Have the chief end a session, if it is still there: a client has room for so many."""
+        async with self.channel() as channel:
+            request = admin_pb2.CloseSessionRequest(session_id=session_id)
+            try:
+                await admin_pb2_grpc.AdminStub(channel).CloseSession(request, metadata=self.bearer("chief"), timeout=30)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
+
     @property
     def rss_mb(self) -> float:
         """Memory that the server has."""

@@ -120,15 +120,18 @@ class Fuzzer:
         await call.write(opening.SerializeToString())
         settled = 0
         while settled < 2:
-            settled += len((await call.read()).results.seq)
+            answer = await call.read()
+            if answer is grpc.aio.EOF or answer.failed:
+                raise RuntimeError(f"{self._where}: a session in order was refused: {answer}")
+            settled += len(answer.results.seq)
         before = await self._arena.session(session_id)
         acted = await self._fuzz(call)
-        if acted:
-            return
-        self.figures.untouched += 1
-        after = await self._arena.session(session_id)
-        if dict(after.state) != dict(before.state):
-            self.figures.changes.append(f"{self._where}: the state changed, of which nothing was told")
+        if not acted:
+            self.figures.untouched += 1
+            after = await self._arena.session(session_id)
+            if dict(after.state) != dict(before.state):
+                self.figures.changes.append(f"{self._where}: the state changed, of which nothing was told")
+        await self._arena.end(session_id)
 
     async def _fuzz(self, call: Any) -> bool:
         """Send a few messages and read to the end; whether any of it may have changed the session."""
