@@ -220,12 +220,13 @@ class ClientStream:
                 raise AlreadyExists(f"{channel} is session '{held}' on this stream", field="channel")
             if channel in self._opening:
                 raise AlreadyExists(f"{channel} is being opened on this stream", field="channel")
+            policy = opening.policy_of(open_.policy)
         except StatestreamError as error:
             self._refuse_open(channel, error)
         else:
-            self._opening.begin(channel, self._open(open_))
+            self._opening.begin(channel, self._open(open_, policy))
 
-    async def _open(self, open_: pb.Open) -> None:
+    async def _open(self, open_: pb.Open, policy: Policy) -> None:
         try:
             held = await self._host.open(self, open_.channel, opening.request_of(open_, self.who.name))
         except StatestreamError as error:
@@ -234,7 +235,7 @@ class ClientStream:
             log.exception("a session could not be opened")
             self._refuse_open(open_.channel, Internal("the server failed to open the session"))
         else:
-            self._take(open_.channel, held, opening.policy_of(open_.policy))
+            self._take(open_.channel, held, policy)
 
     def _take(self, channel: int, held: Held, policy: Policy) -> None:
         """Hold a session that was opened, unless the client has gone meanwhile."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from examples import command
 from examples.balance.packets import BAD, POOR, STEADY, Link
 from examples.balance.plant import PHYSICS_S, Plant, expert
 from examples.balance.record import record
@@ -159,8 +158,4 @@ def describe(link: Link) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(main)

@@ -7,8 +7,6 @@ simulator. Each driver has ten tracks that nobody was trained on, over a link th
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,6 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from examples import command
 from examples.lane_keeping.client import Drive, by_expert, drive
 from examples.lane_keeping.film import film, plot, still
 from examples.lane_keeping.link import POOR, STEADY, Link
@@ -223,8 +222,4 @@ def describe(link: Link) -> str:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(main)

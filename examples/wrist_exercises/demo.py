@@ -8,7 +8,6 @@ the service, at ten times the speed at which they were made, by several clients 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from examples import command
 from examples.server import server
 from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import load_config
@@ -173,8 +173,4 @@ def check(result: Score, baseline: float) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(main)

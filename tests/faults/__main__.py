@@ -21,6 +21,7 @@ import uvloop
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from examples import command
 from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
 from tests.bundles import write_leaky
@@ -98,7 +99,4 @@ def table(ended: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(main)
