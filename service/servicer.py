@@ -67,13 +67,14 @@ class InferenceServicer:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
         client = ClientStream(self._host, caller())
         self._streams.add(client)
-        # Said before anything else: a stream could not be cut off while its first answer waited with it.
-        await context.send_initial_metadata(())
-        reader = asyncio.create_task(self._read(client, context))
+        reader: asyncio.Task[None] | None = None
         failure: StatestreamError | None = None
         writer = asyncio.current_task()
         client.on_cut = lambda: writer is not None and writer.cancel()
         try:
+            # Metadata first: the RPC could not be cancelled while its first response waits together with it.
+            await context.send_initial_metadata(())
+            reader = asyncio.create_task(self._read(client, context))
             while responses := await client.responses():
                 while responses:
                     await context.write(responses.take())
@@ -84,7 +85,8 @@ class InferenceServicer:
                 raise
             failure = client.cut_by
         finally:
-            reader.cancel()
+            if reader is not None:
+                reader.cancel()
             self._streams.discard(client)
             client.release()
         if failure is not None:

@@ -185,6 +185,22 @@ async def test_many_clients_racing_for_one_session_leave_one_owner_an_epoch(serv
         assert sorted(epochs) == [1, 2, 3]
 
 
+async def test_streams_that_are_cancelled_at_once_leave_nothing_behind(server: Server) -> None:
+    channel, inference, _, _ = stubs(server)
+    async with channel:
+        await inference.ListModels(pb.ListModelsRequest())
+        for _ in range(200):
+            call = channel.stream_stream(METHOD, None, None)()
+            await asyncio.sleep(0)  # the call is on its way
+            call.cancel()
+        await inference.ListModels(pb.ListModelsRequest())  # and they have arrived
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if not server.streams:
+                return
+    pytest.fail(f"{server.streams} of 200 streams are left")
+
+
 async def test_a_closed_session_is_gone_and_a_detached_one_waits(server: Server) -> None:
     async with wire_stream(server.port) as stream:
         for channel, (name, end) in enumerate([("ended", True), ("kept", False)]):
