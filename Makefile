@@ -118,7 +118,7 @@ configuration: install ## Regenerate docs/configuration.md
 	@$(PY) -m statestream.service.cli.reference > docs/configuration.md
 
 results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
-	@$(PY) -m statestream.models.results
+	@$(PY) -m statestream.models.experiments.results
 
 docs: install view ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet

@@ -20,8 +20,8 @@ from pydantic_settings import (
 )
 
 from statestream.models.bundle import first_problem
+from statestream.service.addresses import is_local
 from statestream.service.errors import InvalidArgument
-from statestream.service.security.addresses import is_local
 
 DEFAULT_FILE = Path("/etc/statestream/server.toml")
 """What `serve` reads where it is told of no other file, if it is there."""

@@ -18,15 +18,15 @@ import numpy.typing as npt
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Array, Int64Array, Manifest
-from statestream.service.batcher import Batcher, Limits
+from statestream.service.batching.batcher import Batcher, Limits
+from statestream.service.batching.results import Results
 from statestream.service.client.inputs import Input, row_of, rows_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
-from statestream.service.decoder import decoded
-from statestream.service.engine import Engine
+from statestream.service.engine.onnx import Engine
 from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from statestream.service.outputs import NO_OUTPUT
-from statestream.service.results import Results
-from statestream.service.sessions import SessionTable
+from statestream.service.serving.frame_decoder import decoded
+from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.sessions.table import SessionTable
 
 _TURN_STEPS = 256
 

@@ -13,7 +13,7 @@ StatestreamError
 └── Internal              a fault of the server's own; the state of sessions is as it was before the request
 
 Every error names the field at fault, so that a person can find it. Transport code maps them to status codes in one
-place (`service/status.py`).
+place (`service/protocol/status.py`).
 """
 
 from __future__ import annotations

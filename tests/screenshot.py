@@ -12,13 +12,13 @@ from pathlib import Path
 from examples.server import free_port
 from statestream.models.config import load_config
 from statestream.models.data.recordings import Recording
-from statestream.models.data.sources import load_dataset
-from statestream.models.data.splits import split_dataset
-from statestream.models.export import export
+from statestream.models.export.exporter import export
 from statestream.models.files import replacing
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.splits import split_dataset
 from statestream.service.client import AsyncClient, AsyncStream
-from tests.browser import tab
-from tests.e2e.server_process import ServerProcess
+from tests.support.browser import tab
+from tests.support.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/dashboard.png"

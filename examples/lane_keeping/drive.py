@@ -30,10 +30,10 @@ from examples.server import server
 from statestream.models.cells.options import EncodedOptions
 from statestream.models.config import Config, load_config
 from statestream.models.data.recordings import Dataset
-from statestream.models.data.sources import load_dataset
 from statestream.models.export import export
 from statestream.models.files import write_json
 from statestream.models.training import train
+from statestream.models.training.dataset import load_dataset
 from tests.bench.pages import DOCS, put_output
 
 HERE = Path(__file__).parent

@@ -20,17 +20,17 @@ from rich.table import Table
 
 from examples import command
 from examples.server import server
-from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import load_config
 from statestream.models.data.recordings import Recording
-from statestream.models.data.sources import load_dataset
-from statestream.models.data.splits import split_dataset
+from statestream.models.evaluation.baselines import baseline_accuracy
 from statestream.models.export import export
 from statestream.models.files import write_json
 from statestream.models.training import train
-from statestream.service.cli.play import Played, play
-from statestream.service.cli.score import Score, score
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.splits import split_dataset
 from statestream.service.client import AsyncClient
+from statestream.service.playback.play import Played, play
+from statestream.service.playback.score import Score, score
 
 BUILD = Path(__file__).parents[2] / "build"
 REPOSITORY = BUILD / "demo" / "repository"

@@ -27,8 +27,8 @@ from torch.nn.functional import gelu, linear, silu, softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
 from statestream.models.cells.cfc_sequence import SequenceWeights, gated_sequence
-from statestream.models.cells.circuit import LAYERS, circuit, consecutive
 from statestream.models.cells.linear import RecurrentLinear, xavier_linear
+from statestream.models.cells.ncp_wiring import LAYERS, circuit, consecutive
 from statestream.models.spec import WiringSpec
 
 Mode = Literal["default", "no_gate", "pure"]

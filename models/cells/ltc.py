@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
-from statestream.models.cells.circuit import circuit, consecutive, layers_of
 from statestream.models.cells.ltc_sequence import dense_sequence
+from statestream.models.cells.ncp_wiring import circuit, consecutive, layers_of
 from statestream.models.cells.synapses import DenseSynapses, build_synapses
 from statestream.models.spec import WiringSpec
 

@@ -25,10 +25,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from statestream.models.data.films import VIDEO_SUFFIXES, is_film, read_film
 from statestream.models.data.pictures import CHANNELS, frames, jpegs
 from statestream.models.data.robot_logs import LOG_SUFFIXES, PREDICTIONS, is_log, read_log
 from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
+from statestream.models.data.video import VIDEO_SUFFIXES, is_film, read_film
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
 TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from statestream.models.data.origins import Entry
 from statestream.models.data.recordings import Dataset
+from statestream.models.data.set_files import Entry
 from statestream.models.data.sets import (
     borealtc,
     broad_imu,

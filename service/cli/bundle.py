@@ -37,7 +37,7 @@ def check(folder: Folder) -> None:
 
       statestream bundle check repository/wrist/3
     """
-    engine = need("statestream.service.engine", "cpu")
+    engine = need("statestream.service.engine.onnx", "cpu")
     bundle = Bundle.open(folder)
     loaded = engine.Engine.load(bundle)
     describe(bundle.manifest)
@@ -79,7 +79,7 @@ def golden(
 
 def _write_chunk(folder: Path, manifest: Manifest) -> None:
     onnx = need("onnx", "train")
-    scan = need("statestream.models.chunk_graph", "train")
+    scan = need("statestream.models.export.onnx_scan", "train")
     try:
         chunk = scan.wrap_in_scan(onnx.load(folder / STEP), manifest)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def _write_chunk(folder: Path, manifest: Manifest) -> None:
 
 def _run(folder: Path, manifest: Manifest, rows: int, seed: int) -> Golden:
     """A random recording through the step graph."""
-    engine = need("statestream.service.engine", "cpu")
+    engine = need("statestream.service.engine.onnx", "cpu")
     random = np.random.default_rng(seed)
     inputs = {t.name: _random(random, (rows, *t.shape), t) for t in manifest.inputs}
     nominal_s = manifest.time.nominal_s

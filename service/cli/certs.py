@@ -34,8 +34,8 @@ def certs(
 
       statestream models list --ca certs/ca.pem --cert certs/arm.pem --key certs/arm.key
     """
-    need("statestream.service.security.certs", "certs")
-    from statestream.service.security.certs import Authority
+    need("statestream.service.auth.dev_ca", "certs")
+    from statestream.service.auth.dev_ca import Authority
 
     for name in client or ():
         if name in _FILES or Path(name).name != name or name.startswith("."):

@@ -12,7 +12,7 @@ from rich.table import Table
 from statestream.service.cli.console import AsJson, err, out, say_json
 
 if TYPE_CHECKING:
-    from statestream.models.data.origins import Entry
+    from statestream.models.data.set_files import Entry
 
 app = typer.Typer(no_args_is_help=True, help="Public data sets: list them, get them.")
 
@@ -62,7 +62,7 @@ def get(
 
 
 def _get(entry: Entry) -> None:
-    from statestream.models.data.origins import check, fetch, locate, unpacked
+    from statestream.models.data.set_files import check, fetch, locate, unpacked
 
     if not entry.files:
         entry.load()
@@ -94,7 +94,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _here(entry: Entry) -> str:
-    from statestream.models.data.origins import locate
+    from statestream.models.data.set_files import locate
 
     missing = [file for file in entry.files if locate(entry.name, file) is None]
     if not missing:

@@ -90,7 +90,7 @@ def _examine_runtime(report: Report) -> None:
             "onnxruntime and onnxruntime-gpu overwrite each other: pip uninstall both, then install one of them"
         )
     try:
-        report.providers = need("statestream.service.providers", "cpu").installed_providers()
+        report.providers = need("statestream.service.engine.providers", "cpu").installed_providers()
     except StatestreamError as error:
         report.can_serve = False
         report.missing.append(f"to serve: {error.text}")

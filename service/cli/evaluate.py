@@ -11,7 +11,7 @@ from rich.table import Table
 from statestream.service.cli.console import need, out
 
 if TYPE_CHECKING:
-    from statestream.models.evaluate import Line
+    from statestream.models.evaluation.evaluate import Line
 
 
 def evaluate(
@@ -29,8 +29,8 @@ def evaluate(
 
       statestream evaluate runs/gait-seed0 runs/gait-seed1 runs/gait-gru --out report
     """
-    module = need("statestream.models.evaluate", "train")
-    load = need("statestream.models.runs", "train").load_checkpoint
+    module = need("statestream.models.evaluation.evaluate", "train")
+    load = need("statestream.models.training.runs", "train").load_checkpoint
     lines = module.report([load(run) for run in runs], folder)
     out.print(_table(lines))
     out.print(f"CSV and plots are in {folder}", highlight=False, markup=False)

@@ -54,7 +54,7 @@ def export(
 
       statestream export runs/next --adapt 0.99
     """
-    bundle = need("statestream.models.export", "train").export(
+    bundle = need("statestream.models.export.exporter", "train").export(
         run,
         repository,
         name or None,

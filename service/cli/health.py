@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import out
-from statestream.service.cli.server import Server, reaching
 
 
 @reaching

@@ -10,23 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from statestream.service.cli.console import (
-    AsJson,
-    err,
-    name_and_version,
-    need,
-    out,
-    say_json,
-)
+from statestream.service.cli.connect_options import Server, reaching
+from statestream.service.cli.console import AsJson, err, name_and_version, need, out, say_json
 from statestream.service.cli.interrupts import stopping
-from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from statestream.models.spec import Manifest
-    from statestream.service.loadtest.fleet import Outcome
+    from statestream.service.loadtest.capacity_search import Found, Probe
+    from statestream.service.loadtest.coordinator import Outcome
     from statestream.service.loadtest.plan import Plan
-    from statestream.service.loadtest.search import Found, Probe
 
 INTERRUPTED = 130
 
@@ -93,7 +86,7 @@ def loadtest(
 
       statestream loadtest --model lane --frames synthetic:160x120 --rate-hz 30 --deadline-ms 33 --search
     """
-    need("statestream.service.loadtest.fleet", "loadtest")
+    need("statestream.service.loadtest.coordinator", "loadtest")
     from statestream.service.loadtest.plan import Plan, read_trace
 
     if (arrival == "trace") != (trace is not None):
@@ -120,9 +113,9 @@ async def _run(
     plan: Plan, server_pids: list[int], source: str | None, *, search: bool
 ) -> tuple[Outcome, Found | None, bool]:
     from statestream.service.loadtest.connection import fetch_manifest
-    from statestream.service.loadtest.fleet import run_load
-    from statestream.service.loadtest.live import live_view
-    from statestream.service.loadtest.proc import Watch, listening
+    from statestream.service.loadtest.coordinator import run_load
+    from statestream.service.loadtest.live_view import live_view
+    from statestream.service.loadtest.process_usage import Watch, listening
 
     manifest = await fetch_manifest(plan)
     if plan.verify is not None:
@@ -157,7 +150,7 @@ def _frames(source: str | None, manifest: Manifest) -> dict[str, Sequence[bytes]
     Raises:
         InvalidArgument: it takes none, or it takes some and there is no source.
     """
-    from statestream.service.cli.frames import frames_for
+    from statestream.service.cli.loadtest_frames import frames_for
 
     if source is not None:
         return frames_for(source, manifest)
@@ -178,7 +171,7 @@ class Interrupted(Exception):
 
 
 async def _search(plan: Plan, try_streams: Any, outcomes: dict[int, Outcome]) -> tuple[Outcome, Found, bool]:
-    from statestream.service.loadtest.search import Found, search
+    from statestream.service.loadtest.capacity_search import Found, search
 
     probes: list[Probe] = []
 
@@ -218,9 +211,9 @@ def _bundle(repository: Path, manifest: Manifest) -> Path:
 
 def _tell(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | None, *, as_json: bool) -> str:
     """Print and write the report; returns why the run failed, empty where it did not."""
-    from statestream.service.loadtest.facts import facts
-    from statestream.service.loadtest.html import write_html
+    from statestream.service.loadtest.html_report import write_html
     from statestream.service.loadtest.report import failed, report, write_csv
+    from statestream.service.loadtest.summary import facts
 
     run = report(outcome)
     run["search"] = None if found is None else asdict(found) | {"by_tool": found.by_tool}

@@ -10,11 +10,11 @@ import typer
 from rich.table import Table
 
 from statestream.models.spec import Manifest, TensorSpec
+from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, name_and_version, out, say_json
-from statestream.service.cli.server import Server, reaching
+from statestream.service.dashboard.wiring_svg import wiring_svg
 from statestream.service.errors import InvalidArgument
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
-from statestream.service.wiring import wiring_svg
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 if TYPE_CHECKING:
     from statestream.service.client import ModelInfo

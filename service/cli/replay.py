@@ -35,9 +35,9 @@ def replay(
       statestream replay recordings --against wrist:4 --repository repository --tolerance 1e-3 --json
     """
     from statestream.models.bundle import Bundle, versions
-    from statestream.service.engine import Engine
+    from statestream.service.engine.onnx import Engine
     from statestream.service.errors import NotFound
-    from statestream.service.replay import Replay, recordings
+    from statestream.service.recording.replay import Replay, recordings
 
     name, version = name_and_version(against)
     found = recordings(recording, name)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli.settings import Config, Models, Providers, Repository, settings_of
+from statestream.service.cli.config_options import Config, Models, Providers, Repository, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ def serve(
 
       statestream serve repository --print-config > server.toml
     """
-    from statestream.service import logs
     from statestream.service.config import file_to_read
-    from statestream.service.workers import run
+    from statestream.service.server import log_format as logs
+    from statestream.service.server.workers import run
 
     file = file_to_read(config)
     settings = settings_of(context, file)

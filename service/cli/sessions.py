@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, out, say_json
-from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import InvalidArgument
 
 app = typer.Typer(no_args_is_help=True, help="The sessions of a server: list, show, snapshot, restore, reset, close.")

@@ -13,21 +13,15 @@ import numpy as np
 import typer
 
 from statestream.models.spec import InputSpec, Manifest
-from statestream.service.cli.console import (
-    AsJson,
-    err,
-    name_and_version,
-    out,
-    say_json,
-)
-from statestream.service.cli.server import Server, reaching
+from statestream.service.cli.connect_options import Server, reaching
+from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
 from statestream.service.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from statestream.models.data.recordings import Columns, Dataset
-    from statestream.service.cli.play import Played
-    from statestream.service.cli.score import Score
     from statestream.service.client import AsyncStream
+    from statestream.service.playback.play import Played
+    from statestream.service.playback.score import Score
 
 _CLOSE_S = 2.0
 _GIVE_UP_AFTER_S = 60.0
@@ -101,10 +95,10 @@ def stream(
     """
     from statestream.models.data.recordings import Columns
     from statestream.models.data.robot_logs import is_log
-    from statestream.service.cli.annotate import write_video
-    from statestream.service.cli.cameras import is_camera
-    from statestream.service.cli.play import rate_of
-    from statestream.service.cli.prediction_log import beside
+    from statestream.service.playback.cameras import is_camera
+    from statestream.service.playback.play import rate_of
+    from statestream.service.playback.prediction_log import beside
+    from statestream.service.playback.video_overlay import write_video
 
     if is_camera(source):
         of_files = {"--rate": rate != "max", "--target-column": target_column, "--features": features, "--only": only}
@@ -148,8 +142,8 @@ def _check_none(given: Mapping[str, object], why: str) -> None:
 
 def _write(path: Path | None, manifest: Manifest, played: Sequence[Played]) -> None:
     """Write what the model said, if that is asked for."""
-    from statestream.service.cli.prediction_log import write_prediction_log
-    from statestream.service.cli.score import write_predictions
+    from statestream.service.playback.prediction_log import write_prediction_log
+    from statestream.service.playback.score import write_predictions
 
     if path is None:
         return
@@ -168,8 +162,8 @@ def _say_written(path: Path | None) -> None:
 async def _play_camera(
     server: Server, model: str, source: str, seconds: float | None, video: Path | None
 ) -> tuple[Manifest, Played]:
-    from statestream.service.cli.live import play_camera
     from statestream.service.client import AsyncClient
+    from statestream.service.playback.camera_session import play_camera
 
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
@@ -191,9 +185,9 @@ async def _play_files(
     only: Sequence[str],
     video: Path | None,
 ) -> tuple[Manifest, list[Played]]:
-    from statestream.service.cli.play import play
-    from statestream.service.cli.progress import progress_of
     from statestream.service.client import AsyncClient
+    from statestream.service.playback.play import play
+    from statestream.service.playback.progress import progress_of
 
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
@@ -215,7 +209,7 @@ async def _play_files(
 
 
 def _check_video(path: Path, manifest: Manifest) -> None:
-    from statestream.service.cli.annotate import check_drawable
+    from statestream.service.playback.video_overlay import check_drawable
 
     if _frame(manifest.inputs[0]) is None:
         raise InvalidArgument(f"{manifest.ref} takes no pictures", field="--video")
@@ -244,8 +238,8 @@ def read(
         DataError: naming file, row and column.
         InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
     """
-    from statestream.models.data.films import films_of, picture_column
     from statestream.models.data.recordings import read_dataset
+    from statestream.models.data.video import films_of, picture_column
 
     if len(manifest.inputs) > 1:
         raise InvalidArgument(f"{manifest.ref} has {len(manifest.inputs)} inputs; a file can feed one", field="--model")
@@ -281,9 +275,9 @@ def read(
 
 def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
     """Events of several sensors, each feature from the file that has it."""
-    from statestream.models.data.events import merged
+    from statestream.models.data.merge_sensors import merged
     from statestream.models.data.recordings import column_names, read_dataset
-    from statestream.models.data.sources import with_features
+    from statestream.models.training.dataset import with_features
 
     if spec.nan != "not_measured":
         raise InvalidArgument(f"input '{spec.name}' of the model takes no NaN: its rows are whole", field="--merge")
@@ -320,7 +314,7 @@ def _only(dataset: Dataset, ids: Sequence[str]) -> Dataset:
 
 
 def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool) -> None:
-    from statestream.service.cli.score import score
+    from statestream.service.playback.score import score
 
     result = score(played, manifest.outputs[0])
     if as_json:

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from statestream.service.auth.clients import Clients, Token
+from statestream.service.auth.identity import Role
 from statestream.service.cli.console import AsJson, err, out, say_json
 from statestream.service.errors import InvalidArgument, NotFound
-from statestream.service.security.clients import Clients, Token
-from statestream.service.security.identity import Role
 
 app = typer.Typer(no_args_is_help=True, help="The clients of a server and their tokens: new, rotate, revoke, list.")
 File = Annotated[

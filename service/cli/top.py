@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, out, say_json
-from statestream.service.cli.server import Server, reaching
 from statestream.service.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def train(
 
     given = [*(overrides or []), *([f"training.devices={devices}"] if devices is not None else [])]
     settings = load_config(config, given)
-    run = need("statestream.models.training", "train").train(settings, out, resume=resume)
+    run = need("statestream.models.training.trainer", "train").train(settings, out, resume=resume)
     for name, score in run.scores.items():
         console.print(f"{name:14} {score:.4g}", highlight=False, markup=False)
     console.print(f"scores and plots are in {run.path}", highlight=False, markup=False)

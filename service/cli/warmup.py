@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from statestream.service.cli.config_options import Config, Models, Providers, Repository, settings_of
 from statestream.service.cli.console import err, out
-from statestream.service.cli.settings import Config, Models, Providers, Repository, settings_of
 
 
 def warmup(
@@ -32,9 +32,9 @@ def warmup(
       statestream warmup repository --model wrist:3 --providers tensorrt,cuda,cpu
     """
     from statestream.service.config import file_to_read
+    from statestream.service.control.host import Host
     from statestream.service.errors import StatestreamError
-    from statestream.service.host import Host
-    from statestream.service.upgrades.wanted import wanted_models
+    from statestream.service.serving.repository import wanted_models
 
     settings = settings_of(context, file_to_read(config))
     host = Host(settings, time.monotonic)

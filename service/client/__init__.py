@@ -6,18 +6,18 @@
 
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
+from statestream.service.client.credentials import Access
 from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.group import Group
-from statestream.service.client.merge import Sensor, merge
-from statestream.service.client.model import ModelInfo
+from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind
 from statestream.service.client.policy import Policy
 from statestream.service.client.results import ChunkResult, StepResult
+from statestream.service.client.sensor_merge import Sensor, merge
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream
 from statestream.service.client.sync import Admin, Client, Session, Stream, SyncGroup, connect
-from statestream.service.security.access import Access
-from statestream.service.verdict import ResultFlag, RowFlag, Verdict
+from statestream.service.protocol.verdict import ResultFlag, RowFlag, Verdict
 
 __all__ = [
     "Access",

@@ -12,8 +12,8 @@ import numpy as np
 from statestream.models.spec import Float32Array
 from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
-from statestream.service.client.connection import Metadata, calling
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from statestream.service.client.core.grpc_options import Metadata, calling
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 
 @dataclass(frozen=True)

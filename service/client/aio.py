@@ -13,11 +13,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
 from statestream.service.client.admin import AsyncAdmin
-from statestream.service.client.connection import NO_ACCESS, OPTIONS, Metadata, calling
-from statestream.service.client.model import ModelInfo, model_info
+from statestream.service.client.core.grpc_options import NO_ACCESS, OPTIONS, Metadata, calling
+from statestream.service.client.credentials import Access
+from statestream.service.client.model_info import ModelInfo, model_info
 from statestream.service.client.notices import OnNotice
 from statestream.service.client.stream import AsyncStream
-from statestream.service.security.access import Access
 
 
 class AsyncClient:

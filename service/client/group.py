@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
-from statestream.service.client.blocks import Block
+from statestream.service.client.core.row_block import Block
 from statestream.service.client.inputs import Input, rows_of, times_of
 from statestream.service.client.results import ChunkResult
 from statestream.service.errors import InvalidArgument
-from statestream.service.verdict import RowFlag
+from statestream.service.protocol.verdict import RowFlag
 
 if TYPE_CHECKING:
     from statestream.service.client.session import AsyncSession

@@ -9,8 +9,8 @@ import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array
 from statestream.service.errors import FailedPrecondition, InvalidArgument
-from statestream.service.outputs import NO_OUTPUT
-from statestream.service.verdict import ResultFlag, Verdict
+from statestream.service.protocol.verdict import ResultFlag, Verdict
+from statestream.service.sessions.output_log import NO_OUTPUT
 
 
 @dataclass(frozen=True, eq=False)

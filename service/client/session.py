@@ -17,17 +17,17 @@ import numpy.typing as npt
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.blocks import Block, UInt8Array
-from statestream.service.client.columns import Answers, applied_row
+from statestream.service.client.core.codec import Answers, applied_row
+from statestream.service.client.core.pending import Pending, PendingStep
+from statestream.service.client.core.rejection import Resend
+from statestream.service.client.core.row_block import Block, UInt8Array
 from statestream.service.client.freshness import Freshness, StaleWatch
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
-from statestream.service.client.model import ModelInfo
-from statestream.service.client.pending import Pending, PendingStep
-from statestream.service.client.resend import Resend
+from statestream.service.client.model_info import ModelInfo
+from statestream.service.client.options import Terms
 from statestream.service.client.results import ChunkResult, StepResult, join
-from statestream.service.client.terms import Terms
 from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
-from statestream.service.verdict import RowFlag
+from statestream.service.protocol.verdict import RowFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,27 +15,22 @@ import numpy.typing as npt
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.bindings import Bindings, Opening
-from statestream.service.client.blocks import Block
-from statestream.service.client.delivery import Delivery
-from statestream.service.client.flow import Flow
+from statestream.service.client.core.channels import Bindings, Opening
+from statestream.service.client.core.conditions import ANY, Waiters
+from statestream.service.client.core.connection import Link, Start
+from statestream.service.client.core.dispatcher import Delivery
+from statestream.service.client.core.pending import PendingBurst
+from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.sender import Flow
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
-from statestream.service.client.link import Link, Start
-from statestream.service.client.model import ModelInfo
+from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind, OnNotice, end_of_session, notice_kind
-from statestream.service.client.pending import PendingBurst
+from statestream.service.client.options import OnFull, OnLoss, OnLost, Terms
 from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult
 from statestream.service.client.session import AsyncSession
-from statestream.service.client.terms import OnFull, OnLoss, OnLost, Terms
-from statestream.service.client.waiters import ANY, Waiters
-from statestream.service.errors import (
-    FailedPrecondition,
-    ResourceExhausted,
-    StatestreamError,
-    Unavailable,
-)
+from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError, Unavailable
 
 log = logging.getLogger("statestream.client")
 

@@ -11,26 +11,21 @@ from typing import Any, SupportsIndex, TypeVar
 import numpy.typing as npt
 
 from statestream.models.spec import Float32Array, Manifest
-from statestream.service.client.admin import (
-    AsyncAdmin,
-    ModelChange,
-    SessionInfo,
-    SessionPage,
-)
+from statestream.service.client.admin import AsyncAdmin, ModelChange, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
-from statestream.service.client.connection import NO_ACCESS, Metadata
+from statestream.service.client.core.grpc_options import NO_ACCESS, Metadata
+from statestream.service.client.credentials import Access
 from statestream.service.client.freshness import StaleWatch
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
-from statestream.service.client.model import ModelInfo
+from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import OnNotice
+from statestream.service.client.options import OnFull, OnLoss, OnLost, Terms
 from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream, Resume
-from statestream.service.client.terms import OnFull, OnLoss, OnLost, Terms
-from statestream.service.security.access import Access
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 T = TypeVar("T")
 

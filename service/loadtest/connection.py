@@ -6,7 +6,7 @@ import grpc
 
 from statestream.models.spec import Manifest
 from statestream.service.client import AsyncClient
-from statestream.service.client.connection import OPTIONS
+from statestream.service.client.core.grpc_options import OPTIONS
 from statestream.service.loadtest.plan import Plan
 
 # Channels of equal options would share one connection; clients in the field each have their own. The least

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from statestream.models.bundle import first_problem
+from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
-from statestream.service.security.access import Access
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from statestream.models.files import replacing
-from statestream.service.loadtest.fleet import Outcome
+from statestream.service.loadtest.coordinator import Outcome
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import Usage
+from statestream.service.loadtest.process_usage import Usage
 
 BUSY = 0.9
 """CPU time over wall time at which a process of this tool has no time left to be on time."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.engine import Engine
-from statestream.service.loadtest.messages import Messages, row_times
-from statestream.service.verdict import Verdict
+from statestream.service.engine.onnx import Engine
+from statestream.service.loadtest.requests import Messages, row_times
+from statestream.service.protocol.verdict import Verdict
 
 PIECE = 64
 """Rows of one call of the engine."""

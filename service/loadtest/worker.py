@@ -15,7 +15,7 @@ from typing import Any
 
 from statestream.models.spec import Manifest
 from statestream.service.errors import StatestreamError
-from statestream.service.loadtest.generator import Part, generate
+from statestream.service.loadtest.load_process import Part, generate
 from statestream.service.loadtest.plan import Plan
 
 

@@ -9,8 +9,8 @@ from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.config import ServerConfig
 from statestream.service.errors import NotFound
 from statestream.service.oip.tensors import form_of
-from statestream.service.runner import Runner
-from statestream.service.upgrades.versions import Versions
+from statestream.service.serving.registry import Versions
+from statestream.service.serving.runner import Runner
 
 SERVER = "statestream"
 EXTENSIONS = ("sequence", "sequence(string_id)", "model_repository", "model_configuration", "statistics", "parameters")

@@ -15,7 +15,11 @@ from itertools import count
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from statestream.proto.oip import inference_pb2 as pb
-from statestream.service.custody import Loss, Request
+from statestream.service.auth.identity import Identity, check_owner
+from statestream.service.batching.drop_policy import Late, Policy
+from statestream.service.batching.row_queue import NO_SEQ
+from statestream.service.control.host import Held, Host
+from statestream.service.control.session_manager import Loss, Request
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -25,17 +29,13 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
-from statestream.service.host import Held, Host
-from statestream.service.inbox import NO_SEQ
-from statestream.service.oip.asked import Asked, asked
 from statestream.service.oip.metadata import find
+from statestream.service.oip.request import Asked, asked
 from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
-from statestream.service.outgoing import Answer, AnyOutgoing
-from statestream.service.policy import Late, Policy
-from statestream.service.runner import Runner
-from statestream.service.security.identity import Identity, check_owner
-from statestream.service.verdict import Verdict
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.serving.result_batch import Answer, AnyOutgoing
+from statestream.service.serving.runner import Runner
 
 
 @dataclass(eq=False)

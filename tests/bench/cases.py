@@ -13,13 +13,13 @@ import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Manifest
-from statestream.service.engine import Engine
-from statestream.service.loadtest.fleet import run_load
-from statestream.service.loadtest.messages import Messages
+from statestream.service.engine.onnx import Engine
+from statestream.service.loadtest.coordinator import run_load
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import Watch, cpu_s, rss_bytes
+from statestream.service.loadtest.process_usage import Watch, cpu_s, rss_bytes
 from statestream.service.loadtest.report import bottleneck
-from statestream.service.sessions import SessionTable
+from statestream.service.loadtest.requests import Messages
+from statestream.service.sessions.table import SessionTable
 from tests.bench.driver import Measured, Shape, measure, open_all
 from tests.bench.servers import AFTERNOON, ECHO, OURS, Running
 

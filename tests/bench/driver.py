@@ -14,9 +14,9 @@ import numpy as np
 from statestream.models.spec import Manifest
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.loadtest.connection import connect
-from statestream.service.loadtest.messages import Messages, acks, row_times
+from statestream.service.loadtest.load_stream import METHOD
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.stream import METHOD
+from statestream.service.loadtest.requests import Messages, acks, row_times
 from tests.bench.servers import ECHO, Running
 
 PERIOD_NS = 10_000_000

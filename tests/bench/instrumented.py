@@ -18,10 +18,16 @@ from statestream.service import cli
 
 os.environ.setdefault("GRPC_EXPERIMENTS", cli.GRPC_EXPERIMENTS)
 
-from statestream.service import batcher, engine, host, outgoing, runner, servicer, stream
-from statestream.service.lone import Lone
-from statestream.service.results import Results
-from statestream.service.stats import ModelStats
+from statestream.service.batching import batcher
+from statestream.service.batching.results import Results
+from statestream.service.batching.single_row import Lone
+from statestream.service.control import host
+from statestream.service.engine import onnx as engine
+from statestream.service.serving import result_batch as outgoing
+from statestream.service.serving import runner
+from statestream.service.serving.stats import ModelStats
+from statestream.service.streams import stream
+from statestream.service.transports.grpc import inference as servicer
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "parse the message": ((servicer, "_parse"),),

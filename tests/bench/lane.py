@@ -14,9 +14,9 @@ from pydantic import TypeAdapter
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
-from statestream.models.export import export_network
-from statestream.models.network import Facts, Network, Scaling
+from statestream.models.export.exporter import export_network
 from statestream.models.spec import TimeSpec
+from statestream.models.training.network import Facts, Network, Scaling
 
 NAME, HEIGHT, WIDTH, RATE_HZ = "lane", 120, 160, 30
 OPTIONS = {

@@ -16,10 +16,10 @@ import uvloop
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Manifest
 from statestream.service.cli.console import out
-from statestream.service.loadtest.fleet import run_load
+from statestream.service.loadtest.coordinator import run_load
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import Watch
+from statestream.service.loadtest.process_usage import Watch
 from tests.bench.__main__ import prepare
 from tests.bench.bundle import NAME
 from tests.bench.pages import put

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from statestream.service.loadtest.proc import cpu_s, listening
+from statestream.service.loadtest.process_usage import cpu_s, listening
 
 START_S = 60.0
 STOP_S = 15.0

@@ -33,10 +33,10 @@ from statestream.models.cells.cfc import CfC
 from statestream.models.cells.ltc import LTC
 from statestream.models.cells.s5 import S5
 from statestream.models.cells.synapses import DenseSynapses
-from statestream.models.export import OPSET, step_graph
+from statestream.models.export.exporter import OPSET, step_graph
 from statestream.models.files import write_json
-from statestream.models.network import Facts, Network, Scaling
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
+from statestream.models.training.network import Facts, Network, Scaling
 from statestream.service.cli.console import out
 
 INPUTS, UNITS = 16, 32

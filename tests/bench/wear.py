@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from statestream.service.cli.console import out
-from statestream.service.stores.base import Save
-from statestream.service.stores.sqlite import SqliteStore
+from statestream.service.durability.stores.base import Save
+from statestream.service.durability.stores.sqlite import SqliteStore
 from tests.bench.pages import put
 
 SESSIONS = (1, 10, 100, 1000)

@@ -16,7 +16,7 @@ from pathlib import Path
 from examples.server import free_port
 from examples.wrist_exercises.demo import BUILD, REPOSITORY
 from statestream.models.bundle import read_manifest
-from statestream.models.runs import RunError, load_checkpoint
+from statestream.models.training.runs import RunError, load_checkpoint
 from statestream.service.client import AsyncClient, connect
 from statestream.service.errors import StatestreamError
 from tests.bench.pages import put_output
@@ -25,7 +25,7 @@ from tests.deploy.checkout import ROOT, build_wheel
 from tests.deploy.robot import until_serving
 from tests.deploy.root import ROOTS, SOURCES, Missing, Root, emulated, make
 from tests.deploy.said import Said
-from tests.equality import Exported, export_families, worst_error
+from tests.support.equality import Exported, export_families, worst_error
 
 FAMILIES = ("cfc_ncp", "ltc_ncp", "s5")
 """One of each kind of graph: products, a list of synapses, complex numbers in halves."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from statestream.service.loadtest.proc import Watch, cpu_s
+from statestream.service.loadtest.process_usage import Watch, cpu_s
 from tests.bench.bundle import write
 from tests.bench.pages import put
 from tests.deploy.checkout import ROOT, build_wheel

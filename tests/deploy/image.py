@@ -13,10 +13,10 @@ from dockerfile_parse import DockerfileParser
 
 from examples.server import free_port
 from statestream.service.client import connect
-from tests.bundles import write_leaky
 from tests.deploy.checkout import ROOT
 from tests.deploy.robot import Robot, until_serving
 from tests.deploy.root import SOURCES, contained, make, mirror
+from tests.support.bundles import write_leaky
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 ROWS = 200

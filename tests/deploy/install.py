@@ -11,11 +11,11 @@ import sys
 from examples.server import free_port
 from statestream.service.client import connect
 from tests.bench.pages import put_output
-from tests.bundles import write_leaky
 from tests.deploy.image import replay
 from tests.deploy.robot import Robot
 from tests.deploy.root import SOURCES, Missing, Root, booted, contained, make
 from tests.deploy.said import Said
+from tests.support.bundles import write_leaky
 
 INSTALL = f"{SOURCES}/deploy/install.sh"
 CONFIG, STATE = "etc/statestream/server.toml", "var/lib/statestream"

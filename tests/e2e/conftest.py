@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from statestream.service.config import ServerConfig
-from statestream.service.server import Server
-from tests.bundles import write_leaky
-from tests.e2e.server_process import serving
-from tests.redis_server import redis_server
+from statestream.service.server.server import Server
+from tests.support.bundles import write_leaky
+from tests.support.redis_server import redis_server
+from tests.support.server_process import serving
 
 __all__ = ["redis_server"]
 

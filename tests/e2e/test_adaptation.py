@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from statestream.models.adaptation import AdaptiveNetwork, taught
 from statestream.models.cells.gated import GRU
 from statestream.models.data.recordings import Recording
-from statestream.models.export import export_network
-from statestream.models.network import Facts, Network, Scaling
+from statestream.models.export.adaptation import AdaptiveNetwork, taught
+from statestream.models.export.exporter import export_network
 from statestream.models.spec import split_inputs
+from statestream.models.training.network import Facts, Network, Scaling
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.embedded import Embedded
-from tests.e2e.server_process import ServerProcess
+from tests.support.server_process import ServerProcess
 
 WAIT_S = 60.0
 

@@ -16,9 +16,9 @@ import pytest
 
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.wire_client import WireStream, outputs, steps, wire_stream
+from tests.support.wire_client import WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
 

@@ -16,12 +16,12 @@ from pydantic import TypeAdapter
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
-from statestream.models.export import export_network, outputs_std
-from statestream.models.network import Facts, Network, Scaling
-from statestream.models.rollout import rollout
+from statestream.models.export.exporter import export_network, outputs_std
 from statestream.models.spec import InputSpec, TimeSpec
+from statestream.models.training.network import Facts, Network, Scaling
+from statestream.models.training.rollout import rollout
 from statestream.service.client import AsyncClient
-from tests.cameras import seen
+from tests.support.cameras import seen
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 200
 TIME = TimeSpec.around(0.05)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from statestream.service.client import AsyncClient, Verdict
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 
 EXAMPLE = Path(__file__).parents[2] / "examples/cpp"
 NEEDED = ("g++", "make", "protoc", "grpc_cpp_plugin", "pkg-config")

@@ -20,11 +20,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.server_process import ServerProcess
-from tests.e2e.wire_client import WireStream, outputs, steps, wire_stream
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.support.server_process import ServerProcess
+from tests.support.wire_client import WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
 EXISTING: dict[str, Any] = {"resume": pb.RESUME_MODE_EXISTING, "take_over": True}

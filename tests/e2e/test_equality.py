@@ -19,9 +19,9 @@ import pytest
 
 from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncStream
-from statestream.service.providers import PROVIDERS, installed_providers
-from tests.equality import Exported, export_families, played, worst_error
-from tests.families import FAMILIES
+from statestream.service.engine.providers import PROVIDERS, installed_providers
+from tests.support.equality import Exported, export_families, played, worst_error
+from tests.support.families import FAMILIES
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,7 @@ import sys
 from pathlib import Path
 import onnxruntime
 from statestream.models.bundle import Bundle
-from statestream.service.engine import Engine
+from statestream.service.engine.onnx import Engine
 for folder in sorted(Path(sys.argv[1]).glob("*/*")):
     Engine.load(Bundle.open(folder))
     print(onnxruntime.__version__, folder.parent.name)

@@ -20,8 +20,9 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncSession, Policy, Verdict
 from statestream.service.embedded import Embedded
-from statestream.service.server import Server
-from tests.cameras import (
+from statestream.service.server.server import Server
+from tests.faults.proxy import Proxy
+from tests.support.cameras import (
     HEIGHT,
     NOMINAL_S,
     STEP_NS,
@@ -34,8 +35,7 @@ from tests.cameras import (
     seen,
     write_camera,
 )
-from tests.e2e.wire_client import wire_stream
-from tests.faults.proxy import Proxy
+from tests.support.wire_client import wire_stream
 
 pytestmark = pytest.mark.asyncio
 
@@ -322,7 +322,7 @@ async def test_sessions_of_a_camera_are_recorded_and_replayed(
         "newest": (counts[Verdict.APPLIED], 0),
     }
     assert max(one["max_error"] for one in sessions.values()) <= 1e-5
-    monkeypatch.setattr("tests.cameras.WEIGHTS", 1.5 * WEIGHTS)
+    monkeypatch.setattr("tests.support.cameras.WEIGHTS", 1.5 * WEIGHTS)
     write_camera(tmp_path / "brighter")
     assert await asyncio.to_thread(main, [*again, str(tmp_path / "brighter"), "--against", "camera"]) == 1
     first = {one["session"]: one["first"] for one in json.loads(capsys.readouterr().out)["sessions"]}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from statestream.service.client import AsyncClient
-from tests.bundles import write_leaky
 from tests.hostile import attacks
 from tests.hostile.arena import Arena, WellBehaved
+from tests.support.bundles import write_leaky
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MORE_MEMORY_MB = 200

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.models.export import export_network
+from statestream.models.export.exporter import export_network
 from statestream.service.client import AsyncClient, AsyncSession
-from tests.e2e.server_process import ServerProcess
-from tests.families import TIME, held_out_recordings, network_of
+from tests.support.families import TIME, held_out_recordings, network_of
+from tests.support.server_process import ServerProcess
 
 SINGLES, WINDOW, CHUNK, TOTAL = 20_000, 1_000, 64, 1_000_000
 PERIOD_NS = 20_000_000

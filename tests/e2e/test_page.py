@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from examples.server import free_port
+from statestream.service.auth.clients import Clients
+from statestream.service.auth.identity import Role
 from statestream.service.client import AsyncClient
-from statestream.service.security.clients import Clients
-from statestream.service.security.identity import Role
-from tests.browser import MISSING, tab
-from tests.e2e.server_process import ServerProcess
-from tests.hosts import be_wired
+from tests.support.browser import MISSING, tab
+from tests.support.hosts import be_wired
+from tests.support.server_process import ServerProcess
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 

@@ -15,19 +15,19 @@ import aiohttp
 import numpy as np
 import pytest
 
+from statestream.service.auth.clients import Clients, ClientsFile
+from statestream.service.auth.identity import Role
 from statestream.service.client import AsyncClient
+from statestream.service.client.credentials import Access
 from statestream.service.config import ServerConfig
+from statestream.service.control.host import Host
+from statestream.service.dashboard.certificate import Certificate
+from statestream.service.dashboard.site import MOST_LISTENERS, Site
 from statestream.service.errors import InvalidArgument
-from statestream.service.host import Host
-from statestream.service.page.certificate import Certificate
-from statestream.service.page.site import MOST_LISTENERS, Site
-from statestream.service.security.access import Access
-from statestream.service.security.clients import Clients, ClientsFile
-from statestream.service.security.identity import Role
-from statestream.service.server import Server
-from tests.certificates import authority, served
+from statestream.service.server.server import Server
 from tests.conftest import FakeClock
-from tests.hosts import be_wired, make_host
+from tests.support.certificates import authority, served
+from tests.support.hosts import be_wired, make_host
 
 X = np.ones(2, np.float32)
 WITHIN_S = 30.0

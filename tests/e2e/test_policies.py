@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.wire_client import WireStream, outputs, steps, wire_stream
+from tests.support.wire_client import WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
 
@@ -25,7 +25,7 @@ SUPPRESS = pb.Policy(keep=pb.KEEP_DEADLINE, late=pb.LATE_SUPPRESS)
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
     """Make a server's leaky model take 20 ms a turn, in its thread."""
-    monkeypatch.setattr("statestream.service.runner.INLINE_S", 0.0)
+    monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
 
     def slow_down(server: Server) -> None:
         engine = server.host.versions.find("leaky").engine

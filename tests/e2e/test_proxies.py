@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.wire_client import METHOD, WireStream, outputs, steps
+from tests.support.wire_client import METHOD, WireStream, outputs, steps
 
 pytestmark = pytest.mark.asyncio
 

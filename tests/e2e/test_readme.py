@@ -18,7 +18,7 @@ from statestream.models.config import load_config
 from statestream.models.data.message_fields import MessageField
 from statestream.models.spec import InputSpec, OutputSpec, TimeSpec
 from statestream.service.cli.app import app
-from tests.bundles import write_zeros
+from tests.support.bundles import write_zeros
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -12,10 +12,10 @@ import pytest
 
 from statestream.service.client import AsyncClient, AsyncSession, Fenced, Notice, NoticeKind, SessionLost, Verdict
 from statestream.service.errors import Unavailable
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.server_process import ServerProcess
 from tests.faults.proxy import Proxy
+from tests.support.server_process import ServerProcess
 
 pytestmark = pytest.mark.asyncio
 

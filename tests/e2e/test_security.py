@@ -18,20 +18,14 @@ import pytest
 
 from statestream.proto.oip import inference_pb2 as oip_pb2
 from statestream.proto.v1 import admin_pb2, inference_pb2
+from statestream.service.auth.clients import Clients
+from statestream.service.auth.identity import Role
 from statestream.service.client import AsyncClient
-from statestream.service.errors import (
-    InvalidArgument,
-    PermissionDenied,
-    StatestreamError,
-    Unauthenticated,
-    Unavailable,
-)
-from statestream.service.security import guard
-from statestream.service.security.access import Access
-from statestream.service.security.clients import Clients
-from statestream.service.security.identity import Role
-from statestream.service.server import Server
-from tests.certificates import authority, served, shown
+from statestream.service.client.credentials import Access
+from statestream.service.errors import InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated, Unavailable
+from statestream.service.server.server import Server
+from statestream.service.transports.grpc import auth_interceptor as guard
+from tests.support.certificates import authority, served, shown
 
 pytestmark = pytest.mark.asyncio
 ONES = np.ones(2, np.float32)
@@ -135,7 +129,7 @@ async def test_without_a_good_token_nothing_is_open_but_health(
 async def test_a_new_token_works_at_once_and_a_revoked_one_ends_its_streams(
     start: Callable[..., Any], people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("statestream.service.server._SWEEP_S", 0.02)
+    monkeypatch.setattr("statestream.service.server.server._SWEEP_S", 0.02)
     arm = people.add("arm")
     server: Server = await start(clients=people.file)
     async with connected(server.port, arm) as client, client.stream() as stream:

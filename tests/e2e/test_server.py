@@ -19,14 +19,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statestream.models.bundle import CHUNK, STEP, Golden, write_bundle
-from statestream.models.chunk_graph import wrap_in_scan
+from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.spec import StateSpec
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc, inference_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.server import Server
-from tests.bundles import leaky_golden, leaky_step, write_leaky
+from statestream.service.server.server import Server
 from tests.conftest import leaky_manifest
-from tests.e2e.wire_client import METHOD, WireStream, outputs, steps, wire_stream
+from tests.support.bundles import leaky_golden, leaky_step, write_leaky
+from tests.support.wire_client import METHOD, WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
 
@@ -288,7 +288,7 @@ async def test_an_engine_that_fails_tells_its_sessions_and_changes_nothing(
 async def test_a_large_model_runs_in_a_thread_with_the_same_answers(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("statestream.service.runner.INLINE_S", 0.0)
+    monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
     server = await start()
     assert not server.host.versions.find("leaky").inline
     async with wire_stream(server.port) as stream:
@@ -382,7 +382,7 @@ async def test_sigterm_drains_and_exits_with_0(repository: Path, unused_tcp_port
     address = f"127.0.0.1:{unused_tcp_port}"
     code = (
         "import logging; logging.basicConfig(level='INFO')\n"
-        "from statestream.service.server import run\nfrom statestream.service.config import ServerConfig\n"
+        "from statestream.service.server.server import run\nfrom statestream.service.config import ServerConfig\n"
         f"run(ServerConfig(repository={str(repository)!r}, address={address!r}, providers=('cpu',), drain_s=2))"
     )
     process = await asyncio.create_subprocess_exec(

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from statestream.proto.oip import inference_pb2 as pb
+from statestream.service.auth.clients import Clients
+from statestream.service.auth.identity import Role
 from statestream.service.client import AsyncClient
-from statestream.service.security.access import Access
-from statestream.service.security.clients import Clients
-from statestream.service.security.identity import Role
-from statestream.service.upgrades.policy import UpgradePolicy
-from tests.bundles import write_leaky
+from statestream.service.client.credentials import Access
+from statestream.service.protocol.upgrade_policy import UpgradePolicy
+from tests.support.bundles import write_leaky
 
 MONITORING = Path(__file__).parents[2] / "deploy/monitoring"
 ONES = np.ones(2, np.float32)

@@ -18,12 +18,12 @@ from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, write_bundle
 from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.errors import FailedPrecondition
-from statestream.service.server import Server
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
-from tests.bundles import write_leaky
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.server.server import Server
 from tests.conftest import leak, leaky_manifest
-from tests.e2e.server_process import ServerProcess
 from tests.faults.proxy import Proxy
+from tests.support.bundles import write_leaky
+from tests.support.server_process import ServerProcess
 
 pytestmark = pytest.mark.asyncio
 SESSIONS, STREAMS = 100, 4
@@ -126,7 +126,7 @@ def spoil(bundle: Bundle) -> None:
 async def server(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, repository: Path, start: Callable[..., Any]
 ) -> Server:
-    monkeypatch.setattr("statestream.service.runner.INLINE_S", 1.0 if request.param == "on the loop" else 0.0)
+    monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 1.0 if request.param == "on the loop" else 0.0)
     started: Server = await start(repository=repository, models=("leaky:1",), metrics_address="127.0.0.1:0")
     return started
 

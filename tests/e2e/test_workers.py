@@ -20,7 +20,7 @@ import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
 from tests.conftest import leak
-from tests.e2e.wire_client import METHOD, WireStream, outputs, steps
+from tests.support.wire_client import METHOD, WireStream, outputs, steps
 
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 

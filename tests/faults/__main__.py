@@ -24,9 +24,9 @@ from rich.table import Table
 from examples import command
 from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
-from tests.bundles import write_leaky
 from tests.faults import runs
 from tests.faults.bed import Bed, Outcome, SkippedError
+from tests.support.bundles import write_leaky
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(runs.__path__))
 

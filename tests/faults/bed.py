@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from statestream.models.bundle import Bundle
-from statestream.service.engine import Engine
+from statestream.service.engine.onnx import Engine
 
 
 class SkippedError(Exception):

@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed
 from tests.faults.robots import check_all, robots, under_load
+from tests.support.server_process import ServerProcess
 
 
 async def drive(bed: Bed) -> dict[str, float]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from statestream.models.spec import NO_TIME
 from statestream.service.client import AsyncClient, AsyncSession, AsyncStream, Policy, StepResult, Verdict
-from statestream.service.engine import Engine
+from statestream.service.engine.onnx import Engine
 from tests.faults.bed import Bed
 
 ADVANCES = (Verdict.APPLIED, Verdict.SUPPRESSED)

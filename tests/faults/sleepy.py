@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from statestream.service import engine
 from statestream.service.config import ServerConfig
-from statestream.service.server import serve
+from statestream.service.engine import onnx as engine
+from statestream.service.server.server import serve
 
 SLEEP_S = 0.05
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from statestream.service.client import AsyncClient
-from tests.bundles import write_leaky
-from tests.conclusion import conclude, parser
 from tests.hostile import attacks
 from tests.hostile.arena import Arena, WellBehaved
 from tests.hostile.fuzz import Figures, Fuzzer
+from tests.support.bundles import write_leaky
+from tests.support.conclusion import conclude, parser
 
 MOST_P99_MS = 50.0
 

@@ -19,9 +19,9 @@ import grpc
 
 from examples.server import free_port
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
-from statestream.service.security.access import Access
-from statestream.service.security.clients import Clients
-from statestream.service.security.identity import Role
+from statestream.service.auth.clients import Clients
+from statestream.service.auth.identity import Role
+from statestream.service.client.credentials import Access
 
 CLIENTS = {"arm": {Role.STREAM}, "thief": {Role.STREAM}, "chief": {Role.ADMIN, Role.READ}}
 MAX_STREAMS = 300

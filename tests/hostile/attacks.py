@@ -17,8 +17,8 @@ import grpc
 
 from statestream.proto.v1 import admin_pb2, inference_pb2
 from statestream.proto.v1 import inference_pb2 as pb
-from tests.e2e.wire_client import METHOD, steps
 from tests.hostile.arena import MAX_STREAMS, Arena
+from tests.support.wire_client import METHOD, steps
 
 Code = grpc.StatusCode
 Metadata = Sequence[tuple[str, str]]

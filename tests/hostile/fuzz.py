@@ -18,9 +18,9 @@ import numpy as np
 from statestream.proto.oip import inference_pb2 as oip
 from statestream.proto.v1 import admin_pb2, inference_pb2
 from statestream.proto.v1 import inference_pb2 as pb
-from tests.e2e.wire_client import METHOD, steps
 from tests.hostile.arena import Arena
 from tests.hostile.grammar import Grammar
+from tests.support.wire_client import METHOD, steps
 
 _ADVANCES = {pb.VERDICT_APPLIED, pb.VERDICT_SUPPRESSED}
 _FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}

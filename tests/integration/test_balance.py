@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from statestream.models.config import load_config
-from statestream.models.data.sources import load_dataset
+from statestream.models.training.dataset import load_dataset
 
 pytest.importorskip("mujoco", reason="the extra `sim` is not installed")
 balance = pytest.importorskip("examples.balance.balance")

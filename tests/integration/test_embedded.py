@@ -11,8 +11,8 @@ from statestream.service.client import AsyncClient, Verdict
 from statestream.service.config import ServerConfig
 from statestream.service.embedded import Embedded
 from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
-from statestream.service.server import Server
-from tests.bundles import write_leaky
+from statestream.service.server.server import Server
+from tests.support.bundles import write_leaky
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from statestream.models.config import load_config
-from statestream.models.data.sources import load_dataset
+from statestream.models.training.dataset import load_dataset
 
 pytest.importorskip("Box2D", reason="the extra `sim` is not installed")
 from examples.lane_keeping import drive, link

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import write_leaky
 from tests.deploy.checkout import copy_checkout
+from tests.support.bundles import write_leaky
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "service", "proto")
@@ -24,7 +24,7 @@ import numpy as np
 assert importlib.util.find_spec("torch") is None, "this environment must have no torch"
 from statestream.service.client import AsyncClient
 from statestream.service.config import ServerConfig
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 
 async def main():
     server = Server(ServerConfig(repository=sys.argv[1], address="127.0.0.1:0", drain_s=1))

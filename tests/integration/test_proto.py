@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pb2
 
 from statestream.proto.oip import inference_pb2 as oip
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.verdict import ResultFlag, RowFlag, Verdict
+from statestream.service.protocol.verdict import ResultFlag, RowFlag, Verdict
 
 ROOT = Path(__file__).parents[2]
 PROTOC = ROOT / "build/protoc/bin/python"

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.service import watchdog
 from statestream.service.client import AsyncClient
 from statestream.service.errors import StatestreamError
-from statestream.service.notify import notify, watchdog_s
-from statestream.service.watchdog import EXIT_CODE, Watchdog
-from tests.bundles import write_leaky
+from statestream.service.server import watchdog
+from statestream.service.server.systemd import notify, watchdog_s
+from statestream.service.server.watchdog import EXIT_CODE, Watchdog
+from tests.support.bundles import write_leaky
 
 _PATIENCE_S = 120
 """For a machine that has much else to do."""
@@ -86,7 +86,7 @@ def test_who_supervises_is_asked_of_the_environment(supervisor: socket.socket, m
 def test_a_loop_that_stands_still_ends_the_process_and_says_where() -> None:
     code = (
         "import asyncio, time\n"
-        "from statestream.service.watchdog import Watchdog\n"
+        "from statestream.service.server.watchdog import Watchdog\n"
         "async def nothing(): pass\n"
         "async def main():\n"
         "    task = asyncio.create_task(Watchdog(0.5, runs=dict, last_words=nothing).run())\n"
@@ -102,9 +102,9 @@ def test_a_loop_that_stands_still_ends_the_process_and_says_where() -> None:
 HANGS = """
 import sys, threading
 from statestream.service.config import ServerConfig
-from statestream.service.engine import Engine
-from statestream.service import runner
-from statestream.service.server import run
+from statestream.service.engine.onnx import Engine
+from statestream.service.serving import runner
+from statestream.service.server.server import run
 
 def hang(*_):
     threading.Event().wait()

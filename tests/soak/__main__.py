@@ -19,11 +19,11 @@ from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
-from tests.bundles import write_leaky
-from tests.conclusion import conclude, parser
 from tests.hostile.arena import Arena
 from tests.soak.life import Life
 from tests.soak.slope import Slope, slope_per_hour
+from tests.support.bundles import write_leaky
+from tests.support.conclusion import conclude, parser
 
 MOST_MB_PER_HOUR = 10.0
 _COMMAND = (sys.executable, "-m", "statestream.service.cli", "loadtest", "--model", "leaky", "--json")

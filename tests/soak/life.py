@@ -13,10 +13,10 @@ import numpy as np
 
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.errors import StatestreamError, Unavailable
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
-from statestream.service.verdict import Verdict
-from tests.bundles import write_leaky
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.protocol.verdict import Verdict
 from tests.hostile.arena import Arena
+from tests.support.bundles import write_leaky
 
 _SAMPLE_S = 1.0
 _RELOAD_EVERY_S = 20.0

@@ -13,10 +13,10 @@ from io import BytesIO, StringIO
 
 import numpy as np
 
-from statestream.models.data.events import held, merged_recordings
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import piece
+from statestream.models.data.merge_sensors import held, merged_recordings
 from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.segments import piece
+from statestream.models.data.set_files import Entry, File, read
 from statestream.models.spec import Array
 
 ROWS = 500

@@ -10,9 +10,9 @@ from io import BytesIO
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import joined, piece
 from statestream.models.data.recordings import Dataset, Part, Recording
+from statestream.models.data.segments import joined, piece
+from statestream.models.data.set_files import Entry, File, read
 from statestream.models.spec import Array
 
 ROWS = 1024

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import dealt, piece
 from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.segments import dealt, piece
+from statestream.models.data.set_files import Entry, File, read
 
 PERIOD_NS = 33_333_333
 """About 30 rows a second; the processed files carry no time."""

@@ -12,9 +12,9 @@ from io import StringIO
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import cut, dealt
 from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.segments import cut, dealt
+from statestream.models.data.set_files import Entry, File, read
 
 ROWS, STRIDE = 32, 4
 SEED = 23489

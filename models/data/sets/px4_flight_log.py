@@ -15,10 +15,10 @@ from io import BytesIO
 
 import numpy as np
 
-from statestream.models.data.events import held, merged_recordings
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import piece
+from statestream.models.data.merge_sensors import held, merged_recordings
 from statestream.models.data.recordings import Dataset, Part, Recording, median_period_s
+from statestream.models.data.segments import piece
+from statestream.models.data.set_files import Entry, File, read
 
 ROWS = 256
 EVENTS = 32

@@ -16,11 +16,11 @@ from typing import cast
 
 import numpy as np
 
-from statestream.models.data.films import IMAGE, read_film
-from statestream.models.data.origins import Entry, File, locate, read
 from statestream.models.data.pictures import CHANNELS, decoded, frames
-from statestream.models.data.pieces import joined, piece
 from statestream.models.data.recordings import Dataset, Part, Recording
+from statestream.models.data.segments import joined, piece
+from statestream.models.data.set_files import Entry, File, locate, read
+from statestream.models.data.video import IMAGE, read_film
 from statestream.models.spec import Array, BoolArray, Float32Array
 
 ROWS = 50

@@ -11,9 +11,9 @@ from io import BytesIO
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, read
-from statestream.models.data.pieces import cut, joined
 from statestream.models.data.recordings import Dataset, Part, Recording
+from statestream.models.data.segments import cut, joined
+from statestream.models.data.set_files import Entry, File, read
 from statestream.models.spec import Array
 
 STEP_NS = 8_000_000

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from statestream.models.data.origins import Entry, File, cache, locate
 from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.set_files import Entry, File, cache, locate
 from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from statestream.models.data.origins import Entry
-from statestream.models.data.pieces import joined
 from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.data.segments import joined
+from statestream.models.data.set_files import Entry
 
 PERIOD_NS = 1_000_000_000
 LONGEST = 32

@@ -15,11 +15,12 @@ import av
 import numpy as np
 import pytest
 
-from statestream.service.cli import cameras, main
-from tests.cameras import HEIGHT, WIDTH, Camera, write_camera
-from tests.e2e.server_process import COMMAND, serving
-from tests.films import write_folder
-from tests.rtsp import Rtsp
+from statestream.service.cli import main
+from statestream.service.playback import cameras
+from tests.support.cameras import HEIGHT, WIDTH, Camera, write_camera
+from tests.support.films import write_folder
+from tests.support.rtsp import Rtsp
+from tests.support.server_process import COMMAND, serving
 
 WEBCAM = f"testsrc=size={2 * WIDTH}x{2 * HEIGHT}:rate=50,realtime"
 

@@ -16,9 +16,9 @@ import pytest
 
 from statestream.models.bundle import CHUNK, GOLDEN, Bundle, read_manifest
 from statestream.service.cli import main
-from tests.bundles import write_leaky
 from tests.conftest import leak
-from tests.e2e.server_process import COMMAND
+from tests.support.bundles import write_leaky
+from tests.support.server_process import COMMAND
 
 
 @pytest.fixture(scope="module")

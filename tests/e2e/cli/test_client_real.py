@@ -9,7 +9,7 @@ import pytest
 
 from statestream.service.client import AsyncClient, AsyncSession, Verdict
 from statestream.service.errors import AlreadyExists, FailedPrecondition, Unavailable
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
 
 

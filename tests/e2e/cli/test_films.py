@@ -14,11 +14,11 @@ import pytest
 
 from statestream.models.data.recordings import Recording
 from statestream.service.cli import main
-from statestream.service.cli.annotate import annotated
-from statestream.service.cli.play import Played
-from tests.cameras import Camera, camera_manifest, camera_rollout, seen, write_camera
-from tests.e2e.server_process import serving
-from tests.films import JPEGS, ROWS, SIZE, write_folder, write_tub, write_video
+from statestream.service.playback.play import Played
+from statestream.service.playback.video_overlay import annotated
+from tests.support.cameras import Camera, camera_manifest, camera_rollout, seen, write_camera
+from tests.support.films import JPEGS, ROWS, SIZE, write_folder, write_tub, write_video
+from tests.support.server_process import serving
 
 
 @pytest.fixture(scope="module")

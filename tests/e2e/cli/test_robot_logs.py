@@ -11,8 +11,19 @@ import numpy as np
 import pytest
 
 from statestream.service.cli import main
-from tests.e2e.server_process import serving
-from tests.robot_logs import COMMAND, HEIGHT, PICTURE, RATES, WIDTH, Drive, drive, leaky_outputs, write_bag, write_mcap
+from tests.support.robot_logs import (
+    COMMAND,
+    HEIGHT,
+    PICTURE,
+    RATES,
+    WIDTH,
+    Drive,
+    drive,
+    leaky_outputs,
+    write_bag,
+    write_mcap,
+)
+from tests.support.server_process import serving
 
 pytest.importorskip("rosbags")
 pytest.importorskip("mcap_ros2")

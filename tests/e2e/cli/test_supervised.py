@@ -10,8 +10,8 @@ import pytest
 
 from statestream.service.cli import main
 from statestream.service.client import AsyncClient
-from statestream.service.server import Server
-from tests.bundles import write_leaky
+from statestream.service.server.server import Server
+from tests.support.bundles import write_leaky
 
 
 def test_health_says_what_serves_and_what_is_not_there(served: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from statestream.service.loadtest.fleet import Outcome, run_load
+from statestream.service.loadtest.coordinator import Outcome, run_load
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import Watch
+from statestream.service.loadtest.process_usage import Watch
 from tests.conftest import leaky_manifest
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +27,7 @@ async def stub() -> AsyncIterator[Callable[..., Awaitable[int]]]:
 
     async def start(**planted: Any) -> int:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.e2e.loadtest.stub", json.dumps(planted),
+            sys.executable, "-m", "tests.support.stub_server", json.dumps(planted),
             stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=os.environ | {"GRPC_VERBOSITY": "NONE"},
         )  # fmt: skip
         processes.append(process)

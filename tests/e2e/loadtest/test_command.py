@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from statestream.service.client import AsyncClient
-from statestream.service.server import Server
-from statestream.service.upgrades.policy import UnloadPolicy, UpgradePolicy
-from tests.cameras import HEIGHT, WIDTH, write_camera
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.server.server import Server
 from tests.e2e.conftest import repository, server, start  # noqa: F401
+from tests.support.cameras import HEIGHT, WIDTH, write_camera
 
 KEYS = {
     "model", "target", "plan", "measured_s", "messages", "messages_per_s", "rows_per_s", "latency", "jitter_ms",

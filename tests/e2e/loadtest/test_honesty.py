@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from tests.e2e.loadtest.conftest import load
-from tests.e2e.wire_client import steps, wire_stream
+from tests.support.wire_client import steps, wire_stream
 
 STALL_S = 0.05
 DELAY_S = (0.001, 0.003)

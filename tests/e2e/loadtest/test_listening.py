@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from statestream.service.loadtest.proc import listening
+from statestream.service.loadtest.process_usage import listening
 
 
 def test_who_listens_is_found(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, write_bundle
+from statestream.service.client.credentials import Access
 from statestream.service.errors import Unavailable
-from statestream.service.loadtest.fleet import Outcome
+from statestream.service.loadtest.capacity_search import search
+from statestream.service.loadtest.coordinator import Outcome
 from statestream.service.loadtest.report import failed
-from statestream.service.loadtest.search import search
-from statestream.service.security.access import Access
-from tests.bundles import leaky_golden, write_leaky
 from tests.conftest import leaky_manifest
 from tests.e2e.loadtest.conftest import load
+from tests.support.bundles import leaky_golden, write_leaky
 
 StartStub = Callable[..., Awaitable[int]]
 

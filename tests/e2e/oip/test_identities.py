@@ -15,9 +15,9 @@ pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from statestream.service.security.clients import Clients
-from statestream.service.security.identity import Role
-from tests.e2e.oip.clients import tensor
+from statestream.service.auth.clients import Clients
+from statestream.service.auth.identity import Role
+from tests.support.oip_clients import tensor
 
 ONES = np.ones((1, 2), np.float32)
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.bench.triton import CONCURRENCY, analyze, missing
 
 REQUESTS = 200

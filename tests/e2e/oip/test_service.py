@@ -13,9 +13,9 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statestream.proto.oip import inference_pb2 as pb
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.wire_client import WireStream
+from tests.support.wire_client import WireStream
 
 ONES = np.ones((1, 2), np.float32)
 _SERVICE = "/inference.GRPCInferenceService"

@@ -16,11 +16,11 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from statestream.service.client import AsyncClient
-from statestream.service.server import Server
-from tests.bundles import write_leaky
-from tests.cameras import NOMINAL_S, camera_rollout, encoded, film, seen, write_camera
+from statestream.service.server.server import Server
 from tests.conftest import leak
-from tests.e2e.oip.clients import CLIENTS, Infer, tensor
+from tests.support.bundles import write_leaky
+from tests.support.cameras import NOMINAL_S, camera_rollout, encoded, film, seen, write_camera
+from tests.support.oip_clients import CLIENTS, Infer, tensor
 
 ONES = np.ones((1, 2), np.float32)
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from statestream.service.errors import InvalidArgument, NotFound
-from statestream.service.server import Server
+from statestream.service.server.server import Server
 from statestream_ros2.bridge import Bridge, bridging
 from statestream_ros2.settings import Settings
-from tests.robot_logs import drive, leaky_outputs
+from tests.support.robot_logs import drive, leaky_outputs
 
 FEATURES = ("/imu.x", "/imu.y")
 

@@ -14,7 +14,7 @@ import pytest
 
 from examples.server import free_port
 from tests.conftest import leak
-from tests.e2e.ros2 import fake_rclpy as rclpy
+from tests.support import fake_rclpy as rclpy
 
 IMU, WHEELS = "/imu", "/wheels"
 FEATURES = [f"{IMU}.x", f"{WHEELS}.speed"]

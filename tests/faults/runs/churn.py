@@ -10,9 +10,9 @@ import numpy as np
 from statestream.service.client import AsyncClient, AsyncStream
 from statestream.service.errors import ResourceExhausted
 from tests.conftest import leak
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.robots import OWN_CONNECTION, TOLERANCE
+from tests.support.server_process import ServerProcess
 
 SLOTS = 64
 STREAMS = 8

@@ -6,9 +6,9 @@ from statistics import median
 
 from tests.bench.driver import Measured, Shape, measure
 from tests.bench.servers import Running
-from tests.bundles import write_leaky
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
+from tests.support.bundles import write_leaky
+from tests.support.server_process import ServerProcess
 
 STREAMS = Shape(streams=64)
 

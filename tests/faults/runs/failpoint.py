@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.robots import check_all, robots, under_load
+from tests.support.server_process import ServerProcess
 
 PLACES = {"before-commit": 8, "before-progress": 8, "before-reply": 60}
 """And when it is passed for the how-manieth time, so that all sessions are open by then."""

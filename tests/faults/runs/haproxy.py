@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc
 
 from examples.server import free_port
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome, SkippedError
 from tests.faults.robots import check_all, robots, under_load
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.support.server_process import ServerProcess
 
 CONFIG = Path(__file__).parents[3] / "deploy/haproxy/haproxy.cfg"
 SERVERS = ("SERVER_1", "SERVER_2", "SERVER_3")

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.robots import check_all, recoveries_s, robots, under_load
+from tests.support.server_process import ServerProcess
 
 
 async def run(bed: Bed) -> Outcome:

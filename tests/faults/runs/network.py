@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.proxy import Proxy
 from tests.faults.robots import check_all, robots, under_load
+from tests.support.server_process import ServerProcess
 
 
 async def run(bed: Bed) -> Outcome:

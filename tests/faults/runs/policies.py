@@ -8,9 +8,9 @@ import random
 import numpy as np
 
 from statestream.service.client import AsyncClient, Policy
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.robots import TOLERANCE, check_all, robots, under_load
+from tests.support.server_process import ServerProcess
 
 POLICIES = (Policy(keep_last=2), Policy(deadline_s=0.01), Policy(deadline_s=0.01, late="suppress"))
 

@@ -14,10 +14,10 @@ from examples.server import free_port
 from statestream.service.client import AsyncClient, AsyncStream, Fenced, StepResult
 from statestream.service.errors import StatestreamError
 from tests.conftest import leak
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome, SkippedError
 from tests.faults.robots import OWN_CONNECTION, TOLERANCE
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
+from tests.support.server_process import ServerProcess
 
 ROWS = 5
 

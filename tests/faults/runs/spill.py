@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import numpy as np
 
 from statestream.service.client import AsyncClient, AsyncStream
-from statestream.service.loadtest.proc import rss_bytes
+from statestream.service.loadtest.process_usage import rss_bytes
 from tests.conftest import leak
-from tests.e2e.server_process import ServerProcess
 from tests.faults.bed import Bed, Outcome
 from tests.faults.robots import TOLERANCE
+from tests.support.server_process import ServerProcess
 
 AT_ONCE = 250
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from statestream.service.client import AsyncClient
-from tests.integration.client.fake import FakeServicer, start_fake
+from tests.support.fake_service import FakeServicer, start_fake
 
 
 @pytest.fixture

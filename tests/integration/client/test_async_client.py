@@ -9,15 +9,9 @@ import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client import AsyncClient, AsyncSession, Notice, NoticeKind, Verdict
-from statestream.service.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    NotFound,
-    ResourceExhausted,
-    Unavailable,
-)
+from statestream.service.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from tests.conftest import leak
-from tests.integration.client.fake import FakeServicer
+from tests.support.fake_service import FakeServicer
 
 Connected = tuple[FakeServicer, AsyncClient]
 

@@ -11,11 +11,11 @@ import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client import AsyncClient, Client, Policy, Verdict, connect
-from statestream.service.client.link import is_broken, wait_s
+from statestream.service.client.core.connection import is_broken, wait_s
 from statestream.service.client.sync import LoopThread
 from statestream.service.errors import InvalidArgument, Unavailable
-from statestream.service.verdict import RowFlag
-from tests.integration.client.fake import FakeServicer, start_fake
+from statestream.service.protocol.verdict import RowFlag
+from tests.support.fake_service import FakeServicer, start_fake
 
 Connected = tuple[FakeServicer, AsyncClient]
 GONE = Unavailable("goodbye")

@@ -11,7 +11,7 @@ import pytest
 from statestream.service.client import Client, Verdict, connect
 from statestream.service.client.sync import LoopThread
 from statestream.service.errors import InvalidArgument, NotFound
-from tests.integration.client.fake import start_fake
+from tests.support.fake_service import start_fake
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from statestream.models.cells.base import Cell
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
-from statestream.models.network import Facts, Network, Scaling, Task
+from statestream.models.training.network import Facts, Network, Scaling, Task
 
 AUTO_NCP = {"kind": "auto_ncp", "units": 16, "outputs": 4}
 NCP = {

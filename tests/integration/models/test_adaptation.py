@@ -9,13 +9,13 @@ import onnxruntime
 import pytest
 import torch
 
-from statestream.models.adaptation import PREFIX, AdaptiveNetwork, taught
 from statestream.models.cells.least_squares import LeastSquares
 from statestream.models.data.recordings import Recording
-from statestream.models.export import export_network
-from statestream.models.network import Network
-from statestream.models.rollout import rollout
+from statestream.models.export.adaptation import PREFIX, AdaptiveNetwork, taught
+from statestream.models.export.exporter import export_network
 from statestream.models.spec import TimeSpec
+from statestream.models.training.network import Network
+from statestream.models.training.rollout import rollout
 from statestream.service.embedded import Embedded
 from tests.integration.models.conftest import FEATURES, NOMINAL_S, made_up, network_of
 

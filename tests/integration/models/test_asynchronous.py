@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from statestream.models.cells.base import Cell
-from statestream.models.cells.hold import OLDEST, Hold
-from statestream.models.cells.running import RunningScale
+from statestream.models.cells.last_value import OLDEST, Hold
+from statestream.models.cells.running_norm import RunningScale
 from statestream.models.config import ConfigError, load_config
 from statestream.models.data.recordings import Recording
-from statestream.models.data.sources import load_dataset
-from statestream.models.export import export_network
-from statestream.models.network import Facts, Scaling
-from statestream.models.rollout import rollout
-from statestream.models.runs import build_network
-from statestream.models.tasks import loss, scores
-from statestream.models.training import train
+from statestream.models.export.exporter import export_network
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.network import Facts, Scaling
+from statestream.models.training.rollout import rollout
+from statestream.models.training.runs import build_network
+from statestream.models.training.tasks import loss, scores
+from statestream.models.training.trainer import train
 from statestream.service.embedded import Embedded
-from statestream.service.verdict import Verdict
+from statestream.service.protocol.verdict import Verdict
 
 MINE = """
 name = "mine"

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from statestream.models.config import AugmentOptions, TrainingOptions
-from statestream.models.data.augment import augment, rotation
-from statestream.models.data.batches import Batches, Epoch, whole, windows
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import TimeSpec
+from statestream.models.training.augment import augment, rotation
+from statestream.models.training.batches import Batches, Epoch, whole, windows
 from tests.integration.models.conftest import NOMINAL_S, made_up
 
 TIME = TimeSpec.around(NOMINAL_S)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from statestream.models.rollout import pad, rollout
 from statestream.models.spec import TimeSpec
+from statestream.models.training.rollout import pad, rollout
 from tests.integration.models.conftest import FAMILIES, FEATURES, NOMINAL_S, cell_of, made_up, network_of
 
 TIME = TimeSpec.around(NOMINAL_S)
@@ -107,7 +107,7 @@ def test_padding_keeps_the_nominal_step_and_real_rows_their_own() -> None:
 def test_a_rollout_in_windows_is_a_rollout(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, recordings = network_of(family), made_up([50, 20])
     whole = rollout(network, recordings, TIME)
-    monkeypatch.setattr("statestream.models.rollout.WINDOW", 7)
+    monkeypatch.setattr("statestream.models.training.rollout.WINDOW", 7)
     for windowed, reference in zip(rollout(network, recordings, TIME), whole, strict=True):
         torch.testing.assert_close(windowed.outputs, reference.outputs, atol=1e-5, rtol=1e-5)
         for name, value in reference.state.items():

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.models.data import origins
+from statestream.models.data import set_files as origins
 from statestream.models.data.download import TRIES
-from statestream.models.data.origins import Entry, File, fetch, locate, read
 from statestream.models.data.recordings import Dataset
 from statestream.models.data.registry import REGISTRY
+from statestream.models.data.set_files import Entry, File, fetch, locate, read
 from statestream.models.data.tables import DataError
 from statestream.service.cli import main
 

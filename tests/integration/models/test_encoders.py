@@ -17,13 +17,13 @@ from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.cells.window import DepthwiseConvolution
 from statestream.models.data.recordings import Recording
-from statestream.models.data.sources import channel_statistics
-from statestream.models.export import export_network
-from statestream.models.latency import step_cost
-from statestream.models.network import Facts, Network, Scaling
-from statestream.models.rollout import rollout
+from statestream.models.evaluation.latency import step_cost
+from statestream.models.evaluation.stream_cost import stream_costs
+from statestream.models.export.exporter import export_network
 from statestream.models.spec import TimeSpec
-from statestream.models.stream_cost import stream_costs
+from statestream.models.training.dataset import channel_statistics
+from statestream.models.training.network import Facts, Network, Scaling
+from statestream.models.training.rollout import rollout
 
 HEIGHT, WIDTH = 24, 32
 OPTIONS: dict[str, Any] = {

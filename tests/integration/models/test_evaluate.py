@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from statestream.models.evaluate import Line, compare, networks, row, write_report
-from statestream.models.latency import step_cost
-from statestream.models.runs import Run, RunError
-from statestream.models.stream_cost import stream_costs
-from statestream.models.training import train
-from statestream.models.transformer import Transformer, cache_bytes
+from statestream.models.evaluation.evaluate import Line, compare, networks, row, write_report
+from statestream.models.evaluation.latency import step_cost
+from statestream.models.evaluation.stream_cost import stream_costs
+from statestream.models.evaluation.transformer import Transformer, cache_bytes
+from statestream.models.training.runs import Run, RunError
+from statestream.models.training.trainer import train
 from statestream.service.cli import main
 from tests.integration.models.conftest import network_of
 from tests.integration.models.test_training import config_of, write

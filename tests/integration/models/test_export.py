@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from statestream.models.bundle import Bundle
-from statestream.models.chunk_graph import wrap_in_scan
-from statestream.models.export import export_network, golden_vectors, step_graph, with_irregular_time
-from statestream.models.parity import ParityError, check_parity, reproduced
-from statestream.models.rollout import rollout
+from statestream.models.export.exporter import export_network, golden_vectors, step_graph, with_irregular_time
+from statestream.models.export.onnx_scan import wrap_in_scan
+from statestream.models.export.parity import ParityError, check_parity, reproduced
 from statestream.models.spec import TimeSpec
-from tests.bundles import leaky_step
+from statestream.models.training.rollout import rollout
 from tests.conftest import leaky_manifest
 from tests.integration.models.conftest import FAMILIES, NOMINAL_S, made_up, network_of
+from tests.support.bundles import leaky_step
 
 TIME = TimeSpec.around(NOMINAL_S)
 MOST_NODES = {"cfc": 20, "cfc_pure": 19, "cfc_ncp": 40, "gru": 20, "lstm": 19, "stack": 220}

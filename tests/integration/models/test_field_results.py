@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from statestream.models.config import load_config
-from statestream.models.data.sources import load_dataset
-from statestream.models.field_results import GAIN, after_drift, in_int8
-from statestream.models.runs import Run
-from statestream.models.training import train
+from statestream.models.evaluation.field_results import GAIN, after_drift, in_int8
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.runs import Run
+from statestream.models.training.trainer import train
 
 
 @pytest.fixture

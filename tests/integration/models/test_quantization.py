@@ -15,13 +15,13 @@ from onnx import numpy_helper
 from statestream.models.bundle import Bundle
 from statestream.models.config import load_config
 from statestream.models.data.recordings import Dataset, Recording
-from statestream.models.data.splits import Split
-from statestream.models.export import export, export_network
-from statestream.models.network import Network
-from statestream.models.quantization import DropError, Weights, quantized, rounded
-from statestream.models.rollout import rollout
+from statestream.models.export.exporter import export, export_network
+from statestream.models.export.quantization import DropError, Weights, quantized, rounded
 from statestream.models.spec import Quantization, TimeSpec
-from statestream.models.training import train
+from statestream.models.training.network import Network
+from statestream.models.training.rollout import rollout
+from statestream.models.training.splits import Split
+from statestream.models.training.trainer import train
 from statestream.service.embedded import Embedded
 from tests.integration.models.conftest import NOMINAL_S, made_up, network_of
 
@@ -66,8 +66,8 @@ def test_graphs_are_those_of_the_rounded_network(family: str, kind: Weights, tmp
 @pytest.mark.parametrize(("preset", "kind", "most"), [("borealtc", "int8", 0.3), ("walker2d", "int8", 0.3),
                                                      ("walker2d", "fp16", 0.55)])  # fmt: skip
 def test_the_weights_of_presets_are_smaller(preset: str, kind: Weights, most: float, tmp_path: Path) -> None:
-    from statestream.models.network import Facts, Scaling
-    from statestream.models.runs import build_network
+    from statestream.models.training.network import Facts, Scaling
+    from statestream.models.training.runs import build_network
 
     torch.manual_seed(0)
     config = load_config(preset)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from statestream.models.config import SplitOptions, parse_config
-from statestream.models.data.origins import locate
 from statestream.models.data.recordings import Dataset
 from statestream.models.data.registry import REGISTRY, entry_of, loader
-from statestream.models.data.sources import channel_statistics, load_dataset
-from statestream.models.data.splits import split_dataset
+from statestream.models.data.set_files import locate
 from statestream.models.data.tables import DataError
+from statestream.models.training.dataset import channel_statistics, load_dataset
+from statestream.models.training.splits import split_dataset
 
 COUNTS = {
     # train, validation, test; rows of a piece

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 
-from statestream.models.export import export_network
+from statestream.models.export.exporter import export_network
 from tests.integration.models.conftest import FEATURES, NOMINAL_S, cell_of, made_up, network_of
 
 NEURONS = {"ltc_mixed_memory": 16, "cfc_pure": 8, "cfc_ncp": 16, "liquid_s4": 8, "stack": 8 + 16}

@@ -15,11 +15,11 @@ import torch
 from statestream.models.bundle import Bundle
 from statestream.models.config import Config, parse_config
 from statestream.models.data.tables import DataError
-from statestream.models.export import export
-from statestream.models.rollout import rollout
-from statestream.models.runs import RunError, load_checkpoint
+from statestream.models.export.exporter import export
 from statestream.models.spec import TimeSpec
-from statestream.models.training import train
+from statestream.models.training.rollout import rollout
+from statestream.models.training.runs import RunError, load_checkpoint
+from statestream.models.training.trainer import train
 
 ROWS, PERIOD_NS = 40, 20_000_000
 

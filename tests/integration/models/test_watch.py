@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.models.baselines import baseline_accuracy
 from statestream.models.config import load_config
 from statestream.models.data.sets.watch import MEMBER, fetch_wheel, from_npz, from_wheel
-from statestream.models.data.splits import split_dataset
 from statestream.models.data.tables import DataError
+from statestream.models.evaluation.baselines import baseline_accuracy
+from statestream.models.training.splits import split_dataset
 
 
 def local() -> Path:

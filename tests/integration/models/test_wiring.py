@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from statestream.models.bundle import Bundle
 from statestream.models.cells.options import AutoNCPWiring, CellOptions
 from statestream.models.cells.registry import build_cell, build_wiring
-from statestream.models.export import export_network
+from statestream.models.export.exporter import export_network
 from statestream.models.spec import WiringSpec
 from tests.integration.models.conftest import FEATURES, made_up, network_of
 

@@ -7,11 +7,11 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from statestream.service.stores.base import FENCED, Durability, Save
-from statestream.service.stores.redis import RedisStore
-from tests.redis_server import RedisServer
-from tests.store_operations import operations
-from tests.stores import MemoryStore, alike
+from statestream.service.durability.stores.base import FENCED, Durability, Save
+from statestream.service.durability.stores.redis import RedisStore
+from tests.support.redis_server import RedisServer
+from tests.support.store_operations import operations
+from tests.support.stores import MemoryStore, alike
 
 
 @given(given_operations=operations)

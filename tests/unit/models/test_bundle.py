@@ -10,7 +10,7 @@ import pytest
 
 from statestream.models import bundle
 from statestream.models.bundle import Bundle, BundleError
-from tests.bundles import write_leaky
+from tests.support.bundles import write_leaky
 
 
 @pytest.fixture

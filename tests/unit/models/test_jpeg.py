@@ -11,7 +11,7 @@ import simplejpeg
 from statestream.models import jpeg
 from statestream.models.jpeg import FrameError, decode, encode
 from statestream.models.spec import Array, InputSpec
-from tests.cameras import HEIGHT, SHAPE, WIDTH, film
+from tests.support.cameras import HEIGHT, SHAPE, WIDTH, film
 
 RGB = InputSpec(name="camera", shape=SHAPE, dtype="uint8", encoding="jpeg", colours="rgb")
 

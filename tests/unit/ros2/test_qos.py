@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from statestream.service.client import Policy
+from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
-from statestream.service.security.access import Access
 from statestream_ros2.qos import Offer, QoS, heard, held, said
 from statestream_ros2.settings import Settings
 

@@ -15,7 +15,19 @@ from statestream.models.data.tables import DataError
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.service.errors import InvalidArgument
 from statestream_ros2.bridge import Rows
-from tests.robot_logs import CAMERA, COMMAND, HEIGHT, IMU, PICTURE, RATES, WIDTH, drive, encoded, messages, write_mcap
+from tests.support.robot_logs import (
+    CAMERA,
+    COMMAND,
+    HEIGHT,
+    IMU,
+    PICTURE,
+    RATES,
+    WIDTH,
+    drive,
+    encoded,
+    messages,
+    write_mcap,
+)
 
 FEATURES = (RATES[0], f"{COMMAND}.twist.angular.z")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from statestream.service import config, logs
+from statestream.service import config
 from statestream.service.cli import main
 from statestream.service.cli.reference import reference
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
+from statestream.service.server import log_format as logs
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,8 +19,8 @@ from statestream.models.data.pictures import decoded
 from statestream.models.data.tables import DataError
 from statestream.models.spec import NO_TIME, Array, Manifest
 from statestream.service.client import AsyncClient, AsyncSession
+from statestream.service.client.ros2 import message_of
 from statestream.service.errors import InvalidArgument
-from statestream.service.prediction import message_of
 from statestream_ros2.settings import Settings
 
 _CLOSE_S = 2.0

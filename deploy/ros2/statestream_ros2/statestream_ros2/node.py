@@ -19,9 +19,9 @@ from rosidl_runtime_py.utilities import get_message
 from statestream_msgs.msg import Prediction
 
 from statestream.models.data.tables import DataError
+from statestream.service.client.ros2 import topic_of
 from statestream.service.client.sync import LoopThread
 from statestream.service.errors import StatestreamError, Unavailable
-from statestream.service.prediction import topic_of
 from statestream_ros2.bridge import Bridge, bridging
 from statestream_ros2.qos import Offer, QoS, heard, held, said
 from statestream_ros2.settings import Settings

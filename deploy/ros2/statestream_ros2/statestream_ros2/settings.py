@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from statestream.service.client import Policy
+from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
-from statestream.service.security.access import Access
 
 _FILES = ("ca", "cert", "key", "token_file")
 

@@ -11,8 +11,8 @@ import pytest
 
 from statestream.service.cli import main
 from statestream.service.cli.console import name_and_version, need
-from statestream.service.cli.play import rate_of
 from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.playback.play import rate_of
 
 COMMANDS = [
     ["train"],
@@ -117,10 +117,10 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_torch)
-    for module in [name for name in sys.modules if name.startswith("statestream.models.network")]:
+    for module in [name for name in sys.modules if name.startswith("statestream.models.training.network")]:
         monkeypatch.delitem(sys.modules, module)
     with pytest.raises(FailedPrecondition, match=r"torch is not installed: pip install 'statestream\[train\]'"):
-        need("statestream.models.network", "train")
+        need("statestream.models.training.network", "train")
 
 
 def test_the_command_line_imports_neither_torch_nor_grpc_nor_onnxruntime() -> None:

@@ -37,7 +37,7 @@ def test_without_onnxruntime_it_cannot_serve(
     def absent() -> list[str]:
         raise FailedPrecondition("onnxruntime is not installed: pip install 'statestream[cpu]'")
 
-    monkeypatch.setattr("statestream.service.providers.installed_providers", absent)
+    monkeypatch.setattr("statestream.service.engine.providers.installed_providers", absent)
     assert main(["doctor"]) == 1
     assert "missing to serve: onnxruntime is not installed: pip install 'statestream[cpu]'" in capsys.readouterr().out
     assert main(["doctor", "--json"]) == 1

@@ -6,8 +6,8 @@ import asyncio
 
 import numpy as np
 
+from statestream.service.client.core.rejection import delay_s
 from statestream.service.client.freshness import Freshness, StaleWatch
-from statestream.service.client.resend import delay_s
 from statestream.service.client.results import ChunkResult
 from tests.conftest import FakeClock
 

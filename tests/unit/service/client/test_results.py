@@ -9,7 +9,7 @@ import pytest
 
 from statestream.service.client.results import ChunkResult, join
 from statestream.service.errors import FailedPrecondition, InvalidArgument
-from statestream.service.verdict import Verdict
+from statestream.service.protocol.verdict import Verdict
 
 
 def chunk(verdicts: list[int], first: int = 1, **more: Any) -> ChunkResult:

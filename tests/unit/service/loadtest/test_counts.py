@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 
+from statestream.service.loadtest.counters import Tally
 from statestream.service.loadtest.histogram import Histogram
+from statestream.service.loadtest.measurement import Window
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.tally import Tally
 from statestream.service.loadtest.verify import Verified
-from statestream.service.loadtest.window import Window
 
 S = 1_000_000_000
 

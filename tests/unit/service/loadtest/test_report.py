@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from statestream.service.loadtest.facts import facts
-from statestream.service.loadtest.fleet import Outcome
+from statestream.service.loadtest.coordinator import Outcome
+from statestream.service.loadtest.counters import Tally
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.proc import Usage
+from statestream.service.loadtest.process_usage import Usage
 from statestream.service.loadtest.report import bottleneck, failed, report
-from statestream.service.loadtest.tally import Tally
+from statestream.service.loadtest.summary import facts
 from statestream.service.loadtest.verify import Verified
 from tests.conftest import leaky_manifest
 

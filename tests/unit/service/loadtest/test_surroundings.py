@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from statestream.service.errors import InvalidArgument
-from statestream.service.loadtest.alarm import Alarm
-from statestream.service.loadtest.charts import bars, lines
 from statestream.service.loadtest.plan import Plan, read_trace
-from statestream.service.loadtest.proc import Watch
+from statestream.service.loadtest.process_usage import Watch
+from statestream.service.loadtest.svg_charts import bars, lines
+from statestream.service.loadtest.timer import Alarm
 
 
 async def test_an_alarm_never_rings_early() -> None:

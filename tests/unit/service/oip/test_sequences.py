@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from statestream.proto.oip import inference_pb2 as pb
+from statestream.service.auth.identity import GUEST, SERVER, Identity, Role
+from statestream.service.control.host import Host
+from statestream.service.control.model_lifecycle import Upgrades
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, Unavailable
-from statestream.service.host import Host
 from statestream.service.oip.sequences import Sequences
-from statestream.service.security.identity import GUEST, SERVER, Identity, Role
-from statestream.service.upgrades.policy import UpgradePolicy
-from statestream.service.upgrades.upgrade import Upgrades
+from statestream.service.protocol.upgrade_policy import UpgradePolicy
 from tests.conftest import FakeClock, leaky_manifest
-from tests.hosts import Stream, asks, keeper_of, leaky_bundle, make_host, state_after
-from tests.stores import MemoryStore
+from tests.support.hosts import Stream, asks, keeper_of, leaky_bundle, make_host, state_after
+from tests.support.stores import MemoryStore
 
 NOT_STARTED = "inference request for sequence 7 to model 'leaky' must specify the START flag on the first request"
 

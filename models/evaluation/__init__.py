@@ -1,0 +1,1 @@
+"""Evaluation: scores of runs, baselines, and what a step costs."""

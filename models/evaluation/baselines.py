@@ -1,0 +1,80 @@
+"""The score to beat: multinomial logistic regression on statistics of windows, log-probabilities summed.
+
+N   windows     G   statistics (five a channel)     C   classes
+features   mean, standard deviation, minimum, maximum, mean |x_t − x_{t−1}| of each channel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, linear
+
+from statestream.models.data.recordings import Recording, median_period_s
+from statestream.models.spec import Array
+from statestream.models.training.tasks import recording_classes, recording_targets
+
+WINDOW_S = 4.0
+STRIDE_S = 1.0
+RIDGE = 1e-3
+"""Weight of the squared coefficients beside the mean log-likelihood, features standardised."""
+
+
+@dataclass(frozen=True)
+class LogisticRegression:
+    """Standardised features times coefficients."""
+
+    mean: Array
+    std: Array
+    weight_CG: Array
+    bias_C: Array
+
+    def log_probabilities(self, features_NG: Array) -> Array:
+        """`[N, C]`"""
+        z = (features_NG - self.mean) / self.std @ self.weight_CG.T + self.bias_C
+        z = z - z.max(axis=1, keepdims=True)
+        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
+
+
+def baseline_accuracy(train: Sequence[Recording], test: Sequence[Recording], classes: int) -> float:
+    """Part of the test recordings whose class the baseline finds."""
+    period_s = median_period_s(train)
+    windows = [window_features(r, period_s) for r in train]
+    targets = np.repeat(recording_targets(train), [len(w) for w in windows])
+    model = fit(np.concatenate(windows), targets, classes)
+    guess = recording_classes([model.log_probabilities(window_features(r, period_s)) for r in test])
+    return float(np.mean(guess == recording_targets(test)))
+
+
+def window_features(recording: Recording, period_s: float) -> Array:
+    """`[N, G]`; a recording shorter than a window is one."""
+    rows, stride = round(WINDOW_S / period_s), max(1, round(STRIDE_S / period_s))
+    x_TF = recording.features.astype(np.float64)
+    starts = range(0, max(1, len(x_TF) - rows + 1), stride)
+    return np.stack([_statistics(x_TF[start : start + rows]) for start in starts])
+
+
+def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression:
+    """The coefficients of largest penalised likelihood, by L-BFGS in float64; the same for the same input."""
+    mean, std = features_NG.mean(axis=0), np.maximum(features_NG.std(axis=0), 1e-8)
+    x, y = torch.from_numpy((features_NG - mean) / std), torch.from_numpy(target_N)
+    weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        loss = cross_entropy(linear(x, weight, bias), y) + RIDGE * weight.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    return LogisticRegression(mean, std, weight.detach().numpy(), bias.detach().numpy())
+
+
+def _statistics(x_TF: Array) -> Array:
+    change = np.abs(np.diff(x_TF, axis=0)).mean(axis=0) if len(x_TF) > 1 else np.zeros(x_TF.shape[1])
+    return np.concatenate([x_TF.mean(axis=0), x_TF.std(axis=0), x_TF.min(axis=0), x_TF.max(axis=0), change])

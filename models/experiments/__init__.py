@@ -1,0 +1,1 @@
+"""Experiments: what `make results` trains, and the page that it writes."""

@@ -1,0 +1,141 @@
+"""`make results`: train every experiment, resumably, and write docs/results.md and docs/results.json.
+
+    python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]...
+
+A job's result is kept in `build/results/jobs`; it is done again only when its configuration has changed. The page is
+made from all results that are there; where an experiment has none, what docs/results.json says of its configuration
+stays, so that a part can be renewed alone, from a fresh checkout too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from statestream.models.config import Config, parse_config
+from statestream.models.evaluation.baselines import baseline_accuracy
+from statestream.models.evaluation.evaluate import state_bytes
+from statestream.models.evaluation.field_results import after_drift, in_int8
+from statestream.models.evaluation.latency import step_cost
+from statestream.models.evaluation.ridge import ridge_scores
+from statestream.models.experiments.experiments import EXPERIMENTS, Job, jobs
+from statestream.models.experiments.results_page import Result, as_json, as_markdown
+from statestream.models.files import replacing, write_json
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.splits import split_dataset
+from statestream.models.training.trainer import train
+
+
+def run_job(job: Job, folder: Path) -> Result:
+    """The job's result: the one kept, if it was of the same configuration, else anew."""
+    kept = known(job, folder)
+    if kept is not None:
+        return kept
+    started = time.monotonic()
+    facts = _baseline(job.config) if job.experiment.baseline else _trained(job, folder / "runs")
+    result = Result(
+        experiment=job.experiment.name,
+        command=job.command,
+        seed=job.config.training.seed,
+        config=job.config.model_dump(mode="json"),
+        seconds=round(time.monotonic() - started, 1),
+        **facts,
+    )
+    path = _path(job, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(result))
+    return result
+
+
+def known(job: Job, folder: Path) -> Result | None:
+    """The result that was kept, or None: there is none, it is damaged, or the configuration was another."""
+    try:
+        result = Result(**json.loads(_path(job, folder).read_text()))
+        # Parsed, not compared as text: a field that did not exist then has its default.
+        same = parse_config(result.config, job.name) == job.config
+    except (OSError, ValueError, TypeError):
+        return None
+    return result if same else None
+
+
+def _path(job: Job, folder: Path) -> Path:
+    return folder / "jobs" / f"{job.name}.json"
+
+
+def collect(folder: Path) -> dict[str, list[Result]]:
+    """All results of today's experiments and configurations, by experiment; those with a run missing are left out."""
+    found = {e.name: [known(job, folder) for job in jobs(e)] for e in EXPERIMENTS}
+    whole = {name: [result for result in results if result is not None] for name, results in found.items()}
+    return {name: results for name, results in whole.items() if len(results) == len(found[name])}
+
+
+def write_page(folder: Path, docs: Path) -> None:
+    """docs/results.md and docs/results.json from all results that are there, and from what is known of the others."""
+    docs.mkdir(parents=True, exist_ok=True)
+    path = docs / "results.json"
+    content = as_json(collect(folder), json.loads(path.read_text()) if path.exists() else {})
+    write_json(path, content)
+    with replacing(docs / "results.md") as temporary:
+        temporary.write_text(as_markdown(content))
+
+
+def _trained(job: Job, runs: Path) -> dict[str, Any]:
+    run = train(job.config, runs, progress=False)
+    cost, scores = step_cost(run.network), run.scores
+    if job.experiment.int8:
+        scores = in_int8(run)
+    elif job.experiment.drifts:
+        scores = after_drift(run, job.experiment.drifts)
+    return {
+        "scores": scores,
+        "groups": run.metrics.get("groups", {}) if scores is run.scores else {},
+        "epochs": len(run.metrics["history"]),
+        "parameters": run.metrics["parameters"],
+        "state_bytes": state_bytes(run.network),
+        "step_us": [round(cost.batch_1_us, 2), round(cost.batch_64_us, 2)],
+    }
+
+
+def _baseline(config: Config) -> dict[str, Any]:
+    dataset = load_dataset(config)
+    if config.task.kind == "regression":
+        return {"scores": ridge_scores(split_dataset(dataset, config.split))}
+    split = split_dataset(dataset, config.split, classes=True)
+    accuracy = baseline_accuracy(split.train, split.test, len(dataset.labels))
+    return {"scores": {"recording_accuracy": accuracy}}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`python -m statestream.models.experiments.results`."""
+    parser = argparse.ArgumentParser(prog="python -m statestream.models.experiments.results", description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these: a benchmark, or BENCHMARK.MODEL")
+    parser.add_argument("--folder", type=Path, default=Path("build/results"), help="where results are kept")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    options = parser.parse_args(arguments)
+    wanted = [e for e in EXPERIMENTS if not options.names or {e.name, e.benchmark} & set(options.names)]
+    if not wanted:
+        parser.error(f"no such experiment; there are {', '.join(e.name for e in EXPERIMENTS)}")
+    todo = [job for experiment in wanted for job in jobs(experiment)]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=len(todo))
+        for job in todo:
+            progress.update(task, description=job.name)
+            result = run_job(job, options.folder)
+            figures = "  ".join(f"{name} {value:.4f}" for name, value in result.scores.items())
+            console.print(f"{job.name}  {figures}  {result.seconds} s", highlight=False)
+            progress.advance(task)
+            write_page(options.folder, options.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Export: from a trained network to a bundle whose graphs reproduce it. `export` is imported at first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from statestream.models.export.exporter import export
+
+__all__ = ["export"]
+
+
+def __getattr__(name: str) -> Any:
+    # `onnx_scan` serves commands that run without torch, which the exporter needs.
+    if name in __all__:
+        from statestream.models.export import exporter
+
+        return getattr(exporter, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,321 @@
+"""From a trained network to a bundle that a server can check: graphs, manifest, golden recording.
+
+Nothing is written unless step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxscript.optimizer import optimize
+from torch import Tensor, nn
+
+from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
+from statestream.models.data.recordings import Dataset, Recording
+from statestream.models.export.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNetwork, taught
+from statestream.models.export.folding import fold_constants
+from statestream.models.export.onnx_scan import IR_VERSION, input_names, output_names, wrap_in_scan
+from statestream.models.export.parity import reproduced
+from statestream.models.export.quantization import Weights, pack, quantized
+from statestream.models.spec import (
+    MAX_DROP,
+    Array,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Quantization,
+    TensorSpec,
+    TimeSpec,
+    split_inputs,
+)
+from statestream.models.training.dataset import load_dataset
+from statestream.models.training.network import Network
+from statestream.models.training.rollout import Rollout, rollout
+from statestream.models.training.runs import Run, load_checkpoint
+from statestream.models.training.splits import split_dataset
+from statestream.models.training.tasks import scores as task_scores
+
+OPSET = 20
+LARGEST_WEIGHT = 2**24
+"""Elements of a matrix that is made from weights at export instead of at every load."""
+TOLERANCE = 1e-5
+GOLDEN_ROWS = 64
+COMPARED = 8
+"""Held-out recordings on which the graphs are compared with PyTorch."""
+RESOLVED = 0.05
+"""Smallest `std` of an output as a part of its size: float32 resolves 1e-5 of that, and not of less."""
+
+
+def export(
+    checkpoint: Run | Path | str,
+    repository: Path | str,
+    name: str | None = None,
+    version: int | None = None,
+    *,
+    dataset: Dataset | None = None,
+    aux_tau: bool = False,
+    jpeg: bool = False,
+    quantize: Weights | None = None,
+    max_drop: float = MAX_DROP,
+    adapt: float | None = None,
+) -> Bundle:
+    """Write the bundle of a finished training.
+
+    Args:
+        checkpoint: a run, its folder or its weights file.
+        name: of the model; by default, the run's.
+        dataset: instead of the one in the run's configuration, which must be at hand.
+        aux_tau: let the model also say its effective time constants (see `export_network`).
+        jpeg: clients send its frames as JPEG (see `export_network`).
+        quantize: keep weights in 8 or 16 bits.
+        max_drop: how much of its score that may cost on the validation split (on the test split, where there is no
+            other): of an accuracy the difference, of an error the part by which it grows.
+        adapt: forgetting of a readout that goes on learning in each session (see `AdaptiveNetwork`).
+
+    Raises:
+        RunError, DataError: the run or its recordings cannot be read.
+        ParityError: a graph differs from PyTorch by more than the tolerance.
+        DropError: `quantize` costs more than `max_drop`.
+        ValueError: the network has no weights to `quantize`, or no readout to `adapt`.
+    """
+    run = checkpoint if isinstance(checkpoint, Run) else load_checkpoint(checkpoint)
+    config, network = run.config, run.network
+    split = split_dataset(dataset or load_dataset(config), config.split, classes=config.task.kind == "classification")
+    time = TimeSpec.around(network.facts.nominal_s)
+    found, quantization = run.scores, None
+    if quantize is not None:
+        at_end = config.task.at == "end"
+        network, quantization = quantized(network, split, time, quantize, at_end=at_end, max_drop=max_drop)
+        outputs = [r.outputs for r in rollout(network, split.test, time)]
+        found = task_scores(network, outputs, split.test, at_end=at_end)
+    output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
+    if config.task.kind != "classification":
+        # A network that has learned little hardly moves its outputs: their unit is what they are to be.
+        targets = spread(np.concatenate([np.asarray(r.target) for r in split.train]))
+        output_std = np.maximum(output_std, targets).tolist()
+    tolerance = TOLERANCE
+    if adapt is not None:
+        network, recordings = AdaptiveNetwork(network, adapt), tuple(map(taught, recordings))
+        tolerance = ADAPTIVE_TOLERANCE
+    return export_network(
+        network,
+        recordings,
+        repository,
+        name=name or config.name,
+        version=version,
+        time=time,
+        output_std=output_std,
+        description=config.description,
+        scores=found,
+        training={
+            "config": config.model_dump(mode="json"),
+            "recordings": {part: len(ids) for part, ids in run.metrics["recordings"].items()},
+            "parameters": run.metrics["parameters"],
+            "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
+        },
+        tolerance=tolerance,
+        aux_tau=aux_tau,
+        jpeg=jpeg,
+        quantization=quantization,
+    )
+
+
+def export_network(
+    network: Network,
+    recordings: Sequence[Recording],
+    repository: Path | str,
+    *,
+    name: str,
+    version: int | None = None,
+    time: TimeSpec | None = None,
+    output_std: Sequence[float] | None = None,
+    description: str = "",
+    scores: Mapping[str, float] | None = None,
+    training: Mapping[str, Any] | None = None,
+    tolerance: float = TOLERANCE,
+    aux_tau: bool = False,
+    jpeg: bool = False,
+    quantization: Quantization | None = None,
+) -> Bundle:
+    """Write `repository/name/version`, the next free version by default.
+
+    Args:
+        recordings: held-out recordings: the graphs are compared on all of them; the first gives the golden vectors.
+        output_std: of each output over the training data; by default, over `recordings`.
+        tolerance: largest error of a graph, in units of `output_std`.
+        aux_tau: with an output `aux_tau`: the effective time constants of its liquid neurons, in seconds.
+        jpeg: frames come as JPEG, which the server decodes, instead of raw pixels.
+        quantization: the network's weights are `rounded`, and kept as this says.
+
+    Raises:
+        ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
+        ValueError: `aux_tau` of a network that has no time constants, or `jpeg` of one that takes no frames.
+    """
+    network = deepcopy(network).eval().cpu()
+    repository = Path(repository)
+    facts = network.facts
+    time = time or TimeSpec.around(facts.nominal_s)
+    irregular = [with_irregular_time(r, seed=k) for k, r in enumerate(recordings)]
+    std = output_std if output_std is not None else outputs_std(rollout(network, recordings, time))
+    manifest = Manifest(
+        name=name,
+        version=version or max(versions(repository, name), default=0) + 1,
+        description=description,
+        inputs=_inputs(network, jpeg=jpeg),
+        outputs=(
+            OutputSpec(
+                name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
+            ),
+        ),
+        aux=(_tau_spec(network),) if aux_tau else (),
+        states=network.states,
+        time=time,
+        wiring=network.cell.wiring(),
+        tolerance=tolerance,
+        scores=dict(scores or {}),
+        training=dict(training or {}),
+    )
+    step = step_graph(network, manifest, normalisation=quantization is None)
+    if quantization is not None:
+        sizes = pack(step, quantization.weights)
+        manifest = manifest.model_copy(update={"quantization": quantization.model_copy(update=sizes)})
+    chunk = wrap_in_scan(step, manifest)
+    graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
+    golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], time)
+    return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
+
+
+def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = True) -> onnx.ModelProto:
+    """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them.
+
+    Args:
+        normalisation: of inputs may be folded into the weights, whose columns it scales.
+    """
+    # Batch 2, because the exporter takes an axis of length 1 for a constant.
+    inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
+    dt_B1 = torch.full((2, 1), network.facts.nominal_s)
+    states = tuple(network.initial_state(2)[s.name] for s in network.states)
+    batch = torch.export.Dim("batch")
+    with _quietly():
+        program = torch.onnx.export(
+            _Step(network, aux_tau=bool(manifest.aux)),
+            (*inputs, dt_B1, *states),
+            input_names=input_names(manifest),
+            output_names=output_names(manifest),
+            dynamic_shapes=(tuple({0: batch} for _ in (*inputs, dt_B1, *states)),),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        # What follows from weights alone is a weight; by default the exporter leaves large ones to be computed.
+        optimize(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
+    model = program.model_proto
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    fold_constants(model, normalisation=normalisation)
+    _strip(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2) -> Recording:
+    """A real recording as a flaky link delivers it: some rows lost, the others early or late by up to half a period."""
+    random = np.random.default_rng(seed)
+    kept = random.random(len(recording)) >= dropped
+    kept[:2] = True
+    recording = recording.where(kept)
+    gaps_ns = np.diff(recording.t_ns, append=recording.t_ns[-1] + 1)
+    late_ns = (random.random(len(recording)) * 0.5 * gaps_ns).astype(np.int64)
+    return Recording(recording.id, recording.t_ns + late_ns, recording.features, recording.target, recording.group)
+
+
+def outputs_std(rollouts: Sequence[Rollout]) -> list[float]:
+    """`spread` of each output."""
+    return spread(np.concatenate([r.outputs for r in rollouts]))
+
+
+def spread(y_NK: Array) -> list[float]:
+    """Standard deviation of each column, floored where float32 could not resolve the tolerance."""
+    y_NK = y_NK.astype(np.float64)
+    size = np.sqrt((y_NK**2).mean(axis=0))
+    return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6))]
+
+
+def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Golden:
+    """The first rows of a recording with what PyTorch makes of them."""
+    short = recording.where(slice(0, GOLDEN_ROWS))
+    (result,) = rollout(network, [short], time)
+    return Golden(
+        inputs=split_inputs(network.inputs, short.features),
+        dt_s=result.dt_s,
+        outputs={"y": result.outputs},
+        states={name: value[0].numpy() for name, value in result.state.items()},
+    )
+
+
+def _inputs(network: Network, *, jpeg: bool) -> tuple[InputSpec, ...]:
+    """What a client sends: the network's inputs, pictures encoded where that is wished for."""
+    row, *others = network.inputs
+    if not jpeg:
+        return network.inputs
+    if row.colours is None:
+        raise ValueError(f"jpeg: the network takes {len(network.facts.features)} numbers, no frames")
+    return row.model_copy(update={"encoding": "jpeg"}), *others
+
+
+def _tau_spec(network: Network) -> TensorSpec:
+    x_BF, dt_B1 = torch.zeros(1, *network.input_shape), torch.ones(1, 1)
+    return TensorSpec(name="tau", shape=(network.time_constants(x_BF, network.initial_state(1), dt_B1).shape[1],))
+
+
+class _Step(nn.Module):
+    """`Network.step` with tensors in a row, as graphs have them."""
+
+    def __init__(self, network: Network, *, aux_tau: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.aux_tau = aux_tau
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Inputs, dt, states."""
+        n = len(self.network.inputs)
+        inputs, dt_B1, states = tensors[:n], tensors[n], tensors[n + 1 :]
+        x_BF = inputs[0] if n == 1 else torch.cat([part.float() for part in inputs], dim=-1)
+        named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
+        y_BK, state = self.network.step(x_BF, named, dt_B1)
+        aux = (self.network.time_constants(x_BF, named, dt_B1),) if self.aux_tau else ()
+        return y_BK, *aux, *(state[spec.name] for spec in self.network.states)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what a server has no use for: shapes of inner values, which trip later tools, and the exporter's notes,
+    which hold stack traces with the paths of the machine that exported.
+    """
+    del model.graph.value_info[:]
+    for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter's advice about its own internals is no business of someone who exports a model."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,182 @@
+"""Ragged recordings as batches of windows for truncated back-propagation.
+
+B, T   recordings and rows of a window     F, K   features, target columns
+x_BTF, dt_BT1, y_BT (classes) or y_BTK     valid_BT   rows that exist
+scored_BT   rows whose output counts: the valid ones, or (task.at = "end") a recording's last
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from statestream.models.config import AugmentOptions, TrainingOptions
+from statestream.models.data.recordings import Recording
+from statestream.models.spec import Int64Array, TimeSpec
+from statestream.models.training.augment import augment
+from statestream.models.training.augment_frames import augment_frames
+from statestream.models.training.rollout import pad
+
+POOL = 8
+"""Batches from whose recordings those of like length are put together."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A few rows of several recordings."""
+
+    x_BTF: Tensor
+    dt_BT1: Tensor
+    valid_BT: Tensor
+    scored_BT: Tensor
+    y: Tensor
+    first: bool
+    """Whether its recordings begin here, so that state starts anew."""
+
+    def cut(self, rows: slice | Tensor, time: slice) -> Window:
+        """Some of its recordings, and some of their rows."""
+        return Window(
+            self.x_BTF[rows][:, time],
+            self.dt_BT1[rows][:, time],
+            self.valid_BT[rows][:, time],
+            self.scored_BT[rows][:, time],
+            self.y[rows][:, time],
+            first=self.first and not time.start,
+        )
+
+    def to(self, device: torch.device) -> Window:
+        """A copy on a device."""
+        tensors = (self.x_BTF, self.dt_BT1, self.valid_BT, self.scored_BT, self.y)
+        x, dt, valid, scored, y = (t.to(device) for t in tensors)
+        return Window(x, dt, valid, scored, y, first=self.first)
+
+
+def whole(recordings: Sequence[Recording], time: TimeSpec, *, at_end: bool) -> Window:
+    """Recordings side by side, from their first row to the last of the longest."""
+    padded = pad(recordings, time)
+    batch, longest = padded.valid_BT.shape
+    targets = [np.asarray(r.target) for r in recordings]
+    y = np.zeros((batch, longest, *targets[0].shape[1:]), targets[0].dtype)
+    scored = padded.valid_BT.clone()
+    for row, target in enumerate(targets):
+        y[row, : len(target)] = target
+        if at_end:
+            scored[row, : len(target) - 1] = False
+    return Window(padded.x_BTF, padded.dt_BT1, padded.valid_BT, scored, torch.from_numpy(y), first=True)
+
+
+def windows(batch: Window, rows: int) -> Iterator[Window]:
+    """A batch cut along time."""
+    for start in range(0, batch.valid_BT.shape[1], rows):
+        yield batch.cut(slice(None), slice(start, start + rows))
+
+
+class Batches:
+    """A training split's windows, epoch by epoch.
+
+    Recordings that no epoch changes are padded once. With several processes, each takes its share of every batch; all
+    count the same number of windows.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        features: Sequence[str],
+        time: TimeSpec,
+        options: TrainingOptions,
+        *,
+        at_end: bool,
+        labels: Sequence[str] = (),
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.recordings = recordings
+        self.features = features
+        self.labels = labels
+        self.time = time
+        self.options = options
+        self.at_end = at_end
+        self.batch = max(world, options.batch)
+        self.share = slice(rank, None, world)
+        self.world = world
+        segmented = 0 < options.segment < max(len(r) for r in recordings)
+        films = recordings[0].features.ndim > 2
+        steady = not segmented and not films and options.augment == AugmentOptions()
+        self._padded = whole(recordings, time, at_end=at_end) if steady else None
+
+    def epoch(self, number: int) -> Epoch:
+        """The windows of one epoch: recordings shuffled, augmented and cut to segments by (seed, number) alone."""
+        random = np.random.default_rng([self.options.seed, number])
+        order = random.permutation(len(self.recordings))
+        if self._padded is not None:
+            return Epoch(self, self.recordings, self._alike(order, self.recordings, random), self._padded)
+        changed = [self._changed(self.recordings[k], random) for k in order]
+        return Epoch(self, changed, self._alike(np.arange(len(changed)), changed, random), None)
+
+    def _alike(self, order: Int64Array, recordings: Sequence[Recording], random: np.random.Generator) -> Int64Array:
+        """`order` with recordings of like length in the same batch, so that little is padding.
+
+        That is done within pools of some batches; what fills no pool stays as it is, since a small set would otherwise
+        meet in the same batches again and again.
+        """
+        lengths = np.array([len(recordings[k]) for k in order])
+        pool = POOL * self.batch
+        pooled = len(order) // pool * pool
+        if pooled == 0 or (lengths == lengths[0]).all():
+            return order
+        first = np.lexsort((lengths[:pooled], np.arange(pooled) // pool))
+        batches = order[:pooled][first].reshape(-1, self.batch)
+        return np.concatenate([random.permutation(batches).ravel(), order[pooled:]])
+
+    def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
+        if recording.features.ndim > 2:  # of a film no more is changed, and read, than is trained on
+            recording = _segment(recording, self.options.segment, random, self.at_end)
+            return augment_frames(recording, self.labels, self.options.augment, random)
+        changed = augment(recording, self.features, self.options.augment, random)
+        return _segment(changed, self.options.segment, random, self.at_end)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's windows; see `Batches`."""
+
+    batches: Batches
+    recordings: Sequence[Recording]
+    order: Int64Array
+    padded: Window | None
+    """All recordings side by side, where that could be done once."""
+
+    def __iter__(self) -> Iterator[Window]:
+        for group in self._groups():
+            yield from windows(self._batch(group), self.batches.options.window)
+
+    def __len__(self) -> int:
+        window = self.batches.options.window
+        return sum(-(-max(len(self.recordings[k]) for k in group) // window) for group in self._groups())
+
+    def _batch(self, group: Int64Array) -> Window:
+        longest, own = max(len(self.recordings[k]) for k in group), group[self.batches.share]
+        if self.padded is not None:
+            return self.padded.cut(torch.from_numpy(own), slice(0, longest))
+        batch = whole([self.recordings[k] for k in group], self.batches.time, at_end=self.batches.at_end)
+        return batch.cut(self.batches.share, slice(None))
+
+    def _groups(self) -> list[Int64Array]:
+        size = self.batches.batch
+        groups = [self.order[start : start + size] for start in range(0, len(self.order), size)]
+        # Every process needs a share of the last batch.
+        groups[-1] = np.concatenate([groups[-1], self.order[: -len(groups[-1]) % self.batches.world]])
+        return groups
+
+
+def _segment(recording: Recording, rows: int, random: np.random.Generator, at_end: bool) -> Recording:
+    """A random piece of `rows` rows; the last ones, where only the end is scored."""
+    spare = len(recording) - rows
+    if rows == 0 or spare <= 0:
+        return recording
+    start = spare if at_end else int(random.integers(spare + 1))
+    return recording.where(slice(start, start + rows))

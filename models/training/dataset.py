@@ -1,0 +1,116 @@
+"""From a configuration to its recordings: a data set of the registry, or files of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
+from statestream.models.config import Config
+from statestream.models.data.merge_sensors import merged
+from statestream.models.data.recordings import Dataset, Recording, read_dataset
+from statestream.models.data.registry import loader
+from statestream.models.data.tables import DataError
+from statestream.models.spec import Array
+
+_PICTURES = 64
+"""Pictures looked at together."""
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The recordings that `config.data` names, with targets as `config.task` wants them.
+
+    Raises:
+        DataError: naming the dataset, or file, row and column.
+    """
+    classes = config.task.kind == "classification"
+    if config.data.path is not None:
+        dataset = read_dataset(config.data.path, config.data, classes=classes, frame=_frame(config.cell))
+        if config.data.merge:
+            dataset = merged([dataset, *(read_dataset(source.path, source) for source in config.data.merge)])
+    else:
+        dataset = with_features(loader(config.data.dataset)(), config.data.features)
+        if config.data.missing != "hold":
+            _check_finite(dataset)
+    if config.task.kind == "next_step":
+        return _with_next_row(dataset)
+    if any(r.target is None for r in dataset.recordings):
+        raise DataError(f"data.target: task.kind is '{config.task.kind}' but no target column is named")
+    return dataset
+
+
+def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, the last axis, NaN aside; of a constant one the deviation is one.
+
+    Args:
+        common: one mean for all channels, and one standard deviation, the root of their mean square about it.
+    """
+    if arrays[0].dtype == np.uint8:
+        return _pixel_statistics(arrays, common=common)
+    values = np.concatenate(arrays).astype(np.float64)
+    values = values.reshape(-1, values.shape[-1])
+    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    if common:
+        mean, std = np.full_like(mean, np.nanmean(values)), np.full_like(std, np.nanstd(values))
+    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[float], list[float]]:
+    """`channel_statistics` of pictures, by how often each value is there: they are more than what fits into memory."""
+    channels = arrays[0].shape[-1]
+    count = np.zeros((channels, 256))
+    for array in arrays:
+        for start in range(0, len(array), _PICTURES):
+            pixels = array[start : start + _PICTURES].reshape(-1, channels)
+            count += [np.bincount(pixels[:, channel], minlength=256) for channel in range(channels)]
+    if common:
+        count = np.broadcast_to(count.sum(axis=0), count.shape)
+    part = count / count.sum(axis=1, keepdims=True)
+    value = np.arange(256)
+    mean = part @ value
+    std = np.sqrt((part * (value - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+
+
+def _frame(cell: CellOptions) -> tuple[int, int] | None:
+    """Height and width of the pictures that a cell takes; None where it takes numbers."""
+    if isinstance(cell, EncodedOptions) and isinstance(cell.encoder, FramesOptions):
+        return cell.encoder.frame
+    return None
+
+
+def _check_finite(dataset: Dataset) -> None:
+    for recording in dataset.recordings:
+        for row, k in np.argwhere(~np.isfinite(recording.features))[:1]:
+            raise DataError(
+                f"recording '{recording.id}': feature '{dataset.features[k]}' is {recording.features[row, k]} in row "
+                f'{row}; where that says "not measured", data.missing = "hold"'
+            )
+
+
+def with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Only the features named, in that order; all of them where none is."""
+    if not names:
+        return dataset
+    for name in names:
+        if name not in dataset.features:
+            raise DataError(f"data.features: no feature '{name}'; there are {', '.join(dataset.features)}")
+    columns = [dataset.features.index(name) for name in names]
+    recordings = tuple(replace(r, features=r.features[:, columns]) for r in dataset.recordings)
+    units = tuple(dataset.units[k] for k in columns) if dataset.units else ()
+    return replace(dataset, recordings=recordings, features=tuple(names), units=units)
+
+
+def _with_next_row(dataset: Dataset) -> Dataset:
+    """Each row's target is the row after it; the last row has none and goes."""
+    kept = [k for k, r in enumerate(dataset.recordings) if len(r) > 1]
+    if not kept:
+        raise DataError("task.kind is 'next_step' but no recording has two rows")
+    recordings = tuple(
+        Recording(r.id, r.t_ns[:-1], r.features[:-1], r.features[1:], r.group)
+        for r in (dataset.recordings[k] for k in kept)
+    )
+    parts = tuple(dataset.parts[k] for k in kept) if dataset.parts else ()
+    return replace(dataset, recordings=recordings, labels=dataset.features, parts=parts)

@@ -1,0 +1,145 @@
+"""The whole graph that is trained and served: normalise, advance the cell, read out, restore units.
+
+    F   features          x_BF   raw features, in the units of the recording
+    K   outputs           y_BK   log-probabilities, or targets in their own units
+    O   cell outputs      dt_B1  elapsed time, seconds; the cell sees d = dt / nominal
+
+Normalisation is inside, so that training and serving cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from statestream.models.cells.base import Cell, State
+from statestream.models.cells.last_value import Hold
+from statestream.models.spec import InputSpec, StateSpec
+
+Task = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Mean and standard deviation, one number a channel, from the training split."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @classmethod
+    def none(cls, channels: int) -> Scaling:
+        """Leaves values as they are."""
+        return cls([0.0] * channels, [1.0] * channels)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a network must know of its data: enough, with the cell's options, to build it again."""
+
+    task: Task
+    features: Sequence[str]
+    labels: Sequence[str]
+    """Classes, or names of the target columns: one an output."""
+    nominal_s: float
+    inputs: Scaling
+    targets: Scaling
+    """Unused (`Scaling.none`) for classification."""
+    units: Sequence[str] = field(default=())
+
+
+class Network(nn.Module):
+    """A cell between normalised inputs and a linear readout."""
+
+    mean: Tensor
+    std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+
+    def __init__(self, cell: Cell, facts: Facts) -> None:
+        super().__init__()
+        if cell.input_size != len(facts.features):
+            raise ValueError(f"the cell takes {cell.input_size} inputs, the data has {len(facts.features)} features")
+        self.cell = cell
+        self.facts = facts
+        self.readout = nn.Linear(cell.output_size, len(facts.labels))
+        self.register_buffer("mean", torch.tensor(facts.inputs.mean))
+        self.register_buffer("std", torch.tensor(facts.inputs.std))
+        self.register_buffer("target_mean", torch.tensor(facts.targets.mean))
+        self.register_buffer("target_std", torch.tensor(facts.targets.std))
+
+    @property
+    def states(self) -> tuple[StateSpec, ...]:
+        """The recurrent state of one session."""
+        return self.cell.states
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of what a step is given: a row of features, or a picture `[H, W, F]` of 8 bits a channel."""
+        return self.cell.input_shape
+
+    @property
+    def holds(self) -> bool:
+        """Whether a NaN says that a feature was not measured at this instant."""
+        return any(isinstance(module, Hold) for module in self.modules())
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What a client sends. Several stand side by side, in this order, on the last axis of what a step is given."""
+        shape = self.cell.input_shape
+        row = InputSpec(
+            name="x",
+            shape=shape,
+            dtype="float32" if len(shape) == 1 else "uint8",  # pictures come as a camera gives them
+            colours=None if len(shape) == 1 else "rgb",
+            labels=tuple(self.facts.features),
+            units=tuple(self.facts.units),
+            nan="not_measured" if self.holds else "invalid",
+        )
+        return (row,)
+
+    def initial_state(self, batch: int) -> State:
+        """The state of `batch` new sessions."""
+        return self.cell.initial_state(batch)
+
+    def exact(self) -> Network:
+        """A copy that computes with the same weights in double precision: what float32 rounds, on any runtime."""
+        return deepcopy(self).double()
+
+    def step(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> tuple[Tensor, State]:
+        """One sample: `y_BK` and the next state."""
+        y_BO, state = self.cell.step(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
+        return self._read(y_BO), state
+
+    def unroll(
+        self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """A sequence: `y_BTK` and the state after the last valid row."""
+        y_BTO, state = self.cell.unroll(self._normalise(x_BTF), state, dt_BT1 / self.facts.nominal_s, valid_BT)
+        return self._read(y_BTO), state
+
+    def time_constants(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> Tensor:
+        """Of the step from `state`: `[B, n]` seconds, those of all liquid cells side by side (`Cell.time_constants`).
+
+        Raises:
+            ValueError: no cell of the network has any.
+        """
+        found = self.cell.time_constants(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
+        if not found:
+            raise ValueError(f"aux_tau: a {type(self.cell).__name__} has no time constants; LTC, CfC and LiquidS4 have")
+        return torch.cat(found, dim=-1) * self.facts.nominal_s
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return (self.cell.reduce(x.to(self.mean.dtype)) - self.mean) / self.std
+
+    def _read(self, y: Tensor) -> Tensor:
+        weight, bias = self.readout.weight, self.readout.bias
+        if self.facts.task == "classification":
+            return torch.log_softmax(linear(y, weight, bias), dim=-1)
+        # Units are restored in the weights, which costs a step nothing.
+        return linear(y, weight * self.target_std.unsqueeze(-1), bias * self.target_std + self.target_mean)

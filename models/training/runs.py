@@ -1,0 +1,102 @@
+"""A run on disk, `runs/NAME/`: what was trained, how, and how well.
+
+config.json   the configuration, whole         metrics.json   scores, history, where the weights come from
+weights.pt    the network that was kept        last.ckpt      everything that resuming needs
+curves.png, predictions.png                    tensorboard/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from statestream.models.cells.base import Cell
+from statestream.models.cells.composite import Chain
+from statestream.models.cells.last_value import Hold
+from statestream.models.cells.registry import build_cell
+from statestream.models.cells.running_norm import RunningScale
+from statestream.models.config import Config, parse_config
+from statestream.models.files import replacing
+from statestream.models.training.network import Facts, Network, Scaling
+
+CONFIG, METRICS, WEIGHTS, LAST = "config.json", "metrics.json", "weights.pt", "last.ckpt"
+CURVES, PREDICTIONS = "curves.png", "predictions.png"
+
+
+class RunError(ValueError):
+    """A run that cannot be read or resumed; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training and its folder."""
+
+    path: Path
+    config: Config
+    network: Network
+    metrics: dict[str, Any]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """On the test split."""
+        test: dict[str, float] = self.metrics["test"]
+        return test
+
+
+def build_network(config: Config, facts: Facts) -> Network:
+    """An untrained network, random by torch's generator."""
+    features = len(facts.features)
+    stages: dict[str, Cell] = {}
+    if config.data.running_s is not None:
+        stages["running"] = RunningScale(features, config.data.running_s / facts.nominal_s)
+    if config.data.missing == "hold":
+        stages["hold"] = Hold(features)
+    cell = build_cell(config.cell, [features, *(stage.output_size for stage in stages.values())][-1])
+    return Network(Chain({**stages, "cell": cell}) if stages else cell, facts)
+
+
+def save_network(path: Path, config: Config, network: Network) -> None:
+    """Weights with all that is needed to build the network again; no pickled code."""
+    content = {
+        "config": config.model_dump(mode="json"),
+        "facts": _plain(dataclasses.asdict(network.facts)),
+        "weights": network.state_dict(),
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: Path | str) -> Run:
+    """A run from its folder, or from its `weights.pt`; the network is in evaluation mode.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+    """
+    path = Path(path)
+    folder = path.parent if path.name == WEIGHTS else path
+    try:
+        content = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+        metrics = json.loads((folder / METRICS).read_text())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RunError(f"{folder}: cannot read the run: {error}") from error
+    config = parse_config(content["config"], str(folder))
+    network = build_network(config, _facts(content["facts"]))
+    try:
+        network.load_state_dict(content["weights"])
+    except RuntimeError as error:
+        raise RunError(f"{folder}: its weights are of another version of this cell; train it again: {error}") from error
+    return Run(folder, config, network.eval(), metrics)
+
+
+def _facts(values: dict[str, Any]) -> Facts:
+    inputs, targets = (Scaling(**values.pop(name)) for name in ("inputs", "targets"))
+    return Facts(inputs=inputs, targets=targets, **values)
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))

@@ -1,0 +1,1 @@
+"""Identities, roles, tokens, quotas."""

@@ -1,0 +1,102 @@
+"""What one caller may use at once, and what all may together: streams, and steps a second.
+
+Sessions are counted where they are kept (`custody`), sizes of messages where they are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from statestream.service.auth.identity import Identity
+from statestream.service.config import ServerConfig
+from statestream.service.errors import ResourceExhausted
+
+_LONGEST_WAIT_S = 10.0
+
+
+class Bucket:
+    """Lets `rate` steps a second pass, and at once as many as a second has. 0: it is of no use."""
+
+    def __init__(self, rate: float, clock: Callable[[], float]) -> None:
+        self.rate = rate
+        self._clock = clock
+        self._left = rate
+        self._then_s = clock()
+
+    def wait_s(self, steps: int) -> float:
+        """Seconds before so many more steps may pass after those that were taken; 0 or less: now."""
+        now_s = self._clock()
+        self._left = min(self.rate, self._left + (now_s - self._then_s) * self.rate)
+        self._then_s = now_s
+        return (steps - self._left) / self.rate
+
+    def take(self, steps: int) -> None:
+        """Steps pass, or will."""
+        self._left -= steps
+
+
+class Allowance:
+    """What one caller uses."""
+
+    def __init__(self, everybody: Allowances, bucket: Bucket, max_streams: int, name: str) -> None:
+        self.streams = 0
+        self._everybody = everybody
+        self._buckets = tuple(each for each in (bucket, everybody.bucket) if each.rate)
+        self._max_streams = max_streams
+        self._name = name
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """One more stream, for as long as this lasts. ResourceExhausted where there are enough."""
+        if self.streams >= self._max_streams:
+            raise ResourceExhausted(f"'{self._name}' has {self.streams} streams, its most", retry_after_s=5.0)
+        self._everybody.begin_stream()
+        self.streams += 1
+        try:
+            yield
+        finally:
+            self.streams -= 1
+            self._everybody.streams -= 1
+
+    def wait_s(self, steps: int) -> float:
+        """Count steps that came, and say for how long they must wait; 0: not at all.
+
+        Raises:
+            ResourceExhausted: for too long. They do not count.
+        """
+        wait_s = max((bucket.wait_s(steps) for bucket in self._buckets), default=0.0)
+        if wait_s > _LONGEST_WAIT_S:
+            raise ResourceExhausted(
+                f"{steps} steps, too many a second: they would wait {wait_s:.1f} s", field="steps", retry_after_s=wait_s
+            )
+        for bucket in self._buckets:
+            bucket.take(steps)
+        return max(wait_s, 0.0)
+
+
+class Allowances:
+    """What all callers of a server use."""
+
+    def __init__(self, config: ServerConfig, clock: Callable[[], float]) -> None:
+        self.streams = 0
+        self.bucket = Bucket(config.max_steps_per_s, clock)
+        self._config = config
+        self._clock = clock
+        self._of: dict[str, Allowance] = {}
+
+    def of(self, who: Identity) -> Allowance:
+        """A caller's. Those without a name are everybody, to whom the limits of one do not apply."""
+        known = self._of.get(who.name)
+        if known is None:
+            config = self._config
+            rate = config.max_steps_per_s_per_client if who.name else 0.0
+            most = config.max_streams_per_client if who.name else config.max_streams
+            known = self._of[who.name] = Allowance(self, Bucket(rate, self._clock), most, who.name)
+        return known
+
+    def begin_stream(self) -> None:
+        """Count one more; ResourceExhausted where there are enough."""
+        if self.streams >= self._config.max_streams:
+            raise ResourceExhausted(f"the server has {self.streams} streams, its most", retry_after_s=5.0)
+        self.streams += 1

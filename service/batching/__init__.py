@@ -1,0 +1,1 @@
+"""From queued rows to batches and back."""

@@ -1,0 +1,313 @@
+"""Deciding what runs next, and recording what came of it. Both are plain functions of state; `runner` does the running.
+
+There are no timers: a turn takes whatever is ready. Its rows form grids `[sessions, time]`: sessions with one row go
+through the step graph, those with more through the chunk graph, with others of about their length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
+from statestream.service.batching import single_row as lone
+from statestream.service.batching.admission import APPLIED, INVALID, Admission, Grid, Known, admit
+from statestream.service.batching.drop_policy import NO_FATE, beyond_gaps, fate
+from statestream.service.batching.finite import finite_lines, measured
+from statestream.service.batching.grid import Cells, Places, ahead, packed, place, split
+from statestream.service.batching.results import Details, Filling, Results, explain, repeat
+from statestream.service.batching.row_queue import Inbox, Rows
+from statestream.service.batching.single_row import Lone
+from statestream.service.engine.base import Model
+from statestream.service.protocol.verdict import RowFlag, Verdict
+from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.table import SessionTable
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one turn takes."""
+
+    credit_rows: int = 1024
+    """Rows of one session that may wait at once."""
+    max_unacked: int = 4096
+    """Settled rows of one session whose outputs are kept until acknowledged."""
+    max_batch: int = 1024
+    """Sessions in one run of the engine."""
+    turn_steps: int = 64
+    """Rows of one session in one turn."""
+    turn_bytes: int = 64 << 20
+    """Bytes of decoded pictures in one turn."""
+
+
+class Run(NamedTuple):
+    """One call of the engine: a grid of rows and what it needs."""
+
+    places: Places
+    slot_G: Int64Array
+    admission: Admission
+    cells: Cells | None
+    """Cells of the grid that advance, as they stand in the engine's run; None: all, as they stand in the grid."""
+    inputs: Tensors
+    dt_s: Float32Array
+    valid: BoolArray
+    states: Tensors
+
+    @property
+    def batch(self) -> int:
+        """Sessions that advance."""
+        return len(self.valid)
+
+    @property
+    def steps(self) -> int:
+        """Most rows of one session."""
+        return int(self.valid.shape[1])
+
+    @property
+    def lines(self) -> Int64Array | slice:
+        """Lines of the grid that advance."""
+        return slice(None) if self.cells is None else self.cells.lines
+
+    def execute(self, model: Model) -> tuple[Tensors, Tensors]:
+        """Outputs and new states of the lines that advance; empty when none does."""
+        if not self.batch:
+            return {}, {}
+        if self.steps == 1:
+            return model.step({name: x[:, 0] for name, x in self.inputs.items()}, self.dt_s, self.states)
+        return model.chunk(self.inputs, self.dt_s[:, :, None], self.valid, self.states)
+
+
+class Judged(NamedTuple):
+    """The rows of a turn, and what is known of each before they are laid out, `[rows]`; None: nothing of any."""
+
+    rows: Rows
+    stale: BoolArray | None
+    suppressed: BoolArray | None
+    over: BoolArray | None = None
+    """Beyond its session's credit."""
+
+    def take(self, rows: Int64Array) -> Judged:
+        """These rows alone."""
+        return Judged(self.rows.take(rows), *(None if column is None else column[rows] for column in self[1:]))
+
+
+class Taken(NamedTuple):
+    """What one turn has taken of the rows that wait."""
+
+    judged: Judged
+    places: Places
+    taken_s: float
+
+    @property
+    def rows(self) -> Rows:
+        return self.judged.rows
+
+    def with_rows(self, rows: Rows) -> Taken:
+        """The same with rows of which more is known."""
+        return self._replace(judged=self.judged._replace(rows=rows))
+
+
+class Turn(NamedTuple):
+    """What runs now."""
+
+    rows: Rows
+    runs: Sequence[Run]
+    planned_s: float
+
+    def execute(self, model: Model) -> list[tuple[Tensors, Tensors]]:
+        """Run every grid; safe in a thread, since it touches no table."""
+        return [run.execute(model) for run in self.runs]
+
+
+@dataclass
+class Batcher:
+    """Rows of one model on their way through its engine."""
+
+    manifest: Manifest
+    table: SessionTable
+    limits: Limits
+    clock: Callable[[], float]
+    inbox: Inbox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.inbox = Inbox(self.manifest.inputs, self.clock)
+
+    def run_lone(self, model: Model) -> Lone | None:
+        """Run and store the only row that waits, if it is a plain one; None: take `plan`, nothing has changed."""
+        row = self.inbox.lone()
+        if row is None:
+            return None
+        done = lone.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
+        if done is not None:
+            self.inbox.clear()
+        return done
+
+    def take(self) -> Taken | None:
+        """Take what is ready, as much as one turn may have; None when nothing is."""
+        if not len(self.inbox):
+            return None
+        rows = self.inbox.take()
+        table, now_s = self.table, self.clock()
+        policies = NO_FATE
+        if table.policies:
+            policies = fate(rows, table.keep_last.take(rows.slot), table.late.take(rows.slot), now_s)
+        judged, places = Judged(rows, *policies), place(rows.slot, table.capacity)
+        if places.steps > 1 or rows.frames:
+            judged, places = self._of_this_turn(judged, places)
+        return Taken(judged, places, now_s)
+
+    def to_decode(self, taken: Taken) -> Int64Array:
+        """Rows whose pictures are needed: not those that cannot advance their session anyway."""
+        rows = taken.rows
+        needed = ~_idle(taken.judged) & (rows.seq > self.table.settled_seq.take(rows.slot))
+        needed[list(rows.problems)] = False
+        return np.flatnonzero(needed)
+
+    def plan(self, taken: Taken) -> Turn:
+        """Decide what runs; pictures are decoded by now."""
+        judged, usable = taken.judged, _usable(taken.rows, self.manifest.gappy_inputs)
+        runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
+        return Turn(judged.rows, runs, taken.taken_s)
+
+    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> Results:
+        """Store the states of a turn that ran and say what became of its rows."""
+        rows = turn.rows
+        filling = Filling(rows.n, self.manifest)
+        plain = True
+        for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
+            whole = self._store(run, states)
+            plain &= whole
+            filling.put(run.places, run.admission, run.cells, outputs, whole=whole)
+        settled = Settled(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
+        self._remember(settled, everything=plain)
+        now_s = self.clock()
+        self.table.latency_s[rows.slot] = now_s - rows.received_s  # of several rows of a session, the last one counts
+        original, details = None, Details()
+        if not plain:
+            np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
+            settled, original = repeat(settled, self.table)
+            details = explain(rows, settled, self.table, self.manifest, self.limits.max_unacked)
+        return Results(
+            rows=settled,
+            lane=self.table.lane.take(rows.slot),
+            channel=self.table.channel.take(rows.slot),
+            epoch=self.table.epoch.take(rows.slot),
+            flags=filling.flags,
+            plain=plain,
+            original=original,
+            details=details,
+            queue_s=turn.planned_s - float(rows.received_s[0]),
+            compute_s=now_s - turn.planned_s,
+            batch=sum(run.batch for run in turn.runs),
+        )
+
+    def _of_this_turn(self, judged: Judged, places: Places) -> tuple[Judged, Places]:
+        """Leave to the next turn what would make this one too long, or put a gap in the middle of a line."""
+        rows, limits = judged.rows, self.limits
+        if places.steps > limits.credit_rows:
+            judged = judged._replace(over=places.k >= limits.credit_rows)
+        # Rows that their session's policy drops take neither time nor room.
+        wait = (places.k if judged.stale is None else ahead(rows.slot, ~judged.stale)) >= limits.turn_steps
+        if rows.frames:
+            picture_bytes = sum(spec.row_bytes for spec in self.manifest.encoded_inputs.values())
+            wait |= np.cumsum(~_idle(judged)) > max(1, limits.turn_bytes // picture_bytes)
+        if self.table.policies and (resets := self.table.gap_resets.take(rows.slot)).any():
+            wait |= beyond_gaps(rows.slot, rows.t_ns, resets, self.manifest.time)
+        if judged.over is not None:
+            wait &= ~judged.over
+        if not wait.any():
+            return judged, places
+        self.inbox.put_back(rows.take(np.flatnonzero(wait)))
+        judged = judged.take(np.flatnonzero(~wait))
+        return judged, place(judged.rows.slot, self.table.capacity)
+
+    def _run(self, judged: Judged, usable: BoolArray | None, places: Places) -> Run:
+        """Judge the rows of one grid and gather what the engine needs for those that advance."""
+        rows, table, grid = judged.rows, self.table, places.grid
+        slot_G = rows.slot[places.first]
+        resets_G = table.gap_resets.take(slot_G) if table.policies else None
+        admission = admit(
+            Grid(
+                seq_GT=grid(rows.seq),
+                t_ns_GT=grid(rows.t_ns),
+                flags_GT=grid(rows.flags),
+                usable_GT=grid(usable),
+                over_GT=grid(judged.over),
+                present_GT=places.present(),
+                stale_GT=grid(judged.stale),
+                suppressed_GT=grid(judged.suppressed),
+                gap_resets_G=resets_G if resets_G is not None and resets_G.any() else None,
+            ),
+            Known(
+                table.settled_seq.take(slot_G),
+                table.last_ns.take(slot_G),
+                table.acked_seq.take(slot_G) + self.limits.max_unacked,
+            ),
+            self.manifest.time,
+        )
+        if admission.plain:
+            inputs = {name: grid(data) for name, data in rows.data.items()}
+            valid = admission.advance_GT
+            return Run(places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.arena.gather(slot_G))
+        return self._packed_run(rows, places, slot_G, admission)
+
+    def _packed_run(self, rows: Rows, places: Places, slot_G: Int64Array, admission: Admission) -> Run:
+        """The rows that advance and no others: what is dropped costs the engine nothing."""
+        cells = packed(admission.advance_GT)
+        shape = (len(cells.lines), cells.steps)
+        row = places.grid(np.arange(rows.n))[cells.g, cells.k]
+        inputs = {n: cells.put(np.zeros((*shape, *x.shape[1:]), x.dtype), x[row]) for n, x in rows.data.items()}
+        # Where there is no row the graph's result is dropped; a step of no time could make NaN of it.
+        dt_s = np.full(shape, self.manifest.time.nominal_s, np.float32)
+        dt_s = cells.put(dt_s, admission.dt_s_GT[cells.g, cells.k])
+        valid = cells.put(np.zeros(shape, np.bool_), np.array(True))
+        anew = None if admission.anew_G is None else admission.anew_G[cells.lines]
+        states = self.table.arena.gather(slot_G[cells.lines], anew)
+        return Run(places, slot_G, admission, cells, inputs, dt_s, valid, states)
+
+    def _store(self, run: Run, states: Tensors) -> bool:
+        """Write back the states of one run, but not those that are no longer finite; returns whether all went well."""
+        admission, table = run.admission, self.table
+        slots = run.slot_G[run.lines]
+        finite = finite_lines(states, len(slots))
+        if finite is not None:
+            lines = np.arange(len(run.slot_G))[run.lines][~finite]
+            admission.last_ns_G[lines] = table.last_ns[run.slot_G[lines]]
+            admission.verdict_GT[lines] = np.where(admission.advance_GT[lines], INVALID, admission.verdict_GT[lines])
+            slots, states = slots[finite], {name: state[finite] for name, state in states.items()}
+        if len(slots):
+            table.arena.scatter(slots, states)
+        table.settled_seq[run.slot_G] = admission.settled_seq_G
+        table.last_ns[run.slot_G] = admission.last_ns_G
+        table.used_s[run.slot_G] = self.clock()
+        return admission.plain and finite is None
+
+    def _remember(self, settled: Settled, *, everything: bool) -> None:
+        """Keep what was settled until it is acknowledged."""
+        if not everything:
+            rows = np.flatnonzero(settled.verdict <= Verdict.SKIPPED)
+            if not len(rows):
+                return
+            settled = settled.pick(rows)
+        self.table.log.append(settled, self.table.acked_seq)
+
+
+def _idle(judged: Judged) -> BoolArray:
+    """`[rows]` whether a row has nothing to run: it is dropped, beyond its session's credit, or was never sent."""
+    idle = np.zeros(judged.rows.n, np.bool_)
+    for dropped in (judged.stale, judged.over):
+        if dropped is not None:
+            idle |= dropped
+    return idle if judged.rows.flags is None else idle | (judged.rows.flags & RowFlag.SKIP != 0)
+
+
+def _usable(rows: Rows, gappy: Collection[str]) -> BoolArray | None:
+    """`[rows]` whether a row's data is complete and finite, or, in `gappy` inputs, not measured; None: all are."""
+    usable = finite_lines(measured(rows.data, gappy), rows.n)
+    if rows.problems:
+        usable = np.ones(rows.n, np.bool_) if usable is None else usable
+        usable[list(rows.problems)] = False
+    return usable

@@ -1,0 +1,170 @@
+"""What became of the rows of a turn, in columns, with words for those that did not go as their sender hoped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Float32Array, Int64Array, Manifest, Tensors
+from statestream.service.batching.admission import APPLIED, Admission
+from statestream.service.batching.grid import Cells, Places
+from statestream.service.batching.row_queue import Rows
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.sessions.output_log import NO_OUTPUT, Settled
+from statestream.service.sessions.table import SessionTable
+
+
+class Detail(NamedTuple):
+    """Words about one row; `resend_from` where it has to come again."""
+
+    text: str
+    resend_from: int = 0
+
+
+Details = dict[int, Detail]
+"""Details by row."""
+
+
+class Results(NamedTuple):
+    """What became of the rows of a turn, in the order in which they came; columns of equal length."""
+
+    rows: Settled
+    """Every row, those that settled nothing included."""
+    lane: Int64Array
+    channel: Int64Array
+    epoch: Int64Array
+    flags: Int64Array
+    plain: bool
+    """Whether every row was APPLIED."""
+    original: Int64Array | None
+    """For DUPLICATE rows the verdict first given; None when there are no such rows."""
+    details: Details
+    queue_s: float
+    compute_s: float
+    batch: int
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return len(self.lane)
+
+
+class Filling:
+    """The columns of a turn's results, filled grid by grid."""
+
+    verdict: Int64Array
+    flags: Int64Array
+    dt_s: Float32Array
+    out: Int64Array
+
+    def __init__(self, rows: int, manifest: Manifest) -> None:
+        self._rows = rows
+        self._shapes = {t.name: (t.shape, t.np_dtype) for t in manifest.outputs}
+        self._shapes |= {f"aux_{t.name}": (t.shape, t.np_dtype) for t in manifest.aux}
+        self._blocks: list[Tensors] = []
+        self._outputs = 0
+
+    def put(self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, *, whole: bool) -> None:
+        """Put the rows of one grid where they stand in the turn; `whole`: all are APPLIED.
+
+        `outputs` are of its `cells`, None: of all.
+        """
+        verdict, flags = places.cells(admission.verdict_GT), places.cells(admission.flags_GT)
+        dt_s, out = places.cells(admission.dt_s_GT), self._take_outputs(places, admission, cells, outputs, whole)
+        if places.row is None:  # the only grid
+            self.verdict, self.flags, self.dt_s, self.out = verdict, flags, dt_s, out
+            return
+        if not hasattr(self, "verdict"):
+            self.verdict, self.flags = np.empty(self._rows, np.int64), np.empty(self._rows, np.int64)
+            self.dt_s, self.out = np.empty(self._rows, np.float32), np.empty(self._rows, np.int64)
+        self.verdict[places.row] = verdict
+        self.flags[places.row] = flags
+        self.dt_s[places.row] = dt_s
+        self.out[places.row] = out
+
+    def _take_outputs(
+        self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, whole: bool
+    ) -> Int64Array:
+        """Keep a grid's outputs where the engine put them; the index of each row's."""
+        if not outputs:
+            return np.full(len(places.g), NO_OUTPUT)
+        shape = admission.verdict_GT.shape if cells is None else (len(cells.lines), cells.steps)
+        size = shape[0] * shape[1]
+        index = np.arange(self._outputs, self._outputs + size).reshape(shape)
+        self._blocks.append({n: outputs[n].reshape(size, *shape_of) for n, (shape_of, _) in self._shapes.items()})
+        self._outputs += size
+        if cells is not None:
+            index_GT = np.full(admission.verdict_GT.shape, NO_OUTPUT)
+            index_GT[cells.g, cells.k] = index[cells.line, cells.column]
+            index = index_GT
+        return places.cells(index if whole else np.where(admission.verdict_GT == APPLIED, index, NO_OUTPUT))
+
+    def outputs(self) -> Tensors:
+        """`[n, *shape]` by name, which `out` points into."""
+        if len(self._blocks) == 1:
+            return self._blocks[0]
+        if not self._blocks:
+            return {name: np.empty((0, *shape), dtype) for name, (shape, dtype) in self._shapes.items()}
+        return {name: np.concatenate([block[name] for block in self._blocks]) for name in self._shapes}
+
+
+def repeat(settled: Settled, table: SessionTable) -> tuple[Settled, Int64Array | None]:
+    """Answer rows that were settled before with the verdict and output they had, while the table has them."""
+    again = np.flatnonzero(settled.verdict == Verdict.DUPLICATE)
+    if not len(again):
+        return settled, None
+    original = np.zeros(settled.n, np.int64)
+    parts = [settled.outputs]
+    start = settled.output_rows
+    for slot in np.unique(settled.slot[again]).tolist():
+        known = table.unacked(slot)
+        if known is None:
+            continue
+        mine = again[settled.slot[again] == slot]
+        mine = mine[settled.seq[mine] >= known.seq[0]]
+        found = settled.seq[mine] - known.seq[0]
+        original[mine] = known.verdict[found]
+        has = known.out[found] != NO_OUTPUT
+        settled.out[mine[has]] = known.out[found][has] + start
+        parts.append(known.outputs)
+        start += known.output_rows
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in settled.outputs}
+    return settled._replace(outputs=outputs), original
+
+
+def explain(rows: Rows, settled: Settled, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
+    """Words for the rows that are INVALID, GAP or BUSY."""
+    details: Details = {}
+    busy_from: dict[int, int] = {}
+    for row in np.flatnonzero(np.isin(settled.verdict, (Verdict.INVALID, Verdict.GAP, Verdict.BUSY))).tolist():
+        slot, seq, verdict = int(rows.slot[row]), int(rows.seq[row]), int(settled.verdict[row])
+        expected = int(table.settled_seq[slot]) + 1
+        if verdict == Verdict.INVALID:
+            details[row] = Detail(_reason(rows, row, table, manifest))
+        elif verdict == Verdict.GAP:
+            details[row] = Detail(f"steps.seq: {seq}, expected {expected}", expected)
+        else:
+            acked = int(table.acked_seq[slot])
+            why = f"at most {max_unacked} rows after acked_seq {acked} may wait to be acknowledged"
+            if seq <= acked + max_unacked:
+                why = "more rows of the session wait than Opened.credit_rows"
+            details[row] = Detail(f"steps.seq: no room for {seq}: {why}", busy_from.setdefault(slot, seq))
+    return details
+
+
+def _reason(rows: Rows, row: int, table: SessionTable, manifest: Manifest) -> str:
+    """Why a row was not usable: its data, a value in it, its time, or the state it led to."""
+    if row in rows.problems:
+        return rows.problems[row]
+    for spec in manifest.inputs:
+        data = rows.data[spec.name][row]
+        bad = np.flatnonzero(np.isinf(data) if spec.nan == "not_measured" else ~np.isfinite(data))
+        if len(bad):
+            at = int(bad[0])
+            label = f" ('{spec.labels[at]}')" if at < len(spec.labels) else ""
+            return f"steps.columns['{spec.name}']: element {at}{label} is {data.flat[at]}"
+    t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
+    if t_ns < last_ns:
+        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns}, that of a row before it"
+    return "the state after this row is not finite; it is as it was before"

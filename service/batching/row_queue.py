@@ -1,0 +1,290 @@
+"""Rows that wait for their turn: columns that grow as messages come in and are taken all at once."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
+from statestream.service.batching.frame_queue import Frames, Pictures
+from statestream.service.errors import InvalidArgument
+from statestream.service.protocol.verdict import RowFlag
+
+Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+_KNOWN_FLAGS = int(RowFlag.SKIP | RowFlag.REPLAY | RowFlag.NEW_CLOCK)
+_SKIP = int(RowFlag.SKIP)
+_NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
+
+
+class Rows(NamedTuple):
+    """Rows of several sessions as columns of equal length; rows of one session stand in order of arrival."""
+
+    slot: Int64Array
+    seq: Int64Array
+    t_ns: Int64Array
+    flags: np.ndarray[tuple[int], np.dtype[np.uint8]] | None
+    """None: no row has any."""
+    received_s: Float64Array
+    due_s: Float64Array | None
+    """When each row's budget is spent, on the clock of `received_s`; None: no row has one."""
+    data: Mapping[str, Array]
+    """`[rows, *shape]` by input name; zeros where a row has no usable data."""
+    problems: Mapping[int, str]
+    """Rows whose data cannot be used, and why."""
+    frames: Mapping[str, Array] = {}
+    """`[rows]` bytes: pictures of inputs that come encoded, until they are in `data`; empty where a row has none."""
+
+    @property
+    def n(self) -> int:
+        """How many rows."""
+        return len(self.slot)
+
+    def take(self, rows: Int64Array) -> Rows:
+        """These rows alone."""
+        flags = None if self.flags is None else self.flags[rows]
+        problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
+        data = {name: column[rows] for name, column in self.data.items()}
+        due_s = None if self.due_s is None else self.due_s[rows]
+        frames = {name: column[rows] for name, column in self.frames.items()}
+        received_s = self.received_s[rows]
+        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems, frames)
+
+
+class Row(NamedTuple):
+    """One row that came alone, without flags."""
+
+    slot: int
+    seq: int
+    t_ns: int
+    received_s: float
+    data: Mapping[str, Array]
+    """`[1, *shape]` by input name."""
+
+
+class Inbox:
+    """Where rows of one model gather while the engine is busy."""
+
+    def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
+        self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
+        self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
+        self._pictures = Pictures(self._encoded) if self._encoded else None
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the rows that wait."""
+        self._slot = array("q")
+        self._seq = array("q")
+        self._t_ns = array("q")
+        self._flags = array("B")
+        self._flagged = False
+        self._received_s = array("d")
+        self._due_s = array("d")
+        self._due = False
+        self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
+        self._problems: dict[int, str] = {}
+        if self._pictures is not None:
+            self._pictures.clear()
+
+    def __len__(self) -> int:
+        return len(self._slot)
+
+    def count(self, slot: int) -> int:
+        """Rows of the session in `slot` that wait here."""
+        return self._slot.count(slot)
+
+    def add(
+        self,
+        slots: Sequence[int],
+        seqs: Sequence[int],
+        timestamps_ns: Sequence[int],
+        flags: Sequence[int],
+        columns: Iterable[tuple[str, bytes]],
+        budgets_us: Sequence[int] = (),
+        frames: Frames | None = None,
+    ) -> None:
+        """Append the rows of one message.
+
+        Args:
+            slots: `[rows]` session of each row.
+            seqs: `[rows]`
+            timestamps_ns: `[rows]`, or empty where no row has one.
+            flags: `[rows]`, or empty where no row has any.
+            columns: name and data of each input, over the rows that are not SKIP.
+            budgets_us: `[rows]` microseconds left to each row's deadline, or empty where no row has any.
+            frames: the pictures of each input that comes encoded, over the rows that are not SKIP.
+
+        Raises:
+            InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
+                was added. Data of a wrong name or size is a problem of its rows instead, which get a verdict.
+        """
+        rows = len(slots)
+        check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
+        if not rows:
+            return
+        start = len(self._slot)
+        skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
+        has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
+        data, problem = self._data_of(rows - skipped, columns)
+        if self._pictures is not None:
+            frames = frames or {}
+            problem = problem or self._pictures.problem(frames, rows - skipped)
+            too_long = self._pictures.append({} if problem else frames, rows, has_data)
+            self._problems |= {start + row: why for row, why in too_long.items()}
+        if problem or skipped == rows:
+            data = {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}
+        elif has_data is not None:
+            data = self._spread(data, has_data)
+        self._slot.extend(slots)
+        self._seq.extend(seqs)
+        self._flags.frombytes(bytes(flags) if flags else bytes(rows))
+        self._flagged = self._flagged or any(flags)
+        now_s = self._clock()
+        self._received_s.extend([now_s] * rows)
+        self._due_s.extend([now_s + budget * 1e-6 for budget in budgets_us] or [math.inf] * rows)
+        self._due = self._due or bool(budgets_us)
+        if timestamps_ns:
+            self._t_ns.extend(timestamps_ns)
+        else:
+            self._t_ns.frombytes(_NO_TIME_BYTES * rows)
+        for name, part in data.items():
+            self._data[name].append(part)
+        if problem:
+            self._problems |= dict.fromkeys(range(start, start + rows), problem)
+
+    def add_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
+        """Append one row without flags, its columns in the manifest's order.
+
+        Returns:
+            False, and nothing was added, where something is not as it should be; `add` tells what.
+        """
+        if not 0 < seq < NO_SEQ or len(columns) != len(self._row_sizes):
+            return False
+        for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
+            if name != expected or len(part) != size:
+                return False
+        self._slot.append(slot)
+        self._seq.append(seq)
+        self._t_ns.append(t_ns)
+        self._flags.append(0)
+        self._received_s.append(self._clock())
+        self._due_s.append(math.inf)
+        for name, part in columns:
+            self._data[name].append(part)
+        return True
+
+    def lone(self) -> Row | None:
+        """The only row that waits, if it has neither flags nor a deadline; it stays here."""
+        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._pictures is not None:
+            return None
+        data = {
+            name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
+            for name, spec in self._inputs.items()
+        }
+        return Row(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
+
+    def take(self) -> Rows:
+        """All waiting rows; the inbox is empty afterwards."""
+        data = {
+            name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
+                -1, *spec.shape
+            )
+            for (name, parts), spec in zip(self._data.items(), self._inputs.values(), strict=True)
+        }
+        rows = Rows(
+            np.frombuffer(self._slot, np.int64),
+            np.frombuffer(self._seq, np.int64),
+            np.frombuffer(self._t_ns, np.int64),
+            np.frombuffer(self._flags, np.uint8) if self._flagged else None,
+            np.frombuffer(self._received_s, np.float64),
+            np.frombuffer(self._due_s, np.float64) if self._due else None,
+            data,
+            self._problems,
+            {} if self._pictures is None else self._pictures.take(),
+        )
+        self.clear()
+        return rows
+
+    def put_back(self, rows: Rows) -> None:
+        """Append rows that were taken, here or from another inbox of the same inputs, as they were."""
+        start = len(self._slot)
+        self._slot.frombytes(rows.slot.tobytes())
+        self._seq.frombytes(rows.seq.tobytes())
+        self._t_ns.frombytes(rows.t_ns.tobytes())
+        self._flags.frombytes(bytes(rows.n) if rows.flags is None else rows.flags.tobytes())
+        self._flagged = self._flagged or rows.flags is not None
+        self._received_s.frombytes(rows.received_s.tobytes())
+        self._due_s.extend([math.inf] * rows.n if rows.due_s is None else rows.due_s.tolist())
+        self._due = self._due or rows.due_s is not None
+        for name, column in rows.data.items():
+            self._data[name].append(column.tobytes())
+        if self._pictures is not None:
+            self._pictures.put_back(rows.frames)
+        self._problems |= {start + row: problem for row, problem in rows.problems.items()}
+
+    def _data_of(self, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
+        """Each input's bytes for the rows that have data, and what is wrong with them."""
+        data: dict[str, bytes] = {}
+        problem = ""
+        for name, part in columns:
+            spec = self._inputs.get(name)
+            if spec is None:
+                problem = f"steps.columns: {self._no_data(name)}"
+            elif name in data:
+                problem = f"steps.columns: '{name}' stands there twice"
+            elif len(part) != with_data * spec.row_bytes:
+                problem = (
+                    f"steps.columns['{name}']: {len(part)} bytes for {with_data} rows; expected "
+                    f"{with_data * spec.row_bytes}, each row {spec.row_bytes} bytes ({spec.dtype} {list(spec.shape)})"
+                )
+            data[name] = part
+        if not problem and with_data and len(data) < len(self._inputs):
+            missing = next(name for name in self._inputs if name not in data)
+            problem = f"steps.columns: input '{missing}' is missing"
+        return data, problem
+
+    def _spread(
+        self, data: Mapping[str, bytes], has_data: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    ) -> dict[str, bytes]:
+        """Data of all rows from that of the rows that have any, zeros between."""
+        spread = {}
+        for name, part in data.items():
+            row_bytes = self._inputs[name].row_bytes
+            whole = np.zeros((len(has_data), row_bytes), np.uint8)
+            whole[has_data] = np.frombuffer(part, np.uint8).reshape(-1, row_bytes)
+            spread[name] = whole.tobytes()
+        return spread
+
+    def _no_data(self, name: str) -> str:
+        """Why data of this name is of no use."""
+        if name in self._encoded:
+            return f"input '{name}' takes frames, got data"
+        names = ", ".join(f"'{each}'" for each, _ in self._row_sizes)
+        return f"the model has no input '{name}'; its inputs are {names}"
+
+
+def check_shape(
+    rows: int,
+    seqs: Sequence[int],
+    timestamps_ns: Sequence[int],
+    flags: Sequence[int],
+    budgets_us: Sequence[int],
+) -> None:
+    """Raises InvalidArgument where the columns of a message are not of one length, or hold what none may."""
+    columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
+    for name, column in columns.items():
+        if len(column) != rows and (column or name == "seq"):
+            raise InvalidArgument(f"{len(column)} values for {rows} rows of steps.channel", field=f"steps.{name}")
+    if flags and max(flags) > _KNOWN_FLAGS:
+        raise InvalidArgument(f"{max(flags)} has unknown bits; known are {_KNOWN_FLAGS}", field="steps.flags")
+    if rows and not 0 < min(seqs) <= max(seqs) < NO_SEQ:
+        raise InvalidArgument(f"{min(seqs)} … {max(seqs)}; seqs count from 1", field="steps.seq")
+
+
+NO_SEQ = 2**62
+"""Seqs stay below this."""

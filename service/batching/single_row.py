@@ -1,0 +1,88 @@
+"""A turn of one plain row: what the batcher does for many, in plain numbers.
+
+A quiet server's turns are of this kind, one sensor's next row, and there the arrays of a batch cost more than the
+model. Whatever is out of the ordinary is left to the batcher, which decides all over again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import NO_TIME, Manifest, Tensors
+from statestream.service.batching.admission import APPLIED
+from statestream.service.batching.finite import measured, surely_finite
+from statestream.service.batching.row_queue import Row
+from statestream.service.engine.base import Model
+from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.table import SessionTable
+
+
+class Lone(NamedTuple):
+    """What became of a row that was APPLIED, alone in its turn."""
+
+    slot: int
+    lane: int
+    channel: int
+    epoch: int
+    seq: int
+    dt_s: float
+    clamped: bool
+    inputs: Tensors
+    """`[1, *shape]` by name."""
+    outputs: Tensors
+    """`[1, *shape]` by name."""
+    queue_s: float
+    compute_s: float
+
+
+def advance(
+    row: Row, table: SessionTable, model: Model, manifest: Manifest, max_unacked: int, clock: Callable[[], float]
+) -> Lone | None:
+    """Run a row and store what came of it; None, and nothing was stored, where it is no plain row."""
+    begin_s = clock()
+    slot, seq = row.slot, row.seq
+    if seq != table.settled_seq.item(slot) + 1 or seq > table.acked_seq.item(slot) + max_unacked:
+        return None
+    last_ns = table.last_ns.item(slot)
+    since = manifest.time.since(row.t_ns, last_ns)
+    if since is None or not all(map(surely_finite, measured(row.data, manifest.gappy_inputs).values())):
+        return None
+    dt_s, clamped = since
+    if clamped and table.gap_resets[slot]:
+        return None
+    dt_11 = np.array([[dt_s]], np.float32)
+    try:
+        outputs, states = model.step(row.data, dt_11, table.arena.view(slot))
+    except Exception:  # the batcher will meet it too, and knows whom to tell
+        return None
+    if not all(map(surely_finite, states.values())):
+        return None
+    end_s = clock()
+    table.arena.put(slot, states)
+    table.settled_seq[slot] = seq
+    table.used_s[slot] = end_s
+    table.latency_s[slot] = end_s - row.received_s
+    if row.t_ns != NO_TIME:
+        table.last_ns[slot] = row.t_ns
+    settled = Settled(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
+    table.log.append(settled, table.acked_seq)
+    return Lone(
+        slot=slot,
+        lane=table.lane.item(slot),
+        channel=table.channel.item(slot),
+        epoch=table.epoch.item(slot),
+        seq=seq,
+        dt_s=dt_s,
+        clamped=clamped,
+        inputs=row.data,
+        outputs=outputs,
+        queue_s=begin_s - row.received_s,
+        compute_s=end_s - begin_s,
+    )
+
+
+_APPLIED = np.array([APPLIED])
+_FIRST = np.zeros(1, np.int64)

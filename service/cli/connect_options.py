@@ -1,0 +1,88 @@
+"""The options by which a command reaches a server, the same for all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from statestream.service.client import Client
+    from statestream.service.client.credentials import Access
+
+_PANEL = "Server"
+_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "target": (
+        Annotated[
+            str,
+            typer.Option(
+                envvar="STATESTREAM_TARGET", help="The server: HOST:PORT or unix:PATH.", rich_help_panel=_PANEL
+            ),
+        ],
+        "127.0.0.1:50051",
+    ),
+    "tls": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--tls", envvar="STATESTREAM_TLS", help="Speak TLS; the system's authorities.", rich_help_panel=_PANEL
+            ),
+        ],
+        False,
+    ),
+} | {
+    name: (
+        Annotated[Path | None, typer.Option(envvar=f"STATESTREAM_{name.upper()}", help=text, rich_help_panel=_PANEL)],
+        None,
+    )
+    for name, text in {
+        "ca": "PEM of the server's authority: speak TLS.",
+        "cert": "PEM of this client's certificate.",
+        "key": "PEM of its key.",
+        "token_file": "File of this client's token.",
+    }.items()
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where a server is, and how it is reached."""
+
+    target: str
+    access: Access
+
+    def connect(self) -> Client:
+        """A client, to be used with `with`."""
+        from statestream.service.client import connect
+
+        return connect(self.target, access=self.access)
+
+
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options by which a server is reached, which it takes as its argument `server`."""
+
+    @functools.wraps(command)
+    def run(*, target: str, **given: Any) -> None:
+        from statestream.service.client.credentials import Access
+
+        access = Access(**{name: given.pop(name) for name in _OPTIONS if name != "target"})
+        command(server=Server(target, access), **given)
+
+    hints = get_type_hints(command, {**command.__globals__, "Server": Server}, include_extras=True)
+    own = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(command).parameters.items()
+        if name != "server"
+    ]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+        for name, (hint, default) in _OPTIONS.items()
+    ]
+    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+    return run

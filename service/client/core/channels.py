@@ -1,0 +1,291 @@
+"""Which session is on which channel: how it is opened, opened again on the next connection, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.sender import Flow
+from statestream.service.client.errors import Fenced, SessionLost
+from statestream.service.client.model_info import ModelInfo
+from statestream.service.client.notices import Notice, NoticeKind, OnNotice
+from statestream.service.client.options import Terms
+from statestream.service.client.session import AsyncSession
+from statestream.service.errors import (
+    Expired,
+    FailedPrecondition,
+    NotFound,
+    ResourceExhausted,
+    StatestreamError,
+    Unavailable,
+)
+from statestream.service.protocol.status import error_of
+
+_MAX_CHANNELS = 65536
+_RETRY_S, _LONGEST_RETRY_S = 0.25, 1.0
+
+Make = Callable[[pb.Opened, ModelInfo, "Opening"], AsyncSession]
+
+
+class Opening(NamedTuple):
+    """A session that the application asked for."""
+
+    request: pb.Open
+    terms: Terms
+    future: asyncio.Future[AsyncSession]
+
+
+class _Closing(NamedTuple):
+    """A session that the application is done with."""
+
+    request: pb.Close
+    future: asyncio.Future[None]
+
+
+class Bindings:
+    """The sessions of a stream by channel, over as many connections as it takes.
+
+    Args:
+        models: describes a model, by name and version.
+        make: makes a session that the server has opened.
+        wake: called when there is something to say.
+        ended: called with the channel of a session that is gone, and why.
+        tell: called with what the application should hear.
+        reconnect: whether a session is asked for again when it cannot be had at once.
+        give_up_after_s: for how long; None: for ever.
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        models: Callable[[str, int], Awaitable[ModelInfo]],
+        make: Make,
+        *,
+        wake: Callable[[], None],
+        ended: Callable[[int, StatestreamError], None],
+        tell: OnNotice,
+        reconnect: bool,
+        give_up_after_s: float | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._flow = flow
+        self._models = models
+        self._make = make
+        self._wake = wake
+        self._ended = ended
+        self._tell = tell
+        self._reconnect = reconnect
+        self._patience_s = float("inf") if give_up_after_s is None else give_up_after_s
+        self._clock = clock
+        self._connection = 0
+        self._opening: dict[int, Opening] = {}
+        self._reopening: set[int] = set()
+        self._closing: dict[int, _Closing] = {}
+        self._refused_since_s: dict[int, float] = {}
+        self._free: list[int] = []
+        self._next_channel = 0
+        self.sessions: dict[int, AsyncSession] = {}
+        self.generation = 0
+        """Rises whenever a session begins or ends."""
+
+    # What the application wants.
+
+    async def open(self, request: pb.Open, terms: Terms) -> AsyncSession:
+        """Open a session on a free channel, and wait for it."""
+        request.channel = self._take_channel()
+        opening = Opening(request, terms, asyncio.get_running_loop().create_future())
+        self._opening[request.channel] = opening
+        if self._connection:
+            self._ask(request)
+        try:
+            return await opening.future
+        except asyncio.CancelledError:
+            # The session may have come in the very moment in which its opener gave up.
+            if opening.future.done() and not opening.future.cancelled() and opening.future.exception() is None:
+                self._nobody_waits_for(opening.future.result())
+            raise
+
+    async def close(self, session: AsyncSession, *, end_session: bool) -> None:
+        """Unbind a session and wait until the server has done so."""
+        if session.closed:
+            return
+        request = pb.Close(channel=session.channel, end_session=end_session)
+        closing = _Closing(request, asyncio.get_running_loop().create_future())
+        self._closing[session.channel] = closing
+        self._leave(request)
+        await closing.future
+
+    def abandon(self, session: AsyncSession, error: StatestreamError, *, end_session: bool = False) -> None:
+        """Give a session up: tell the application why, and the server that nobody listens."""
+        self._leave(pb.Close(channel=session.channel, end_session=end_session))
+        self._unbind(session.channel, error)
+
+    def _nobody_waits_for(self, session: AsyncSession) -> None:
+        """Give a session up whose opener was cancelled; nobody else will come back for one made for them."""
+        error = FailedPrecondition("nobody waited for the session")
+        self.abandon(session, error, end_session=not session.resumed)
+
+    # What becomes of the connection.
+
+    def connected(self) -> None:
+        """Ask for every session on a new connection."""
+        self._connection += 1
+        for opening in self._opening.values():
+            self._ask(opening.request)
+        for channel, session in self.sessions.items():
+            self._reopening.add(channel)
+            self._ask(session.request())
+
+    def disconnected(self) -> None:
+        """The connection broke; another one follows."""
+        self._reopening.clear()
+        for session in self.sessions.values():
+            session.disconnected()
+
+    def finished(self, error: StatestreamError) -> None:
+        """There will be no other connection: end every session, and whoever waits for one."""
+        self._connection = 0
+        for channel in list(self.sessions):
+            self._unbind(channel, error)
+        waiting: list[asyncio.Future[Any]] = [each.future for each in self._opening.values()]
+        waiting += [each.future for each in self._closing.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+
+    # What the server says.
+
+    async def opened(self, opened: pb.Opened) -> None:
+        """A session is there, for the first time or again."""
+        if opened.channel in self._reopening:
+            self._reopened(opened)
+            return
+        opening = self._opening.pop(opened.channel, None)
+        self._refused_since_s.pop(opened.channel, None)
+        if opening is None or opening.future.done():
+            # Nobody waits for it any more; if it was only made for them, nobody will come back for it.
+            self._leave(pb.Close(channel=opened.channel, end_session=not opened.resumed))
+            return
+        try:
+            model = await self._models(opened.model, opened.version)
+        except StatestreamError as error:
+            opening.future.set_exception(error)
+            self._leave(pb.Close(channel=opened.channel))
+            return
+        self._flow.open(opened, model.row_bytes, opening.terms, durable=self._reconnect)
+        session = self._make(opened, model, opening)
+        self.sessions[opened.channel] = session
+        self.generation += 1
+        if opening.future.done():
+            self._nobody_waits_for(session)
+        else:
+            opening.future.set_result(session)
+
+    def _reopened(self, opened: pb.Opened) -> None:
+        """A session is bound again on a new connection."""
+        self._reopening.discard(opened.channel)
+        self._refused_since_s.pop(opened.channel, None)
+        session = self.sessions.get(opened.channel)
+        if session is None:
+            self._leave(pb.Close(channel=opened.channel))
+        elif session.was_taken(opened):
+            text = f"FENCED, another stream had '{session.session_id}' while this one had no connection"
+            self.abandon(session, Fenced(text, field="session_id"))
+        else:
+            session.reopened(opened)
+            self._flow.reopen(opened, session.terms.policy, self._clock())
+            if opened.channel in self._closing:
+                self._leave(self._closing[opened.channel].request)
+            self._wake()
+
+    def failed(self, failed: pb.Failed) -> None:
+        """A session could not be opened, or cannot go on."""
+        error = error_of(failed.code, failed.text, field=failed.field, retry_after_s=failed.retry_after_ms / 1e3)
+        channel = failed.channel
+        if channel in self._reopening:
+            self._not_reopened(self.sessions.get(channel), channel, error)
+        elif channel in self._opening:
+            if isinstance(error, Unavailable) and self._again_later(channel, error):
+                return
+            opening = self._opening.pop(channel)
+            self._free.append(channel)
+            if not opening.future.done():
+                opening.future.set_exception(error)
+        elif channel in self.sessions:
+            self.abandon(self.sessions[channel], error)
+
+    def _not_reopened(self, session: AsyncSession | None, channel: int, error: StatestreamError) -> None:
+        """A session was not bound again on a new connection."""
+        may_pass = isinstance(error, Unavailable) or error.retry_after_s > 0
+        if session is not None and may_pass and self._again_later(channel, error):
+            return
+        lost = isinstance(error, (NotFound, Expired))
+        if session is not None and lost and session.terms.on_lost == "restart" and not session.restarting:
+            session.restart()
+            self._flow.restart(channel)
+            first_seq = session.settled_seq + 1
+            self._tell(Notice(NoticeKind.RESET, session.session_id, f"{error.text}; started anew at row {first_seq}"))
+            self._ask(session.request())
+            return
+        self._reopening.discard(channel)
+        if channel in self._closing and lost:
+            self.gone(channel, None)
+        else:
+            self.gone(channel, SessionLost(error.text, field=error.field) if lost else error)
+
+    def gone(self, channel: int, error: StatestreamError | None) -> None:
+        """The server has unbound a session, because of `error` or as it was asked to; its channel is free."""
+        self._unbind(channel, error)
+        self._free.append(channel)
+
+    def _unbind(self, channel: int, error: StatestreamError | None) -> None:
+        """A session has ended, here or on the server."""
+        session = self.sessions.pop(channel, None)
+        closing = self._closing.pop(channel, None)
+        self._reopening.discard(channel)
+        if session is not None:
+            self._flow.close(channel)
+            self.generation += 1
+            session.end(error)
+            closed = FailedPrecondition(f"session '{session.session_id}' is closed", field="session_id")
+            self._ended(channel, error or closed)
+        if closing is not None and not closing.future.done():
+            closing.future.set_result(None)
+
+    def _again_later(self, channel: int, error: StatestreamError) -> bool:
+        """Ask for a session again in a while; False when that is not wanted, or has been tried for long enough."""
+        now_s = self._clock()
+        since_s = self._refused_since_s.setdefault(channel, now_s)
+        if not self._reconnect or now_s - since_s >= self._patience_s:
+            self._refused_since_s.pop(channel, None)
+            return False
+        wait_s = min(error.retry_after_s or _RETRY_S, _LONGEST_RETRY_S) * random.uniform(0.75, 1.0)
+        asyncio.get_running_loop().call_later(wait_s, self._ask_again, channel, self._connection)
+        return True
+
+    def _ask_again(self, channel: int, connection: int) -> None:
+        if connection != self._connection:
+            return  # Meanwhile everything was asked for again, or there is nobody to ask.
+        if channel in self._opening:
+            self._ask(self._opening[channel].request)
+        elif channel in self._reopening and channel in self.sessions:
+            self._ask(self.sessions[channel].request())
+
+    def _ask(self, request: pb.Open) -> None:
+        self._flow.outbox.open(request)
+        self._wake()
+
+    def _leave(self, request: pb.Close) -> None:
+        self._flow.outbox.close(request)
+        self._wake()
+
+    def _take_channel(self) -> int:
+        if self._free:
+            return self._free.pop()
+        if self._next_channel == _MAX_CHANNELS:
+            raise ResourceExhausted(f"a stream has at most {_MAX_CHANNELS} sessions; use another", field="open.channel")
+        self._next_channel += 1
+        return self._next_channel - 1

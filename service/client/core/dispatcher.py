@@ -1,0 +1,115 @@
+"""The server's answers, taken to the sessions and bursts that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from statestream.models.spec import Int64Array
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.codec import Answers, answers_of, one_applied
+from statestream.service.client.core.pending import PendingBurst
+from statestream.service.client.core.sender import Flow
+from statestream.service.client.session import AsyncSession
+from statestream.service.errors import StatestreamError
+from statestream.service.protocol.verdict import Verdict
+
+
+class Delivery:
+    """Settles answers in the flow, and gives each to whom it belongs.
+
+    Args:
+        sessions: those bound now, by channel.
+        settled: called with the channels that a message had answers of, which have made room.
+    """
+
+    def __init__(
+        self,
+        sessions: Mapping[int, AsyncSession],
+        flow: Flow,
+        settled: Callable[[Int64Array], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._sessions = sessions
+        self._flow = flow
+        self._ledger = flow.ledger
+        self._settled = settled
+        self._clock = clock
+        self._bursts: list[PendingBurst] = []
+
+    def expect(self, burst: PendingBurst) -> None:
+        """A burst's rows are about to be sent."""
+        self._bursts.append(burst)
+
+    def drop(self, channel: int, error: StatestreamError) -> None:
+        """A session has ended: bursts that wait for its answer fail."""
+        self._bursts = [burst for burst in self._bursts if not burst.drop(channel, error)]
+
+    def results(self, results: pb.Results) -> None:
+        """Deliver a message."""
+        if one_applied(results) and self._step(results):
+            return
+        session = next((s for channel in results.channel if (s := self._sessions.get(channel))), None)
+        if session is None:
+            return
+        base = self._ledger.base if self._ledger.rebased else None
+        answers = answers_of(results, session.model.tensors, base)
+        fresh = self._flow.settle(answers)
+        channels = answers.channel[answers.channel < self._ledger.capacity]
+        if not fresh.all():
+            self._reject(answers)
+            answers = answers.take(np.flatnonzero(fresh))
+        if len(answers):
+            self._deliver(answers, self._clock())
+        self._settled(channels)
+
+    def _step(self, results: pb.Results) -> bool:
+        """Deliver a message with the answer to one step; False where it is something else."""
+        channel, seq = results.channel[0], results.seq[0]
+        session = self._sessions.get(channel)
+        if session is None:
+            return False
+        if self._ledger.rebased:
+            seq += int(self._ledger.base[channel])
+        if not session.expects_step(seq) or not self._ledger.settle_next(channel, results.epoch[0], seq):
+            return False
+        session.deliver_step(results, seq, self._clock())
+        self._settled(session.channels)
+        return True
+
+    def _deliver(self, answers: Answers, now_s: float) -> None:
+        for burst in self._bursts.copy():
+            mine = burst.claim(answers)
+            if not mine.any():
+                continue
+            every = bool(mine.all())
+            if burst.fill(answers if every else answers.take(np.flatnonzero(mine)), now_s):
+                self._bursts.remove(burst)
+            if every:
+                return
+            answers = answers.take(np.flatnonzero(~mine))
+        for channel, part in _by_channel(answers):
+            session = self._sessions.get(channel)
+            if session is not None:
+                session.deliver(part, now_s)
+
+    def _reject(self, answers: Answers) -> None:
+        for row in np.flatnonzero(answers.rejected).tolist():
+            session = self._sessions.get(int(answers.channel[row]))
+            if session is not None and answers.epoch[row] >= session.epoch:
+                text, resend_from = answers.details.get(row, ("", 0))
+                first_seq = resend_from + int(self._ledger.base[session.channel]) if resend_from else 0
+                served_seq = int(self._ledger.served_seq[session.channel])
+                session.reject(first_seq or served_seq + 1, text, busy=bool(answers.verdict[row] == Verdict.BUSY))
+
+
+def _by_channel(answers: Answers) -> Iterator[tuple[int, Answers]]:
+    """Each channel with its answers, in order."""
+    channel = answers.channel
+    if (channel == channel[0]).all():
+        yield int(channel[0]), answers
+        return
+    order = np.argsort(channel, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(channel[order])) + 1):
+        yield int(channel[rows[0]]), answers.take(rows)

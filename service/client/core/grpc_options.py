@@ -1,0 +1,40 @@
+"""What every RPC of the client shares: options of the connection, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import grpc
+
+from statestream.service.client.credentials import Access
+from statestream.service.protocol.status import from_rpc_error
+
+NO_ACCESS = Access()
+Metadata = Sequence[tuple[str, str | bytes]]
+
+MAX_MESSAGE_BYTES = 64 << 20
+
+# A robot on flaky Wi-Fi notices a dead connection within 15 s. With the client's own back-off (see `link`) and gRPC's
+# jitter a new one is tried every second at least. The server permits pings this often; see its options.
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    # gRPC's name for how long one attempt may take: a busy server or slow Wi-Fi needs more than a moment for it.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),
+)
+
+
+@contextmanager
+def calling(target: str) -> Iterator[None]:
+    """Raise the error of our own tree for a failed RPC."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error, target=target) from None

@@ -1,0 +1,107 @@
+"""Rows on their way and the answers to them, gathered until all are there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from statestream.models.spec import BoolArray, Int64Array
+from statestream.service.client.core.codec import Answers
+from statestream.service.client.core.row_block import Block
+from statestream.service.client.results import ChunkResult, StepResult, join
+
+Result = TypeVar("Result")
+
+
+class Sent(Generic[Result]):
+    """A block that was sent, and the future of its result, for which nobody need be waiting any more."""
+
+    def __init__(self, block: Block, sent_s: float) -> None:
+        self.sent_s = sent_s
+        self.last_seq = int(block.seq[-1])
+        self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, result: Result) -> None:
+        """All answers are there."""
+        if not self.future.done():
+            self.future.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """There will be no result."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()
+
+
+class PendingStep(Sent[StepResult]):
+    """A block of one row."""
+
+
+class Pending(Sent[ChunkResult]):
+    """Rows of one session. Their answers come in order of seq."""
+
+    def __init__(self, block: Block, sent_s: float) -> None:
+        super().__init__(block, sent_s)
+        self._left = len(block)
+        self._parts: list[ChunkResult] = []
+
+    def fill(self, answers: Answers, now_s: float) -> bool:
+        """Add the answers to some of the rows; True once all are there and the future has its result."""
+        self._parts.append(answers.result(now_s - self.sent_s))
+        self._left -= len(answers)
+        if self._left > 0:
+            return False
+        self.succeed(join(self._parts))
+        return True
+
+
+class PendingBurst(Sent[ChunkResult]):
+    """One row each of many sessions. The result has them in the order in which they were sent."""
+
+    def __init__(self, block: Block, place: Int64Array, sent_s: float) -> None:
+        """Args: place: where in the block each channel's row stands, by channel; -1 where it has none."""
+        super().__init__(block, sent_s)
+        self._seq = block.seq
+        self._place = place
+        self._waiting: BoolArray = np.ones(len(block), np.bool_)
+        self._parts: list[tuple[Int64Array, ChunkResult]] = []
+
+    def claim(self, answers: Answers) -> BoolArray:
+        """`[rows]` the answers to rows of this burst."""
+        inside = answers.channel < len(self._place)
+        place = np.where(inside, self._place[answers.channel * inside], -1)
+        mine: BoolArray = (place >= 0) & self._waiting[place] & (self._seq[place] == answers.seq)
+        return mine
+
+    def fill(self, answers: Answers, now_s: float) -> bool:
+        """Add the answers to some of the rows; True once all are there and the future has its result."""
+        place = self._place[answers.channel]
+        self._waiting[place] = False
+        if len(place) > 1 and not (place[1:] > place[:-1]).all():
+            order = np.argsort(place)
+            place, answers = place[order], answers.take(order)
+        self._parts.append((place, answers.result(now_s - self.sent_s)))
+        return self._finish()
+
+    def drop(self, channel: int, error: Exception) -> bool:
+        """The session on `channel` has ended: if its answer was still to come, the burst fails."""
+        place = self._place[channel] if channel < len(self._place) else -1
+        if place < 0 or not self._waiting[place]:
+            return False
+        self.fail(error)
+        self._waiting[place] = False
+        return not self._waiting.any()
+
+    def _finish(self) -> bool:
+        if self._waiting.any():
+            return False
+        self.succeed(self._result())
+        return True
+
+    def _result(self) -> ChunkResult:
+        if len(self._parts) == 1:
+            return self._parts[0][1]
+        place = np.concatenate([place for place, _ in self._parts])
+        return join([part for _, part in self._parts]).reordered(np.argsort(place))

@@ -1,0 +1,109 @@
+"""Rows that were handed over and may be needed again: until a snapshot of the server holds them, or an answer came.
+
+Columnar: blocks stay as they were sent, and small ones are put together now and then. A block is merged with the one
+before it while that is at most twice as long, so that a row is copied a few times and there are few blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from statestream.models.spec import BoolArray, Int64Array
+from statestream.service.client.core.row_block import Block, join_blocks
+from statestream.service.protocol.verdict import RowFlag
+
+_LOOSE = 256
+"""Blocks kept as they came before they are put together."""
+
+
+class Ring:
+    """Rows of the sessions of one model on one stream.
+
+    Args:
+        released: `[channels]` the last seq of each channel that is needed no more.
+    """
+
+    def __init__(self, released: Callable[[], Int64Array]) -> None:
+        self._released = released
+        self._loose: list[Block] = []
+        self._folded: list[Block] = []
+        self._dropped: list[tuple[Int64Array, Int64Array]] = []
+
+    def __len__(self) -> int:
+        return sum(len(block) for block in (*self._folded, *self._loose))
+
+    def append(self, block: Block) -> None:
+        """Keep rows."""
+        self._loose.append(block)
+        if len(self._loose) >= _LOOSE:
+            self._fold()
+
+    def drop(self, channel: Int64Array, seq: Int64Array) -> None:
+        """These rows did not advance their sessions, or shall not: they go as SKIP if they go again. Both `[rows]`."""
+        self._dropped.append((channel, seq))
+        if len(self._dropped) >= _LOOSE:
+            self._fold_dropped()
+
+    def prune(self) -> None:
+        """Forget what is needed no more."""
+        self._fold()
+        self._folded = [block for block in map(self._needed, self._folded) if len(block)]
+        self._fold_dropped()
+
+    def take(self, channel: int, first: int, last: int, heard_seq: int) -> list[Block]:
+        """The rows of a session from `first` to `last` that are here, in order, to be sent again.
+
+        Those up to `heard_seq`, which were answered, are marked REPLAY; those that were dropped SKIP.
+        """
+        self._fold()
+        first = max(first, int(self._released()[channel]) + 1)
+        found = []
+        for block in self._folded:
+            chosen = (block.channel == channel) & (block.seq >= first) & (block.seq <= last)
+            if chosen.any():
+                found.append(block.pick(chosen))
+        if not found:
+            return []
+        rows = join_blocks(found).in_order()
+        return rows.marked(heard_seq, self._dropped_seqs(channel)).by_time()
+
+    def _dropped_seqs(self, channel: int) -> Int64Array:
+        self._fold_dropped()
+        if not self._dropped:
+            return np.empty(0, np.int64)
+        channels, seqs = self._dropped[0]
+        dropped: Int64Array = seqs[channels == channel]
+        return dropped
+
+    def _fold(self) -> None:
+        """Put the loose blocks together, and with them those before that are not much longer."""
+        if not self._loose:
+            return
+        block = self._needed(join_blocks(self._loose))
+        self._loose = []
+        while self._folded and len(self._folded[-1]) <= 2 * len(block):
+            block = self._needed(join_blocks([self._folded.pop(), block]))
+        if len(block):
+            self._folded.append(block)
+
+    def _fold_dropped(self) -> None:
+        if not self._dropped:
+            return
+        channel = np.concatenate([channels for channels, _ in self._dropped])
+        seq = np.concatenate([seqs for _, seqs in self._dropped])
+        needed = seq > self._released()[channel]
+        self._dropped = [(channel[needed], seq[needed])] if needed.any() else []
+
+    def _needed(self, block: Block) -> Block:
+        needed: BoolArray = block.seq > self._released()[block.channel]
+        return block if needed.all() else block.pick(needed)
+
+
+def skipped(channel: int, first: int, last: int) -> Block:
+    """Rows that are no more: their seqs, without data."""
+    rows = last - first + 1
+    return Block(
+        np.full(rows, channel), np.arange(first, last + 1), None, np.full(rows, int(RowFlag.SKIP), np.uint8), {}
+    )

@@ -1,0 +1,78 @@
+"""What waits to be written. Everything queued while a write is in flight goes into the next message together."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.channel_table import Ledger
+from statestream.service.client.core.codec import steps_message
+from statestream.service.client.core.row_block import Block
+
+ModelKey = tuple[str, int]
+"""Name and version."""
+
+
+class Outbox:
+    """Requests of one stream, in the order in which they were made within each model.
+
+    Args:
+        max_bytes: rows are put into one message up to about this size; a larger block goes alone.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 20) -> None:
+        self._max_bytes = max_bytes
+        self._blocks: dict[ModelKey, deque[Block]] = {}
+        self._opens: list[pb.Open] = []
+        self._closes: list[pb.Close] = []
+        self.flush_acks = False
+
+    def open(self, request: pb.Open) -> None:
+        """Queue an Open."""
+        self._opens.append(request)
+
+    def close(self, request: pb.Close) -> None:
+        """Queue a Close, to go out after the rows that wait now."""
+        self._closes.append(request)
+
+    def put(self, model: ModelKey, block: Block) -> None:
+        """Queue rows."""
+        self._blocks.setdefault(model, deque()).append(block)
+
+    def take(self, ledger: Ledger, now_s: float = 0.0) -> pb.StreamRequest | None:
+        """The next message; None when there is nothing to say. Acknowledgements go along with whatever does.
+
+        Args:
+            now_s: the client's clock, from which deadlines become budgets.
+        """
+        if not (self._blocks or self._opens or self._closes or self.flush_acks):
+            return None
+        blocks = self._take_blocks()
+        closes = [] if self._blocks else self._take_closes()
+        steps = steps_message(blocks, now_s, ledger.base if ledger.rebased else None) if blocks else None
+        request = pb.StreamRequest(open=self._opens, steps=steps, close=closes)
+        acks = ledger.take_acks()
+        if acks is not None:
+            request.acks.CopyFrom(acks)
+        self._opens = []
+        self.flush_acks = False
+        return request if acks is not None or blocks or closes or request.open else None
+
+    def _take_closes(self) -> list[pb.Close]:
+        closes, self._closes = self._closes, []
+        return closes
+
+    def _take_blocks(self) -> list[Block]:
+        """Blocks of one model that fit one message: all with timestamps or all without, since the column is one."""
+        if not self._blocks:
+            return []
+        model = next(iter(self._blocks))
+        queue = self._blocks.pop(model)
+        blocks = [queue.popleft()]
+        size, timed = blocks[0].nbytes, blocks[0].t_ns is not None
+        while queue and (queue[0].t_ns is not None) == timed and size + queue[0].nbytes <= self._max_bytes:
+            blocks.append(queue.popleft())
+            size += blocks[-1].nbytes
+        if queue:
+            self._blocks[model] = queue
+        return blocks

@@ -1,0 +1,195 @@
+"""The way of rows out, exactly once: what is sent, kept, sent again, and when.
+
+Every row goes through the ring of its model. While its session is FLOWING it goes to the outbox, too. When rows have to
+go again (a new connection, or rows that the server refused) the session falls back behind them and catches up out of
+the ring, as room allows; new rows wait there in their turn. No I/O and no clock, so that tests can drive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from statestream.models.spec import BoolArray, Int64Array
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.channel_table import Ledger, Pace
+from statestream.service.client.core.codec import Answers
+from statestream.service.client.core.retransmit_buffer import Ring, skipped
+from statestream.service.client.core.row_block import Block, join_blocks
+from statestream.service.client.core.send_queue import ModelKey, Outbox
+from statestream.service.client.options import Terms
+from statestream.service.client.policy import Policy
+from statestream.service.protocol.verdict import Verdict
+
+_MAX_BLOCK_BYTES = 1 << 20
+_ADVANCES = (int(Verdict.APPLIED), int(Verdict.SUPPRESSED))
+
+OnLoss = Callable[[int, int, int], object]
+"""Called with a channel and the first and last seq of rows that the server needs and that are kept no more."""
+
+
+class Flow:
+    """Rows of one stream.
+
+    Args:
+        on_loss: see `OnLoss`.
+    """
+
+    def __init__(self, on_loss: OnLoss) -> None:
+        self.ledger = Ledger()
+        self.outbox = Outbox()
+        self._on_loss = on_loss
+        self._rings: dict[ModelKey, Ring] = {}
+        self._models: dict[int, ModelKey] = {}
+        self._behind: set[int] = set()
+
+    def open(self, opened: pb.Opened, row_bytes: int, terms: Terms, *, durable: bool) -> None:
+        """Bind a channel; `durable`: rows are kept until a snapshot holds them, if the server makes any."""
+        channel = opened.channel
+        self._models[channel] = (opened.model, opened.version)
+        self.ledger.open(opened, row_bytes)
+        self.ledger.keep(
+            channel,
+            terms.rows(row_bytes),
+            durable=durable and opened.durability != pb.DURABILITY_UNSPECIFIED,
+            loses=terms.on_full == "lose",
+            deadline_s=terms.policy.deadline_s,
+        )
+
+    def close(self, channel: int) -> None:
+        """Unbind a channel and forget its rows."""
+        self.ledger.close(channel)
+        self._behind.discard(channel)
+        self._ring(self._models.pop(channel)).prune()
+
+    @property
+    def behind(self) -> bool:
+        """Whether any session is catching up."""
+        return bool(self._behind)
+
+    # Out
+
+    def put(self, model: ModelKey, block: Block) -> None:
+        """Rows with the next seqs of their sessions, which have room."""
+        self._ring(model).append(block)
+        flowing = self.ledger.flowing(block.channel)
+        if flowing.all():
+            self.outbox.put(model, block)
+        elif flowing.any():
+            self.outbox.put(model, block.pick(flowing))
+
+    def pump(self, channel: int) -> None:
+        """Send rows of the ring as far as there is room, if the session is catching up."""
+        if channel not in self._behind:
+            return
+        ledger = self.ledger
+        largest = max(1, _MAX_BLOCK_BYTES // int(ledger.row_bytes[channel]))
+        while (first := int(ledger.sent_seq[channel]) + 1) < ledger.next_seq[channel]:
+            room = min(ledger.wire_room(channel), largest)
+            if room < 1:
+                return
+            for block in self._again(channel, first, min(int(ledger.next_seq[channel]) - 1, first + room - 1)):
+                self.outbox.put(self._models[channel], block)
+                ledger.sent(channel, len(block))
+        ledger.pace[channel] = Pace.FLOWING
+        self._behind.remove(channel)
+
+    def pump_all(self) -> None:
+        """`pump` every session that is catching up."""
+        for channel in sorted(self._behind):
+            self.pump(channel)
+
+    # Back
+
+    def settle(self, answers: Answers) -> BoolArray:
+        """Take note of answers; `[rows]` those that the application has not had before."""
+        fresh = self.ledger.settle(answers)
+        if fresh.any():
+            unmoved = fresh & ~np.isin(answers.verdict, _ADVANCES)
+            if unmoved.any():
+                model = self._models[int(answers.channel[unmoved][0])]
+                self._ring(model).drop(answers.channel[unmoved], answers.seq[unmoved])
+        return fresh
+
+    def progress(self, progress: pb.Progress) -> Int64Array:
+        """Snapshots hold more rows now; `[n]` the channels concerned."""
+        ledger = self.ledger
+        channel, durable_seq = np.array(progress.channel, np.int64), np.array(progress.durable_seq, np.int64)
+        inside = channel < ledger.capacity
+        bound = inside & (ledger.live[channel * inside] != 0)
+        concerned: Int64Array = channel[bound]
+        ledger.durable_seq[concerned] = durable_seq[bound] + ledger.base[concerned]
+        for model in {self._models[each] for each in concerned.tolist()}:
+            self._ring(model).prune()
+        return concerned
+
+    # Again
+
+    def start(self) -> None:
+        """A new connection: nothing has been said on it."""
+        self.outbox = Outbox()
+
+    def stop(self) -> None:
+        """The connection is lost: rows wait in the ring until their sessions are opened again."""
+        self.ledger.stop()
+        self._behind.clear()
+
+    def reopen(self, opened: pb.Opened, policy: Policy, now_s: float) -> None:
+        """A session is bound again: send what its server has not got."""
+        self.ledger.reopen(opened)
+        self._give_up_late_rows(opened.channel, policy, now_s)
+        self._catch_up(opened.channel)
+
+    def restart(self, channel: int) -> None:
+        """The server has lost a session, which will start anew there with the rows that were not heard."""
+        self.ledger.restart(channel)
+
+    def rewind(self, channel: int, first_seq: int) -> None:
+        """Send the rows from `first_seq` on again."""
+        self.ledger.sent_seq[channel] = first_seq - 1
+        self._catch_up(channel)
+
+    def hold(self, channel: int) -> None:
+        """Send nothing of a session until `rewind`: rows were refused."""
+        self.ledger.pace[channel] = Pace.STOPPED
+        self._behind.discard(channel)
+
+    def _catch_up(self, channel: int) -> None:
+        self.ledger.pace[channel] = Pace.CATCHING_UP
+        self._behind.add(channel)
+        self.pump(channel)
+
+    def _again(self, channel: int, first: int, last: int) -> list[Block]:
+        """Rows that are to go again, those that are kept no more as SKIP."""
+        ring = self._ring(self._models[channel])
+        blocks = ring.take(channel, first, last, int(self.ledger.settled_seq[channel]))
+        found = int(blocks[0].seq[0]) if blocks else last + 1
+        if found > first:
+            gone = skipped(channel, first, found - 1)
+            ring.append(gone)
+            self._on_loss(channel, first, found - 1)
+            blocks.insert(0, gone)
+        return blocks
+
+    def _give_up_late_rows(self, channel: int, policy: Policy, now_s: float) -> None:
+        """Of the rows that nobody was told of, only those go that the session's policy would still serve."""
+        ledger = self.ledger
+        first = int(max(ledger.settled_seq[channel], ledger.sent_seq[channel])) + 1
+        last = int(ledger.next_seq[channel]) - 1
+        ring = self._ring(self._models[channel])
+        if policy.keep_last:
+            late = np.arange(first, last - policy.keep_last + 1)
+        elif policy.deadline_s and policy.late == "drop":
+            rows = ring.take(channel, first, last, 0)
+            late = join_blocks(rows).past(now_s) if rows else np.empty(0, np.int64)
+        else:
+            return
+        if len(late):
+            ring.drop(np.full(len(late), channel), late)
+
+    def _ring(self, model: ModelKey) -> Ring:
+        ring = self._rings.get(model)
+        if ring is None:
+            ring = self._rings[model] = Ring(self.ledger.released_seq)
+        return ring

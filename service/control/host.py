@@ -1,0 +1,363 @@
+"""What a server holds: its models, and which session belongs to which of them and to which stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from statestream.models import bundle as bundles
+from statestream.models.bundle import Bundle, BundleError
+from statestream.models.spec import Int64Array
+from statestream.service.auth.identity import SERVER, Identity
+from statestream.service.batching.batcher import Limits
+from statestream.service.batching.results import Results
+from statestream.service.batching.row_queue import Rows
+from statestream.service.batching.single_row import Lone
+from statestream.service.config import ServerConfig
+from statestream.service.control.session_manager import Custody, Loss, Request, check_id, wanted_outputs
+from statestream.service.durability.stores.base import Store
+from statestream.service.durability.writer import Keeper
+from statestream.service.engine.onnx import Engine
+from statestream.service.engine.providers import EngineCache
+from statestream.service.errors import FailedPrecondition, Internal, NotFound, StatestreamError, Unavailable
+from statestream.service.recording.recorder import Recorder
+from statestream.service.serving.frame_decoder import Decoder, check_pictures
+from statestream.service.serving.registry import Versions
+from statestream.service.serving.result_batch import AnyOutgoing, Outgoing, OutgoingRow
+from statestream.service.serving.runner import Runner
+from statestream.service.sessions.table import NOBODY, SessionInfo
+from statestream.service.streams.send_queue import Budget
+
+log = logging.getLogger(__name__)
+
+_MAX_NAME_BYTES = 255
+
+
+class Holder(Protocol):
+    """A stream, as far as its sessions are concerned."""
+
+    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+        """Take the rows from `start` to `stop` of a turn's results."""
+        ...
+
+    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+        """The session on `channel` is no longer this stream's, which hears nothing of the `rows` that wait."""
+        ...
+
+    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+        """The session on `channel` goes on with another version of its model, there."""
+        ...
+
+    def reset(self, channel: int) -> None:
+        """The session on `channel` was set back to the initial state."""
+        ...
+
+    def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
+        """How far sessions have come, and for how long the store has failed."""
+        ...
+
+    def fell_back(self, channel: int, text: str) -> None:
+        """The store had less of the session on `channel` than it once said."""
+        ...
+
+    def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
+        """Rows of `channel` could not run; the session is as it was before them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Where results go: a stream, and the outputs that it wants of them."""
+
+    holder: Holder
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session on a channel of a stream."""
+
+    session_id: str
+    runner: Runner
+    slot: int
+    epoch: int
+    outputs: tuple[str, ...]
+    resumed: bool
+
+
+class Host:
+    """Models and sessions of one server. All methods run on its event loop."""
+
+    def __init__(self, config: ServerConfig, clock: Callable[[], float], recorder: Recorder | None = None) -> None:
+        """`recorder`: where to write down what sessions send and hear; None: nowhere."""
+        self.config = config
+        self.recorder = recorder
+        self.draining = False
+        self.waiting = Budget(config.max_waiting_bytes)
+        self._clock = clock
+        self.versions = Versions()
+        self.custody = Custody(config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved)
+        self._decoder = Decoder(config.decode_threads)
+        self._lanes: dict[int, Lane] = {}
+        self._next_lane = count()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Models
+
+    def add(self, bundle: Bundle, engine: Engine) -> Runner:
+        """Serve a bundle whose version is not there yet; active if no other version of its name is."""
+        limits = Limits(
+            credit_rows=self.config.credit_rows,
+            max_unacked=self.config.max_unacked,
+            max_batch=self.config.max_batch,
+            turn_steps=_turn_steps(engine, self.config.max_turn_ms),
+            turn_bytes=self.config.max_decoded_bytes,
+        )
+        runner = Runner(
+            bundle,
+            engine,
+            limits=limits,
+            decoder=self._decoder,
+            clock=self._clock,
+            deliver=self._deliver,
+            failed=self._turn_failed,
+        )
+        if self.recorder is not None:
+            runner.tape = self.recorder.tape(bundle.manifest)
+        self.versions.add(runner)
+        log.info(
+            "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn",
+            bundle.manifest.ref,
+            engine.provider,
+            engine.cost.step_s * 1e6,
+            engine.cost.batch_s * 1e6,
+            "on the loop" if runner.inline else "in a thread",
+            limits.turn_steps,
+        )
+        return runner
+
+    def load(self, name: str, version: int = 0, *, build: bool = False) -> tuple[Bundle, Engine]:
+        """Read and check a bundle of the repository and make it ready to run, in any thread.
+
+        Args:
+            build: whether TensorRT may build its engines, which takes minutes.
+
+        Raises:
+            NotFound: the repository has no such model or version.
+            FailedPrecondition: it must not be served, and why; a link that leads out of the repository is a reason.
+        """
+        found = bundles.versions(self.config.repository, name) if _plain(name) else []
+        if not found:
+            raise NotFound(f"no model '{name}' in the repository", field="name")
+        if version and version not in found:
+            raise NotFound(f"model '{name}' has no version {version}; it has {found}", field="version")
+        path = self.config.repository / name / str(version or found[-1])
+        _check_inside(path, self.config.repository)
+        try:
+            bundle = Bundle.open(path)
+            if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
+                raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
+            check_pictures(bundle.manifest, self.config.max_decoded_bytes)
+            config = self.config
+            cache = EngineCache(config.engine_cache, config.max_batch, build)
+            return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
+        except BundleError as error:
+            raise FailedPrecondition(str(error), field="bundle") from error
+
+    # Sessions
+
+    @property
+    def sessions(self) -> int:
+        """Sessions in the tables; those that only the store has do not count."""
+        return len(self.custody.roster)
+
+    async def open(self, holder: Holder, channel: int, request: Request) -> Held:
+        """Give a session to a stream: a new one, or one that exists.
+
+        Raises:
+            Unavailable: the server is draining.
+            InvalidArgument: no usable id or outputs.
+            StatestreamError: see `Custody.acquire`.
+        """
+        if self.draining:
+            raise Unavailable("the server is draining; open the session elsewhere", retry_after_s=1.0)
+        session_id = request.session_id or str(uuid.uuid4())
+        check_id(session_id)
+        async with self.custody.alone(session_id):
+            runner, slot, epoch, resumed = await self.custody.acquire(session_id, request)
+            outputs = wanted_outputs(runner, request.outputs)
+            runner.table.attach(slot, self._lane(holder, outputs), channel, epoch)
+        return Held(session_id, runner, slot, epoch, outputs, resumed)
+
+    def detach(self, held: Held) -> None:
+        """A stream lets go of a session, which waits to be resumed. Rows that wait still run."""
+        held.runner.table.detach(held.slot)
+
+    async def reset(self, session_id: str, by: Identity = SERVER) -> None:
+        """Set a session back to its initial state, after the rows that wait; its seqs go on. For errors see
+        `Roster.find`."""
+        async with self.custody.alone(session_id):
+            runner = self.custody.roster.find(session_id, by)
+            slot = runner.table.slot(session_id)
+            await runner.settled(slot)
+            runner.reset(slot)
+            self._with_holder(runner, slot, lambda holder, channel: holder.reset(channel))
+
+    def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[Runner, SessionInfo]]:
+        """Every session by id, of one model or of all, of one owner or of all."""
+        for session_id in self.custody.roster.of(owner):
+            runner = self.custody.roster.find(session_id)
+            if model in ("", runner.manifest.name):
+                yield runner, runner.table.info(session_id)
+
+    def _tell_moved(self, runner: Runner, slot: int) -> None:
+        self._with_holder(runner, slot, lambda holder, channel: holder.moved(channel, runner, slot))
+
+    def _take_away(self, runner: Runner, slot: int, reason: Loss) -> None:
+        rows = runner.waiting(slot)
+        self._with_holder(runner, slot, lambda holder, channel: holder.lost(channel, reason, rows, runner.row_bytes))
+        runner.table.detach(slot)
+
+    def _with_holder(self, runner: Runner, slot: int, tell: Callable[[Holder, int], None]) -> None:
+        """Tell the stream that holds the session in `slot`, if one does."""
+        lane = self._lanes.get(int(runner.table.lane[slot]))
+        if lane is not None:
+            tell(lane.holder, int(runner.table.channel[slot]))
+
+    # Snapshots
+
+    async def keep_in(self, store: Store, changed: Callable[[bool], None] = lambda up: None) -> None:
+        """Keep the sessions in a store from now on; `changed` hears when it begins to fail and when it is back.
+
+        Raises:
+            FailedPrecondition: it cannot be opened.
+        """
+        keeper = Keeper(
+            store,
+            server=f"{platform.node()}-{uuid.uuid4().hex[:12]}",
+            tick_s=self.config.store_tick_s,
+            ttl_s=self.config.idle_ttl_s,
+            clock=self._clock,
+            runners=lambda: list(self.versions),
+            hearer=self,
+            changed=changed,
+        )
+        await keeper.start()
+        self.custody.keeper = keeper
+
+    def stored(self, runner: Runner, slots: Int64Array) -> None:
+        """See `keeper.Hearer`."""
+        self._progress(runner, slots)
+
+    def all_stored(self) -> None:
+        """See `keeper.Hearer`."""
+        self.custody.spill()
+
+    def not_stored(self, runner: Runner) -> None:
+        """See `keeper.Hearer`."""
+        self._progress(runner, np.flatnonzero(runner.table.lane != NOBODY))
+
+    def fenced(self, runner: Runner, session_id: str, birth: int) -> None:
+        """See `keeper.Hearer`."""
+        log.warning("another server has claimed session '%s'", session_id)
+        task = asyncio.get_running_loop().create_task(self.custody.drop(runner, session_id, birth))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def fell_back(self, runner: Runner, slot: int, durable_seq: int, found_seq: int) -> None:
+        """See `keeper.Hearer`."""
+        text = f"the store had {found_seq} where it once said {durable_seq}; the session was stored again"
+        log.error("session '%s': %s", runner.table.id_of(slot), text)
+        self._with_holder(runner, slot, lambda holder, channel: holder.fell_back(channel, text))
+
+    def _progress(self, runner: Runner, slots: Int64Array) -> None:
+        """Tell each stream how far its sessions among `slots` have come."""
+        table = runner.table
+        slots = slots[table.lane[slots] != NOBODY]
+        if not len(slots):
+            return
+        order, spans = _by_lane(table.lane[slots])
+        slots = slots[order]
+        lag_s = 0.0 if self.custody.keeper is None else self.custody.keeper.lag_s
+        for number, start, stop in spans:
+            mine = slots[start:stop]
+            if (lane := self._lanes.get(number)) is not None:
+                columns = (
+                    table.channel[mine].tolist(),
+                    table.settled_seq[mine].tolist(),
+                    table.durable_seq[mine].tolist(),
+                )
+                lane.holder.progress(*columns, lag_s)
+
+    # Lanes
+
+    def leave(self, holder: Holder) -> None:
+        """A stream has ended; its lanes lead nowhere."""
+        self._lanes = {lane: there for lane, there in self._lanes.items() if there.holder is not holder}
+
+    def _lane(self, holder: Holder, outputs: tuple[str, ...]) -> int:
+        for number, lane in self._lanes.items():
+            if lane.holder is holder and lane.outputs == outputs:
+                return number
+        number = next(self._next_lane)
+        self._lanes[number] = Lane(holder, outputs)
+        return number
+
+    def _deliver(self, runner: Runner, results: Results | Lone) -> None:
+        if isinstance(results, Lone):
+            if (lane := self._lanes.get(results.lane)) is not None:
+                lane.holder.deliver(runner, OutgoingRow(results), 0, 1, lane.outputs)
+            return
+        order, spans = _by_lane(results.lane)
+        turn = Outgoing(results, order)
+        for number, start, stop in spans:
+            if (lane := self._lanes.get(number)) is not None:
+                lane.holder.deliver(runner, turn, start, stop, lane.outputs)
+
+    def _turn_failed(self, runner: Runner, rows: Rows, error: Internal) -> None:
+        slots, counts = np.unique(rows.slot, return_counts=True)
+        for slot, waiting in zip(slots.tolist(), counts.tolist(), strict=True):
+            lane = self._lanes.get(int(runner.table.lane[slot]))
+            if lane is not None:
+                lane.holder.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
+
+
+def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
+    """An order in which the rows of each lane stand together, and each lane with where its rows start and stop."""
+    first = int(lane[0])
+    if (lane == first).all():
+        return slice(None), [(first, 0, len(lane))]
+    order = np.argsort(lane, kind="stable")
+    lane = lane[order]
+    starts = np.concatenate([[0], np.flatnonzero(lane[1:] != lane[:-1]) + 1])
+    stops = [*starts[1:].tolist(), len(lane)]
+    return order, zip(lane[starts].tolist(), starts.tolist(), stops, strict=True)
+
+
+def _turn_steps(engine: Engine, max_turn_ms: float) -> int:
+    """Rows of one session in a turn, so that a batch of 64 such sessions takes about `max_turn_ms`."""
+    return int(np.clip(max_turn_ms / 1000 / max(engine.cost.batch_s, 1e-9), 1, 256))
+
+
+def _check_inside(path: Path, repository: Path) -> None:
+    """Raises FailedPrecondition where a bundle's folder, or a file in it, really lies somewhere else."""
+    root = repository.resolve()
+    for each in (path, *path.iterdir()):
+        if not each.resolve().is_relative_to(root):
+            raise FailedPrecondition(f"{each} leads out of the repository", field="bundle")
+
+
+def _plain(name: str) -> bool:
+    """Whether a name stays within the repository."""
+    if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or name.startswith("."):
+        return False
+    return not any(character in name for character in "/\\\0")

@@ -1,0 +1,226 @@
+"""Changing the version of a model while streams run: loaded, followed, promoted, rolled back, unloaded.
+
+A version becomes active only once its bundle reproduces its golden recording. Sessions move between turns: state,
+elapsed time, unacknowledged outputs and rows that wait go with them, and their streams notice nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Manifest
+from statestream.service.control.host import Host
+from statestream.service.errors import AlreadyExists, FailedPrecondition
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.serving.compatibility import check_takes_over, check_understands
+from statestream.service.serving.runner import Runner
+from statestream.service.serving.shadow import Shadow
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 1000
+"""Sessions that move together, so that many of them do not hold up others."""
+_LOOK_AGAIN_S = 0.2
+
+
+class Upgraded(NamedTuple):
+    """What a change came to."""
+
+    manifest: Manifest
+    """The version that it was about: active now, or the shadow."""
+    moved: int = 0
+    """Sessions that go on with it."""
+    stayed: int = 0
+    """Sessions that stay with theirs until they are closed."""
+
+
+class Upgrades:
+    """Changes of the versions that a host serves, one at a time."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._versions = host.versions
+        self._changing = asyncio.Lock()
+
+    async def load(self, name: str, version: int = 0, policy: UpgradePolicy = UpgradePolicy.PIN) -> Upgraded:
+        """Load a version of the repository (0: its newest) if it is not loaded, and make it active, or the shadow.
+
+        Raises:
+            NotFound: the repository has no such model or version; or there is no version for a shadow to follow.
+            AlreadyExists: it is active; or it is loaded and cannot be a shadow.
+            FailedPrecondition: its bundle must not be served, or sessions cannot go on with it. All is as before.
+        """
+        async with self._changing:
+            if policy is UpgradePolicy.SHADOW:
+                return await self._shadow(name, version)
+            new, fresh = await self._loaded(name, version)
+            if new is self._versions.active(name) and not fresh:
+                raise AlreadyExists(f"{new.manifest.ref} is active", field="version")
+            others = [runner for runner in self._versions.of(name) if runner is not new]
+            if policy is UpgradePolicy.PIN:
+                self._versions.activate(new)
+                return Upgraded(new.manifest, stayed=sum(len(old.table) for old in others))
+            # The active one may have sessions that only the store has.
+            others = [old for old in others if len(old.table) or old is self._versions.active(name)]
+            try:
+                for old in others:
+                    check_takes_over(old.manifest, new.manifest)
+            except FailedPrecondition:
+                if fresh:
+                    self._versions.remove(new)
+                raise
+            self._versions.activate(new)
+            return Upgraded(new.manifest, moved=sum([await self._carry(old, new) for old in others]))
+
+    async def promote(self, name: str) -> Upgraded:
+        """Make the shadow active, and have the sessions that it follows go on with it.
+
+        They go on with their states where both versions have states of the same kind, else with the shadow's. Sessions
+        that it has not met then stay with their version.
+
+        Raises:
+            NotFound: no such model.
+            FailedPrecondition: no version follows the active one.
+        """
+        async with self._changing:
+            old = self._versions.find(name)
+            await old.rest()
+            if (shadow := old.shadow) is None:
+                raise FailedPrecondition(f"no version follows {old.manifest.ref}", field="name")
+            new = self._host.add(shadow.bundle, shadow.engine)
+            self._versions.activate(new)
+            if shadow.same_states:
+                return Upgraded(new.manifest, moved=await self._carry(old, new))
+            moved = self._adopt(old, new, shadow)
+            await self._store()
+            return Upgraded(new.manifest, moved, stayed=len(old.table))
+
+    async def rollback(self, name: str) -> Upgraded:
+        """Make the version active that was so before. Sessions go on with it if they can, else stay where they are.
+
+        The version that was active takes no new sessions, and is unloaded if it has none.
+
+        Raises:
+            NotFound: no such model.
+            FailedPrecondition: no version was active before, or it is gone.
+        """
+        async with self._changing:
+            old, new = self._versions.find(name), self._versions.before(name)
+            if new is None:
+                raise FailedPrecondition(f"there is no version before {old.manifest.ref} here", field="name")
+            self._versions.activate(new)
+            self._versions.retire(old)
+            moved = 0
+            try:
+                check_takes_over(old.manifest, new.manifest)
+            except FailedPrecondition as error:
+                log.warning("sessions of %s stay with it: %s", old.manifest.ref, error.text)
+            else:
+                moved = await self._carry(old, new)
+            stayed = len(old.table)
+            if not stayed:
+                self._versions.remove(old)
+            return Upgraded(new.manifest, moved, stayed)
+
+    async def unload(self, name: str, version: int, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
+        """Stop serving a version (0: the active one), or drop the shadow.
+
+        Where it was active, the version before it is so again. A wait that is given up leaves it without new sessions.
+
+        Raises:
+            NotFound: it is not here.
+            FailedPrecondition: it has sessions, which nobody said to wait for or to move, or which cannot be moved.
+        """
+        async with self._changing:
+            active = self._versions.active(name)
+            if active is not None and active.shadow is not None and active.shadow.manifest.version == version:
+                active.drop_shadow()
+                return
+            runner = self._versions.get(name, version) or self._versions.find(name, version)
+            if policy is UnloadPolicy.REFUSE and len(runner.table):
+                raise FailedPrecondition(
+                    f"{runner.manifest.ref} has {len(runner.table)} sessions; close, wait for or move them first",
+                    field="version",
+                )
+            if policy is UnloadPolicy.MOVE and len(runner.table):
+                heir = self._versions.before(name) if runner is active else active
+                if heir is None:
+                    raise FailedPrecondition(f"no other version of '{name}' to move the sessions to", field="version")
+                check_takes_over(runner.manifest, heir.manifest)
+                if heir is not active:
+                    self._versions.activate(heir)
+                self._versions.retire(runner)
+                await self._carry(runner, heir)
+            self._versions.retire(runner)
+        # Sessions end in many places, and none of them need know of this.
+        while len(runner.table):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        if self._versions.get(name, runner.manifest.version) is runner:
+            self._versions.remove(runner)
+
+    async def _loaded(self, name: str, version: int) -> tuple[Runner, bool]:
+        """A version, and whether it was loaded just now."""
+        if (runner := self._versions.get(name, version)) is not None:
+            return runner, False
+        bundle, engine = await asyncio.to_thread(self._host.load, name, version)
+        if (runner := self._versions.get(name, bundle.manifest.version)) is not None:
+            return runner, False
+        return self._host.add(bundle, engine), True
+
+    async def _shadow(self, name: str, version: int) -> Upgraded:
+        active = self._versions.find(name)
+        bundle, engine = await asyncio.to_thread(self._host.load, name, version)
+        if self._versions.get(name, bundle.manifest.version) is not None:
+            raise AlreadyExists(f"{bundle.manifest.ref} is loaded; unload it first", field="version")
+        check_understands(active.manifest, bundle.manifest)
+        active.drop_shadow()
+        active.shadow = Shadow(bundle, engine, active.manifest)
+        log.info("%s follows %s", bundle.manifest.ref, active.manifest.ref)
+        return Upgraded(bundle.manifest, stayed=len(active.table))
+
+    async def _carry(self, old: Runner, new: Runner) -> int:
+        """Have every session of `old` go on with `new`; returns how many.
+
+        Those that are being opened or ended follow as soon as that is done.
+        """
+        custody = self._host.custody
+        self._versions.bequeath(old, new)
+        ids, held_up, moved = old.table.ids, list[str](), 0
+        for start in range(0, len(ids), _AT_ONCE):
+            await old.rest()
+            there = [session_id for session_id in ids[start : start + _AT_ONCE] if session_id in old.table]
+            free = [session_id for session_id in there if not custody.locked(session_id)]
+            held_up += [session_id for session_id in there if custody.locked(session_id)]
+            custody.move(free, old, new)
+            moved += len(free)
+            await asyncio.sleep(0)
+        for session_id in held_up:
+            async with custody.alone(session_id):
+                await old.rest()
+                if session_id in old.table:
+                    custody.move([session_id], old, new)
+                    moved += 1
+        await self._store()
+        log.info("%d sessions went from %s to %s", moved, old.manifest.ref, new.manifest.ref)
+        return moved
+
+    def _adopt(self, old: Runner, new: Runner, shadow: Shadow) -> int:
+        """Have the sessions that the shadow knows go on with `new`, and with the shadow's states; returns how many.
+
+        They go all at once: the shadow follows no more.
+        """
+        custody = self._host.custody
+        free = [session_id for session_id in old.table.ids if not custody.locked(session_id)]
+        slots = np.array([old.table.slot(session_id) for session_id in free], np.int64)
+        known = np.flatnonzero(shadow.knows(slots, old.table))
+        custody.move([free[i] for i in known.tolist()], old, new, shadow.states(slots[known]))
+        return len(known)
+
+    async def _store(self) -> None:
+        """Have the store know which version the sessions are of, the sooner the better."""
+        if self._host.custody.keeper is not None:
+            await self._host.custody.keeper.commit()

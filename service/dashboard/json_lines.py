@@ -1,0 +1,126 @@
+"""What the page is told, as objects of JSON; `static/` reads them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from statestream.models.spec import Array, Manifest, TensorSpec
+from statestream.service.serving.stats import Histogram
+from statestream.service.sessions.table import SessionInfo
+from statestream.service.telemetry.overview import ModelFigures, Overview, SessionFigures
+from statestream.service.telemetry.session_probe import Glimpse
+
+Line = dict[str, Any]
+
+MOST_VALUES = 256
+"""Of one tensor; of a larger one, so many are shown, evenly chosen."""
+
+
+def encoded(line: Line) -> bytes:
+    """A line as it is sent."""
+    return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def overview_line(overview: Overview) -> Line:
+    """Models and sessions."""
+    return {
+        "kind": "overview",
+        "models": [_model(figures) for figures in overview.models],
+        "sessions": [_session(figures) for figures in overview.sessions],
+        "total": overview.total,
+    }
+
+
+def session_line(manifest: Manifest, info: SessionInfo) -> Line:
+    """How one session is."""
+    return {"kind": "session", **_info(manifest, info)}
+
+
+def model_line(manifest: Manifest) -> Line:
+    """What the tensors are that `row_line`s of a session have values of, in the order in which they are shown."""
+    inputs = [_tensor(spec, "input") | {"labels": spec.labels, "units": spec.units} for spec in manifest.inputs]
+    outputs = [
+        _tensor(spec, "output") | {"labels": spec.labels, "units": (spec.unit,), "task": spec.task}
+        for spec in manifest.outputs
+    ]
+    states = [_tensor(spec, "state", "state_") for spec in manifest.states]
+    aux = [_tensor(spec, "aux", "aux_") for spec in manifest.aux]
+    return {"kind": "model", "model": manifest.ref, "tensors": inputs + outputs + states + aux}
+
+
+def row_line(glimpse: Glimpse, at_s: float) -> Line:
+    """One row of a session; `at_s` says when it was seen."""
+    states = {f"state_{name}": state for name, state in glimpse.states.items()}
+    return {
+        "kind": "row",
+        "at_s": round(at_s, 4),
+        "seq": glimpse.seq,
+        "dt_s": glimpse.dt_s,
+        "verdict": glimpse.verdict.name,
+        "values": _values(glimpse.inputs) | _values(glimpse.outputs) | _values(states),
+    }
+
+
+def _tensor(spec: TensorSpec, role: str, prefix: str = "") -> Line:
+    return {
+        "key": prefix + spec.name,
+        "name": spec.name,
+        "role": role,
+        "shape": spec.shape,
+        "shown": min(spec.size, MOST_VALUES),
+    }
+
+
+def _values(tensors: Mapping[str, Array]) -> dict[str, str]:
+    """Each tensor's shown values as little-endian float32, in base64."""
+    return {name: base64.b64encode(_shown(x).astype("<f4").tobytes()).decode() for name, x in tensors.items()}
+
+
+def _shown(x: Array) -> Array:
+    flat = x.reshape(-1)
+    return flat if flat.size <= MOST_VALUES else flat[np.linspace(0, flat.size - 1, MOST_VALUES).astype(np.int64)]
+
+
+def _model(figures: ModelFigures) -> Line:
+    return {
+        "model": figures.manifest.ref,
+        "role": figures.role.value,
+        "wired": figures.manifest.wiring is not None,
+        "sessions": figures.sessions,
+        "waiting_rows": figures.waiting_rows,
+        "rows_per_s": figures.rows_per_s,
+        "failed_turns": figures.failed_turns,
+        "verdicts": figures.verdicts,
+        "batch": {"bounds": figures.batch.bounds, "counts": figures.batch.counts, "mean": figures.batch.mean},
+        "queue_s": _times(figures.queue_s),
+        "compute_s": _times(figures.compute_s),
+    }
+
+
+def _times(histogram: Histogram) -> Line:
+    """`p99` is a bound, and none where it is beyond the last one."""
+    p99 = histogram.quantile(0.99)
+    return {"mean": histogram.mean, "p99": None if p99 is None or math.isinf(p99) else p99}
+
+
+def _session(figures: SessionFigures) -> Line:
+    return _info(figures.manifest, figures.info) | {"rows_per_s": figures.rows_per_s}
+
+
+def _info(manifest: Manifest, info: SessionInfo) -> Line:
+    return {
+        "id": info.session_id,
+        "model": manifest.ref,
+        "held": info.attached,
+        "idle_s": info.idle_s,
+        "latency_s": info.latency_s,
+        "settled": info.settled_seq,
+        "unacknowledged": info.settled_seq - info.acked_seq,
+        "verdicts": info.verdicts,
+    }

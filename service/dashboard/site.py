@@ -1,0 +1,152 @@
+"""The page's own HTTP server, on the event loop of the server that it shows.
+
+    GET /                       the page; GET /NAME, its other files
+    GET /api/overview           models and sessions, a line a second
+    GET /api/wiring?model=NAME:VERSION    the picture of a model's wiring, SVG
+    GET /api/session?id=ID      one session: its inputs, outputs and state, ten lines a second at most
+
+Overview and session have no end: each line is an object of JSON (see `lines`), pushed as long as somebody listens.
+Whoever listens slowly gets fewer lines, not later ones. They are for whoever has a token with a role, where the server
+asks for one; a session, for its owner and operators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from statestream.service.auth.clients import ClientsFile
+from statestream.service.auth.identity import Identity, unproven
+from statestream.service.config import ServerConfig
+from statestream.service.control.host import Host
+from statestream.service.dashboard.access import Guard, answer_errors, secure
+from statestream.service.dashboard.certificate import Certificate
+from statestream.service.dashboard.json_lines import Line, encoded, overview_line
+from statestream.service.dashboard.session_feed import Watch
+from statestream.service.dashboard.wiring_svg import wiring_svg
+from statestream.service.errors import InvalidArgument, NotFound, ResourceExhausted, StatestreamError
+from statestream.service.telemetry.overview import Observer
+
+log = logging.getLogger(__name__)
+
+MOST_SESSIONS = 100
+"""In an overview."""
+MOST_LISTENERS = 16
+OVERVIEW_EVERY_S = 1.0
+ROW_EVERY_S = 0.1
+_STALLED_S = 10.0
+"""A listener that takes nothing for so long is gone."""
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class Site:
+    """The page of one server."""
+
+    def __init__(self, config: ServerConfig, host: Host, clients: ClientsFile, clock: Callable[[], float]) -> None:
+        self._address = config.http_address
+        self._host = host
+        self._clock = clock
+        self._guard = Guard(clients, unproven(config.http_address, asks=config.asks))
+        self._certificate: Certificate | None = None
+        if config.tls_cert is not None and config.tls_key is not None:
+            self._certificate = Certificate(config.tls_cert, config.tls_key)
+        self._listeners = 0
+        self._ending = asyncio.Event()
+        app = web.Application(middlewares=[answer_errors])
+        app.on_response_prepare.append(secure)
+        app.router.add_get("/api/overview", self._overview)
+        app.router.add_get("/api/session", self._session)
+        app.router.add_get("/api/wiring", self._wiring)
+        for path in (Path(__file__).parent / "static").iterdir():
+            app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _file(path))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+
+    async def start(self) -> int:
+        """Listen; the port. InvalidArgument where that cannot be."""
+        name, _, port = self._address.rpartition(":")
+        if not port.isdigit():
+            raise InvalidArgument(f"'{self._address}'; expected HOST:PORT", field="http_address")
+        context = None if self._certificate is None else self._certificate.context
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, name.strip("[]"), int(port), ssl_context=context).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            text = f"cannot listen on {self._address}: {error.strerror}"
+            raise InvalidArgument(text, field="http_address") from error
+        taken = int(self._runner.addresses[0][1])
+        log.info("the page is at http%s://%s:%d/", "" if context is None else "s", name, taken)
+        return taken
+
+    def refresh(self) -> None:
+        """Look whether the certificate has changed."""
+        if self._certificate is not None:
+            self._certificate.refresh()
+
+    async def stop(self) -> None:
+        """End every answer and listen no more."""
+        self._ending.set()
+        await self._runner.cleanup()
+
+    async def _overview(self, request: web.Request) -> web.StreamResponse:
+        who, observer = self._guard.identify(request), Observer(self._host, self._clock)
+        return await self._push(request, who, OVERVIEW_EVERY_S, lambda: [overview_line(observer.look(MOST_SESSIONS))])
+
+    async def _session(self, request: web.Request) -> web.StreamResponse:
+        who = self._guard.identify(request)
+        with closing(Watch(self._host, request.query.get("id", ""), who, self._clock)) as watch:
+            return await self._push(request, who, ROW_EVERY_S, watch.news)
+
+    async def _wiring(self, request: web.Request) -> web.Response:
+        self._guard.identify(request)
+        ref = request.query.get("model", "")
+        found = next((runner.manifest for runner in self._host.versions if runner.manifest.ref == ref), None)
+        if found is None:
+            raise NotFound(f"no model '{ref}' here", field="model")
+        return web.Response(text=wiring_svg(found), content_type="image/svg+xml")
+
+    async def _push(
+        self, request: web.Request, who: Identity, every_s: float, news: Callable[[], list[Line]]
+    ) -> web.StreamResponse:
+        """Answer with what there is, and from then on with what is new, until either side ends it or `who` is known no
+        more."""
+        if self._listeners >= MOST_LISTENERS:
+            raise ResourceExhausted(f"{MOST_LISTENERS} pages listen already", retry_after_s=5.0)
+        self._listeners += 1
+        try:
+            lines = news()  # what is wrong with the request is told before the answer begins
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            await response.prepare(request)
+            with suppress(ConnectionError, StatestreamError):
+                while not self._ending.is_set() and self._guard.knows(who):
+                    await self._write(request, response, b"".join(map(encoded, lines)))
+                    with suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._ending.wait(), every_s)
+                    lines = news()
+            return response
+        finally:
+            self._listeners -= 1
+
+    async def _write(self, request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+        try:
+            await asyncio.wait_for(response.write(data), _STALLED_S)
+        except asyncio.TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionError("the listener takes nothing") from None
+
+
+def _file(path: Path) -> Callable[[web.Request], Any]:
+    """Answers with one file, as it was when the server started."""
+    content, kind = path.read_bytes(), _KINDS[path.suffix]
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=content, content_type=kind, charset="utf-8")
+
+    return answer

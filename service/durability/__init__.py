@@ -1,0 +1,1 @@
+"""Snapshots and where they are stored."""

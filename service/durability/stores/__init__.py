@@ -1,0 +1,25 @@
+"""Where snapshots are kept: what a store is (`base`), and those that there are, one a file."""
+
+from __future__ import annotations
+
+from statestream.service.durability.stores.base import Store
+from statestream.service.errors import InvalidArgument
+
+MEMORY = "memory"
+"""No store: sessions live as long as the process."""
+
+
+def make(url: str) -> Store | None:
+    """The store that a configuration names: `memory` (None), `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`."""
+    scheme, _, rest = url.partition(":")
+    if url == MEMORY:
+        return None
+    if scheme == "sqlite" and rest:
+        from statestream.service.durability.stores.sqlite import SqliteStore
+
+        return SqliteStore(rest)
+    if scheme in ("redis", "rediss", "unix") and rest.startswith("//"):
+        from statestream.service.durability.stores.redis import RedisStore
+
+        return RedisStore(url)
+    raise InvalidArgument(f"'{url}'; expected memory, sqlite:PATH or redis://HOST:PORT/DB", field="store")

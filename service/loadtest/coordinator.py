@@ -1,0 +1,210 @@
+"""The processes of a load: started together, told the same start, their counts merged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from statestream.models.spec import Manifest
+from statestream.service.client import AsyncClient
+from statestream.service.errors import Internal, StatestreamError, Unavailable
+from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.histogram import Histogram
+from statestream.service.loadtest.load_process import READY_S, Part
+from statestream.service.loadtest.plan import Plan
+from statestream.service.loadtest.process_usage import Usage, Watch
+from statestream.service.loadtest.requests import NO_FRAMES, Frames
+from statestream.service.loadtest.worker import encode_part
+
+_LEAD_S = 0.3
+"""Between the last stream's opening and the schedule's begin."""
+_LINE_BYTES = 1 << 26
+
+
+@dataclass
+class Progress:
+    """How a run goes, all processes together."""
+
+    plan: Plan
+    begin_ns: int
+    """When the measured window begins."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """due, answered, late, misses, errors."""
+    seconds: dict[int, Histogram] = field(default_factory=dict)
+    usage: Usage | None = None
+    """Of the server, since the measured window began."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    plan: Plan
+    manifest: Manifest
+    tally: Tally
+    measured_s: float
+    usage: Usage | None
+    """Of the server, over the measured window; None where it is not local."""
+
+
+OnProgress = Callable[[Progress], object]
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.numbers: dict[str, int] = {}
+        self.result: dict[str, Any] = {}
+
+    async def hear(self) -> dict[str, Any]:
+        """The next line.
+
+        Raises:
+            Unavailable: it says that it failed.
+            Internal: it ended without a word.
+        """
+        assert self.process.stdout is not None
+        line = await self.process.stdout.readline()
+        if not line:
+            raise Internal(f"a process of the load test ended with {await self.process.wait()}")
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            raise Unavailable(message["error"])
+        return message
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+async def run_load(
+    plan: Plan,
+    manifest: Manifest,
+    *,
+    watch: Watch,
+    stop: asyncio.Event,
+    on_progress: OnProgress,
+    frames: Frames = NO_FRAMES,
+) -> Outcome:
+    """Run a plan against the server that `manifest` came from.
+
+    Args:
+        watch: the server's processes, where they are on this machine.
+        stop: ends the run early; what was measured until then is reported.
+        on_progress: called about once a second.
+        frames: pictures for the inputs that take them encoded.
+
+    Raises:
+        Unavailable: the streams could not be opened.
+    """
+    run = uuid.uuid4().hex[:8]
+    workers: list[_Worker] = []
+    try:
+        for part in [Part(plan, manifest, k, run, frames) for k in range(plan.processes)]:
+            # Each must be known before the next may fail.
+            workers.append(await _start(part))  # noqa: PERF401
+        for worker in workers:
+            await asyncio.wait_for(worker.hear(), READY_S + 30)
+        start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
+        for worker in workers:
+            worker.tell(json.dumps({"start_ns": start_ns}))
+        progress = Progress(plan, start_ns + int(plan.warmup_s * 1e9))
+        stopping = asyncio.create_task(_stop_when(stop, workers))
+        watching = asyncio.create_task(_watch(watch, progress, manifest))
+        try:
+            await asyncio.gather(*(_follow(worker, workers, progress, on_progress) for worker in workers))
+        finally:
+            stopping.cancel()
+            watching.cancel()
+            await asyncio.gather(stopping, watching, return_exceptions=True)
+    finally:
+        await _end(workers)
+    tally = Tally()
+    for worker in workers:
+        tally.merge(Tally.from_dict(worker.result["tally"]))
+    return Outcome(plan, manifest, tally, max(w.result["measured_s"] for w in workers), progress.usage)
+
+
+async def _start(part: Part) -> _Worker:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "statestream.service.loadtest.worker",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+        env=os.environ | {"GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "NONE")},
+        start_new_session=True,  # Ctrl-C is for the parent, which stops its processes in order
+    )
+    worker = _Worker(process)
+    worker.tell(encode_part(part))
+    return worker
+
+
+async def _stop_when(stop: asyncio.Event, workers: list[_Worker]) -> None:
+    await stop.wait()
+    for worker in workers:
+        worker.stop()
+
+
+async def _follow(worker: _Worker, workers: list[_Worker], progress: Progress, on_progress: OnProgress) -> None:
+    while "tally" not in (message := await worker.hear()):
+        said = message["progress"]
+        for second, text in said.pop("seconds").items():
+            progress.seconds.setdefault(int(second), Histogram()).add(Histogram.decode(text))
+        worker.numbers = said
+        progress.numbers = {name: sum(w.numbers.get(name, 0) for w in workers) for name in said}
+        on_progress(progress)
+    worker.result = message
+
+
+async def _watch(watch: Watch, progress: Progress, manifest: Manifest) -> None:
+    """Follow the server's CPU time and memory from the begin of the measured window to its end."""
+    plan = progress.plan
+    await asyncio.sleep(max(0.0, (progress.begin_ns - time.monotonic_ns()) / 1e9))
+    async with AsyncClient(plan.target, access=plan.access) as client:
+        watch.begin()
+        before = await _model_cpu_s(client, manifest, watch)
+        end_ns = progress.begin_ns + int(plan.duration_s * 1e9)
+        while (left_s := (end_ns - time.monotonic_ns()) / 1e9) > 0:
+            await asyncio.sleep(min(1.0, left_s))
+            now, usage = await _model_cpu_s(client, manifest, watch), watch.usage()
+            if usage is not None and before is not None and now is not None:
+                usage = replace(usage, decode_s=now[0] - before[0], engine_s=now[1] - before[1])
+            progress.usage = usage
+
+
+async def _model_cpu_s(client: AsyncClient, manifest: Manifest, watch: Watch) -> tuple[float, float] | None:
+    """What decoding and running the model took so far; None where that is not all that the processes watched did."""
+    if len(watch.pids) != 1:
+        return None
+    try:
+        model = await client.get_model(manifest.name, manifest.version)
+    except StatestreamError:
+        return None
+    return model.decode_cpu_s, model.engine_cpu_s
+
+
+async def _end(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.stop()
+        try:
+            await asyncio.wait_for(worker.process.wait(), 5.0)
+        except asyncio.TimeoutError:
+            with suppress(ProcessLookupError):
+                worker.process.kill()
+            await worker.process.wait()

@@ -1,0 +1,92 @@
+"""The part of a run that is measured, and what every stream reports to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from statestream.service.loadtest.counters import LATE_NS, Tally
+from statestream.service.loadtest.histogram import Histogram
+from statestream.service.loadtest.plan import Plan
+
+
+class Window:
+    """Counts what falls between two times of `time.monotonic_ns`, by when messages were due."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.tally = Tally()
+        self._deadline_ns = int(plan.deadline_ms * 1e6)
+        self._rows = plan.rows
+        self._begin_ns = self._end_ns = 0
+        self._interval_s = plan.interval_s
+        self._interval_ns = plan.interval_s * 1_000_000_000
+        self._seconds = self.tally.seconds
+
+    def set(self, begin_ns: int, end_ns: int) -> None:
+        """Measure from `begin_ns` to `end_ns`."""
+        self._begin_ns, self._end_ns = begin_ns, end_ns
+
+    def within(self, when_ns: int) -> bool:
+        return self._begin_ns <= when_ns < self._end_ns
+
+    def dispatched(self, due_ns: int, now_ns: int) -> None:
+        """The tool got round to a message."""
+        if self.within(due_ns):
+            self.tally.due += 1
+            self.tally.lag.record((now_ns - due_ns) // 1000)
+            self.tally.late_by_tool += now_ns - due_ns > LATE_NS
+
+    def sent(self, due_ns: int, *, late: bool) -> None:
+        if late and self.within(due_ns):
+            self.tally.late += 1
+
+    def answered(self, due_ns: int, latency_ns: int, last_latency_ns: int) -> None:
+        """The last row of a message was answered; `last_latency_ns`: of the message before, -1: there is none."""
+        if not self.within(due_ns):
+            return
+        tally, latency_us = self.tally, latency_ns // 1000
+        tally.answered += 1
+        tally.rows += self._rows
+        second = (due_ns - self._begin_ns) // self._interval_ns * self._interval_s
+        histogram = self._seconds.get(second)
+        if histogram is None:
+            histogram = self._seconds[second] = Histogram()
+        histogram.record(latency_us)
+        if last_latency_ns >= 0:
+            tally.jitter_s += abs(latency_ns - last_latency_ns) * 1e-9
+        if self._deadline_ns and latency_ns > self._deadline_ns:
+            tally.misses += 1
+
+    def unanswered(self, due_ns: int) -> None:
+        """A message will have no answer."""
+        if self.within(due_ns):
+            self.tally.unanswered += 1
+            self.tally.misses += bool(self._deadline_ns)
+
+    def response(self, now_ns: int, queue_us: int, compute_us: int, batch: int) -> None:
+        """What the server says of a turn."""
+        if not self.within(now_ns):
+            return
+        self.tally.responses += 1
+        self.tally.queue.record(queue_us)
+        self.tally.compute.record(compute_us)
+        self.tally.batches += batch
+
+    def verdict(self, name: str, rows: int) -> None:
+        self.tally.verdicts[name] += rows
+
+    def reconnected(self, took_ns: int) -> None:
+        self.tally.reconnects += 1
+        self.tally.reconnect.record(took_ns // 1000)
+
+    def failed(self, status: str, text: str) -> None:
+        self.tally.statuses[status] += 1
+        self.tally.first_error = self.tally.first_error or text
+
+    def noticed(self, kinds: Iterable[str]) -> None:
+        self.tally.notices.update(kinds)
+
+    def close(self) -> Tally:
+        """The whole, once nothing more comes."""
+        for histogram in self._seconds.values():
+            self.tally.latency.add(histogram)
+        return self.tally

@@ -1,0 +1,120 @@
+"""A film with what was predicted, and what was true, drawn into it: bars from the middle, one above the other.
+
+orange   predicted      green   true      no orange bar   the row has no output
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from statestream.models.data.pictures import decoded
+from statestream.models.data.recordings import median_period_s
+from statestream.models.files import replacing
+from statestream.models.spec import Array, OutputSpec
+from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.playback.play import Played
+
+_LEAST_WIDTH = 480
+_PREDICTED, _TRUE = (255, 140, 0), (60, 200, 80)
+_TICK = Fraction(1, 90_000)
+"""Seconds by which the times of pictures are told."""
+_BAR, _MARK = 8, 3
+"""Pixels that a bar is high, and that the mark in the middle is wide."""
+
+
+def check_drawable(path: Path, spec: OutputSpec) -> None:
+    """Whether a model's output can be drawn, before anything is played.
+
+    Raises:
+        InvalidArgument: the output is no regression, or the file's name has another ending.
+        FailedPrecondition: PyAV is missing.
+    """
+    if spec.task == "classification":
+        raise InvalidArgument(f"output '{spec.name}' is a class; bars show numbers", field="--video")
+    if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
+        raise InvalidArgument(f"'{path}', expected .mp4, .mkv or .mov", field="--video")
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        raise FailedPrecondition("writing videos needs PyAV: pip install 'statestream[video]'") from None
+
+
+def write_video(path: Path, played: Sequence[Played], size: tuple[int, int]) -> None:
+    """Every recording, one after the other, at the pace of recording; `size` (height, width) of its pictures."""
+    period_s = median_period_s([one.recording for one in played])
+    with film_writer(path, size, 1 / period_s) as add:
+        pictures = (picture for one in played for picture in annotated(one, size, scale_of(size)))
+        for number, picture in enumerate(pictures):
+            add(picture, number * period_s)
+
+
+def scale_of(size: tuple[int, int]) -> int:
+    """How many times as large pictures of a size (height, width) are drawn, to be seen."""
+    return max(1, -(-_LEAST_WIDTH // size[1]))
+
+
+@contextmanager
+def film_writer(path: Path, size: tuple[int, int], rate_hz: float) -> Iterator[Callable[[Array, float], None]]:
+    """What to call with each picture, `scale_of(size)` times as large as `size`, and the second at which it is shown.
+
+    A picture no later than the one before is left out. Whatever ends the writing, what was drawn is a whole film.
+    """
+    import av
+
+    with replacing(path) as temporary, av.open(str(temporary), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(rate_hz).limit_denominator(1000))
+        stream.height, stream.width = (side * scale_of(size) // 2 * 2 for side in size)
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = _TICK
+        last = -1
+
+        def add(picture: Array, at_s: float) -> None:
+            nonlocal last
+            if (tick := round(at_s / _TICK)) <= last:
+                return
+            whole = np.ascontiguousarray(picture[: stream.height, : stream.width])
+            frame = av.VideoFrame.from_ndarray(whole, format="rgb24")
+            frame.pts, frame.time_base, last = tick, _TICK, tick
+            container.mux(stream.encode(frame))
+
+        yield add
+        container.mux(stream.encode())
+
+
+def annotated(played: Played, size: tuple[int, int], scale: int) -> Iterator[Array]:
+    """Each frame of a recording, `scale` times as large, with its bars."""
+    target = played.recording.target
+    true = None if target is None else np.asarray(target, np.float64).reshape(len(played.output), -1)
+    known = [values[np.isfinite(values)] for values in (played.output, true) if values is not None]
+    largest = max(1e-9, float(np.abs(np.concatenate(known)).max(initial=0.0)))
+    for row, picture in enumerate(played.recording.features):
+        pixels = decoded(picture, *size) if isinstance(picture, bytes) else picture
+        yield drawn_row(pixels, scale, played.output[row], None if true is None else true[row], largest)
+
+
+def drawn_row(pixels: Array, scale: int, predicted: Array, true: Array | None, largest: float) -> Array:
+    """A picture, `scale` times as large, with bars of `predicted` and `true` `[K]`; one of `largest` fills its half."""
+    image = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
+    top = len(image)
+    for k in reversed(range(len(predicted))):
+        if true is not None:
+            top = _draw(image, top, float(true[k]) / largest, _TRUE)
+        top = _draw(image, top, float(predicted[k]) / largest, _PREDICTED)
+    return image
+
+
+def _draw(image: Array, bottom: int, part: float, colour: tuple[int, int, int]) -> int:
+    """A bar from the middle, to the left where it is negative; returns where it begins."""
+    top, middle = bottom - _BAR, image.shape[1] // 2
+    image[top:bottom] //= 3
+    image[top:bottom, middle - _MARK // 2 : middle + _MARK // 2 + 1] = 255
+    if np.isfinite(part):
+        end = middle + round(part * (middle - 1))
+        image[top + 1 : bottom - 1, min(middle, end) : max(middle, end) + 1] = colour
+    return top

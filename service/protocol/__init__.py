@@ -1,0 +1,1 @@
+"""What the numbers of the protocol mean, for server and client alike."""

@@ -1,0 +1,240 @@
+"""Recording what sessions send and hear, without ever making the event loop wait for the disk.
+
+A recording is a folder of one version of a model and one run of a server, `NAME/VERSION/STARTED/`: the bundle's
+`manifest.json` (with the hash of each file), and numbered segments, NumPy archives that are there whole or not at all.
+A *take* is a stretch of one session without a gap; it starts with the state that the session had.
+
+    started         [takes]          number of each take that starts in this segment
+    session         [takes]          its session's id
+    settled_seq     [takes]          the last seq settled before it; 0: the session starts here
+    state_<name>    [takes, shape]   the state before its first row
+    take            [rows]           rows that were settled, those of a take in order of seq
+    seq, t_ns, flags, verdict, result_flags, dt_s      [rows]
+    input_<name>    [rows, shape]    zeros where a row has no usable data
+    output_<name>   [applied, shape] of the rows that are APPLIED, in order
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from statestream.models.bundle import MANIFEST
+from statestream.models.files import replacing
+from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors
+from statestream.service.batching.batcher import Turn
+from statestream.service.batching.results import Results
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.sessions.seen import Met
+from statestream.service.sessions.table import SessionTable
+
+log = logging.getLogger(__name__)
+
+_APPLIED = int(Verdict.APPLIED)
+_FLUSH_S = 1.0
+_MAX_WAITING_BYTES = 64 << 20
+_ROW_BYTES = 64
+"""Bytes of a row beside its tensors, about."""
+
+
+class Takes(NamedTuple):
+    """Takes that start."""
+
+    number: Int64Array
+    session: list[str]
+    settled_seq: Int64Array
+    states: Tensors
+
+
+class Piece(NamedTuple):
+    """What one turn settled."""
+
+    started: Takes
+    take: Int64Array
+    seq: Int64Array
+    t_ns: Int64Array
+    flags: Array
+    verdict: Int64Array
+    result_flags: Int64Array
+    dt_s: Float32Array
+    inputs: Tensors
+    outputs: Tensors
+    """`[applied, *shape]` by name."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about."""
+        tensors = (*self.inputs.values(), *self.outputs.values(), *self.started.states.values())
+        return _ROW_BYTES * len(self.take) + sum(array.nbytes for array in tensors)
+
+
+class Recorder:
+    """A thread that writes segments, and what waits for it: at most `max_waiting_bytes`, beyond which rows are lost to
+    the recording, and counted. Nothing else suffers."""
+
+    def __init__(self, folder: Path, *, flush_s: float = _FLUSH_S, max_waiting_bytes: int = _MAX_WAITING_BYTES) -> None:
+        self.recorded_rows = 0
+        self.lost_rows = 0
+        """Settled rows that are not in the recording: the disk was too slow, or failed."""
+        self._run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        self._folder = folder
+        self._flush_s = flush_s
+        self._max_waiting_bytes = max_waiting_bytes
+        self._waiting: deque[tuple[Tape, Piece]] = deque()
+        self._waiting_bytes = 0
+        self._counting = threading.Lock()
+        self._flushing = threading.Lock()
+        self._behind = False
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+        self._thread.start()
+
+    def tape(self, manifest: Manifest) -> Tape:
+        """Where a runner of this version records."""
+        return Tape(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
+
+    def take(self, tape: Tape, piece: Piece) -> bool:
+        """Queue rows; says whether there was room."""
+        with self._counting:
+            room = self._waiting_bytes + piece.nbytes <= self._max_waiting_bytes
+            if room:
+                self._waiting_bytes += piece.nbytes
+        if not room:
+            self._lose(len(piece.take), "the disk is too slow")
+            return False
+        self._waiting.append((tape, piece))
+        return True
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._flushing:
+            pieces: dict[Tape, list[Piece]] = {}
+            while self._waiting:
+                tape, piece = self._waiting.popleft()
+                pieces.setdefault(tape, []).append(piece)
+            for tape, mine in pieces.items():
+                self._write(tape, mine)
+
+    def close(self) -> None:
+        """Write what waits, and end the thread."""
+        self._closing.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._closing.wait(self._flush_s):
+            self.flush()
+        self.flush()
+
+    def _write(self, tape: Tape, pieces: list[Piece]) -> None:
+        rows = sum(len(piece.take) for piece in pieces)
+        try:
+            tape.write(pieces)
+        except OSError as error:
+            tape.broken = True
+            self._lose(rows, str(error))
+        else:
+            self.recorded_rows += rows
+            self._behind = False
+        with self._counting:
+            self._waiting_bytes -= sum(piece.nbytes for piece in pieces)
+
+    def _lose(self, rows: int, why: str) -> None:
+        self.lost_rows += rows
+        if not self._behind:
+            log.error("rows are missing in the recording: %s", why)
+        self._behind = True
+
+
+class Tape:
+    """What one version's runner records. Made by `Recorder.tape`; `before` and `after` each turn's commit."""
+
+    def __init__(self, recorder: Recorder, manifest: Manifest, folder: Path) -> None:
+        self.broken = False
+        """Whether rows were lost since the last turn, so that every session needs a new take."""
+        self._recorder = recorder
+        self._manifest = manifest
+        self._folder = folder
+        self._met = Met()
+        self._take_of = np.zeros(0, np.int64)
+        self._takes = 0
+        self._segments = 0
+        self._started: Takes
+
+    def before(self, turn: Turn, table: SessionTable) -> None:
+        """Note the states of sessions that this tape has not met, while they are as they were before the turn."""
+        if self.broken:
+            self.broken = False
+            self._met.forget_all()
+        slots = np.unique(turn.rows.slot)
+        new = slots[self._met.meet(slots, table.birth[slots])]
+        number = np.arange(self._takes, self._takes + len(new))
+        self._takes += len(new)
+        if len(self._take_of) < table.capacity:
+            self._take_of = np.concatenate([self._take_of, np.zeros(table.capacity - len(self._take_of), np.int64)])
+        self._take_of[new] = number
+        ids = [table.id_of(slot) for slot in new.tolist()]
+        self._started = Takes(number, ids, table.settled_seq[new], table.arena.gather(new))
+
+    def after(self, turn: Turn, results: Results) -> None:
+        """Record what became of a turn's rows."""
+        rows, settled = turn.rows, results.rows
+        flags = np.zeros(rows.n, np.uint8) if rows.flags is None else rows.flags
+        keep: slice | Int64Array = slice(None)
+        if not results.plain:
+            keep = np.flatnonzero(settled.verdict <= Verdict.SKIPPED)
+        verdict = settled.verdict[keep]
+        out = settled.out[keep][verdict == _APPLIED]
+        piece = Piece(
+            started=self._started,
+            take=self._take_of[rows.slot[keep]],
+            seq=rows.seq[keep],
+            t_ns=rows.t_ns[keep],
+            flags=flags[keep],
+            verdict=verdict,
+            result_flags=results.flags[keep],
+            dt_s=settled.dt_s[keep],
+            inputs={name: data[keep] for name, data in rows.data.items()},
+            outputs={t.name: settled.outputs[t.name][out] for t in self._manifest.outputs},
+        )
+        if not self._recorder.take(self, piece):
+            self._met.forget(rows.slot)
+
+    def forget(self, slot: int) -> None:
+        """The session there was set back: its next row starts a new take."""
+        self._met.forget(np.array([slot]))
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        """Write a segment; in the recorder's thread."""
+        if not self._segments:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._folder / MANIFEST) as path:
+                path.write_text(self._manifest.model_dump_json(indent=2) + "\n")
+        arrays: dict[str, Any] = {
+            name: np.concatenate([np.asarray(getattr(piece, name)) for piece in pieces])
+            for name in ("take", "seq", "t_ns", "dt_s")
+        }
+        arrays |= {
+            name: np.concatenate([getattr(piece, name) for piece in pieces]).astype(np.uint8)
+            for name in ("flags", "verdict", "result_flags")
+        }
+        for spec in self._manifest.inputs:
+            arrays[f"input_{spec.name}"] = np.concatenate([piece.inputs[spec.name] for piece in pieces])
+        for output in self._manifest.outputs:
+            arrays[f"output_{output.name}"] = np.concatenate([piece.outputs[output.name] for piece in pieces])
+        starts = [piece.started for piece in pieces]
+        arrays["started"] = np.concatenate([start.number for start in starts])
+        arrays["session"] = np.array([session_id for start in starts for session_id in start.session], np.str_)
+        arrays["settled_seq"] = np.concatenate([start.settled_seq for start in starts])
+        for state in self._manifest.states:
+            arrays[f"state_{state.name}"] = np.concatenate([start.states[state.name] for start in starts])
+        self._segments += 1
+        with replacing(self._folder / f"{self._segments:08d}.npz") as path:
+            np.savez(path, **arrays)

@@ -1,0 +1,272 @@
+"""A server's life: load, listen, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from statestream.service.auth.clients import ClientsFile
+from statestream.service.auth.quota import Allowances
+from statestream.service.config import ServerConfig
+from statestream.service.control.host import Host
+from statestream.service.control.model_lifecycle import Upgrades
+from statestream.service.durability import stores
+from statestream.service.errors import FailedPrecondition, StatestreamError
+from statestream.service.recording.recorder import Recorder
+from statestream.service.server.systemd import notify
+from statestream.service.server.watchdog import Watchdog
+from statestream.service.serving.repository import wanted_models
+from statestream.service.telemetry.prometheus import ServerCollector, serve_metrics
+from statestream.service.transports.grpc import admin
+from statestream.service.transports.grpc.admin import AdminServicer
+from statestream.service.transports.grpc.inference import InferenceServicer
+from statestream.service.transports.grpc.listener import Listener
+from statestream.service.transports.grpc.oip import OipServicer
+
+log = logging.getLogger(__name__)
+
+_SWEEP_S = 5.0
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_PUBLIC = ("statestream.v1.Inference", "inference.GRPCInferenceService")
+_ADMIN = "statestream.v1.Admin"
+_DURABILITY = "durability"
+_HEALTH = "grpc.health.v1.Health"
+
+
+class Server:
+    """One server on one event loop.
+
+    Health (`grpc.health.v1`) has an entry for the whole (""), for each service by its full name, for each model by its
+    name (a model whose bundle was refused is NOT_SERVING), and, where there is a store, for "durability".
+    """
+
+    def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
+        """`shares_port`: whether other processes may listen on the same port."""
+        self.config = config
+        self.host = Host(config, time.monotonic, Recorder(config.record) if config.record else None)
+        self.port = 0
+        """The port it listens on, once started; 0 for a UNIX socket."""
+        self.admin_port = 0
+        """The port of the `Admin` service; that of the others, where it has none of its own."""
+        self.drained = asyncio.Event()
+        self._health = HealthServicer()
+        self._clients = ClientsFile(config.clients)
+        self._allowances = Allowances(config, time.monotonic)
+        self._inference = InferenceServicer(self.host, self._allowances)
+        upgrades = Upgrades(self.host)
+        self._admin = AdminServicer(self.host, upgrades, loaded=self._tell_health, drain=self._drain_soon)
+        self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._metrics: Any = None
+        self._site: Any = None
+        self.http_port = 0
+        """The port of the page, once started; 0 where there is none."""
+        self._told_denied: Counter[str] = Counter()
+        shared = (self._clients, self._allowances)
+        self._public = Listener(config, "address", *shared, shares_port=shares_port)
+        self._operators = self._public
+        if config.admin_address:
+            self._operators = Listener(config, "admin_address", *shared, shares_port=False)
+        self._listeners = {self._public, self._operators}
+
+    async def start(self) -> None:
+        """Load the models and listen.
+
+        Raises:
+            FailedPrecondition: the repository has no model that can be served, or onnxruntime is missing.
+            InvalidArgument: the address cannot be listened on.
+        """
+        await self._load_models()
+        store = stores.make(self.config.store)
+        if store is not None:
+            await self._health.set(_DURABILITY, _SERVING)
+            await self.host.keep_in(store, changed=lambda up: self._spawn(self._tell_durability(up)))
+        together = self._operators is self._public
+        self._public.grpc.add_generic_rpc_handlers((self._inference.handler(), self._oip.handler(operates=together)))
+        admin.add_to(self._operators.grpc, self._admin)
+        for listener in self._listeners:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.grpc)
+        if together:
+            self.port = self.admin_port = await self._public.start((*_PUBLIC, _ADMIN, _HEALTH))
+        else:
+            self.port = await self._public.start((*_PUBLIC, _HEALTH))
+            self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
+        if self.config.metrics_address:
+            counted = ServerCollector(self.host, self._inference, self._oip.sequences, lambda: self.denied)
+            self._metrics = serve_metrics(counted, self.config.metrics_address)
+        if self.config.http_address:
+            self._site = _site(self.config, self.host, self._clients)
+            self.http_port = await self._site.start()
+        self._spawn(self._sweep())
+
+    async def stop(self, wait_s: float = 0.0) -> None:
+        """Drain: for `wait_s` only say so in the health, then refuse new sessions, finish and store the rows that wait,
+        say goodbye to every stream, and end."""
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(wait_s)
+        self.host.draining = True
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._finish(), self.config.drain_s)
+        await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
+        if self.host.custody.keeper is not None:
+            await self.host.custody.keeper.stop()
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+        for runner in self.host.versions:
+            runner.close()
+        if self.host.recorder is not None:
+            await asyncio.to_thread(self.host.recorder.close)
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.shutdown)
+            self._metrics.server_close()
+        if self._site is not None:
+            await self._site.stop()
+        self.drained.set()
+
+    async def _finish(self) -> None:
+        """Answer what waits, have it stored, and end every stream."""
+        await self._oip.drain()
+        await self._inference.drain()
+
+    async def _load_models(self) -> None:
+        # The first of a name is active.
+        for name, version in wanted_models(self.config):
+            try:
+                bundle, engine = await asyncio.to_thread(self.host.load, name, version)
+            except StatestreamError as error:
+                log.error("refusing %s: %s", name, error.text)
+                self.host.versions.refused[name] = error.text
+            else:
+                self.host.add(bundle, engine)
+            await self._tell_health(name)
+        if not len(self.host.versions):
+            raise FailedPrecondition(
+                f"no model can be served: {'; '.join(self.host.versions.refused.values())}", field="repository"
+            )
+        for name in ("", *_PUBLIC, _ADMIN):
+            await self._health.set(name, _SERVING)
+
+    async def _tell_health(self, model: str) -> None:
+        """Set the health of a model by whether any version of it is served."""
+        served = bool(self.host.versions.of(model))
+        await self._health.set(model, _SERVING if served else _NOT_SERVING)
+
+    async def _tell_durability(self, up: bool) -> None:
+        await self._health.set(_DURABILITY, _SERVING if up else _NOT_SERVING)
+
+    def runs(self) -> dict[str, int]:
+        """See `Watchdog`."""
+        return {runner.manifest.ref: runner.run for runner in self.host.versions if runner.run is not None}
+
+    async def give_up(self) -> None:
+        """The process is about to end: say so, and store what is settled."""
+        await self._health.enter_graceful_shutdown()
+        if self.host.custody.keeper is not None:
+            await self.host.custody.keeper.commit(alive_s=0.0)
+
+    def _drain_soon(self) -> None:
+        self._spawn(self.stop(self.config.drain_wait_s))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(min(_SWEEP_S, self.config.idle_ttl_s))
+            self._oip.sequences.let_rest()
+            for session_id in self.host.custody.expire():
+                log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
+            self._clients.refresh()
+            if self._site is not None:
+                self._site.refresh()
+            self._inference.sweep(self._clients.now.knows)
+            self._oip.sweep(self._clients.now.knows)
+            self._tell_denied()
+
+    def _tell_denied(self) -> None:
+        """Log how many calls were refused since the last time: a line for all of them, however many."""
+        denied = self.denied
+        if denied != self._told_denied:
+            since = ", ".join(f"{count} {code}" for code, count in (denied - self._told_denied).items())
+            log.warning("calls refused: %s", since)
+            self._told_denied = denied
+
+    @property
+    def streams(self) -> int:
+        """Streams of the `Inference` service that are open."""
+        return self._inference.streams
+
+    @property
+    def denied(self) -> Counter[str]:
+        """Calls that were refused, by status."""
+        return sum((listener.guard.denied for listener in self._listeners), Counter())
+
+
+async def serve(
+    config: ServerConfig, started: asyncio.Future[Server] | None = None, *, shares_port: bool = False
+) -> None:
+    """Run a server until SIGTERM, SIGINT or an Admin.Drain, then drain it."""
+    server = Server(config, shares_port=shares_port)
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[float] = loop.create_future()
+    """How long to wait, once it is time to stop."""
+
+    def stop(wait_s: float) -> None:
+        if not stopping.done():
+            stopping.set_result(wait_s)
+
+    loop.add_signal_handler(signal.SIGINT, stop, 0.0)
+    loop.add_signal_handler(signal.SIGTERM, stop, config.drain_wait_s)
+    await server.start()
+    # What is loaded by now stays; the collector need not look at it again in the middle of a turn.
+    gc.collect()
+    gc.freeze()
+    log.info("listening on %s", config.address if not server.port else f"port {server.port}")
+    notify("READY=1")
+    if started is not None:
+        started.set_result(server)
+    watching = asyncio.ensure_future(Watchdog(config.stuck_s, runs=server.runs, last_words=server.give_up).run())
+    waits: list[asyncio.Future[Any]] = [stopping, asyncio.ensure_future(server.drained.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    waits[1].cancel()
+    if stopping.done():
+        log.info("draining")
+        notify("STOPPING=1")
+        await server.stop(stopping.result())
+    watching.cancel()
+
+
+def run(config: ServerConfig, *, shares_port: bool = False) -> None:
+    """`serve` on an event loop of its own, the fastest there is."""
+    # Squares of a client's large numbers overflow where `finite` looks at them, as they may: no word of it in the log.
+    np.seterr(over="ignore")
+    try:
+        import uvloop
+    except ImportError:
+        log.info("uvloop is not installed; using asyncio's loop")
+        asyncio.run(serve(config, shares_port=shares_port))
+    else:
+        uvloop.run(serve(config, shares_port=shares_port))
+
+
+def _site(config: ServerConfig, host: Host, clients: ClientsFile) -> Any:
+    """The page; what it is made of is only loaded where it is wanted."""
+    try:
+        from statestream.service.dashboard.site import Site
+    except ImportError as error:
+        text = f"the page needs a library that is not there ({error.name}): pip install 'statestream[http]'"
+        raise FailedPrecondition(text, field="http_address") from error
+    return Site(config, host, clients, time.monotonic)

@@ -1,0 +1,221 @@
+"""The results of a turn as messages: each stream's are a slice of it, in bytes ready to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Int64Array
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.batching.admission import APPLIED, TIME_CLAMPED
+from statestream.service.batching.results import Detail, Results
+from statestream.service.batching.single_row import Lone
+from statestream.service.sessions.output_log import NO_OUTPUT
+
+
+class Answer(NamedTuple):
+    """What became of one row, for those that answer rows one by one."""
+
+    channel: int
+    verdict: int
+    text: str
+    """Why, where it did not go as its sender hoped."""
+    outputs: Mapping[str, bytes]
+    """By name, aux included; empty where the row has none."""
+    queue_us: int
+    compute_us: int
+
+
+class Outgoing:
+    """The results of a turn, turned into Python values once, from which each stream's message is a slice."""
+
+    def __init__(self, results: Results, order: Int64Array | slice) -> None:
+        """Rows stand as `order` says, so that each message's are together."""
+        rows = results.rows
+        self._channel = results.channel[order].tolist()
+        self._seq = rows.seq[order].tolist()
+        self._verdict = rows.verdict[order].tolist()
+        self._dt_s = rows.dt_s[order].tolist()
+        self._epoch = results.epoch[order].tolist()
+        self._flags = results.flags[order].tolist() if results.flags.any() else None
+        self._original = None if results.original is None else results.original[order].tolist()
+        self.row_bytes = sum(column[:1].nbytes for column in rows.outputs.values())
+        out = rows.out[order]
+        if results.plain:
+            self._place: Sequence[int] = range(results.n + 1)
+        else:
+            has = out != NO_OUTPUT
+            self._place = [0, *np.cumsum(has).tolist()]
+            out = out[has]
+        self._columns = {name: (column[out].tobytes(), column[:1].nbytes) for name, column in rows.outputs.items()}
+        self._singles = results.plain and self._flags is None
+        self._details = results.details
+        self._order = None if isinstance(order, slice) else order
+        self._queue_us = round(results.queue_s * 1e6)
+        self._compute_us = round(results.compute_s * 1e6)
+        self._batch = results.batch
+
+    def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
+        """A `StreamResponse` with the rows from `start` to `stop` and their outputs `wanted`."""
+        if self._singles and stop == start + 1:
+            parts = [data[start * size : stop * size] for data, size in map(self._columns.__getitem__, wanted)]
+            return _ONE_ROW.fill(
+                self._channel[start],
+                self._seq[start],
+                self._dt_s[start],
+                self._epoch[start],
+                wanted,
+                parts,
+                self._queue_us,
+                self._compute_us,
+                self._batch,
+            )
+        first, last = self._place[start], self._place[stop]
+        columns = []
+        if last > first:
+            for name in wanted:
+                data, size = self._columns[name]
+                columns.append((name, data[first * size : last * size]))
+        response = results_message(
+            self._channel[start:stop],
+            self._seq[start:stop],
+            self._verdict[start:stop],
+            self._dt_s[start:stop],
+            self._epoch[start:stop],
+            columns,
+        )
+        results = response.results
+        results.queue_us = self._queue_us
+        results.compute_us = self._compute_us
+        results.batch = self._batch
+        if self._flags is not None:
+            results.flags.extend(self._flags[start:stop])
+        if self._original is not None:
+            results.original.extend(self._original[start:stop])
+        if self._details:
+            results.details.extend(self._details_of(start, stop))
+        return response.SerializeToString()
+
+    def answer(self, row: int) -> Answer:
+        """One row alone, with everything it has."""
+        place = self._place[row]
+        outputs = {}
+        if self._place[row + 1] > place:
+            outputs = {name: data[place * size : (place + 1) * size] for name, (data, size) in self._columns.items()}
+        detail = self._detail(row)
+        text = "" if detail is None else detail.text
+        return Answer(self._channel[row], self._verdict[row], text, outputs, self._queue_us, self._compute_us)
+
+    def _details_of(self, start: int, stop: int) -> list[pb.Detail]:
+        details = ((row - start, self._detail(row)) for row in range(start, stop))
+        return [
+            pb.Detail(row=row, text=detail.text, resend_from=detail.resend_from)
+            for row, detail in details
+            if detail is not None
+        ]
+
+    def _detail(self, row: int) -> Detail | None:
+        return self._details.get(row if self._order is None else int(self._order[row]))
+
+
+class OutgoingRow:
+    """A turn of one row, as `Outgoing`."""
+
+    def __init__(self, row: Lone) -> None:
+        self._row = row
+        self.row_bytes = sum(column.nbytes for column in row.outputs.values())
+
+    def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
+        """See `Outgoing.message`; there is but one row."""
+        row = self._row
+        queue_us, compute_us = round(row.queue_s * 1e6), round(row.compute_s * 1e6)
+        parts = [row.outputs[name].tobytes() for name in wanted]
+        if not row.clamped:
+            return _ONE_ROW.fill(row.channel, row.seq, row.dt_s, row.epoch, wanted, parts, queue_us, compute_us, 1)
+        columns = zip(wanted, parts, strict=True)
+        response = results_message([row.channel], [row.seq], [APPLIED], [row.dt_s], [row.epoch], columns)
+        response.results.flags.append(TIME_CLAMPED)
+        response.results.queue_us, response.results.compute_us, response.results.batch = queue_us, compute_us, 1
+        return response.SerializeToString()
+
+    def answer(self, row: int) -> Answer:
+        """See `Outgoing.answer`."""
+        lone = self._row
+        outputs = {name: column.tobytes() for name, column in lone.outputs.items()}
+        return Answer(lone.channel, APPLIED, "", outputs, round(lone.queue_s * 1e6), round(lone.compute_s * 1e6))
+
+
+AnyOutgoing = Outgoing | OutgoingRow
+
+
+def results_message(
+    channel: Sequence[int],
+    seq: Sequence[int],
+    verdict: Sequence[int],
+    dt_s: Sequence[float],
+    epoch: Sequence[int],
+    columns: Iterable[tuple[str, bytes]],
+) -> pb.StreamResponse:
+    """A response with these columns. Filling a message in place takes half the time of naming it all to its maker."""
+    response = pb.StreamResponse()
+    results = response.results
+    results.channel.extend(channel)
+    results.seq.extend(seq)
+    results.verdict.extend(verdict)  # type: ignore[arg-type]  # numbers do as well
+    results.dt_s.extend(dt_s)
+    results.epoch.extend(epoch)
+    for name, data in columns:
+        column = results.columns.add()
+        column.name = name
+        column.data = data
+    return response
+
+
+class _OneRow:
+    """The `StreamResponse` of one APPLIED row, made once and filled in again for each: most messages are such.
+
+    Its outputs follow as messages of their own: a protobuf parser merges what is strung together. (Set in place, their
+    bytes would stay in the message's arena for good.)
+    """
+
+    def __init__(self) -> None:
+        self._response = results_message([0], [0], [APPLIED], [0.0], [0], [])
+        self._results = self._response.results
+        self._channel, self._seq = self._results.channel, self._results.seq
+        self._dt_s, self._epoch = self._results.dt_s, self._results.epoch
+        self._heads: dict[tuple[str, int], bytes] = {}
+
+    def fill(
+        self,
+        channel: int,
+        seq: int,
+        dt_s: float,
+        epoch: int,
+        wanted: Sequence[str],
+        parts: Sequence[bytes],
+        queue_us: int,
+        compute_us: int,
+        batch: int,
+    ) -> bytes:
+        """The message, with the bytes of the outputs `wanted`."""
+        results = self._results
+        self._channel[0], self._seq[0], self._dt_s[0], self._epoch[0] = channel, seq, dt_s, epoch
+        results.queue_us, results.compute_us, results.batch = queue_us, compute_us, batch
+        message = self._response.SerializeToString()
+        for name, data in zip(wanted, parts, strict=True):
+            message += self._head(name, len(data)) + data
+        return message
+
+    def _head(self, name: str, size: int) -> bytes:
+        """What stands before the data of an output of `size` bytes."""
+        head = self._heads.get((name, size))
+        if head is None:
+            column = pb.Column(name=name, data=bytes(size))
+            head = pb.StreamResponse(results=pb.Results(columns=[column])).SerializeToString()[: -size or None]
+            self._heads[name, size] = head
+        return head
+
+
+_ONE_ROW = _OneRow()

@@ -1,0 +1,93 @@
+"""What a model's runner counts: plain numbers, touched once a turn, read by whoever scrapes them."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+
+from statestream.service.batching.admission import APPLIED
+from statestream.service.batching.results import Results
+from statestream.service.batching.single_row import Lone
+from statestream.service.protocol.verdict import Verdict
+
+SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5)
+SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass
+class Histogram:
+    """Counts per bucket; a value falls into the first bucket whose bound is not below it."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    @property
+    def n(self) -> int:
+        """How many values."""
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float | None:
+        """None of no values."""
+        return self.total / self.n if self.n else None
+
+    def quantile(self, share: float) -> float | None:
+        """The bound that this share of the values is not above: infinite beyond the last, None of no values."""
+        if not self.n:
+            return None
+        return (*self.bounds, math.inf)[bisect_left(list(accumulate(self.counts)), share * self.n)]
+
+    def copy(self) -> Histogram:
+        """As it is now."""
+        return self.since(Histogram(self.bounds))
+
+    def since(self, before: Histogram) -> Histogram:
+        """The values that came after a copy was made."""
+        later = Histogram(self.bounds)
+        later.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
+        later.total = self.total - before.total
+        return later
+
+
+@dataclass
+class ModelStats:
+    """Counters of one model since it was loaded."""
+
+    verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
+    failed_turns: int = 0
+    failed_shadows: int = 0
+    decode_cpu_s: float = 0.0
+    """CPU time that decoding pictures took."""
+    engine_cpu_s: float = 0.0
+    """CPU time that running the graphs took; of a row alone in its turn, the length of the turn."""
+    queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
+
+    def count(self, results: Results | Lone) -> None:
+        """Take in one turn."""
+        self.queue_s.observe(results.queue_s)
+        self.compute_s.observe(results.compute_s)
+        if isinstance(results, Lone):
+            self.batch.observe(1)
+            self.engine_cpu_s += results.compute_s
+            self.verdicts[APPLIED] += 1
+            return
+        self.batch.observe(results.batch)
+        if results.plain:
+            self.verdicts[APPLIED] += results.n
+            return
+        for verdict, rows in enumerate(np.bincount(results.rows.verdict, minlength=len(Verdict)).tolist()):
+            self.verdicts[verdict] += rows

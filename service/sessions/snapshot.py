@@ -1,0 +1,315 @@
+"""A session as a value and as bytes: what stores keep, and what moves a session to another server.
+
+Layout of the bytes, little-endian: the header below, then id, model and owner in UTF-8, the state (tensors by name),
+and for every settled row that is not acknowledged, in order of seq: all verdicts (uint8), all dt (float32 seconds),
+and the outputs of those that are APPLIED (tensors in the manifest's order, `aux_` last).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors, TensorSpec
+from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.sessions.output_log import NO_OUTPUT, Settled
+
+MAGIC = b"sts\0"
+FORMAT = 1
+_APPLIED = int(Verdict.APPLIED)
+_SEQ_LIMIT = 2**62
+_CHECKED_FROM = 8
+"""The checksum covers every byte after itself."""
+_HEADER = np.dtype(
+    [
+        ("magic", "S4"),
+        ("crc", "<u4"),
+        ("format", "<u2"),
+        ("id_bytes", "<u2"),
+        ("model_bytes", "<u2"),
+        ("owner_bytes", "<u2"),
+        ("state_bytes", "<u4"),
+        ("output_bytes", "<u4"),
+        ("rows", "<u4"),
+        ("applied", "<u4"),
+        ("version", "<i8"),
+        ("epoch", "<i8"),
+        ("settled_seq", "<i8"),
+        ("acked_seq", "<i8"),
+        ("last_ns", "<i8"),
+        ("state_hash", "S16"),
+        ("output_hash", "S16"),
+    ]
+)
+
+
+class SnapshotError(InvalidArgument):
+    """Bytes that are no snapshot, or a damaged one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, field="snapshot")
+
+
+class Columns(NamedTuple):
+    """Sessions of one model, copied from their table: columns of equal length."""
+
+    ids: list[str]
+    owners: list[str]
+    slot: Int64Array
+    birth: Int64Array
+    """Tells the session in a slot from one that had it before or gets it later."""
+    epoch: Int64Array
+    settled_seq: Int64Array
+    acked_seq: Int64Array
+    last_ns: Int64Array
+    attached: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    states: Tensors
+    """`[sessions, *shape]` by name."""
+    rows: Settled
+    """Every row after `acked_seq` up to `settled_seq`, session by session, in order of seq."""
+
+
+class Snapshot(NamedTuple):
+    """One session, as read from bytes."""
+
+    session_id: str
+    model: str
+    version: int
+    owner: str
+    epoch: int
+    settled_seq: int
+    acked_seq: int
+    last_ns: int
+    state_hash: str
+    output_hash: str
+    state: bytes
+    verdict: Int64Array
+    dt_s: Float32Array
+    outputs: bytes
+
+
+class Layout:
+    """How the tensors of one model become bytes."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.state_hash = manifest.state_hash.encode()
+        self._states = sorted((s.name, s) for s in manifest.states)
+        self._outputs = [(t.name, t) for t in manifest.outputs] + [(f"aux_{t.name}", t) for t in manifest.aux]
+        schema = json.dumps([[name, list(t.shape), t.dtype] for name, t in self._outputs])
+        self.output_hash = hashlib.sha256(schema.encode()).hexdigest()[:16].encode()
+
+    @property
+    def no_rows(self) -> Settled:
+        """No settled rows."""
+        none = np.empty(0, np.int64)
+        outputs = {name: np.empty((0, *t.shape), t.np_dtype) for name, t in self._outputs}
+        return Settled(none, none, none, np.empty(0, np.float32), none, outputs)
+
+    def states_of(self, states: Tensors, n: int) -> Array:
+        """States `[n, *shape]` as bytes `[n, bytes]`."""
+        return _pack(states, self._states, n)
+
+    def outputs_of(self, rows: Settled) -> Array:
+        """Outputs of the rows that have one, `[n, bytes]`."""
+        out = rows.out[rows.out != NO_OUTPUT]
+        return _pack({name: rows.outputs[name][out] for name, _ in self._outputs}, self._outputs, len(out))
+
+    def completed(self, rows: Settled) -> Settled:
+        """Rows that another version settled, with the outputs that it lacked: NaN, or zeros where there is no NaN."""
+        n = rows.output_rows
+        missing = {
+            name: np.full((n, *t.shape), np.nan if t.np_dtype.kind == "f" else 0, t.np_dtype)
+            for name, t in self._outputs
+            if name not in rows.outputs
+        }
+        return rows._replace(outputs={**rows.outputs, **missing})
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Raises FailedPrecondition where the snapshot is of another model, and says what differs."""
+        m, said = self.manifest, f"session '{snapshot.session_id}'"
+        if snapshot.model != m.name:
+            raise FailedPrecondition(f"{said} is of model '{snapshot.model}', not '{m.name}'", field="model")
+        for what, theirs, ours in (
+            ("state", snapshot.state_hash, self.state_hash.decode()),
+            ("output", snapshot.output_hash, self.output_hash.decode()),
+        ):
+            if theirs != ours and (what == "state" or len(snapshot.verdict)):
+                ref = f"{snapshot.model}:{snapshot.version}"
+                raise FailedPrecondition(
+                    f"{said} has the {what}s of {ref} (schema {theirs}); those of {m.ref} differ (schema {ours})",
+                    field="model",
+                )
+
+    def unpack(self, snapshot: Snapshot, slot: int) -> tuple[Tensors, Settled]:
+        """States `[1, *shape]` and the settled rows of a snapshot that passed `check`, for `slot`.
+
+        Raises:
+            SnapshotError: the tensors are not what the schema says, or a state is not finite.
+        """
+        states = _unpack(snapshot.state, self._states, 1, "state")
+        for name, state in states.items():
+            if state.dtype.kind == "f" and not np.isfinite(state).all():
+                raise SnapshotError(f"state '{name}' is not finite")
+        has = snapshot.verdict == _APPLIED
+        n = len(has)
+        rows = Settled(
+            slot=np.full(n, slot, np.int64),
+            seq=np.arange(snapshot.acked_seq + 1, snapshot.settled_seq + 1),
+            verdict=snapshot.verdict,
+            dt_s=snapshot.dt_s,
+            out=np.where(has, np.cumsum(has) - 1, NO_OUTPUT),
+            outputs=_unpack(snapshot.outputs, self._outputs, int(has.sum()), "outputs"),
+        )
+        return states, rows if n else self.no_rows
+
+
+def encode(layout: Layout, sessions: Columns) -> list[bytes]:
+    """Each session as bytes. The work is done by columns; what is left for each session is to cut and join."""
+    n, rows = len(sessions.ids), sessions.rows
+    ids = [session_id.encode() for session_id in sessions.ids]
+    owners = [owner.encode() for owner in sessions.owners]
+    model = layout.manifest.name.encode()
+    states, outputs = layout.states_of(sessions.states, n), layout.outputs_of(rows)
+    counts = sessions.settled_seq - sessions.acked_seq
+    row_at = np.concatenate([[0], np.cumsum(counts)])
+    output_at = np.concatenate([[0], np.cumsum(rows.verdict == _APPLIED)])[row_at]
+
+    head = np.zeros(n, _HEADER)
+    head["magic"], head["format"] = MAGIC, FORMAT
+    head["id_bytes"], head["model_bytes"] = [len(i) for i in ids], len(model)
+    head["owner_bytes"] = [len(owner) for owner in owners]
+    head["state_bytes"], head["output_bytes"] = states.shape[1], outputs.shape[1]
+    head["rows"], head["applied"] = counts, np.diff(output_at)
+    head["version"], head["epoch"] = layout.manifest.version, sessions.epoch
+    head["settled_seq"], head["acked_seq"], head["last_ns"] = sessions.settled_seq, sessions.acked_seq, sessions.last_ns
+    head["state_hash"], head["output_hash"] = layout.state_hash, layout.output_hash
+
+    heads, state, output = head.tobytes(), states.tobytes(), outputs.tobytes()
+    verdict, dt_s = rows.verdict.astype("u1").tobytes(), rows.dt_s.astype("<f4").tobytes()
+    head_size, state_size, output_size = _HEADER.itemsize, states.shape[1], outputs.shape[1]
+    row, out = row_at.tolist(), output_at.tolist()
+    found = []
+    for i, session_id in enumerate(ids):
+        body = b"".join(
+            (
+                heads[i * head_size + _CHECKED_FROM : (i + 1) * head_size],
+                session_id,
+                model,
+                owners[i],
+                state[i * state_size : (i + 1) * state_size],
+                verdict[row[i] : row[i + 1]],
+                dt_s[4 * row[i] : 4 * row[i + 1]],
+                output[out[i] * output_size : out[i + 1] * output_size],
+            )
+        )
+        found.append(MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
+    return found
+
+
+def decode(data: bytes) -> Snapshot:
+    """Read bytes that may be anything. Nothing is allocated beyond a copy of them.
+
+    Raises:
+        SnapshotError: naming what is wrong.
+    """
+    if len(data) < _HEADER.itemsize:
+        raise SnapshotError(f"{len(data)} bytes; the header alone has {_HEADER.itemsize}")
+    if data[: len(MAGIC)] != MAGIC:
+        raise SnapshotError(f"begins with {data[: len(MAGIC)]!r}; a snapshot begins with {MAGIC!r}")
+    head = dict(zip(_HEADER.names or (), np.frombuffer(data, _HEADER, count=1)[0].item(), strict=True))
+    if head["format"] != FORMAT:
+        raise SnapshotError(f"format {head['format']}; this server reads {FORMAT}")
+    if (crc := zlib.crc32(memoryview(data)[_CHECKED_FROM:])) != head["crc"]:
+        raise SnapshotError(f"damaged: its checksum is {crc:08x}, {head['crc']:08x} is expected")
+    _check(head, len(data))
+    ends = np.cumsum(_sizes(head)).tolist()
+    parts = [data[start:end] for start, end in pairwise(ends)]
+    session_id, model, owner, state, verdict, dt_s, outputs = parts
+    return Snapshot(
+        session_id=_text(session_id, "session_id"),
+        model=_text(model, "model"),
+        version=head["version"],
+        owner=_text(owner, "owner"),
+        epoch=head["epoch"],
+        settled_seq=head["settled_seq"],
+        acked_seq=head["acked_seq"],
+        last_ns=head["last_ns"],
+        state_hash=_text(head["state_hash"], "state_hash"),
+        output_hash=_text(head["output_hash"], "output_hash"),
+        state=state,
+        verdict=_verdicts(verdict, head["applied"]),
+        dt_s=np.frombuffer(dt_s, "<f4").astype(np.float32),
+        outputs=outputs,
+    )
+
+
+def _sizes(head: Mapping[str, int]) -> list[int]:
+    """Bytes of the header and of each part after it."""
+    rows = head["rows"]
+    return [
+        _HEADER.itemsize,
+        head["id_bytes"],
+        head["model_bytes"],
+        head["owner_bytes"],
+        head["state_bytes"],
+        rows,
+        4 * rows,
+        head["applied"] * head["output_bytes"],
+    ]
+
+
+def _check(head: Mapping[str, int], size: int) -> None:
+    if (expected := sum(_sizes(head))) != size:
+        raise SnapshotError(f"{size} bytes; its header says {expected}")
+    if not 0 <= head["acked_seq"] <= head["settled_seq"] < _SEQ_LIMIT:
+        raise SnapshotError(f"acked_seq {head['acked_seq']}, settled_seq {head['settled_seq']}")
+    if head["settled_seq"] - head["acked_seq"] != head["rows"]:
+        raise SnapshotError(f"{head['rows']} rows after {head['acked_seq']} up to {head['settled_seq']}")
+    if head["epoch"] < 0 or head["version"] < 1 or not head["id_bytes"]:
+        raise SnapshotError(f"epoch {head['epoch']}, version {head['version']}, an id of {head['id_bytes']} bytes")
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise SnapshotError(f"{name}: {error}") from error
+
+
+def _verdicts(data: bytes, applied: int) -> Int64Array:
+    verdict = np.frombuffer(data, "u1").astype(np.int64)
+    if len(verdict) and not _APPLIED <= verdict.min() <= verdict.max() <= int(Verdict.SKIPPED):
+        raise SnapshotError(f"verdicts from {verdict.min()} to {verdict.max()}")
+    if (found := int((verdict == _APPLIED).sum())) != applied:
+        raise SnapshotError(f"{found} rows are APPLIED; its header says {applied}")
+    return verdict
+
+
+def _pack(tensors: Tensors, specs: Sequence[tuple[str, TensorSpec]], n: int) -> Array:
+    packed = np.empty((n, sum(t.row_bytes for _, t in specs)), np.uint8)
+    at = 0
+    for name, t in specs:
+        packed[:, at : at + t.row_bytes] = np.ascontiguousarray(tensors[name], t.np_dtype).reshape(n, t.size).view("u1")
+        at += t.row_bytes
+    return packed
+
+
+def _unpack(data: bytes, specs: Sequence[tuple[str, TensorSpec]], n: int, what: str) -> dict[str, Array]:
+    size = sum(t.row_bytes for _, t in specs)
+    if len(data) != n * size:
+        raise SnapshotError(f"{what}: {len(data)} bytes; the model has {n} × {size}")
+    matrix = np.frombuffer(data, np.uint8).reshape(n, size)
+    found, at = {}, 0
+    for name, t in specs:
+        part = np.ascontiguousarray(matrix[:, at : at + t.row_bytes])
+        found[name] = part.view(t.np_dtype).reshape(n, *t.shape)
+        at += t.row_bytes
+    return found

@@ -1,0 +1,339 @@
+"""The sessions of one model as a struct of arrays: column `name[slot]` for each fact of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from statestream.models.spec import NO_TIME, Array, BoolArray, Int64Array, Manifest, Tensors
+from statestream.service.batching.drop_policy import Policy
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.sessions.output_log import OutputLog, Settled
+from statestream.service.sessions.snapshot import Columns, Layout, Snapshot
+from statestream.service.sessions.state_arena import StateArena
+
+NOBODY = -1
+"""The lane of a session that no stream holds."""
+
+_COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
+    "settled_seq": (np.int64, 0),
+    "acked_seq": (np.int64, 0),
+    "last_ns": (np.int64, NO_TIME),
+    "epoch": (np.int64, 0),
+    "lane": (np.int64, NOBODY),
+    "channel": (np.int64, 0),
+    "used_s": (np.float64, 0),
+    "latency_s": (np.float64, np.nan),
+    "birth": (np.int64, 0),
+    "durable_seq": (np.int64, 0),
+    "saved_seq": (np.int64, 0),
+    "saved_ack": (np.int64, 0),
+    "touched": (np.bool_, False),
+    "keep_last": (np.int32, 0),
+    "late": (np.int8, 0),
+    "gap_resets": (np.bool_, False),
+    "verdicts": (np.dtype((np.uint32, (len(Verdict),))), 0),
+    "came_seq": (np.int64, 0),
+}
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """One session as an operator sees it."""
+
+    session_id: str
+    owner: str
+    epoch: int
+    settled_seq: int
+    acked_seq: int
+    durable_seq: int
+    last_timestamp_ns: int | None
+    idle_s: float
+    latency_s: float | None
+    """From the receipt of its last row until that was settled; None before the first."""
+    attached: bool
+    verdicts: dict[str, int]
+    """Rows by verdict since the session came to this server."""
+
+
+class SessionTable:
+    """Slots for sessions. A slot is taken by `create`, and free again after `end`.
+
+    Columns (each `[capacity]`): `settled_seq`, the last seq with a verdict; `acked_seq`, the last whose output the
+    client has; `last_ns`, timestamp of the row that last advanced the session; `epoch`, number of owners so far;
+    `lane`, where its results go; `channel`, its number there; `used_s`, the clock at its last row or stream;
+    `latency_s`, how long its last row took to be settled; `birth`, which session it is of all that the table ever had;
+    `durable_seq`, the last seq that a snapshot holds;
+    `saved_seq` and `saved_ack`, what the last snapshot taken said; `touched`, whether it must be taken all the same;
+    `keep_last`, `late` and `gap_resets`, its `Policy`; `verdicts`, `[capacity, verdict]`, rows by verdict since it came
+    here, but for APPLIED, which is the rest of those after `came_seq`.
+    Growing replaces the columns, so nobody may keep one across a call of `create`.
+    """
+
+    settled_seq: Int64Array
+    acked_seq: Int64Array
+    last_ns: Int64Array
+    epoch: Int64Array
+    lane: Int64Array
+    channel: Int64Array
+    used_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    latency_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    birth: Int64Array
+    durable_seq: Int64Array
+    saved_seq: Int64Array
+    saved_ack: Int64Array
+    touched: BoolArray
+    keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
+    late: np.ndarray[tuple[int], np.dtype[np.int8]]
+    gap_resets: BoolArray
+    verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]
+    came_seq: Int64Array
+
+    def __init__(self, manifest: Manifest, *, clock: Callable[[], float], capacity: int = 64) -> None:
+        self._clock = clock
+        self._slots: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._owners: list[str] = []
+        self._births = count(1)
+        self.layout = Layout(manifest)
+        self._free: list[int] = []
+        self.arena = StateArena(manifest.states, 0)
+        self.log = OutputLog()
+        self.policies = False
+        """Whether any session has had a policy that needs looking at."""
+        for name, (dtype, _) in _COLUMNS.items():
+            setattr(self, name, np.empty(0, dtype))
+        self._grow(capacity)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._slots
+
+    @property
+    def capacity(self) -> int:
+        """Length of every column."""
+        return len(self.lane)
+
+    @property
+    def ids(self) -> list[str]:
+        """Every session."""
+        return list(self._slots)
+
+    def slot(self, session_id: str) -> int:
+        """The slot of a session; KeyError where there is none of this id."""
+        return self._slots[session_id]
+
+    def create(self, session_id: str, owner: str = "") -> int:
+        """Take a slot for a new session in the initial state; KeyError where the id is taken."""
+        if session_id in self._slots:
+            raise KeyError(session_id)
+        if not self._free:
+            self._grow(3 * len(self.lane) // 2 + 1)
+        slot = self._free.pop()
+        self.arena.reset(slot)
+        self._slots[session_id] = slot
+        self._ids[slot], self._owners[slot] = session_id, owner
+        self.birth[slot] = next(self._births)
+        self.used_s[slot] = self._clock()
+        return slot
+
+    def restore(self, session_id: str, snapshot: Snapshot) -> int:
+        """Take a slot for a session and put there what `snapshot` holds, which a store has.
+
+        Raises:
+            FailedPrecondition: the snapshot is of another model.
+            SnapshotError: it is damaged.
+        """
+        self.layout.check(snapshot)
+        slot = self.create(session_id, snapshot.owner)
+        try:
+            states, rows = self.layout.unpack(snapshot, slot)
+        except Exception:
+            self.end(session_id)
+            raise
+        self.arena.scatter(np.array([slot]), states)
+        self.epoch[slot] = snapshot.epoch
+        self.settled_seq[slot] = self.saved_seq[slot] = self.durable_seq[slot] = snapshot.settled_seq
+        self.came_seq[slot] = snapshot.settled_seq
+        self.acked_seq[slot] = self.saved_ack[slot] = snapshot.acked_seq
+        self.last_ns[slot] = snapshot.last_ns
+        if rows.n:
+            self.log.append(rows, self.acked_seq)
+        return slot
+
+    def adopt(self, other: SessionTable, slots: Int64Array, states: Tensors | None = None) -> Int64Array:
+        """Take sessions over from the table of another version, with all that it knows of them.
+
+        Args:
+            slots: where they are there.
+            states: `[sessions, *shape]` by name, to go on with; None: those that they have, of the same schema.
+
+        Returns:
+            Where they are here.
+        """
+        ids = [other.id_of(slot) for slot in slots.tolist()]
+        rows = other.log.unacked_of(slots, other.acked_seq)
+        owners = map(other.owner_of, slots.tolist())
+        mine = np.array(list(map(self.create, ids, owners)), np.int64)
+        for name in _COLUMNS.keys() - {"birth"}:
+            getattr(self, name)[mine] = getattr(other, name)[slots]
+        self.touched[mine] = True
+        self.arena.scatter(mine, other.arena.gather(slots) if states is None else states)
+        if rows is not None and rows.n:
+            place = np.zeros(other.capacity, np.int64)
+            place[slots] = mine
+            self.log.append(self.layout.completed(rows._replace(slot=place[rows.slot])), self.acked_seq)
+        other.end(*ids)
+        return mine
+
+    def end(self, *session_ids: str) -> None:
+        """Forget sessions and all they were told."""
+        slots = [self._slots.pop(session_id) for session_id in session_ids]
+        self.log.forget(np.array(slots, np.int64), self.acked_seq)
+        for name, (_, initial) in _COLUMNS.items():
+            getattr(self, name)[slots] = initial
+        self._free.extend(slots)
+
+    def attach(self, slot: int, lane: int, channel: int, epoch: int | None = None) -> None:
+        """Give a session to a stream, its owner in `epoch`; None: the next one."""
+        self.epoch[slot] = self.epoch[slot] + 1 if epoch is None else epoch
+        self.lane[slot] = lane
+        self.channel[slot] = channel
+        self.used_s[slot] = self._clock()
+        self.touched[slot] = True
+
+    def obey(self, slot: int, policy: Policy) -> None:
+        """From now on, treat a session's rows so."""
+        self.policies = self.policies or policy != Policy()
+        self.keep_last[slot] = policy.keep_last
+        self.late[slot] = policy.late
+        self.gap_resets[slot] = policy.gap_resets
+
+    def detach(self, slot: int) -> None:
+        """Take a session from its stream; it waits to be resumed."""
+        self.lane[slot] = NOBODY
+        self.used_s[slot] = self._clock()
+        self.touched[slot] = True
+
+    def reset(self, slot: int) -> None:
+        """Set a session back to the initial state, with no earlier time; its seqs go on."""
+        self.arena.reset(slot)
+        self.last_ns[slot] = NO_TIME
+        self.touched[slot] = True
+
+    def acknowledge(self, slot: int, seq: int) -> None:
+        """The client's application has the outputs up to `seq`; one not settled yet means the last that is."""
+        if seq > self.acked_seq[slot]:
+            self.acked_seq[slot] = min(seq, int(self.settled_seq[slot]))
+
+    def unacked(self, slot: int) -> Settled | None:
+        """What the session was told and has not acknowledged, in order of seq."""
+        return self.log.unacked(slot, self.acked_seq)
+
+    # Snapshots
+
+    def copy(self, slots: Int64Array) -> Columns:
+        """What there is to know of the sessions in `slots`, as it is now."""
+        rows = None
+        if (self.settled_seq[slots] > self.acked_seq[slots]).any():
+            rows = self.log.unacked_of(slots, self.acked_seq)
+        return Columns(
+            ids=[self._ids[slot] for slot in slots.tolist()],
+            owners=[self._owners[slot] for slot in slots.tolist()],
+            slot=slots,
+            birth=self.birth[slots],
+            epoch=self.epoch[slots],
+            settled_seq=self.settled_seq[slots],
+            acked_seq=self.acked_seq[slots],
+            last_ns=self.last_ns[slots],
+            attached=self.lane[slots] != NOBODY,
+            states=self.arena.gather(slots),
+            rows=rows or self.layout.no_rows,
+        )
+
+    def unsaved(self) -> Int64Array:
+        """Slots of the sessions that changed since they were last taken."""
+        changed = (self.settled_seq != self.saved_seq) | (self.acked_seq != self.saved_ack) | self.touched
+        return np.flatnonzero(changed)
+
+    def take(self, slots: Int64Array) -> Columns:
+        """Copy the sessions in `slots` to be saved; those that have ended are left out."""
+        slots = slots[self.birth[slots] > 0]
+        self.saved_seq[slots] = self.settled_seq[slots]
+        self.saved_ack[slots] = self.acked_seq[slots]
+        self.touched[slots] = False
+        return self.copy(slots)
+
+    def touch_all(self) -> None:
+        """Have every session taken anew: what was taken before may not have been stored."""
+        self.touched[list(self._slots.values())] = True
+
+    def still(self, taken: Columns) -> BoolArray:
+        """`[sessions]` which of them are still the ones in their slots."""
+        same: BoolArray = self.birth[taken.slot] == taken.birth
+        return same
+
+    def spare(self) -> Int64Array:
+        """Slots of sessions that a store has as they are here and no stream holds, the longest unused first."""
+        stored = (self.saved_seq == self.settled_seq) & (self.durable_seq == self.settled_seq) & ~self.touched
+        slots = np.flatnonzero(stored & (self.saved_ack == self.acked_seq) & (self.lane == NOBODY) & (self.birth > 0))
+        return slots[np.argsort(self.used_s[slots], kind="stable")]
+
+    # Around
+
+    def id_of(self, slot: int) -> str:
+        """The id of the session in a slot that is taken."""
+        return self._ids[slot]
+
+    def owner_of(self, slot: int) -> str:
+        """Whose the session is in a slot that is taken."""
+        return self._owners[slot]
+
+    def idle(self, ttl_s: float) -> list[str]:
+        """Sessions that no stream has held for `ttl_s`."""
+        old = (self.lane == NOBODY) & (self.used_s < self._clock() - ttl_s)
+        return [session_id for session_id, slot in self._slots.items() if old[slot]]
+
+    def info(self, session_id: str) -> SessionInfo:
+        slot = self._slots[session_id]
+        last_ns = int(self.last_ns[slot])
+        return SessionInfo(
+            session_id=session_id,
+            owner=self._owners[slot],
+            epoch=int(self.epoch[slot]),
+            settled_seq=int(self.settled_seq[slot]),
+            acked_seq=int(self.acked_seq[slot]),
+            durable_seq=int(self.durable_seq[slot]),
+            last_timestamp_ns=None if last_ns == NO_TIME else last_ns,
+            idle_s=self._clock() - float(self.used_s[slot]),
+            latency_s=None if np.isnan(latency_s := float(self.latency_s[slot])) else latency_s,
+            attached=int(self.lane[slot]) != NOBODY,
+            verdicts=self._verdicts(slot),
+        )
+
+    def _verdicts(self, slot: int) -> dict[str, int]:
+        counts = self.verdicts[slot].tolist()
+        others = sum(counts[verdict] for verdict in Verdict if Verdict.APPLIED < verdict <= Verdict.SKIPPED)
+        counts[Verdict.APPLIED] = int(self.settled_seq[slot] - self.came_seq[slot]) - others
+        return {verdict.name: counts[verdict] for verdict in Verdict if counts[verdict]}
+
+    def state(self, session_id: str) -> dict[str, Array]:
+        """A copy of a session's state, `[*shape]` by name."""
+        return self.arena.read(self._slots[session_id])
+
+    def _grow(self, capacity: int) -> None:
+        old = len(self.lane)
+        for name, (dtype, initial) in _COLUMNS.items():
+            column = np.full(capacity, initial, dtype)
+            column[:old] = getattr(self, name)
+            setattr(self, name, column)
+        self.arena.grow(capacity)
+        self._ids.extend([""] * (capacity - old))
+        self._owners.extend([""] * (capacity - old))
+        self._free.extend(range(capacity - 1, old - 1, -1))

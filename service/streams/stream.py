@@ -1,0 +1,395 @@
+"""One client's stream: what its messages mean, and what is owed to it. Knows protobuf and sessions, but not gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from statestream.models.spec import NO_TIME
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service import failpoints
+from statestream.service.auth.identity import Identity
+from statestream.service.batching.drop_policy import Policy
+from statestream.service.batching.row_queue import check_shape
+from statestream.service.control.host import Held, Host
+from statestream.service.control.session_manager import Loss
+from statestream.service.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    StatestreamError,
+    Unavailable,
+)
+from statestream.service.protocol.status import code_of
+from statestream.service.protocol.verdict import RowFlag
+from statestream.service.serving.result_batch import AnyOutgoing
+from statestream.service.serving.runner import Runner
+from statestream.service.streams import converters as wire
+from statestream.service.streams import opening
+from statestream.service.streams.opening import Openings
+from statestream.service.streams.send_queue import Unread
+
+log = logging.getLogger(__name__)
+
+_MAX_COLUMNS = 256
+_REFUSED_AT_ONCE = 1024
+"""Channels in one message."""
+_OPEN_AT_ONCE = 256
+"""Sessions being opened of one message: as many share a transaction of the store."""
+_ROW_OVERHEAD = 48
+"""Bytes a waiting row takes beside its data, about."""
+_STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
+_NOTICES = {
+    Loss.TAKEN: pb.NOTICE_KIND_FENCED,
+    Loss.MOVED: pb.NOTICE_KIND_FENCED,
+    Loss.ENDED: pb.NOTICE_KIND_EVICTED,
+}
+
+
+class ClientStream:
+    """Channels of one stream and the responses that wait to be written. A `host.Holder`."""
+
+    def __init__(self, host: Host, who: Identity) -> None:
+        """`who`: whose stream it is; the sessions that it opens are theirs."""
+        self.who = who
+        self._host = host
+        self._loop = asyncio.get_running_loop()
+        self._held: dict[int, Held] = {}
+        self._opening = Openings()
+        self._released = False
+        self._empty_since_s = self._loop.time()
+        self.deaf = False
+        """Whether nothing that the client says counts any more."""
+        self.cut_by: StatestreamError | None = None
+        """Why the stream ended at once, if it did."""
+        self.on_cut: Callable[[], object] = lambda: None
+        """Called when it does: what is being written to the client is in vain."""
+        self._unread = Unread(host.config.credit_bytes, host.waiting)
+        self._waiting_bytes = 0
+        self._writer: asyncio.Future[None] | None = None
+        self._ended = False
+        self._error: StatestreamError | None = None
+
+    # What the client says
+
+    def handle_row(self, request: pb.StreamRequest) -> bool:
+        """Act on a message of one plain row and nothing else, with the least ado; False where it is not one."""
+        parts = request.ListFields()
+        if len(parts) != 1 or parts[0][0].number != _STEPS:
+            return False
+        steps = parts[0][1]
+        return len(steps.channel) == 1 and self._row(steps)
+
+    async def handle(self, request: pb.StreamRequest) -> None:
+        """Act on one message: open, acks, steps, close.
+
+        Raises:
+            StatestreamError: the message makes no sense as a whole, or breaks the stream's limits; the stream must end.
+        """
+        self._check_size(request)
+        for count, open_ in enumerate(request.open, 1):
+            self._begin_open(open_)
+            if count % _OPEN_AT_ONCE == 0:
+                await self._opening.all()
+                await self._unread.room()
+        if self._opening:
+            closing = (close.channel for close in request.close)
+            await self._opening.of({*request.acks.channel, *request.steps.channel, *closing})
+        if request.acks.channel:
+            self._acknowledge(request.acks)
+        if request.steps.channel:
+            self._steps(request.steps)
+        for close in request.close:
+            await self._close(close)
+
+    async def finish(self) -> None:
+        """The client will send no more: answer what waits, then end."""
+        await self.settle()
+        self.end()
+
+    async def settle(self) -> None:
+        """Answer what waits, and listen no more."""
+        self.deaf = True
+        await self._opening.all()
+        for channel in list(self._held):
+            await self._settled(channel)
+
+    def empty_s(self) -> float:
+        """For how long it has had no session, as far as those know who have asked before."""
+        if self._held or self._opening:
+            self._empty_since_s = self._loop.time()
+        return self._loop.time() - self._empty_since_s
+
+    def release(self) -> None:
+        """The stream is gone: its sessions wait to be resumed."""
+        self._released = True
+        for held in self._held.values():
+            self._host.detach(held)
+        self._held.clear()
+        self._host.leave(self)
+        self._unread.clear()
+        self._wait(-self._waiting_bytes)
+
+    # What the client hears
+
+    async def responses(self) -> Unread:
+        """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take; empty when the
+        stream ends well.
+
+        Raises:
+            StatestreamError: the stream ends with this status.
+        """
+        while not self._unread:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                break
+            self._writer = self._loop.create_future()
+            await self._writer
+        if failpoints.armed("before-reply") and self._host.custody.keeper is not None:
+            await self._host.custody.keeper.commit()
+            failpoints.reached("before-reply")
+        return self._unread
+
+    def end(self, error: StatestreamError | None = None) -> None:
+        """End the stream once what waits has been written."""
+        self._ended = True
+        self._error = self._error or error
+        self._wake()
+
+    def cut(self, error: StatestreamError) -> None:
+        """End the stream at once, whether or not the client reads what waits."""
+        if self.cut_by is None:
+            self.cut_by = error
+            self.end(error)
+            self._unread.clear()
+            self.on_cut()
+
+    def dismiss(self) -> None:
+        """The server is going away: say so, and end."""
+        notice = pb.Notice(kind=pb.NOTICE_KIND_DRAIN, text="the server is draining; resume elsewhere")
+        self._send(pb.StreamResponse(notices=[notice]))
+        self.end(Unavailable("the server is draining; resume elsewhere", retry_after_s=1.0))
+
+    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+        """See `host.Holder`."""
+        self._wait(-(stop - start) * (runner.row_bytes + _ROW_OVERHEAD))
+        self._write(turn.message(start, stop, outputs))
+
+    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+        """See `host.Holder`."""
+        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
+        self._held.pop(channel, None)
+        self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
+
+    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+        """See `host.Holder`."""
+        self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
+
+    def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
+        """See `host.Holder`."""
+        lag_ms = min(round(lag_s * 1000), 2**32 - 1)
+        progress = pb.Progress(channel=channels, settled_seq=settled_seq, durable_seq=durable_seq, lag_ms=lag_ms)
+        self._send(pb.StreamResponse(progress=progress))
+
+    def fell_back(self, channel: int, text: str) -> None:
+        """See `host.Holder`."""
+        notice = pb.Notice(kind=pb.NOTICE_KIND_LOST, channel=channel, text=text)
+        self._send(pb.StreamResponse(notices=[notice]))
+
+    def reset(self, channel: int) -> None:
+        """See `host.Holder`."""
+        notice = pb.Notice(kind=pb.NOTICE_KIND_RESET, channel=channel, text="the session was reset")
+        self._send(pb.StreamResponse(notices=[notice]))
+
+    def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
+        """See `host.Holder`."""
+        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
+        self._refuse(channel, error)
+
+    # How
+
+    def _begin_open(self, open_: pb.Open) -> None:
+        channel = open_.channel
+        try:
+            opening.check(open_)
+            if channel in self._held:
+                held = self._held[channel].session_id
+                raise AlreadyExists(f"{channel} is session '{held}' on this stream", field="channel")
+            if channel in self._opening:
+                raise AlreadyExists(f"{channel} is being opened on this stream", field="channel")
+            policy = opening.policy_of(open_.policy)
+        except StatestreamError as error:
+            self._refuse_open(channel, error)
+        else:
+            self._opening.begin(channel, self._open(open_, policy))
+
+    async def _open(self, open_: pb.Open, policy: Policy) -> None:
+        try:
+            held = await self._host.open(self, open_.channel, opening.request_of(open_, self.who.name))
+        except StatestreamError as error:
+            self._refuse_open(open_.channel, error)
+        except Exception:
+            log.exception("a session could not be opened")
+            self._refuse_open(open_.channel, Internal("the server failed to open the session"))
+        else:
+            self._take(open_.channel, held, policy)
+
+    def _take(self, channel: int, held: Held, policy: Policy) -> None:
+        """Hold a session that was opened, unless the client has gone meanwhile."""
+        if self._released:
+            self._host.detach(held)
+            self._host.leave(self)
+        else:
+            self._held[channel] = held
+            held.runner.table.obey(held.slot, policy)
+            # However much it was told before: it asked, and asks for no more while that waits.
+            said = opening.welcome(channel, held, self._host.config, self._host.custody.keeper)
+            self._unread.put(said.SerializeToString())
+            self._wake()
+
+    def _refuse_open(self, channel: int, error: StatestreamError) -> None:
+        error.field = f"open.{error.field}" if error.field else "open"
+        self._refuse(channel, error)
+
+    def _acknowledge(self, acks: pb.Acks) -> None:
+        if len(acks.seq) != len(acks.channel):
+            raise InvalidArgument(f"{len(acks.seq)} values for {len(acks.channel)} channels", field="acks.seq")
+        for channel, seq in zip(acks.channel, acks.seq, strict=True):
+            held = self._held.get(channel)
+            if held is not None:
+                held.runner.table.acknowledge(held.slot, seq)
+
+    def _steps(self, steps: pb.Steps) -> None:
+        for runner, slots, part in self._by_runner(steps):
+            self._wait(len(slots) * (runner.row_bytes + _ROW_OVERHEAD))
+            if self._host.waiting.blames(self._waiting_bytes):
+                raise ResourceExhausted("too much waits, of all clients", field="steps", retry_after_s=1.0)
+            if self._waiting_bytes > 2 * self._host.config.credit_bytes:
+                raise ResourceExhausted(
+                    f"{self._waiting_bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
+                    field="steps",
+                    retry_after_s=1.0,
+                )
+            if NO_TIME in part.timestamp_ns:
+                raise InvalidArgument(f"{NO_TIME} is reserved", field="steps.timestamp_ns")
+            columns = [(column.name, column.data) for column in part.columns if not column.frames]
+            frames = {column.name: column.frames for column in part.columns if column.frames}
+            runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns, part.budget_us, frames)
+
+    def _row(self, steps: pb.Steps) -> bool:
+        """Queue the only row of a message with the least ado; False where anything about it is out of the ordinary."""
+        held = self._held.get(steps.channel[0])
+        seq, time = steps.seq, steps.timestamp_ns
+        if held is None or len(seq) != 1 or len(time) > 1 or len(steps.columns) > _MAX_COLUMNS:
+            return False
+        if steps.flags or steps.budget_us:
+            return False
+        t_ns = time[0] if time else None
+        more = held.runner.row_bytes + _ROW_OVERHEAD
+        if t_ns == NO_TIME or self._waiting_bytes + more > 2 * self._host.config.credit_bytes:
+            return False
+        columns = [(column.name, column.data) for column in steps.columns]
+        if not held.runner.offer_row(held.slot, seq[0], NO_TIME if t_ns is None else t_ns, columns):
+            return False
+        self._wait(more)
+        return True
+
+    def _by_runner(self, steps: pb.Steps) -> list[tuple[Runner, list[int], pb.Steps]]:
+        """The rows of each model: nearly always those of one, and the message as it came."""
+        held = [self._held.get(channel) for channel in steps.channel]
+        runners = {None if one is None else one.runner for one in held}
+        if len(runners) == 1 and None not in runners:
+            return [(one.runner, [each.slot for each in held if each is not None], steps) for one in held[:1] if one]
+        closed = sorted({c for c, one in zip(steps.channel, held, strict=True) if one is None})
+        self._refuse_all(closed, FailedPrecondition("the channel is not open on this stream", field="steps.channel"))
+        parts = []
+        check_shape(len(steps.channel), steps.seq, steps.timestamp_ns, steps.flags, steps.budget_us)
+        for runner in runners - {None}:
+            if runner is not None:
+                keep = [row for row, one in enumerate(held) if one is not None and one.runner is runner]
+                part = wire.without_rows(steps, keep, RowFlag.SKIP)
+                parts.append((runner, [one.slot for one in held if one is not None and one.runner is runner], part))
+        return parts
+
+    async def _close(self, close: pb.Close) -> None:
+        if close.channel not in self._held:
+            self._refuse(
+                close.channel, FailedPrecondition("the channel is not open on this stream", field="close.channel")
+            )
+            return
+        held = await self._settled(close.channel)
+        if held is None:
+            return  # lost meanwhile, and said so
+        del self._held[close.channel]
+        settled_seq = int(held.runner.table.settled_seq[held.slot])
+        self._host.detach(held)
+        if close.end_session:
+            await self._host.custody.end(held.session_id)
+        self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
+
+    async def _settled(self, channel: int) -> Held | None:
+        """The session on a channel, once none of its rows waits, wherever it is by then; None where it was lost."""
+        held = self._held.get(channel)
+        while held is not None and held.runner.waiting(held.slot):
+            await held.runner.settled(held.slot)
+            now = self._held.get(channel)
+            same = now is not None and (now.session_id, now.epoch) == (held.session_id, held.epoch)
+            held = now if same else None
+        return held
+
+    def _refuse(self, channel: int, error: StatestreamError) -> None:
+        self._refuse_all([channel], error)
+
+    def _refuse_all(self, channels: Sequence[int], error: StatestreamError) -> None:
+        for start in range(0, len(channels), _REFUSED_AT_ONCE):
+            part = channels[start : start + _REFUSED_AT_ONCE]
+            self._send(pb.StreamResponse(failed=[_failed(channel, error) for channel in part]))
+
+    def _send(self, response: pb.StreamResponse) -> None:
+        self._write(response.SerializeToString())
+
+    def _write(self, response: bytes) -> None:
+        if self._ended:
+            return
+        self._unread.put(response)
+        if self._unread.too_many:
+            self.cut(ResourceExhausted(f"{self._unread.bytes} bytes of answers wait unread", field="stream"))
+        self._wake()
+
+    def _wait(self, more: int) -> None:
+        """Count bytes of rows that wait for their turn, or do no longer."""
+        self._waiting_bytes += more
+        self._host.waiting.bytes += more
+
+    def _check_size(self, request: pb.StreamRequest) -> None:
+        """Raises InvalidArgument where a message has more of anything than it may."""
+        most = self._host.config.max_message_rows
+        steps = request.steps
+        for field, part, limit in (
+            ("open", request.open, most),
+            ("acks.channel", request.acks.channel, most),
+            ("steps.channel", steps.channel, most),
+            ("steps.columns", steps.columns, _MAX_COLUMNS),
+            ("close", request.close, most),
+        ):
+            if len(part) > limit:
+                raise InvalidArgument(f"{len(part)} in a message, at most {limit}", field=field)
+
+    def _wake(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+
+def _failed(channel: int, error: StatestreamError) -> pb.Failed:
+    return pb.Failed(
+        channel=channel,
+        code=code_of(error),
+        field=error.field,
+        text=error.text,
+        retry_after_ms=round(error.retry_after_s * 1000),
+    )

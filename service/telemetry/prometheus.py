@@ -1,0 +1,169 @@
+"""Prometheus metrics, read from the runners' counters when somebody scrapes: nothing of this is on the data path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from statestream.service.control.host import Host
+from statestream.service.durability.writer import Keeper
+from statestream.service.oip.sequences import Sequences
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.recording.recorder import Recorder
+from statestream.service.serving.registry import Versions
+from statestream.service.serving.stats import Histogram
+from statestream.service.transports.grpc.inference import InferenceServicer
+
+_MODEL = ("model", "version")
+
+
+class ServerCollector(Collector):
+    """What a server counts, as metric families.
+
+    Args:
+        refused_calls: calls that were refused, by status.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        inference: InferenceServicer,
+        sequences: Sequences,
+        refused_calls: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._host = host
+        self._inference = inference
+        self._sequences = sequences
+        self._refused_calls = refused_calls
+
+    def collect(self) -> Iterable[Metric]:
+        rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
+        failed = CounterMetricFamily("statestream_failed_turns", "Turns that the engine failed to run.", labels=_MODEL)
+        decode = CounterMetricFamily("statestream_decode_cpu_seconds", "CPU time that pictures took.", labels=_MODEL)
+        engine = CounterMetricFamily("statestream_engine_cpu_seconds", "CPU time of running graphs.", labels=_MODEL)
+        sessions = GaugeMetricFamily("statestream_sessions", "Sessions held.", labels=_MODEL)
+        waiting = GaugeMetricFamily("statestream_waiting_rows", "Rows that wait for a turn.", labels=_MODEL)
+        unacked = GaugeMetricFamily(
+            "statestream_unacknowledged_bytes", "Results kept until acknowledged.", labels=_MODEL
+        )
+        queue = HistogramMetricFamily("statestream_queue_seconds", "Oldest row's wait for its turn.", labels=_MODEL)
+        compute = HistogramMetricFamily("statestream_compute_seconds", "Length of a turn.", labels=_MODEL)
+        batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
+        for runner in self._host.versions:
+            model = [runner.manifest.name, str(runner.manifest.version)]
+            stats = runner.stats
+            for verdict in list(Verdict)[1:]:
+                rows.add_metric([*model, verdict.name.lower()], stats.verdicts[verdict])
+            failed.add_metric(model, stats.failed_turns)
+            decode.add_metric(model, stats.decode_cpu_s)
+            engine.add_metric(model, stats.engine_cpu_s)
+            sessions.add_metric(model, len(runner.table))
+            waiting.add_metric(model, len(runner.batcher.inbox))
+            unacked.add_metric(model, runner.table.log.nbytes)
+            for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
+                family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
+        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._inference.streams)
+        refused = GaugeMetricFamily(
+            "statestream_refused_bundles",
+            "Bundles of the repository that were refused.",
+            value=len(self._host.versions.refused),
+        )
+        return [
+            *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
+            *_durability(self._host.custody.keeper),
+            *_shadows(self._host.versions),
+            *_recording(self._host.recorder),
+            self._oip(),
+            self._refused(),
+        ]
+
+    def _oip(self) -> Metric:
+        requests = CounterMetricFamily(
+            "statestream_oip_requests", "Requests of Triton's clients, by outcome.", labels=(*_MODEL, "outcome")
+        )
+        for runner in self._host.versions:
+            model = [runner.manifest.name, str(runner.manifest.version)]
+            statistics = self._sequences.statistics(runner)
+            requests.add_metric([*model, "success"], statistics.success.count)
+            requests.add_metric([*model, "failure"], statistics.fail.count)
+        return requests
+
+    def _refused(self) -> Metric:
+        refused = CounterMetricFamily(
+            "statestream_refused_calls", "Calls whose caller may not make them, by status.", labels=("code",)
+        )
+        for code, calls in self._refused_calls().items():
+            refused.add_metric([code.lower()], calls)
+        return refused
+
+
+def _durability(keeper: Keeper | None) -> list[Metric]:
+    """What the keeper counts; nothing where there is no store."""
+    if keeper is None:
+        return []
+    counts = keeper.counts
+    return [
+        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(keeper.up)),
+        GaugeMetricFamily("statestream_durability_lag_seconds", "Since when it does not.", value=keeper.lag_s),
+        GaugeMetricFamily("statestream_stored_sessions", "Sessions in the store, about.", value=counts.stored_sessions),
+        CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
+        CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),
+        CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
+        CounterMetricFamily("statestream_spilled_sessions", "Sessions dropped from memory.", value=counts.spilled),
+        CounterMetricFamily(
+            "statestream_expired_sessions", "Sessions that expired in the store.", value=counts.expired
+        ),
+    ]
+
+
+def _shadows(versions: Versions) -> list[Metric]:
+    """How far shadows are from the versions that they follow, whose names these metrics bear."""
+    labels = (*_MODEL, "shadow", "output")
+    failed = CounterMetricFamily("statestream_failed_shadows", "Shadows dropped because they failed.", labels=_MODEL)
+    rows = GaugeMetricFamily("statestream_shadow_rows", "Rows compared.", labels=labels)
+    worst = GaugeMetricFamily("statestream_shadow_max_divergence", "Largest difference, in std.", labels=labels)
+    mean = GaugeMetricFamily("statestream_shadow_mean_divergence", "Mean difference, in std.", labels=labels)
+    unusable = GaugeMetricFamily("statestream_shadow_unusable_rows", "Rows it had nothing finite for.", labels=labels)
+    for runner in versions:
+        model = [runner.manifest.name, str(runner.manifest.version)]
+        failed.add_metric(model, runner.stats.failed_shadows)
+        if (shadow := runner.shadow) is not None:
+            for output, divergence in shadow.divergence.items():
+                where = [*model, str(shadow.manifest.version), output]
+                rows.add_metric(where, divergence.rows)
+                worst.add_metric(where, divergence.max)
+                mean.add_metric(where, divergence.mean)
+                unusable.add_metric(where, divergence.unusable)
+    return [failed, rows, worst, mean, unusable]
+
+
+def _recording(recorder: Recorder | None) -> list[Metric]:
+    """What the recorder wrote; nothing where there is none."""
+    if recorder is None:
+        return []
+    return [
+        CounterMetricFamily("statestream_recorded_rows", "Rows recorded.", value=recorder.recorded_rows),
+        CounterMetricFamily("statestream_unrecorded_rows", "Rows the disk had no time for.", value=recorder.lost_rows),
+    ]
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    bounds = [str(bound) for bound in histogram.bounds] + ["+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
+
+
+def serve_metrics(collector: ServerCollector, address: str) -> WSGIServer:
+    """Start the endpoint at `address` (`host:port`); `shutdown()` of what it returns ends it."""
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    name, _, port = address.rpartition(":")
+    server, _ = start_http_server(int(port), addr=name or "127.0.0.1", registry=registry)
+    return server

@@ -1,0 +1,73 @@
+"""A look at one session in passing: its next row, with what went in, what came out, and the state afterwards.
+
+Whoever watches a session asks for one row at a time, as often as it can show one. So a model whose sessions nobody
+watches pays nothing, and one that is watched pays for a few rows a second, however many there are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from statestream.models.spec import Array, Tensors
+from statestream.service.batching.admission import APPLIED
+from statestream.service.batching.results import Results
+from statestream.service.batching.single_row import Lone
+from statestream.service.protocol.verdict import Verdict
+from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.sessions.table import SessionTable
+
+
+class Glimpse(NamedTuple):
+    """A row that advanced a session, and that session's state after it; tensors `[*shape]` by name, copies."""
+
+    seq: int
+    verdict: Verdict
+    dt_s: float
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    """Aux included; empty where the output was withheld."""
+    states: dict[str, Array]
+
+
+class Tap:
+    """Waits for the next row that advances the session in one slot; of several in a turn, it takes the last."""
+
+    def __init__(self, table: SessionTable, slot: int) -> None:
+        self.glimpse: Glimpse | None = None
+        """What it saw, once it did."""
+        self._table = table
+        self._slot = slot
+
+    def now(self) -> Glimpse:
+        """The session as it is, without a row."""
+        seq = int(self._table.settled_seq[self._slot])
+        return Glimpse(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
+
+    def sees(self, done: Results | Lone, inputs: Tensors) -> bool:
+        """Look at a turn whose states are stored, and at its inputs, `[rows, *shape]`; whether the row was there."""
+        if isinstance(done, Lone):
+            if done.slot == self._slot:
+                self._take(Verdict.APPLIED, done.seq, done.dt_s, 0, inputs, 0, done.outputs)
+        else:
+            rows = done.rows
+            mine = np.flatnonzero(rows.slot == self._slot)
+            mine = mine[(rows.verdict[mine] == APPLIED) | (rows.verdict[mine] == Verdict.SUPPRESSED)]
+            if len(mine):
+                row = int(mine[-1])
+                verdict, seq, dt_s = Verdict(rows.verdict[row]), int(rows.seq[row]), float(rows.dt_s[row])
+                self._take(verdict, seq, dt_s, row, inputs, int(rows.out[row]), rows.outputs)
+        return self.glimpse is not None
+
+    def _take(
+        self, verdict: Verdict, seq: int, dt_s: float, row: int, inputs: Tensors, out: int, outputs: Tensors
+    ) -> None:
+        self.glimpse = Glimpse(
+            seq=seq,
+            verdict=verdict,
+            dt_s=dt_s,
+            inputs={name: x[row].copy() for name, x in inputs.items()},
+            outputs={} if out == NO_OUTPUT else {name: y[out].copy() for name, y in outputs.items()},
+            states=self._table.arena.read(self._slot),
+        )

@@ -1,0 +1,168 @@
+"""The `Admin` service: models and sessions as an operator handles them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc
+
+from statestream.proto.v1 import admin_pb2 as pb
+from statestream.proto.v1 import admin_pb2_grpc
+from statestream.service.auth.identity import Role, caller
+from statestream.service.control.host import Host
+from statestream.service.control.model_lifecycle import Upgraded, Upgrades
+from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
+from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
+from statestream.service.streams import converters as wire
+from statestream.service.telemetry.overview import Observer
+from statestream.service.transports.grpc.inference import Context, abort
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
+_LIST_LIMIT = 1000
+_WATCH_S = 1.0
+_WATCHED = 100
+"""Sessions of an overview."""
+
+
+def _answers(
+    method: Callable[[Any, Request], Awaitable[Response]],
+) -> Callable[[Any, Request, Context], Awaitable[Response]]:
+    """A method that raises our errors, as one that ends the RPC with their status."""
+
+    async def answer(self: Any, request: Request, context: Context) -> Response:
+        try:
+            return await method(self, request)
+        except StatestreamError as error:
+            await abort(context, error)
+
+    return answer
+
+
+class AdminServicer(admin_pb2_grpc.AdminServicer):
+    """Operating a host over gRPC. What is not here yet answers UNIMPLEMENTED."""
+
+    def __init__(
+        self,
+        host: Host,
+        upgrades: Upgrades,
+        *,
+        loaded: Callable[[str], Awaitable[None]],
+        drain: Callable[[], None],
+    ) -> None:
+        """`loaded` hears the name of each model that came or went; `drain` starts the server's end."""
+        self._host = host
+        self._upgrades = upgrades
+        self._loaded = loaded
+        self._drain = drain
+
+    @_answers
+    async def LoadModel(self, request: pb.LoadModelRequest) -> pb.ModelChange:
+        """See the proto."""
+        policy = _of(UpgradePolicy, request.policy)
+        change = await self._upgrades.load(request.name, request.version, policy)
+        await self._loaded(request.name)
+        return _change(change)
+
+    @_answers
+    async def PromoteModel(self, request: pb.PromoteModelRequest) -> pb.ModelChange:
+        """See the proto."""
+        return _change(await self._upgrades.promote(request.name))
+
+    @_answers
+    async def RollbackModel(self, request: pb.RollbackModelRequest) -> pb.ModelChange:
+        """See the proto."""
+        return _change(await self._upgrades.rollback(request.name))
+
+    @_answers
+    async def UnloadModel(self, request: pb.UnloadModelRequest) -> pb.UnloadModelResponse:
+        """See the proto."""
+        await self._upgrades.unload(request.name, request.version, _of(UnloadPolicy, request.policy))
+        await self._loaded(request.name)
+        return pb.UnloadModelResponse()
+
+    @_answers
+    async def ListSessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
+        """See the proto."""
+        who = caller()
+        owner = None if who.may({Role.READ, Role.ADMIN}) else who.name
+        after = (pair for pair in self._host.infos(request.model, owner) if pair[1].session_id > request.after)
+        page = islice(after, request.limit or _LIST_LIMIT)
+        return pb.ListSessionsResponse(
+            sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
+            total=self._host.sessions if owner is None else len(self._host.custody.roster.of(owner)),
+        )
+
+    @_answers
+    async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
+        """See the proto."""
+        runner = self._host.custody.roster.find(request.session_id, caller())
+        state = runner.table.state(request.session_id)
+        return pb.GetSessionResponse(
+            session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
+            state={name: array.tobytes() for name, array in state.items()},
+        )
+
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.Overview]:
+        """See the proto."""
+        period_s = request.period_s or _WATCH_S
+        if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
+            await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
+        observer = Observer(self._host, time.monotonic)
+        while not self._host.draining:
+            yield wire.overview_message(observer.look(request.sessions or _WATCHED))
+            await asyncio.sleep(period_s)
+
+    @_answers
+    async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
+        """See the proto."""
+        return pb.SnapshotSessionResponse(snapshot=await self._host.custody.snapshot(request.session_id, caller()))
+
+    @_answers
+    async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
+        """See the proto."""
+        session_id = await self._host.custody.restore(request.snapshot, request.session_id, caller())
+        runner = self._host.custody.roster.find(session_id)
+        return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
+
+    @_answers
+    async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
+        """See the proto."""
+        await self._host.reset(request.session_id, caller())
+        return pb.ResetSessionResponse()
+
+    @_answers
+    async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
+        """See the proto."""
+        await self._host.custody.end(request.session_id, caller())
+        return pb.CloseSessionResponse()
+
+    @_answers
+    async def Drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
+        """See the proto."""
+        if self._host.draining:
+            raise Unavailable("the server is draining already")
+        self._drain()
+        return pb.DrainResponse(sessions=self._host.sessions)
+
+
+def _of(kind: type[AnyPolicy], number: int) -> AnyPolicy:
+    """The policy that a number of the protocol stands for."""
+    policies = list(kind)
+    if number >= len(policies):
+        raise InvalidArgument(f"{number}, at most {len(policies) - 1}", field="policy")
+    return policies[number]
+
+
+def _change(change: Upgraded) -> pb.ModelChange:
+    return pb.ModelChange(version=change.manifest.version, moved=change.moved, stayed=change.stayed)
+
+
+def add_to(server: grpc.aio.Server, servicer: AdminServicer) -> None:
+    """Offer the service on a server."""
+    admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]

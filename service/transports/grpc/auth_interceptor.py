@@ -1,0 +1,198 @@
+"""Every RPC passes here first: who calls, and whether they may. What has no rule is refused."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from statestream.service.auth.audit import audit
+from statestream.service.auth.clients import ClientsFile
+from statestream.service.auth.identity import GUEST, Identity, Role, answering
+from statestream.service.auth.quota import Allowances
+from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
+from statestream.service.protocol.status import to_status
+from statestream.service.transports.grpc.inference import Context, abort
+
+log = logging.getLogger(__name__)
+
+Parse: TypeAlias = Callable[[bytes], Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_ADMIN = "/statestream.v1.Admin/"
+_INFERENCE = "/statestream.v1.Inference/"
+_OIP = "/inference.GRPCInferenceService/"
+_ANY = frozenset(Role)
+_OWNERS = frozenset({Role.STREAM, Role.ADMIN})
+"""For calls about one session, whose owner the servicer checks."""
+OPEN = frozenset({"/grpc.health.v1.Health/Check"})
+"""Methods that anybody may call who can connect: probes have no tokens."""
+RULES = {
+    "/grpc.health.v1.Health/": _ANY,
+    "/grpc.reflection.v1alpha.ServerReflection/": _ANY,
+    _INFERENCE: _ANY,
+    _INFERENCE + "Stream": frozenset({Role.STREAM}),
+    _OIP: _ANY,
+    _OIP + "ModelInfer": frozenset({Role.STREAM}),
+    _OIP + "ModelStreamInfer": frozenset({Role.STREAM}),
+    _OIP + "RepositoryModelLoad": frozenset({Role.ADMIN}),
+    _OIP + "RepositoryModelUnload": frozenset({Role.ADMIN}),
+    _ADMIN: frozenset({Role.ADMIN}),
+    _ADMIN + "ListSessions": _ANY,
+    _ADMIN + "Watch": frozenset({Role.READ, Role.ADMIN}),
+    _ADMIN + "GetSession": _OWNERS,
+    _ADMIN + "SnapshotSession": _OWNERS,
+    _ADMIN + "RestoreSession": _OWNERS,
+    _ADMIN + "ResetSession": _OWNERS,
+    _ADMIN + "CloseSession": _OWNERS,
+}
+"""Who may call a method: whoever has one of these roles. A service's is for its methods without one."""
+_AUDITED = (_ADMIN, _OIP + "RepositoryModel")
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets an RPC through to its servicer, which finds in `identity.caller()` whose it is.
+
+    Args:
+        clients: who there is.
+        nobody: whom to take a caller for that shows neither token nor certificate; None: such are refused.
+        certificates: whether gRPC has checked the certificates of clients.
+    """
+
+    def __init__(
+        self, clients: ClientsFile, allowances: Allowances, *, nobody: Identity | None, certificates: bool
+    ) -> None:
+        self._clients = clients
+        self._allowances = allowances
+        self._nobody = nobody
+        self._certificates = certificates
+        self._guarded: dict[str, Handler] = {}
+        self.denied: Counter[str] = Counter()
+        """Calls that were refused, by status."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """See gRPC."""
+        method: str = handler_call_details.method
+        guarded = self._guarded.get(method)
+        if guarded is None:
+            handler = await continuation(handler_call_details)
+            if handler is None:
+                return None
+            guarded = self._guarded[method] = self._guard(method, handler)
+        return guarded
+
+    def _guard(self, method: str, handler: Any) -> Handler:
+        """A handler that asks first, and reads what came only then."""
+        ends = ("unary", "stream")
+        kind = f"{ends[handler.request_streaming]}_{ends[handler.response_streaming]}"
+        behaviour = getattr(handler, kind)
+        parse = None if handler.request_streaming else handler.request_deserializer
+        guarded = (self._stream if handler.response_streaming else self._unary)(method, parse, behaviour)
+        ours = {kind: guarded} if handler.request_streaming else {kind: guarded, "request_deserializer": None}
+        return handler._replace(**ours)  # type: ignore[no-any-return]
+
+    def _unary(self, method: str, parse: Parse | None, behaviour: Any) -> Any:
+        async def answer(raw: bytes, context: Context) -> Any:
+            who: Identity | None = None
+            request: Any = None
+            outcome = "OK"
+            try:
+                who = await self._admit(method, context)
+                request = await self._parsed(parse, raw, context)
+                return await behaviour(request, context)
+            except BaseException as error:
+                outcome = _outcome(context, error)
+                if isinstance(error, Exception) and not isinstance(error, grpc.aio.AbortError):
+                    log.exception("%s failed", method)
+                    await abort(context, Internal("the server failed to answer"))
+                raise
+            finally:
+                if method.startswith(_AUDITED):
+                    audit(who, method.rpartition("/")[2], request, context.peer(), outcome)
+
+        return answer
+
+    async def _parsed(self, parse: Parse | None, raw: Any, context: Context) -> Any:
+        """What came, read if it is a message and not a stream of them."""
+        try:
+            return raw if parse is None else parse(raw)
+        except DecodeError:
+            await abort(context, InvalidArgument(f"{len(raw)} bytes that are no message of this method"))
+
+    def _stream(self, method: str, parse: Parse | None, behaviour: Any) -> Any:
+        async def write(raw: Any, context: Context) -> None:
+            async with self._counted(method, context):
+                await behaviour(await self._parsed(parse, raw, context), context)
+
+        async def generate(raw: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._counted(method, context):
+                async for response in behaviour(await self._parsed(parse, raw, context), context):
+                    yield response
+
+        return generate if inspect.isasyncgenfunction(behaviour) else write
+
+    @asynccontextmanager
+    async def _counted(self, method: str, context: Context) -> AsyncIterator[None]:
+        """As `_admit`, and a stream of the caller's as long as it lasts."""
+        who = await self._admit(method, context)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._allowances.of(who).stream())
+            except StatestreamError as error:
+                await self._deny(context, error)
+            yield
+
+    async def _admit(self, method: str, context: Context) -> Identity:
+        """Who calls; ends the RPC where they may not."""
+        if method in OPEN:
+            return GUEST
+        try:
+            who = self._identify(context)
+            if not who.may(rule_of(method)):
+                wanted = " or ".join(sorted(role.value for role in rule_of(method))) or "nobody's"
+                raise PermissionDenied(f"{method} needs the role {wanted}; '{who.name}' has {_names(who)}")
+        except StatestreamError as error:
+            await self._deny(context, error)
+        answering(who)
+        return who
+
+    def _identify(self, context: Context) -> Identity:
+        """Raises Unauthenticated where a caller shows nothing, or nothing that counts."""
+        given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if (who := self._clients.bearer(str(given[0]) if given else "")) is not None:
+            return who
+        names = context.auth_context().get("x509_common_name", ()) if self._certificates else ()
+        for name in names:
+            return self._clients.now.of_certificate(name.decode(errors="replace"))
+        if self._nobody is None:
+            raise Unauthenticated("no token came: metadata `authorization: Bearer TOKEN`", field="authorization")
+        return self._nobody
+
+    async def _deny(self, context: Context, error: StatestreamError) -> NoReturn:
+        self.denied[to_status(error).code.name] += 1
+        await abort(context, error)
+
+
+def rule_of(method: str) -> frozenset[Role]:
+    """The roles of which a caller needs one; none where there is no rule."""
+    return RULES.get(method, RULES.get(method[: method.rindex("/") + 1], frozenset()))
+
+
+def _names(who: Identity) -> str:
+    return " and ".join(sorted(role.value for role in who.roles)) or "none"
+
+
+def _outcome(context: Context, error: BaseException) -> str:
+    """How a call that did not go well ended."""
+    code = context.code()
+    return code.name if isinstance(code, grpc.StatusCode) else type(error).__name__

@@ -1,0 +1,168 @@
+"""The `Inference` service: gRPC's side of streams and models. Everything it decides is decided elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.auth.identity import Identity, caller
+from statestream.service.auth.quota import Allowances
+from statestream.service.control.host import Host
+from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
+from statestream.service.protocol.status import to_status
+from statestream.service.serving.registry import Role
+from statestream.service.serving.runner import Runner
+from statestream.service.streams import converters as wire
+from statestream.service.streams.stream import ClientStream
+
+log = logging.getLogger(__name__)
+
+_GOODBYE_S = 30.0
+SERVICE = "statestream.v1.Inference"
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def abort(context: Context, error: StatestreamError) -> NoReturn:
+    """End an RPC with an error's status."""
+    await context.abort(*to_status(error))
+    raise AssertionError("abort raises")
+
+
+class InferenceServicer:
+    """Streams and models of a host over gRPC."""
+
+    def __init__(self, host: Host, allowances: Allowances) -> None:
+        self._host = host
+        self._allowances = allowances
+        self._streams: set[ClientStream] = set()
+
+    @property
+    def streams(self) -> int:
+        return len(self._streams)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """For `Server.add_generic_rpc_handlers`. A stream is of bytes: garbage in it gets a status of its own."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Stream": grpc.stream_stream_rpc_method_handler(self.stream, None, None),
+                "ListModels": grpc.unary_unary_rpc_method_handler(
+                    self.list_models, pb.ListModelsRequest.FromString, pb.ListModelsResponse.SerializeToString
+                ),
+                "GetModel": grpc.unary_unary_rpc_method_handler(
+                    self.get_model, pb.GetModelRequest.FromString, pb.GetModelResponse.SerializeToString
+                ),
+            },
+        )
+
+    async def stream(self, _: Any, context: Context) -> None:
+        """One stream, from its first message to its end: a task reads, this one writes."""
+        if self._host.draining:
+            await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
+        client = ClientStream(self._host, caller())
+        self._streams.add(client)
+        reader: asyncio.Task[None] | None = None
+        failure: StatestreamError | None = None
+        writer = asyncio.current_task()
+        client.on_cut = lambda: writer is not None and writer.cancel()
+        try:
+            # Metadata first: the RPC could not be cancelled while its first response waits together with it.
+            await context.send_initial_metadata(())
+            reader = asyncio.create_task(self._read(client, context))
+            while responses := await client.responses():
+                while responses:
+                    await context.write(responses.take())
+        except StatestreamError as error:
+            failure = error
+        except asyncio.CancelledError:
+            if client.cut_by is None:
+                raise
+            failure = client.cut_by
+        finally:
+            if reader is not None:
+                reader.cancel()
+            self._streams.discard(client)
+            client.release()
+        if failure is not None:
+            # A client that does not read may never hear of it; gRPC would wait for it to.
+            try:
+                await asyncio.wait_for(abort(context, failure), _GOODBYE_S)
+            except asyncio.TimeoutError:
+                raise asyncio.CancelledError from None
+
+    async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        """See the proto."""
+        models = []
+        for runner in self._host.versions:
+            models.append(self._model(runner))
+            if (shadow := runner.shadow) is not None:
+                models.append(wire.model_message(shadow.manifest, Role.SHADOW, 0, shadow.divergence))
+        return pb.ListModelsResponse(models=models)
+
+    async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        """See the proto."""
+        versions = self._host.versions
+        try:
+            runner = versions.get(request.name, request.version) or versions.find(request.name, request.version)
+        except StatestreamError as error:
+            await abort(context, error)
+        return pb.GetModelResponse(model=self._model(runner))
+
+    def _model(self, runner: Runner) -> pb.Model:
+        return wire.model_message(
+            runner.manifest,
+            self._host.versions.role(runner),
+            len(runner.table),
+            decode_cpu_s=runner.stats.decode_cpu_s,
+            engine_cpu_s=runner.stats.engine_cpu_s,
+        )
+
+    def sweep(self, knows: Callable[[Identity], bool]) -> None:
+        """End the streams that have had no session for too long, and those of callers that are known no more."""
+        for client in list(self._streams):
+            if not knows(client.who):
+                client.cut(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+            elif client.empty_s() > self._host.config.idle_stream_s:
+                client.cut(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
+
+    async def drain(self) -> None:
+        """Answer what waits on every stream, have it stored, say goodbye and end the stream."""
+        streams = list(self._streams)
+        await asyncio.gather(*(client.settle() for client in streams))
+        if self._host.custody.keeper is not None:
+            await self._host.custody.keeper.commit()
+        for client in streams:
+            client.dismiss()
+
+    async def _read(self, client: ClientStream, context: Context) -> None:
+        try:
+            allowance = self._allowances.of(client.who)
+            while (raw := await context.read()) is not grpc.aio.EOF:
+                request = _parse(raw)
+                if client.deaf:
+                    continue
+                if (wait_s := allowance.wait_s(len(request.steps.channel))) > 0:
+                    await asyncio.sleep(wait_s)
+                if not client.handle_row(request):
+                    await client.handle(request)
+            await client.finish()
+        except StatestreamError as error:
+            client.end(error)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("a stream failed")
+            client.end(Internal("the server failed to handle a message"))
+
+
+def _parse(raw: bytes) -> pb.StreamRequest:
+    try:
+        return pb.StreamRequest.FromString(raw)
+    except DecodeError as error:
+        raise InvalidArgument(f"{len(raw)} bytes that are no StreamRequest", field="stream") from error

@@ -1,0 +1,84 @@
+"""One `ModelStreamInfer`: requests carried out side by side, answered as they are done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from statestream.proto.oip import inference_pb2 as pb
+from statestream.service.auth.identity import Identity
+from statestream.service.errors import InvalidArgument, StatestreamError
+from statestream.service.transports.grpc.inference import Context
+
+AT_ONCE = 1024
+"""Requests that are being carried out or whose answers wait to be written; the next one is read after that."""
+
+Answer = asyncio.Task[pb.ModelStreamInferResponse]
+
+
+class InferStream:
+    """Reads requests, hands each to `begin` as soon as `pace` lets it, and writes what comes of them."""
+
+    def __init__(
+        self, who: Identity, *, pace: Callable[[], Awaitable[None]], begin: Callable[[pb.ModelInferRequest], Answer]
+    ) -> None:
+        self.who = who
+        self._pace = pace
+        self._begin = begin
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._outbox: asyncio.Queue[pb.ModelStreamInferResponse | None] = asyncio.Queue()
+        """None: there is no more."""
+        self._reader: asyncio.Task[None] | None = None
+        self._error: StatestreamError | None = None
+
+    def end(self, error: StatestreamError) -> None:
+        """Read no more, and end with this status once what was begun has been answered."""
+        self._error = self._error or error
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def serve(self, context: Context) -> None:
+        """Until the client says no more and is answered.
+
+        Raises:
+            StatestreamError: the stream ends with this status.
+        """
+        self._reader = asyncio.create_task(self._read(context))
+        try:
+            while (response := await self._outbox.get()) is not None:
+                await context.write(response)
+                self._room.release()
+        finally:
+            self._reader.cancel()
+        if self._error is not None:
+            raise self._error
+
+    async def _read(self, context: Context) -> None:
+        answers: set[Answer] = set()
+        try:
+            while (raw := await context.read()) is not grpc.aio.EOF:
+                request = _parse(raw)
+                await self._room.acquire()
+                await self._pace()
+                answer = self._begin(request)
+                answers.add(answer)
+                answer.add_done_callback(answers.discard)
+                answer.add_done_callback(lambda done: self._outbox.put_nowait(done.result()))
+        except StatestreamError as error:
+            self._error = error
+        except asyncio.CancelledError:
+            if self._error is None:
+                raise
+        if answers:
+            await asyncio.wait(answers)
+        self._outbox.put_nowait(None)
+
+
+def _parse(raw: bytes) -> pb.ModelInferRequest:
+    try:
+        return pb.ModelInferRequest.FromString(raw)
+    except DecodeError as error:
+        raise InvalidArgument(f"{len(raw)} bytes that are no ModelInferRequest") from error

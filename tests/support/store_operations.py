@@ -1,0 +1,35 @@
+"""Random operations on stores, for hypothesis."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from statestream.service.durability.stores.base import Claim, Save
+
+IDS = st.sampled_from(["a", "b", "é:*?'", "d" * 250])
+SERVERS = st.sampled_from(["one", "two"])
+EPOCHS = st.integers(0, 4)
+SNAPSHOTS = st.sampled_from([b"\0snapshot\xff", b"another", b"x" * 5000])
+SEQS = st.sampled_from([0, 1, 2**53 - 1])
+
+claims = st.builds(Claim, IDS, EPOCHS, st.integers(1, 5), SEQS, st.one_of(st.just(b""), SNAPSHOTS))
+saves = st.builds(Save, IDS, st.integers(1, 5), SEQS, st.booleans(), SNAPSHOTS)
+
+
+def few(of: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
+    return st.lists(of, min_size=1, max_size=3)
+
+
+# Times are so long or so negative that no clock's pace matters.
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.tuples(few(IDS))),
+        st.tuples(st.just("claim"), st.tuples(SERVERS, few(claims))),
+        st.tuples(st.just("save"), st.tuples(SERVERS, few(saves), st.sampled_from([1000.0, 0.0, None]))),
+        st.tuples(st.just("end"), st.tuples(few(st.tuples(IDS, EPOCHS)))),
+        st.tuples(st.just("expire"), st.tuples(st.sampled_from([1000.0, -10.0]), st.just(1000.0))),
+        st.tuples(st.just("count"), st.tuples()),
+        st.tuples(st.just("close"), st.tuples()),
+    ),
+    max_size=25,
+)
