@@ -14,18 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-NO_TIME = int(np.iinfo(np.int64).min)
-_FAR = 2**62
-"""The timestamp of a row, or of a session, that has none."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
+NO_TIME = int(np.iinfo(np.int64).min)
+"""The timestamp of a row, or of a session, that has none."""
+_FAR = 2**62
+"""Nanoseconds beyond which a difference of two timestamps may overflow."""
 _LEAST_PICTURE_BYTES = 4096
 """A JPEG has some hundred bytes of tables, however small it is."""
 
@@ -45,6 +48,13 @@ class Spec(BaseModel):
     """A frozen value whose fields are checked and whose unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """See pydantic. What was computed of the original and kept does not go along."""
+        copy = super().model_copy(update=update, deep=deep)
+        for kept in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[kept]
+        return copy
 
 
 class TensorSpec(Spec):
@@ -83,6 +93,8 @@ class InputSpec(TensorSpec):
     """Of a picture: the order of its channels."""
     max_bytes: Annotated[int, Field(gt=0)] | None = None
     """The most that an encoded picture may take; None: what it takes decoded, and no less than 4 KiB."""
+    nan: Literal["invalid", "not_measured"] = "invalid"
+    """What a NaN says: nothing that the model could take, or that this element was not measured at this instant."""
 
     @model_validator(mode="after")
     def _is_a_picture(self) -> InputSpec:
@@ -108,8 +120,10 @@ class InputSpec(TensorSpec):
             return self.row_bytes
         return self.max_bytes or max(self.row_bytes, _LEAST_PICTURE_BYTES)
 
-    nan: Literal["invalid", "not_measured"] = "invalid"
-    """What a NaN says: nothing that the model could take, or that this element was not measured at this instant."""
+    @property
+    def frame(self) -> tuple[int, int] | None:
+        """Height and width of the pictures that it takes; None where it takes numbers."""
+        return (self.shape[0], self.shape[1]) if self.dtype == "uint8" and len(self.shape) == 3 else None
 
     @model_validator(mode="after")
     def _nan_exists(self) -> InputSpec:
@@ -334,7 +348,7 @@ class Quantization(Spec):
 
 
 class Manifest(Spec):
-    """Everything that the server knows of a model. See DESIGN in the documentation for the files beside it.
+    """Everything that the server knows of a model. docs/bundles.md has the files beside it.
 
     Graph tensor names follow from it: each input by its name, `dt`, `state_<name>`; each output by its name,
     `aux_<name>`, `state_<name>_out`.
@@ -365,14 +379,23 @@ class Manifest(Spec):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:
-        names = [t.name for t in self.inputs] + [t.name for t in self.outputs]
-        names += [f"state_{s.name}" for s in self.states] + [f"aux_{a.name}" for a in self.aux]
+        names = [t.name for t in self.inputs] + [name for name, _ in self._results()]
+        names += [f"state_{s.name}" for s in self.states]
         taken: set[str] = {"dt", "valid"}
         for name in names:
             if name in taken:
                 raise ValueError(f"tensor name '{name}' is used twice or reserved")
             taken.add(name)
         return self
+
+    @cached_property
+    def results(self) -> Mapping[str, TensorSpec]:
+        """Everything that a row gets back, by its name on the wire and in the graph: outputs, then `aux_<name>`."""
+        return dict(self._results())
+
+    def _results(self) -> Iterator[tuple[str, TensorSpec]]:
+        yield from ((t.name, t) for t in self.outputs)
+        yield from ((f"aux_{t.name}", t) for t in self.aux)
 
     @cached_property
     def gappy_inputs(self) -> frozenset[str]:

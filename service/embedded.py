@@ -24,8 +24,8 @@ from statestream.service.client.inputs import Input, row_of, rows_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
+from statestream.service.protocol.verdict import NO_OUTPUT
 from statestream.service.serving.frame_decoder import decoded
-from statestream.service.sessions.output_log import NO_OUTPUT
 from statestream.service.sessions.table import SessionTable
 
 _TURN_STEPS = 256

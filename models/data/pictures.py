@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from statestream.models import jpeg
-from statestream.models.data.set_files import cache
+from statestream.models.data.cache import cache
 from statestream.models.data.tables import DataError, Table
 from statestream.models.files import replacing
 from statestream.models.spec import Array, InputSpec

@@ -18,7 +18,7 @@ that it takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -91,6 +91,18 @@ class Dataset:
     units: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     """The data set's own split, one a recording; empty: it has none."""
+
+    def with_features(self, names: Sequence[str]) -> Dataset:
+        """Only the features named, in that order; all of them where none is. DataError where there is no such."""
+        if not names:
+            return self
+        for name in names:
+            if name not in self.features:
+                raise DataError(f"data.features: no feature '{name}'; there are {', '.join(self.features)}")
+        columns = [self.features.index(name) for name in names]
+        recordings = tuple(replace(r, features=r.features[:, columns]) for r in self.recordings)
+        units = tuple(self.units[k] for k in columns) if self.units else ()
+        return replace(self, recordings=recordings, features=tuple(names), units=units)
 
 
 def read_dataset(

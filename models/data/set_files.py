@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from statestream.models.data.cache import cache
 from statestream.models.data.download import download
 from statestream.models.data.tables import DataError
 
@@ -74,11 +75,6 @@ def places(folder: str) -> list[Path]:
     """Folders to look in, the cache last."""
     given = os.environ.get("STATESTREAM_DATA")
     return [*([Path(given) / folder] if given else []), cache() / folder]
-
-
-def cache() -> Path:
-    """Where fetched files are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "statestream"
 
 
 def fetch(folder: str, file: File, progress: Callable[[int, int | None], None] | None = None) -> Path:

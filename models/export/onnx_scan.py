@@ -53,8 +53,7 @@ def input_names(manifest: Manifest) -> list[str]:
 
 def output_names(manifest: Manifest) -> list[str]:
     """The step graph's outputs, states last."""
-    named = [t.name for t in manifest.outputs] + [f"aux_{a.name}" for a in manifest.aux]
-    return [*named, *(f"state_{s.name}_out" for s in manifest.states)]
+    return [*manifest.results, *(f"state_{s.name}_out" for s in manifest.states)]
 
 
 def _check_names(graph: onnx.GraphProto, manifest: Manifest) -> None:
@@ -103,7 +102,7 @@ def _body(step: onnx.GraphProto, manifest: Manifest) -> onnx.GraphProto:
         )
         for s in manifest.states
     ]
-    rows_out = [outputs[_PREFIX + name] for name in _row_outputs(manifest)]
+    rows_out = [outputs[_PREFIX + name] for name in list(manifest.results)]
     return helper.make_graph(
         nodes, "step", [*states_in, *rows_in, valid], [*states_out, *rows_out], initializer=step.initializer
     )
@@ -120,7 +119,7 @@ def _keep_where_valid(name: str, rank: int) -> list[onnx.NodeProto]:
 
 def _scan(body: onnx.GraphProto, manifest: Manifest) -> onnx.NodeProto:
     rows_in = [f"{t.name}_seq" for t in (*manifest.inputs, _DT)]
-    rows_out = [f"{name}_seq" for name in _row_outputs(manifest)]
+    rows_out = [f"{name}_seq" for name in list(manifest.results)]
     return helper.make_node(
         "Scan",
         [*(f"state_{s.name}" for s in manifest.states), *rows_in, "valid"],
@@ -132,17 +131,12 @@ def _scan(body: onnx.GraphProto, manifest: Manifest) -> onnx.NodeProto:
     )
 
 
-def _row_outputs(manifest: Manifest) -> list[str]:
-    return [t.name for t in manifest.outputs] + [f"aux_{a.name}" for a in manifest.aux]
-
-
 def _sequences(manifest: Manifest) -> list[onnx.ValueInfoProto]:
     return [_value(f"{t.name}_seq", t, "time") for t in (*manifest.inputs, _DT)]
 
 
 def _sequence_outputs(manifest: Manifest) -> list[onnx.ValueInfoProto]:
-    outputs = [_value(f"{t.name}_seq", t, "time") for t in manifest.outputs]
-    return outputs + [_value(f"aux_{a.name}_seq", a, "time") for a in manifest.aux]
+    return [_value(f"{name}_seq", t, "time") for name, t in manifest.results.items()]
 
 
 def _valid() -> onnx.ValueInfoProto:

@@ -31,7 +31,7 @@ def load_dataset(config: Config) -> Dataset:
         if config.data.merge:
             dataset = merged([dataset, *(read_dataset(source.path, source) for source in config.data.merge)])
     else:
-        dataset = with_features(loader(config.data.dataset)(), config.data.features)
+        dataset = loader(config.data.dataset)().with_features(config.data.features)
         if config.data.missing != "hold":
             _check_finite(dataset)
     if config.task.kind == "next_step":
@@ -88,19 +88,6 @@ def _check_finite(dataset: Dataset) -> None:
                 f"recording '{recording.id}': feature '{dataset.features[k]}' is {recording.features[row, k]} in row "
                 f'{row}; where that says "not measured", data.missing = "hold"'
             )
-
-
-def with_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
-    """Only the features named, in that order; all of them where none is."""
-    if not names:
-        return dataset
-    for name in names:
-        if name not in dataset.features:
-            raise DataError(f"data.features: no feature '{name}'; there are {', '.join(dataset.features)}")
-    columns = [dataset.features.index(name) for name in names]
-    recordings = tuple(replace(r, features=r.features[:, columns]) for r in dataset.recordings)
-    units = tuple(dataset.units[k] for k in columns) if dataset.units else ()
-    return replace(dataset, recordings=recordings, features=tuple(names), units=units)
 
 
 def _with_next_row(dataset: Dataset) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -10,32 +9,12 @@ import numpy as np
 from statestream.models.spec import BoolArray, Int64Array, TimeSpec
 from statestream.service.batching.row_queue import Rows
 from statestream.service.protocol.verdict import RowFlag
+from statestream.service.sessions.policy import Late
 
 Int32Array = np.ndarray[tuple[int], np.dtype[np.int32]]
 Int8Array = np.ndarray[tuple[int], np.dtype[np.int8]]
 _EXEMPT = int(RowFlag.SKIP | RowFlag.REPLAY)
 _NEARLY = 1 - 1e-9
-
-
-class Late(IntEnum):
-    """What becomes of a row whose budget is spent before it runs."""
-
-    NOTHING = 0
-    """It is applied all the same."""
-    DROP = 1
-    """STALE: the state is unchanged."""
-    SUPPRESS = 2
-    """SUPPRESSED: the state advances, the output is withheld."""
-
-
-class Policy(NamedTuple):
-    """See `Policy` in `inference.proto`."""
-
-    keep_last: int = 0
-    """Rows that may wait, older ones are STALE; 0: all."""
-    late: Late = Late.NOTHING
-    gap_resets: bool = False
-    """Whether the state starts anew where more than the manifest's longest dt has passed."""
 
 
 class Fate(NamedTuple):

@@ -10,8 +10,8 @@ from statestream.models.spec import Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
 from statestream.service.batching.grid import Cells, Places
 from statestream.service.batching.row_queue import Rows
-from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT, Settled
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.sessions.output_log import Settled
 from statestream.service.sessions.table import SessionTable
 
 
@@ -60,8 +60,7 @@ class Filling:
 
     def __init__(self, rows: int, manifest: Manifest) -> None:
         self._rows = rows
-        self._shapes = {t.name: (t.shape, t.np_dtype) for t in manifest.outputs}
-        self._shapes |= {f"aux_{t.name}": (t.shape, t.np_dtype) for t in manifest.aux}
+        self._shapes = {name: (t.shape, t.np_dtype) for name, t in manifest.results.items()}
         self._blocks: list[Tensors] = []
         self._outputs = 0
 

@@ -22,8 +22,9 @@ from statestream.models.bundle import (
 )
 from statestream.models.files import replacing
 from statestream.models.spec import Array, InputSpec, Manifest
-from statestream.service.cli.console import need, out
+from statestream.service.cli.console import out
 from statestream.service.cli.models import describe
+from statestream.service.extras import need
 
 app = typer.Typer(no_args_is_help=True, help="Bundles on disk: check one, make golden vectors for one.")
 Folder = Annotated[Path, typer.Argument(help="The bundle's folder, NAME/VERSION.", metavar="DIR")]

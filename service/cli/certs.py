@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli.console import need, out
+from statestream.service.cli.console import out
 from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
 
 _FILES = ("ca", "server")
 

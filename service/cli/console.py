@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from importlib import metadata
-from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from statestream.models.bundle import BundleError
-from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
+from statestream.service.errors import InvalidArgument, StatestreamError
 
 # Nothing is cut off where it goes to a file or a pipe.
 out = Console(width=None if sys.stdout.isatty() else 200)
@@ -51,20 +49,6 @@ def name_and_version(text: str) -> tuple[str, int]:
     if not name or (colon and not number.isdigit()):
         raise InvalidArgument(f"'{text}', expected NAME or NAME:VERSION", field="model")
     return name, int(number or 0)
-
-
-def need(module: str, extra: str) -> ModuleType:
-    """Import a module of ours that stands on packages of an extra.
-
-    Raises:
-        FailedPrecondition: a package is missing; the text says how to get it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "statestream").partition(".")[0] == "statestream":
-            raise
-        raise FailedPrecondition(f"{error.name} is not installed: pip install 'statestream[{extra}]'") from error
 
 
 def _escape(text: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import typer
 
-from statestream.service.cli.console import AsJson, need, out, say_json, version
+from statestream.service.cli.console import AsJson, out, say_json, version
 from statestream.service.errors import StatestreamError
+from statestream.service.extras import need
 
 _PACKAGES = ("grpcio", "protobuf", "numpy", "pydantic", "uvloop", "onnxruntime", "onnxruntime-gpu", "torch", "ncps")
 _EXTRAS = {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from statestream.service.cli.console import need, out
+from statestream.service.cli.console import out
+from statestream.service.extras import need
 
 if TYPE_CHECKING:
     from statestream.models.evaluation.evaluate import Line

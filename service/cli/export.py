@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from statestream.models.spec import MAX_DROP
-from statestream.service.cli.console import need, out
+from statestream.service.cli.console import out
+from statestream.service.extras import need
 
 
 class Bits(str, Enum):

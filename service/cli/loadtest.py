@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, err, name_and_version, need, out, say_json
+from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
 from statestream.service.cli.interrupts import stopping
 from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
 
 if TYPE_CHECKING:
     from statestream.models.spec import Manifest

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import numpy as np
 import typer
 
-from statestream.models.spec import InputSpec, Manifest
+from statestream.models.spec import Manifest
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
+from statestream.service.cli.interrupts import stopping
 from statestream.service.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from statestream.models.data.recordings import Columns, Dataset
+    from statestream.models.data.recordings import Columns
     from statestream.service.client import AsyncStream
     from statestream.service.playback.play import Played
     from statestream.service.playback.score import Score
@@ -129,7 +129,7 @@ def stream(
         predictions = beside(file)
     _write(predictions, manifest, played)
     if video is not None:
-        write_video(video, played, _frame(manifest.inputs[0]) or (0, 0))
+        write_video(video, played, manifest.inputs[0].frame or (0, 0))
     _say_written(video)
 
 
@@ -168,12 +168,16 @@ async def _play_camera(
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
-        if len(manifest.inputs) > 1 or _frame(manifest.inputs[0]) is None:
+        if len(manifest.inputs) > 1 or manifest.inputs[0].frame is None:
             raise InvalidArgument(f"{manifest.ref} does not take pictures alone", field="--model")
         if video is not None:
             _check_video(video, manifest)
         async with client.stream() as stream:
-            return manifest, await play_camera(stream, manifest, source, seconds, video, err)
+            with stopping() as stop:
+                played = await play_camera(
+                    stream, manifest, source, seconds=seconds, stop=stop, video=video, console=err
+                )
+            return manifest, played
 
 
 async def _play_files(
@@ -186,6 +190,7 @@ async def _play_files(
     video: Path | None,
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.client import AsyncClient
+    from statestream.service.playback.dataset import read
     from statestream.service.playback.play import play
     from statestream.service.playback.progress import progress_of
 
@@ -196,7 +201,7 @@ async def _play_files(
             _check_video(video, manifest)
         dataset = read(files[0], columns, manifest, only, files[1:])
         async with client.stream() as stream:
-            with progress_of(dataset.recordings, lambda: stream.reconnects) as on_progress:
+            with progress_of(dataset.recordings, lambda: stream.reconnects, err) as on_progress:
                 plays = [
                     asyncio.ensure_future(play(stream, name, manifest.version, recording, rate, on_progress))
                     for recording in dataset.recordings
@@ -211,7 +216,7 @@ async def _play_files(
 def _check_video(path: Path, manifest: Manifest) -> None:
     from statestream.service.playback.video_overlay import check_drawable
 
-    if _frame(manifest.inputs[0]) is None:
+    if manifest.inputs[0].frame is None:
         raise InvalidArgument(f"{manifest.ref} takes no pictures", field="--video")
     check_drawable(path, manifest.outputs[0])
 
@@ -224,93 +229,6 @@ async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]
     closing = [session.close(end_session=True) for session in stream.sessions]
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_S)
-
-
-def read(
-    file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = (), merge: Sequence[Path] = ()
-) -> Dataset:
-    """The recordings of a file as the model wants them: its features by name, its classes by their numbers.
-
-    Args:
-        merge: files of other sensors, of the same recordings.
-
-    Raises:
-        DataError: naming file, row and column.
-        InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
-    """
-    from statestream.models.data.recordings import read_dataset
-    from statestream.models.data.video import films_of, picture_column
-
-    if len(manifest.inputs) > 1:
-        raise InvalidArgument(f"{manifest.ref} has {len(manifest.inputs)} inputs; a file can feed one", field="--model")
-    spec, output = manifest.inputs[0], manifest.outputs[0]
-    if not columns.features and len(spec.labels) == spec.size:
-        columns = columns.model_copy(update={"features": spec.labels})
-    if spec.nan == "not_measured":
-        columns = columns.model_copy(update={"missing": "hold"})
-    classes = bool(columns.target) and output.task == "classification"
-    frame = _frame(spec)
-    if frame is not None and not columns.features and (films := films_of(file)):
-        columns = columns.model_copy(update={"features": (picture_column(films[0]),)})
-    if merge:
-        dataset = _merged([file, *merge], columns, spec, classes=classes)
-    else:
-        dataset = read_dataset(file, columns, classes=classes, frame=frame, encoded=spec.encoding != "raw")
-    if frame is None and len(dataset.features) != spec.size:
-        raise InvalidArgument(
-            f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
-            field="--features",
-        )
-    if columns.target and not classes and len(columns.target) != output.size:
-        raise InvalidArgument(
-            f"{len(columns.target)} columns, output '{output.name}' of {manifest.ref} has {output.size} elements",
-            field="--target-column",
-        )
-    if classes:
-        dataset = _with_classes_of(dataset, output.labels)
-    if only:
-        dataset = _only(dataset, only)
-    return dataset
-
-
-def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
-    """Events of several sensors, each feature from the file that has it."""
-    from statestream.models.data.merge_sensors import merged
-    from statestream.models.data.recordings import column_names, read_dataset
-    from statestream.models.training.dataset import with_features
-
-    if spec.nan != "not_measured":
-        raise InvalidArgument(f"input '{spec.name}' of the model takes no NaN: its rows are whole", field="--merge")
-    found = []
-    for k, file in enumerate(files):
-        there = column_names(file)
-        own: dict[str, Any] = {"features": tuple(name for name in columns.features if name in there)}
-        if not own["features"]:
-            raise InvalidArgument(f"{file} has none of {', '.join(columns.features)}", field="--merge")
-        own |= {} if k == 0 else {"target": (), "group": ""}
-        found.append(read_dataset(file, columns.model_copy(update=own), classes=classes and k == 0))
-    return with_features(merged(found), columns.features)
-
-
-def _frame(spec: InputSpec) -> tuple[int, int] | None:
-    """Height and width of the pictures that a model takes; None where it takes numbers."""
-    return (spec.shape[0], spec.shape[1]) if spec.dtype == "uint8" and len(spec.shape) == 3 else None
-
-
-def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """Targets numbered as the model numbers its classes; -1 for one that it does not know."""
-    number = {label: index for index, label in enumerate(labels)}
-    numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
-    recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)
-    return replace(dataset, recordings=recordings, labels=tuple(labels))
-
-
-def _only(dataset: Dataset, ids: Sequence[str]) -> Dataset:
-    known = {recording.id for recording in dataset.recordings}
-    for each in ids:
-        if each not in known:
-            raise InvalidArgument(f"'{each}', the file has {', '.join(sorted(known)[:20])}", field="--only")
-    return replace(dataset, recordings=tuple(r for r in dataset.recordings if r.id in ids))
 
 
 def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from statestream.service.cli.console import need
 from statestream.service.cli.console import out as console
+from statestream.service.extras import need
 
 
 def train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,10 +50,10 @@ class ModelInfo:
     def version(self) -> int:
         return self.manifest.version
 
-    @cached_property
-    def tensors(self) -> dict[str, TensorSpec]:
+    @property
+    def tensors(self) -> Mapping[str, TensorSpec]:
         """Outputs by their names on the wire, `aux_<name>` among them."""
-        return {t.name: t for t in self.manifest.outputs} | {f"aux_{t.name}": t for t in self.manifest.aux}
+        return self.manifest.results
 
     @cached_property
     def row_bytes(self) -> int:

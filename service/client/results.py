@@ -9,8 +9,7 @@ import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array
 from statestream.service.errors import FailedPrecondition, InvalidArgument
-from statestream.service.protocol.verdict import ResultFlag, Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, Verdict
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,19 +23,18 @@ from statestream.service.batching.results import Results
 from statestream.service.batching.row_queue import Rows
 from statestream.service.batching.single_row import Lone
 from statestream.service.config import ServerConfig
+from statestream.service.control.byte_budget import Budget
 from statestream.service.control.session_manager import Custody, Loss, Request, check_id, wanted_outputs
 from statestream.service.durability.stores.base import Store
 from statestream.service.durability.writer import Keeper
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.providers import EngineCache
 from statestream.service.errors import FailedPrecondition, Internal, NotFound, StatestreamError, Unavailable
-from statestream.service.recording.recorder import Recorder
 from statestream.service.serving.frame_decoder import Decoder, check_pictures
 from statestream.service.serving.registry import Versions
 from statestream.service.serving.result_batch import AnyOutgoing, Outgoing, OutgoingRow
 from statestream.service.serving.runner import Runner
 from statestream.service.sessions.table import NOBODY, SessionInfo
-from statestream.service.streams.send_queue import Budget
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +96,12 @@ class Held:
 class Host:
     """Models and sessions of one server. All methods run on its event loop."""
 
-    def __init__(self, config: ServerConfig, clock: Callable[[], float], recorder: Recorder | None = None) -> None:
-        """`recorder`: where to write down what sessions send and hear; None: nowhere."""
+    def __init__(
+        self, config: ServerConfig, clock: Callable[[], float], on_load: Callable[[Runner], None] | None = None
+    ) -> None:
+        """`on_load` is called with each model before it serves: observers attach themselves there."""
         self.config = config
-        self.recorder = recorder
+        self._on_load = on_load
         self.draining = False
         self.waiting = Budget(config.max_waiting_bytes)
         self._clock = clock
@@ -131,8 +132,8 @@ class Host:
             deliver=self._deliver,
             failed=self._turn_failed,
         )
-        if self.recorder is not None:
-            runner.tape = self.recorder.tape(bundle.manifest)
+        if self._on_load is not None:
+            self._on_load(runner)
         self.versions.add(runner)
         log.info(
             "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn",
@@ -241,7 +242,7 @@ class Host:
         Raises:
             FailedPrecondition: it cannot be opened.
         """
-        keeper = Keeper(
+        keeper = Keeper[Runner](
             store,
             server=f"{platform.node()}-{uuid.uuid4().hex[:12]}",
             tick_s=self.config.store_tick_s,

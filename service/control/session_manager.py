@@ -90,7 +90,7 @@ class Custody:
     ) -> None:
         """`take_away` takes a session from the stream that holds it, and says why; `moved` tells that stream of
         another place."""
-        self.keeper: Keeper | None = None
+        self.keeper: Keeper[Runner] | None = None
         self.roster = Roster(config)
         self._config = config
         self._clock = clock
@@ -346,7 +346,7 @@ class Custody:
 
     # Claiming
 
-    async def _claimed(self, keeper: Keeper, session_id: str, request: Request) -> tuple[Runner, int, bool]:
+    async def _claimed(self, keeper: Keeper[Runner], session_id: str, request: Request) -> tuple[Runner, int, bool]:
         """Have a session here and in this server's name: its model, its new epoch, and whether it existed."""
         record: Record | None = None
         ours = session_id in self.roster
@@ -372,7 +372,7 @@ class Custody:
         raise Unavailable(f"others are opening session '{session_id}'", field="session_id", retry_after_s=0.1)
 
     @staticmethod
-    def _moved(keeper: Keeper, runner: Runner, session_id: str, record: Record) -> bool:
+    def _moved(keeper: Keeper[Runner], runner: Runner, session_id: str, record: Record) -> bool:
         """Whether another server has claimed a session after this one did."""
         return record.server != keeper.server and record.epoch > runner.table.epoch[runner.table.slot(session_id)]
 
@@ -390,7 +390,7 @@ class Custody:
         data = snapshot.encode(table.layout, taken)[0]
         return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data)
 
-    async def _granted(self, keeper: Keeper, claim: Claim) -> bool:
+    async def _granted(self, keeper: Keeper[Runner], claim: Claim) -> bool:
         """Claim a session that was just put into its table, and take it out again where that fails."""
         granted = False
         try:
@@ -414,7 +414,7 @@ def wanted_outputs(runner: Runner, wanted: tuple[str, ...]) -> tuple[str, ...]:
     m = runner.manifest
     everything = [t.name for t in m.outputs]
     for name in wanted:
-        if name not in everything and name not in [f"aux_{t.name}" for t in m.aux]:
+        if name not in m.results:
             raise InvalidArgument(f"model {m.ref} has no output '{name}'; it has {everything}", field="outputs")
     return wanted or tuple(everything)
 

@@ -8,7 +8,7 @@ from statestream.service.auth.identity import Identity
 from statestream.service.control.host import Host
 from statestream.service.dashboard.json_lines import Line, model_line, row_line, session_line
 from statestream.service.serving.runner import Runner
-from statestream.service.telemetry.session_probe import Tap
+from statestream.service.telemetry.session_probe import Tap, tapped
 
 SESSION_EVERY_S = 1.0
 
@@ -40,11 +40,11 @@ class Watch:
         lines: list[Line] = []
         if place != self._place:
             self.close()
-            self._place, self._tap = place, runner.tap(slot)
+            self._place, self._tap = place, tapped(runner, slot)
             lines += [model_line(runner.manifest), row_line(self._tap.now(), self._age_s)]
         elif self._tap is not None and self._tap.glimpse is not None:
             lines.append(row_line(self._tap.glimpse, self._age_s))
-            self._tap = runner.tap(slot)
+            self._tap = tapped(runner, slot)
         if self._clock() >= self._session_due_s:
             self._session_due_s = self._clock() + SESSION_EVERY_S
             lines.append(session_line(runner.manifest, runner.table.info(self._id)))

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,9 +21,9 @@ from statestream.models.spec import Int64Array
 from statestream.service import failpoints
 from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Durability, Record, Save, Store
 from statestream.service.errors import FailedPrecondition, Unavailable
-from statestream.service.serving.runner import Runner
 from statestream.service.sessions import snapshot
 from statestream.service.sessions.snapshot import Columns
+from statestream.service.sessions.table import SessionTable
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,20 @@ _REMEMBER_S = 24 * 3600.0
 """How long the store remembers that a session expired."""
 
 
-class Hearer(Protocol):
-    """Who hears what became of snapshots. Called on the loop."""
+class HasTable(Protocol):
+    """A model with the table of its sessions."""
 
-    def stored(self, runner: Runner, slots: Int64Array) -> None:
+    table: SessionTable
+
+
+Model = TypeVar("Model", bound=HasTable)
+AnyModel = TypeVar("AnyModel", bound=HasTable, contravariant=True)
+
+
+class Hearer(Protocol[AnyModel]):
+    """Hears on the loop what became of snapshots."""
+
+    def stored(self, runner: AnyModel, slots: Int64Array) -> None:
         """The sessions in `slots` have a newer snapshot."""
         ...
 
@@ -48,15 +58,15 @@ class Hearer(Protocol):
         """Whatever had changed is stored."""
         ...
 
-    def not_stored(self, runner: Runner) -> None:
+    def not_stored(self, runner: AnyModel) -> None:
         """No session got a newer snapshot: the store failed."""
         ...
 
-    def fenced(self, runner: Runner, session_id: str, birth: int) -> None:
+    def fenced(self, runner: AnyModel, session_id: str, birth: int) -> None:
         """Another server has claimed a session since."""
         ...
 
-    def fell_back(self, runner: Runner, slot: int, durable_seq: int, found_seq: int) -> None:
+    def fell_back(self, runner: AnyModel, slot: int, durable_seq: int, found_seq: int) -> None:
         """The store had less of a session than it once said."""
         ...
 
@@ -79,7 +89,7 @@ class _Request(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-class Keeper:
+class Keeper(Generic[Model]):
     """The sessions of `runners` in `store`, under the name `server`, which must be this process's alone."""
 
     def __init__(
@@ -90,8 +100,8 @@ class Keeper:
         tick_s: float,
         ttl_s: float,
         clock: Callable[[], float],
-        runners: Callable[[], Sequence[Runner]],
-        hearer: Hearer,
+        runners: Callable[[], Sequence[Model]],
+        hearer: Hearer[Model],
         changed: Callable[[bool], None],
     ) -> None:
         """`changed` hears whether the store is up when that changes."""
@@ -248,7 +258,7 @@ class Keeper:
             self._hearer.all_stored()
             return True
 
-    async def _take(self) -> list[tuple[Runner, Columns]]:
+    async def _take(self) -> list[tuple[Model, Columns]]:
         """Copy what changed, some sessions at a time, so that rows need not wait for all of them."""
         taken = []
         for runner in self._runners():
@@ -276,7 +286,7 @@ class Keeper:
         ends = np.cumsum([len(columns.ids) for _, columns in taken])
         return np.split(found, ends[:-1]) if taken else []
 
-    def _tell(self, runner: Runner, columns: Columns, found: Int64Array) -> None:
+    def _tell(self, runner: Model, columns: Columns, found: Int64Array) -> None:
         table, still = runner.table, runner.table.still(columns)
         for i in np.flatnonzero(still & (found == FENCED)).tolist():
             self._hearer.fenced(runner, columns.ids[i], int(columns.birth[i]))

@@ -212,8 +212,7 @@ def _open(
     except Exception as error:
         raise BundleError(f"{path}: onnxruntime refuses it: {_first_line(error)}") from error
     inputs: list[Named] = [(f"{t.name}{suffix}", t) for t in manifest.inputs]
-    outputs: list[Named] = [(f"{t.name}{suffix}", t) for t in manifest.outputs]
-    outputs += [(f"aux_{t.name}{suffix}", t) for t in manifest.aux]
+    outputs: list[Named] = [(f"{name}{suffix}", t) for name, t in manifest.results.items()]
     states_in: list[Named] = [(f"state_{s.name}", s) for s in manifest.states]
     states_out: list[Named] = [(f"state_{s.name}_out", s) for s in manifest.states]
     rank = 2 if suffix else 1
@@ -224,7 +223,7 @@ def _open(
         inputs=tuple((t.name, name) for name, t in inputs),
         states=tuple((t.name, name) for name, t in states_in),
         dt=f"dt{suffix}",
-        outputs=tuple(t.name for t in manifest.outputs) + tuple(f"aux_{t.name}" for t in manifest.aux),
+        outputs=tuple(manifest.results),
         fetch=[name for name, _ in outputs + states_out],
     )
 

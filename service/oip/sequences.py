@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
-from statestream.service.batching.drop_policy import Late, Policy
 from statestream.service.batching.row_queue import NO_SEQ
 from statestream.service.control.host import Held, Host
 from statestream.service.control.session_manager import Loss, Request
@@ -36,6 +35,7 @@ from statestream.service.oip.tensors import Row, response_of, row_of, wanted_out
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.result_batch import Answer, AnyOutgoing
 from statestream.service.serving.runner import Runner
+from statestream.service.sessions.policy import Late, Policy
 
 
 @dataclass(eq=False)
@@ -93,6 +93,11 @@ class Sequences:
     def statistics(self, runner: Runner) -> Statistics:
         """How requests for a version of a model have fared."""
         return self._statistics.setdefault(runner, Statistics())
+
+    def requests(self, runner: Runner) -> dict[str, int]:
+        """Requests for a version of a model, by outcome."""
+        statistics = self.statistics(runner)
+        return {"success": statistics.success.count, "failure": statistics.fail.count}
 
     def let_rest(self) -> None:
         """Let go of the sequences of which no request has come since this was last called."""

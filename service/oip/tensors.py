@@ -94,8 +94,7 @@ def wanted_outputs(request: pb.ModelInferRequest, manifest: Manifest) -> list[Te
 
 def output_specs(manifest: Manifest) -> dict[str, TensorSpec]:
     """All that may be asked for, by name."""
-    aux = (TensorSpec(name=f"aux_{t.name}", shape=t.shape, dtype=t.dtype) for t in manifest.aux)
-    return {spec.name: spec for spec in (*manifest.outputs, *aux)}
+    return {name: spec.model_copy(update={"name": name}) for name, spec in manifest.results.items()}
 
 
 def response_of(

@@ -19,7 +19,6 @@ from rich.text import Text
 from statestream.models import jpeg
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import NO_TIME, Array, InputSpec, Manifest
-from statestream.service.cli.interrupts import stopping
 from statestream.service.client import AsyncSession, AsyncStream, Policy, StepResult, Verdict
 from statestream.service.errors import Unavailable
 from statestream.service.playback.cameras import Camera, Shot, shown
@@ -76,9 +75,16 @@ class Diary:
 
 
 async def play_camera(
-    stream: AsyncStream, manifest: Manifest, source: str, seconds: float | None, video: Path | None, console: Console
+    stream: AsyncStream,
+    manifest: Manifest,
+    source: str,
+    *,
+    seconds: float | None,
+    stop: asyncio.Event,
+    video: Path | None,
+    console: Console,
 ) -> Played:
-    """Stream a camera until it ends, for `seconds`, or until Ctrl-C; `video`: where to draw what it saw.
+    """Stream a camera until it ends, for `seconds`, or until `stop`; `video`: where to draw what it saw.
 
     Raises:
         Unavailable: there is no such camera, or it went away.
@@ -92,7 +98,6 @@ async def play_camera(
         hears: list[OnHeard] = [diary.add, stack.enter_context(_status(console, manifest, diary, camera))]
         if video is not None:
             hears.append(stack.enter_context(_drawing(video, size, camera.rate_hz, output.size)))
-        stop = stack.enter_context(stopping())
         session = await stream.open(manifest.name, version=manifest.version, policy=Policy(keep_last=1), on_full="lose")
         await _play(session, camera, spec, seconds, stop, hears)
     if not diary.verdicts:

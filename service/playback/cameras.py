@@ -16,7 +16,8 @@ import numpy as np
 
 from statestream.models.data.pictures import resized
 from statestream.models.spec import Array
-from statestream.service.errors import FailedPrecondition, InvalidArgument, Unavailable
+from statestream.service.errors import InvalidArgument, Unavailable
+from statestream.service.extras import need
 
 _TIMEOUT_S = 10.0
 """For an address to answer, and for the next frame to come."""
@@ -140,10 +141,7 @@ def shown(source: str) -> str:
 
 
 def _opened(source: str) -> Any:
-    try:
-        import av
-    except ImportError:
-        raise FailedPrecondition("cameras need PyAV: pip install 'statestream[video]'") from None
+    av = need("av", "video")
     address, how = address_of(source)
     try:
         container = av.open(address, timeout=_TIMEOUT_S, **how)

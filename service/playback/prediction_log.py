@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from statestream.models.data.robot_logs import PREDICTIONS
 from statestream.models.files import replacing
 from statestream.models.spec import Manifest
-from statestream.service.cli.console import need
 from statestream.service.client.ros2 import DEFINITION, TYPE, message_of, topic_of
 from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
 from statestream.service.playback.play import Played
 from statestream.service.protocol.verdict import Verdict
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from statestream.models.data.recordings import Recording
-from statestream.service.cli.console import err
 from statestream.service.playback.play import Played
 
 
 @contextmanager
-def progress_of(recordings: Sequence[Recording], reconnects: Callable[[], int]) -> Iterator[Callable[[Played], None]]:
+def progress_of(
+    recordings: Sequence[Recording], reconnects: Callable[[], int], console: Console
+) -> Iterator[Callable[[Played], None]]:
     """What to call after each answer; the bar goes away at the end. `reconnects` counts connections that broke."""
     rows = sum(len(recording) for recording in recordings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"{len(recordings)} recordings", total=rows)
         done: dict[int, int] = {}
 

@@ -17,7 +17,8 @@ from statestream.models.data.pictures import decoded
 from statestream.models.data.recordings import median_period_s
 from statestream.models.files import replacing
 from statestream.models.spec import Array, OutputSpec
-from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
 from statestream.service.playback.play import Played
 
 _LEAST_WIDTH = 480
@@ -39,10 +40,7 @@ def check_drawable(path: Path, spec: OutputSpec) -> None:
         raise InvalidArgument(f"output '{spec.name}' is a class; bars show numbers", field="--video")
     if path.suffix.lower() not in (".mp4", ".mkv", ".mov"):
         raise InvalidArgument(f"'{path}', expected .mp4, .mkv or .mov", field="--video")
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        raise FailedPrecondition("writing videos needs PyAV: pip install 'statestream[video]'") from None
+    need("av", "video")
 
 
 def write_video(path: Path, played: Sequence[Played], size: tuple[int, int]) -> None:

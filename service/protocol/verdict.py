@@ -45,3 +45,7 @@ class ResultFlag(IntFlag):
     """More time passed than the manifest's longest dt, which was used."""
     RESET = 2
     """The state was started anew before this row."""
+
+
+NO_OUTPUT = -1
+"""Index of a row without an output."""

@@ -33,6 +33,7 @@ from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, T
 from statestream.service.batching.batcher import Turn
 from statestream.service.batching.results import Results
 from statestream.service.protocol.verdict import Verdict
+from statestream.service.serving.runner import Runner
 from statestream.service.sessions.seen import Met
 from statestream.service.sessions.table import SessionTable
 
@@ -97,8 +98,12 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
+    def attach(self, runner: Runner) -> None:
+        """Record the turns of a model from now on."""
+        runner.observe(self.tape(runner.manifest))
+
     def tape(self, manifest: Manifest) -> Tape:
-        """Where a runner of this version records."""
+        """The observer that records one version of a model."""
         return Tape(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
 
     def take(self, tape: Tape, piece: Piece) -> bool:

@@ -18,6 +18,7 @@ from grpc_health.v1._async import HealthServicer
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.quota import Allowances
 from statestream.service.config import ServerConfig
+from statestream.service.control.frontend import Frontend
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import Upgrades
 from statestream.service.durability import stores
@@ -54,7 +55,8 @@ class Server:
     def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
         """`shares_port`: whether other processes may listen on the same port."""
         self.config = config
-        self.host = Host(config, time.monotonic, Recorder(config.record) if config.record else None)
+        self._recorder = Recorder(config.record) if config.record else None
+        self.host = Host(config, time.monotonic, on_load=self._recorder.attach if self._recorder else None)
         self.port = 0
         """The port it listens on, once started; 0 for a UNIX socket."""
         self.admin_port = 0
@@ -67,6 +69,7 @@ class Server:
         upgrades = Upgrades(self.host)
         self._admin = AdminServicer(self.host, upgrades, loaded=self._tell_health, drain=self._drain_soon)
         self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
+        self._frontends: tuple[Frontend, ...] = (self._oip, self._inference)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
         self._site: Any = None
@@ -103,8 +106,14 @@ class Server:
             self.port = await self._public.start((*_PUBLIC, _HEALTH))
             self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
         if self.config.metrics_address:
-            counted = ServerCollector(self.host, self._inference, self._oip.sequences, lambda: self.denied)
-            self._metrics = serve_metrics(counted, self.config.metrics_address)
+            collector = ServerCollector(
+                self.host,
+                streams=lambda: self.streams,
+                oip_requests=self._oip.sequences.requests,
+                refused_calls=lambda: self.denied,
+                recorder=self._recorder,
+            )
+            self._metrics = serve_metrics(collector, self.config.metrics_address)
         if self.config.http_address:
             self._site = _site(self.config, self.host, self._clients)
             self.http_port = await self._site.start()
@@ -125,8 +134,8 @@ class Server:
             task.cancel()
         for runner in self.host.versions:
             runner.close()
-        if self.host.recorder is not None:
-            await asyncio.to_thread(self.host.recorder.close)
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
         if self._metrics is not None:
             await asyncio.to_thread(self._metrics.shutdown)
             self._metrics.server_close()
@@ -136,8 +145,8 @@ class Server:
 
     async def _finish(self) -> None:
         """Answer what waits, have it stored, and end every stream."""
-        await self._oip.drain()
-        await self._inference.drain()
+        for frontend in self._frontends:
+            await frontend.drain()
 
     async def _load_models(self) -> None:
         # The first of a name is active.
@@ -186,14 +195,13 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(min(_SWEEP_S, self.config.idle_ttl_s))
-            self._oip.sequences.let_rest()
-            for session_id in self.host.custody.expire():
-                log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._clients.refresh()
             if self._site is not None:
                 self._site.refresh()
-            self._inference.sweep(self._clients.now.knows)
-            self._oip.sweep(self._clients.now.knows)
+            for frontend in self._frontends:
+                frontend.sweep(self._clients.now.knows)
+            for session_id in self.host.custody.expire():
+                log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._tell_denied()
 
     def _tell_denied(self) -> None:

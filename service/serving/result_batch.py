@@ -12,7 +12,7 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED
 from statestream.service.batching.results import Detail, Results
 from statestream.service.batching.single_row import Lone
-from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT
 
 
 class Answer(NamedTuple):

@@ -22,12 +22,11 @@ from statestream.service.batching.row_queue import Rows
 from statestream.service.batching.single_row import Lone
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import Internal
-from statestream.service.recording.recorder import Tape
 from statestream.service.serving.frame_decoder import Decoder
+from statestream.service.serving.observers import RowObserver, TurnObserver
 from statestream.service.serving.shadow import Shadow, Step
 from statestream.service.serving.stats import ModelStats
 from statestream.service.sessions.table import SessionTable
-from statestream.service.telemetry.session_probe import Tap
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +59,8 @@ class Runner:
         """Of one row on the wire, at most."""
         self.shadow: Shadow | None = None
         """A version that follows this one."""
-        self.tape: Tape | None = None
-        """Where everything is written down, if it is."""
-        self._taps: list[Tap] = []
+        self._observer: TurnObserver | None = None
+        self._taps: list[RowObserver] = []
         self._deliver = deliver
         self._failed = failed
         self._decoder = decoder if bundle.manifest.encoded_inputs else None
@@ -121,8 +119,8 @@ class Runner:
         self.table.reset(slot)
         if self.shadow is not None:
             self.shadow.forget(slot)
-        if self.tape is not None:
-            self.tape.forget(slot)
+        if self._observer is not None:
+            self._observer.forget(slot)
 
     def hand_over(self, slots: Int64Array) -> Rows:
         """Give up the rows of these sessions that wait. Whoever waited for them to settle looks anew."""
@@ -139,13 +137,15 @@ class Runner:
             self.batcher.inbox.put_back(rows)
             self._wake()
 
-    def tap(self, slot: int) -> Tap:
-        """Watch out for the next row of the session in `slot` that advances it (see `Tap`)."""
-        tap = Tap(self.table, slot)
-        self._taps.append(tap)
-        return tap
+    def observe(self, observer: TurnObserver) -> None:
+        """Show every turn to `observer` from now on."""
+        self._observer = observer
 
-    def untap(self, tap: Tap) -> None:
+    def tap(self, tap: RowObserver) -> None:
+        """Show turns to `tap` until it has seen what it waits for."""
+        self._taps.append(tap)
+
+    def untap(self, tap: RowObserver) -> None:
         """Watch out for it no more."""
         if tap in self._taps:
             self._taps.remove(tap)
@@ -212,18 +212,18 @@ class Runner:
     @property
     def _alone(self) -> bool:
         """Whether turns run on the loop and nobody follows them."""
-        return self._thread is None and self.shadow is None and self.tape is None
+        return self._thread is None and self.shadow is None and self._observer is None
 
     def _finish(self, turn: Turn, outcome: list[tuple[Tensors, Tensors]] | Exception) -> None:
         if isinstance(outcome, Exception):
             self._fail(turn.rows, outcome)
             return
         self._busy, self._running = False, None
-        if self.tape is not None:
-            self.tape.before(turn, self.table)
+        if self._observer is not None:
+            self._observer.before(turn, self.table)
         results = self.batcher.commit(turn, outcome)
-        if self.tape is not None:
-            self.tape.after(turn, results)
+        if self._observer is not None:
+            self._observer.after(turn, results)
         self._tell(results, turn.rows.data)
         if self.shadow is None:
             self._go_on()

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array
-
-NO_OUTPUT = -1
+from statestream.service.protocol.verdict import NO_OUTPUT
 
 
 class Settled(NamedTuple):

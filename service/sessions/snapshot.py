@@ -18,8 +18,8 @@ import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors, TensorSpec
 from statestream.service.errors import FailedPrecondition, InvalidArgument
-from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT, Settled
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.sessions.output_log import Settled
 
 MAGIC = b"sts\0"
 FORMAT = 1
@@ -102,7 +102,7 @@ class Layout:
         self.manifest = manifest
         self.state_hash = manifest.state_hash.encode()
         self._states = sorted((s.name, s) for s in manifest.states)
-        self._outputs = [(t.name, t) for t in manifest.outputs] + [(f"aux_{t.name}", t) for t in manifest.aux]
+        self._outputs = list(manifest.results.items())
         schema = json.dumps([[name, list(t.shape), t.dtype] for name, t in self._outputs])
         self.output_hash = hashlib.sha256(schema.encode()).hexdigest()[:16].encode()
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, BoolArray, Int64Array, Manifest, Tensors
-from statestream.service.batching.drop_policy import Policy
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.sessions.output_log import OutputLog, Settled
+from statestream.service.sessions.policy import Policy
 from statestream.service.sessions.snapshot import Columns, Layout, Snapshot
 from statestream.service.sessions.state_arena import StateArena
 

@@ -7,13 +7,14 @@ from collections.abc import Coroutine
 
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.batching.drop_policy import Late, Policy
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Held
 from statestream.service.control.session_manager import Request
 from statestream.service.durability.stores.base import Durability
 from statestream.service.durability.writer import Keeper
 from statestream.service.errors import InvalidArgument
+from statestream.service.serving.runner import Runner
+from statestream.service.sessions.policy import Late, Policy
 from statestream.service.streams import converters as wire
 
 MAX_CHANNEL = 65_535
@@ -91,7 +92,7 @@ def policy_of(wanted: pb.Policy) -> Policy:
     return Policy(wanted.keep_last, late, wanted.gap == pb.TIME_GAP_RESET)
 
 
-def welcome(channel: int, held: Held, config: ServerConfig, keeper: Keeper | None) -> pb.StreamResponse:
+def welcome(channel: int, held: Held, config: ServerConfig, keeper: Keeper[Runner] | None) -> pb.StreamResponse:
     """What the client of a session that was opened is told: where it stands, and what it had not acknowledged."""
     table, m = held.runner.table, held.runner.manifest
     opened = pb.Opened(

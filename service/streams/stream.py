@@ -11,7 +11,6 @@ from statestream.models.spec import NO_TIME
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import failpoints
 from statestream.service.auth.identity import Identity
-from statestream.service.batching.drop_policy import Policy
 from statestream.service.batching.row_queue import check_shape
 from statestream.service.control.host import Held, Host
 from statestream.service.control.session_manager import Loss
@@ -28,6 +27,7 @@ from statestream.service.protocol.status import code_of
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.serving.result_batch import AnyOutgoing
 from statestream.service.serving.runner import Runner
+from statestream.service.sessions.policy import Policy
 from statestream.service.streams import converters as wire
 from statestream.service.streams import opening
 from statestream.service.streams.opening import Openings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
+from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
@@ -12,12 +13,11 @@ from prometheus_client.registry import Collector
 
 from statestream.service.control.host import Host
 from statestream.service.durability.writer import Keeper
-from statestream.service.oip.sequences import Sequences
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.recording.recorder import Recorder
 from statestream.service.serving.registry import Versions
+from statestream.service.serving.runner import Runner
 from statestream.service.serving.stats import Histogram
-from statestream.service.transports.grpc.inference import InferenceServicer
 
 _MODEL = ("model", "version")
 
@@ -26,20 +26,26 @@ class ServerCollector(Collector):
     """What a server counts, as metric families.
 
     Args:
-        refused_calls: calls that were refused, by status.
+        streams: open streams.
+        oip_requests: requests of Triton's clients to a model, by outcome.
+        refused_calls: refused calls, by status.
+        recorder: the recorder of sessions, where there is one.
     """
 
     def __init__(
         self,
         host: Host,
-        inference: InferenceServicer,
-        sequences: Sequences,
+        *,
+        streams: Callable[[], int],
+        oip_requests: Callable[[Runner], Mapping[str, int]],
         refused_calls: Callable[[], Mapping[str, int]],
+        recorder: Recorder | None,
     ) -> None:
         self._host = host
-        self._inference = inference
-        self._sequences = sequences
+        self._streams = streams
+        self._oip_requests = oip_requests
         self._refused_calls = refused_calls
+        self._recorder = recorder
 
     def collect(self) -> Iterable[Metric]:
         rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
@@ -67,7 +73,7 @@ class ServerCollector(Collector):
             unacked.add_metric(model, runner.table.log.nbytes)
             for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
-        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._inference.streams)
+        streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._streams())
         refused = GaugeMetricFamily(
             "statestream_refused_bundles",
             "Bundles of the repository that were refused.",
@@ -77,7 +83,7 @@ class ServerCollector(Collector):
             *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
             *_durability(self._host.custody.keeper),
             *_shadows(self._host.versions),
-            *_recording(self._host.recorder),
+            *_recording(self._recorder),
             self._oip(),
             self._refused(),
         ]
@@ -88,9 +94,8 @@ class ServerCollector(Collector):
         )
         for runner in self._host.versions:
             model = [runner.manifest.name, str(runner.manifest.version)]
-            statistics = self._sequences.statistics(runner)
-            requests.add_metric([*model, "success"], statistics.success.count)
-            requests.add_metric([*model, "failure"], statistics.fail.count)
+            for outcome, count in self._oip_requests(runner).items():
+                requests.add_metric([*model, outcome], count)
         return requests
 
     def _refused(self) -> Metric:
@@ -102,7 +107,7 @@ class ServerCollector(Collector):
         return refused
 
 
-def _durability(keeper: Keeper | None) -> list[Metric]:
+def _durability(keeper: Keeper[Any] | None) -> list[Metric]:
     """What the keeper counts; nothing where there is no store."""
     if keeper is None:
         return []

@@ -14,8 +14,8 @@ from statestream.models.spec import Array, Tensors
 from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.results import Results
 from statestream.service.batching.single_row import Lone
-from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.serving.runner import Runner
 from statestream.service.sessions.table import SessionTable
 
 
@@ -29,6 +29,13 @@ class Glimpse(NamedTuple):
     outputs: dict[str, Array]
     """Aux included; empty where the output was withheld."""
     states: dict[str, Array]
+
+
+def tapped(runner: Runner, slot: int) -> Tap:
+    """A `Tap` for the session in `slot`, attached to its model's runner."""
+    tap = Tap(runner.table, slot)
+    runner.tap(tap)
+    return tap
 
 
 class Tap:

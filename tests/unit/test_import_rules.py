@@ -1,41 +1,60 @@
-"""Who may import whom, read from the syntax trees: the architecture, as a test."""
+"""Who may import whom, read from the syntax trees: the layers of docs/architecture.md, as a test."""
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TRANSPORT = {
-    f"service.{name}"
-    for name in (
-        *("protocol.status", "server.server", "client.credentials"),
-        *("inference", "admin", "oip", "oip_stream", "auth_interceptor", "listener", "tls", "reflection", "converters"),
-    )
-} | {
-    f"service.transports.grpc.{name}"
-    for name in ("inference", "admin", "oip", "oip_stream", "auth_interceptor", "listener", "tls", "reflection")
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "config", "addresses", "failpoints", "extras", "protocol"),
+    ("engine", "sessions", "auth", "client"),
+    ("batching", "durability", "playback", "loadtest"),
+    ("serving",),
+    ("control", "recording", "embedded"),
+    ("streams", "oip", "telemetry"),
+    ("transports", "dashboard"),
+    ("server",),
+)
+"""Packages and modules of service/, lowest layer first. An import leads to a lower layer, or stays in its package; in
+the lowest, where words and numbers are, it may also lead to a neighbour."""
+COMMANDS = "service.cli"
+"""The commands stand above all layers: they import what they run, and nothing imports them."""
+MOVED = ("service.verdict", "service.prediction", "service.security")
+"""Import paths of version 0.1 that lead to where things are now."""
+MODELS: tuple[tuple[str, ...], ...] = (
+    ("files", "spec", "jpeg", "bundle", "metrics"),
+    ("cells",),
+    ("data",),
+    ("config", "presets"),
+    ("training",),
+    ("export",),
+    ("evaluation",),
+    ("experiments",),
+)
+"""The same of models/. The lowest layer's modules may import one another."""
+
+CLIENT_CIRCLE = {
+    *("service.client.stream", "service.client.session", "service.client.group"),
+    *("service.client.core.channels", "service.client.core.dispatcher", "service.client.core.rejection"),
 }
-PURE = {
-    f"service.{name}"
-    for name in (
-        *("sessions.table", "sessions.state_arena", "sessions.output_log", "sessions.snapshot"),
-        *("batching.batcher", "batching.admission", "batching.row_queue", "batching.grid", "batching.results"),
-    )
-}
+"""Files that import one another in a circle, to be broken; no other file may be in one."""
+GRPC = ("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server")
+PURE = ("service.sessions", "service.batching")
+"""Neither a clock, a loop nor a message of protobuf: they are values and functions of values."""
 TORCH_FREE = {
-    "models.files",
-    "models.spec",
-    "models.bundle",
-    "models.export.onnx_scan",
-    "models.config",
-    "models.data.recordings",
+    *("models.files", "models.spec", "models.bundle", "models.config", "models.data.recordings"),
+    *("models.export.onnx_scan", "models.training", "models.export"),
 }
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for top in ("models", "service", "proto"):
@@ -47,7 +66,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
-    """What a file imports, at its top level alone unless `lazy`; `if TYPE_CHECKING` counts for nothing."""
+    """What a file imports, inside functions and under `if TYPE_CHECKING` too; at import alone unless `lazy`."""
     tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree)) if lazy else [n for top in tree.body for n in _at_import(top)]
     for node in nodes:
@@ -55,8 +74,9 @@ def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: imports are absolute"
-            yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "need" and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value)
 
 
 def _at_import(node: ast.stmt) -> Iterator[ast.AST]:
@@ -67,44 +87,136 @@ def _at_import(node: ast.stmt) -> Iterator[ast.AST]:
     yield from ast.walk(node)
 
 
-def ours(names: Iterator[str]) -> set[str]:
-    return {name.removeprefix("statestream.") for name in names if name.startswith("statestream.")}
+@cache
+def edges(name: str) -> frozenset[str]:
+    """Modules of ours that a module imports."""
+    ours = {n.removeprefix("statestream.") for n in imports(modules()[name]) if n.startswith("statestream.")}
+    return frozenset(n if n in modules() else n.rpartition(".")[0] for n in ours) - {name}
 
 
-def within(name: str, package: str) -> bool:
-    return name == package or name.startswith(package + ".")
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def layer(name: str, top: str, layers: tuple[tuple[str, ...], ...]) -> tuple[int, str]:
+    """The number of a module's layer, and its row there."""
+    for number, rows in enumerate(layers, 1):
+        for row in rows:
+            if within(name, f"{top}.{row}"):
+                return number, row
+    raise AssertionError(f"{name} has no row in the table of layers")
+
+
+def wrong_edges(top: str, layers: tuple[tuple[str, ...], ...], apart: tuple[str, ...]) -> list[str]:
+    """Edges within `top` that lead up, or sideways above the lowest layer; modules `apart` import what they like."""
+    wrong = []
+    for name in modules():
+        if within(name, top) and name != top and not within(name, *apart):
+            number, row = layer(name, top, layers)
+            for other in edges(name):
+                if within(other, top) and other != top:
+                    if within(other, *apart):
+                        wrong.append(f"{name} → {other}")
+                        continue
+                    its, its_row = layer(other, top, layers)
+                    if its_row != row and not (its < number or its == number == 1):
+                        wrong.append(f"{name} ({number}) → {other} ({its})")
+    return wrong
+
+
+def test_the_server_is_layers_and_no_edge_leads_up_or_sideways() -> None:
+    assert len(LAYERS) <= 8
+    assert wrong_edges("service", LAYERS, (COMMANDS, *MOVED)) == []
+
+
+def test_models_are_layers_and_no_edge_leads_up_or_sideways() -> None:
+    assert wrong_edges("models", MODELS, ()) == []
+
+
+def circles() -> list[set[str]]:
+    """Files that import one another, directly or through others (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in edges(name):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == index[name]:
+            circle = set(stack[stack.index(name) :])
+            del stack[stack.index(name) :]
+            if len(circle) > 1:
+                found.append(circle)
+
+    for name in modules():
+        if name not in index:
+            visit(name)
+    return found
+
+
+def test_no_files_import_one_another_in_a_circle_but_the_clients_six() -> None:
+    assert circles() == [CLIENT_CIRCLE]
+
+
+def test_few_modules_lie_flat_in_service() -> None:
+    flat = [path.stem for path in (ROOT / "service").glob("*.py") if path.stem != "__init__"]
+    assert len(flat) <= 8, flat
 
 
 @pytest.mark.parametrize("name", modules())
 def test_import_rules(name: str) -> None:
-    path = modules()[name]
-    mine, everything = ours(imports(path)), set(imports(path))
+    mine, everything = edges(name), set(imports(modules()[name]))
     top = name.split(".")[0]
     if top == "proto":
         assert all(within(n, "proto") for n in mine), "proto imports nothing of ours"
     if top == "models":
         assert all(within(n, "models") for n in mine), "models imports neither service nor proto"
-        if not within(name, "models.export") and name != "models.evaluation.latency":
+        if not within(name, "models.export", "models.evaluation.latency"):
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for what exports and measures"
-    if top == "service" and not within(name, "service.cli") and not within(name, "service.playback"):
-        allowed = ("models.spec", "models.bundle", "models.files", "models.jpeg", "service", "proto")
-        stray = {n for n in mine if n != "models" and not any(within(n, a) for a in allowed)}
-        assert not stray, "service knows spec, bundle, files and jpeg alone of models"
+    if top == "service" and not within(name, COMMANDS):
+        allowed = [
+            "spec",
+            "bundle",
+            "files",
+            "jpeg",
+            *(["data", "metrics"] if within(name, "service.playback") else ()),
+        ]
+        theirs = [n for n in mine if within(n, "models")]
+        stray = [n for n in theirs if n != "models" and not within(n, *(f"models.{each}" for each in allowed))]
+        assert not stray, "service knows spec, bundle, files and jpeg of models; what plays recordings, data too"
         if name != "service.engine.providers":
-            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for service.providers"
+            assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for engine.providers"
         if not within(name, "service.dashboard"):
             assert not any(within(n, "aiohttp") for n in everything), "aiohttp is for the page"
-    speaks = name in TRANSPORT or within(name, "service.client") or within(name, "service.loadtest")
-    if top == "service" and not speaks:
+    if top == "service" and not within(name, *GRPC):
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"
-    if name in PURE:
-        assert not any(within(n, p) for n in everything for p in ("time", "google", "proto", "asyncio"))
+    if within(name, *PURE):
+        assert not any(within(n, "time", "google", "statestream.proto", "asyncio") for n in everything)
 
 
-@pytest.mark.parametrize(
-    "name", sorted(TORCH_FREE & modules().keys()) + [n for n in modules() if n.startswith("service")]
-)
+@pytest.mark.parametrize("name", sorted(TORCH_FREE) + [n for n in modules() if within(n, "service")])
 def test_no_torch_at_import(name: str) -> None:
     heavy = {"torch", "lightning", "ncps", "matplotlib", "pyarrow", "onnxscript"}
     found = {n.split(".")[0] for n in imports(modules()[name], lazy=False)}
     assert not found & heavy
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("service.sessions.table", "service.control.host"),
+        ("service.streams.stream", "service.oip.sequences"),
+        ("service.sessions.table", "service.cli.app"),
+        ("service.client.session", "service.engine.onnx"),
+    ],
+    ids=["up", "sideways", "commands", "client to server"],
+)
+def test_a_wrong_edge_is_found(monkeypatch: pytest.MonkeyPatch, name: str, other: str) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "edges", lambda module: {other} if module == name else set())
+    assert len(wrong_edges("service", LAYERS, (COMMANDS, *MOVED))) == 1

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from statestream.models.data.cache import cache
 from statestream.models.data.recordings import Dataset, Recording
-from statestream.models.data.set_files import Entry, File, cache, locate
+from statestream.models.data.set_files import Entry, File, locate
 from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
 

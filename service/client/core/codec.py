@@ -12,8 +12,7 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.row_block import Block, is_encoded
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.errors import Internal
-from statestream.service.protocol.verdict import ResultFlag, Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, Verdict
 
 _SECONDS_PER_US = 1e-6
 # Looking a member of an enumeration up costs more than the comparison.

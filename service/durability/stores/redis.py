@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from statestream.service.durability.stores.base import Claim, Durability, Record, Save
-from statestream.service.errors import FailedPrecondition
+from statestream.service.extras import need
 
 _TIMEOUT_S = 1.0
 _TOGETHER = 1000
@@ -96,16 +96,10 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         """Raises FailedPrecondition where the package `redis` is missing."""
-        try:
-            import redis
-            from redis.backoff import NoBackoff
-            from redis.retry import Retry
-        except ImportError as error:
-            raise FailedPrecondition(
-                "the package redis is missing: pip install 'statestream[redis]'", field="store"
-            ) from error
+        redis = need("redis", "redis")
+        no_retry = need("redis.retry", "redis").Retry(need("redis.backoff", "redis").NoBackoff(), 0)
         self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=no_retry
         )
         scripts = (_READ, _CLAIM, _SAVE, _END, _EXPIRE)
         self._read, self._claim, self._save, self._end, self._expire = map(self._redis.register_script, scripts)

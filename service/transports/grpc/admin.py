@@ -17,9 +17,9 @@ from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import Upgraded, Upgrades
 from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
-from statestream.service.streams import converters as wire
 from statestream.service.telemetry.overview import Observer
-from statestream.service.transports.grpc.inference import Context, abort
+from statestream.service.transports.grpc import converters as wire
+from statestream.service.transports.grpc.context import Context, abort
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

@@ -18,7 +18,7 @@ from statestream.service.auth.identity import GUEST, Identity, Role, answering
 from statestream.service.auth.quota import Allowances
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
 from statestream.service.protocol.status import to_status
-from statestream.service.transports.grpc.inference import Context, abort
+from statestream.service.transports.grpc.context import Context, abort
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -15,23 +15,16 @@ from statestream.service.auth.identity import Identity, caller
 from statestream.service.auth.quota import Allowances
 from statestream.service.control.host import Host
 from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
-from statestream.service.protocol.status import to_status
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import Runner
-from statestream.service.streams import converters as wire
 from statestream.service.streams.stream import ClientStream
+from statestream.service.transports.grpc import converters as wire
+from statestream.service.transports.grpc.context import Context, abort
 
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 30.0
 SERVICE = "statestream.v1.Inference"
-Context = grpc.aio.ServicerContext[Any, Any]
-
-
-async def abort(context: Context, error: StatestreamError) -> NoReturn:
-    """End an RPC with an error's status."""
-    await context.abort(*to_status(error))
-    raise AssertionError("abort raises")
 
 
 class InferenceServicer:

@@ -27,7 +27,7 @@ from statestream.service.errors import (
 from statestream.service.oip import metadata
 from statestream.service.oip.request import version_of
 from statestream.service.oip.sequences import Sequences
-from statestream.service.transports.grpc.inference import Context, abort
+from statestream.service.transports.grpc.context import Context, abort
 from statestream.service.transports.grpc.oip_stream import InferStream
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ class OipServicer:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
-        """End the streams of callers that are known no more."""
+        """End the streams of callers that are no longer known, and detach sequences that are idle."""
+        self.sequences.let_rest()
         for stream in self._streams:
             if not knows(stream.who):
                 stream.end(Unauthenticated("the token or certificate is no longer good", field="authorization"))

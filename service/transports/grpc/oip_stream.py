@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity
 from statestream.service.errors import InvalidArgument, StatestreamError
-from statestream.service.transports.grpc.inference import Context
+from statestream.service.transports.grpc.context import Context
 
 AT_ONCE = 1024
 """Requests that are being carried out or whose answers wait to be written; the next one is read after that."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from statestream.models.data import set_files as origins
+from statestream.models.data.cache import cache
 from statestream.models.data.download import TRIES
 from statestream.models.data.recordings import Dataset
 from statestream.models.data.registry import REGISTRY
@@ -180,6 +180,6 @@ def test_the_command_gets_a_set(
     assert "can be fetched" in capsys.readouterr().out
     assert main(["data", "get", "set"]) == 0
     assert "ready set" in capsys.readouterr().out
-    assert (origins.cache() / "set" / "file").read_bytes() == CONTENT
+    assert (cache() / "set" / "file").read_bytes() == CONTENT
     assert main(["data", "get", "wlaker"]) == 1
     assert "'wlaker' is unknown" in " ".join(capsys.readouterr().err.split())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from statestream.models.spec import NO_TIME, OutputSpec, StateSpec, TimeSpec
+from statestream.models.spec import NO_TIME, OutputSpec, StateSpec, TensorSpec, TimeSpec
 from tests.conftest import leaky_manifest
 
 TIME = TimeSpec(nominal_s=0.02, min_s=1e-4, max_s=1.0)
@@ -129,3 +129,10 @@ def test_the_short_ways_to_dt_agree_with_the_long_one(pairs: list[tuple[int, int
         if alone is not None:
             assert np.float32(alone[0]) == long.dt_s[row, 0]
             assert alone[1] == long.clamped[row, 0]
+
+
+def test_a_changed_copy_computes_anew_what_its_original_had_kept() -> None:
+    manifest = leaky_manifest()
+    assert set(manifest.results) == {"y"}
+    changed = manifest.model_copy(update={"aux": (TensorSpec(name="tau", shape=(2,)),)})
+    assert set(changed.results) == {"y", "aux_tau"}

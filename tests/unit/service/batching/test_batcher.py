@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.drop_policy import Late, Policy
 from statestream.service.batching.results import Results
-from statestream.service.protocol.verdict import ResultFlag, RowFlag, Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, RowFlag, Verdict
+from statestream.service.sessions.policy import Late, Policy
 from statestream.service.sessions.table import SessionTable
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 

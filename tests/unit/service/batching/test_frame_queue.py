@@ -9,7 +9,6 @@ import pytest
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.drop_policy import Policy
 from statestream.service.batching.results import Results
 from statestream.service.client.core.codec import steps_message
 from statestream.service.client.core.retransmit_buffer import Ring
@@ -18,6 +17,7 @@ from statestream.service.client.inputs import row_of, rows_of
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from statestream.service.serving.frame_decoder import check_pictures, decoded
+from statestream.service.sessions.policy import Policy
 from statestream.service.sessions.table import SessionTable
 from tests.conftest import FakeClock
 from tests.support.cameras import HEIGHT, NOMINAL_S, WIDTH, camera_manifest, camera_rollout, encoded, film, seen

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from statestream.service.cli import main
-from statestream.service.cli.console import name_and_version, need
+from statestream.service.cli.console import name_and_version
 from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.extras import need
 from statestream.service.playback.play import rate_of
 
 COMMANDS = [

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec
-from statestream.service.batching.drop_policy import Late, Policy
 from statestream.service.control.host import Held, Host
 from statestream.service.control.model_lifecycle import Upgraded, Upgrades
 from statestream.service.errors import AlreadyExists, FailedPrecondition, NotFound
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from statestream.service.serving.registry import Role
+from statestream.service.sessions.policy import Late, Policy
 from tests.conftest import FakeClock, leak, leaky_manifest
 from tests.support.hosts import Stream, advance, asks, keeper_of, leaky_bundle, make_host, state_after
 from tests.support.stores import MemoryStore

@@ -11,8 +11,8 @@ import pytest
 
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
-from statestream.service.cli.stream import read
 from statestream.service.errors import InvalidArgument
+from statestream.service.playback.dataset import read
 from statestream.service.playback.play import Played
 from statestream.service.playback.score import score, write_predictions
 

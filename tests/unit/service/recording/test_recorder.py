@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import NO_TIME, StateSpec
-from statestream.service.batching.drop_policy import Policy
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Held, Host
 from statestream.service.errors import FailedPrecondition, NotFound
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.recording.recorder import Recorder
 from statestream.service.recording.replay import Replay, recordings
+from statestream.service.sessions.policy import Policy
 from tests.conftest import FakeClock, leaky_manifest
 from tests.support.hosts import Stream, asks, leaky_bundle
 
@@ -32,7 +32,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 @pytest.fixture
 async def host(clock: FakeClock, recorder: Recorder) -> Host:
-    host = Host(ServerConfig(), clock, recorder)
+    host = Host(ServerConfig(), clock, recorder.attach)
     host.add(*leaky_bundle(leaky_manifest()))
     return host
 
@@ -99,7 +99,7 @@ async def test_a_session_met_in_its_middle_starts_from_the_state_it_had(
     runner = host.add(*leaky_bundle(leaky_manifest()))
     held = await host.open(Stream(), 1, asks("robot"))
     await send(held, 1, 10)
-    runner.tape = recorder.tape(runner.manifest)
+    recorder.attach(runner)
     await send(held, 11, 20)
     await host.reset("robot")
     await send(held, 21, 30, t_ns=[NO_TIME] * 100)
@@ -115,7 +115,7 @@ async def test_rows_that_find_no_room_are_counted_and_the_recording_goes_on_afte
     clock: FakeClock, tmp_path: Path
 ) -> None:
     recorder = Recorder(tmp_path, flush_s=3600.0, max_waiting_bytes=2500)
-    host = Host(ServerConfig(), clock, recorder)
+    host = Host(ServerConfig(), clock, recorder.attach)
     host.add(*leaky_bundle(leaky_manifest()))
     held, stream = None, Stream()
     held = await host.open(stream, 1, asks("robot"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT, OutputLog, Settled
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.sessions.output_log import OutputLog, Settled
 
 SLOTS = 6
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME, InputSpec, Manifest, OutputSpec, StateSpec, TensorSpec, TimeSpec
 from statestream.service.errors import FailedPrecondition
-from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import NO_OUTPUT, Settled
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.sessions.output_log import Settled
 from statestream.service.sessions.snapshot import _HEADER, MAGIC, Columns, SnapshotError, decode, encode
 from statestream.service.sessions.table import SessionTable
 from tests.conftest import FakeClock

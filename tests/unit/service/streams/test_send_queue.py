@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from statestream.service.streams.send_queue import Budget, Unread
+from statestream.service.control.byte_budget import Budget
+from statestream.service.streams.send_queue import Unread
 
 
 def test_messages_come_in_order_and_are_counted_until_taken() -> None:

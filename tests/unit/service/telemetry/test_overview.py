@@ -11,6 +11,7 @@ from statestream.service.control.host import Host
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.stats import Histogram
 from statestream.service.telemetry.overview import Observer, Overview
+from statestream.service.telemetry.session_probe import tapped
 from tests.conftest import FakeClock, leaky_manifest
 from tests.support.hosts import Stream, advance, asks, leaky_bundle, make_host, state_after
 
@@ -83,7 +84,7 @@ async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock,
     runner = host.add(*leaky_bundle(leaky_manifest(), batch_s=batch_s))
     stream = Stream()
     mine, other = await host.open(stream, 1, asks("mine")), await host.open(stream, 2, asks("other"))
-    tap = runner.tap(mine.slot)
+    tap = tapped(runner, mine.slot)
     await advance(other, 1)
     assert tap.glimpse is None
     await advance(mine, 1)
@@ -99,7 +100,7 @@ async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock,
 
 async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> None:
     held = await host.open(Stream(), 1, asks("one"))
-    tap = held.runner.tap(held.slot)
+    tap = tapped(held.runner, held.slot)
     x = np.ones((4, 2), "<f4")
     x[3] = np.nan
     held.runner.offer([held.slot] * 4, [1, 2, 3, 4], [], [], [("x", x.tobytes())])
@@ -111,7 +112,7 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
 
 async def test_a_tap_that_was_given_back_sees_nothing(host: Host) -> None:
     held = await host.open(Stream(), 1, asks("one"))
-    tap = held.runner.tap(held.slot)
+    tap = tapped(held.runner, held.slot)
     held.runner.untap(tap)
     await advance(held, 2)
     assert tap.glimpse is None

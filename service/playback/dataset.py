@@ -1,0 +1,91 @@
+"""Recordings from files, as a model wants them: features by name, classes by number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from statestream.models.data.merge_sensors import merged
+from statestream.models.data.recordings import Columns, Dataset, column_names, read_dataset
+from statestream.models.data.video import films_of, picture_column
+from statestream.models.spec import InputSpec, Manifest
+from statestream.service.errors import InvalidArgument
+
+
+def read(
+    file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = (), merge: Sequence[Path] = ()
+) -> Dataset:
+    """The recordings of a file as the model wants them: its features by name, its classes by their numbers.
+
+    Args:
+        merge: files of other sensors, of the same recordings.
+
+    Raises:
+        DataError: naming file, row and column.
+        InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
+    """
+    if len(manifest.inputs) > 1:
+        raise InvalidArgument(f"{manifest.ref} has {len(manifest.inputs)} inputs; a file can feed one", field="--model")
+    spec, output = manifest.inputs[0], manifest.outputs[0]
+    if not columns.features and len(spec.labels) == spec.size:
+        columns = columns.model_copy(update={"features": spec.labels})
+    if spec.nan == "not_measured":
+        columns = columns.model_copy(update={"missing": "hold"})
+    classes = bool(columns.target) and output.task == "classification"
+    frame = spec.frame
+    if frame is not None and not columns.features and (films := films_of(file)):
+        columns = columns.model_copy(update={"features": (picture_column(films[0]),)})
+    if merge:
+        dataset = _merged([file, *merge], columns, spec, classes=classes)
+    else:
+        dataset = read_dataset(file, columns, classes=classes, frame=frame, encoded=spec.encoding != "raw")
+    if frame is None and len(dataset.features) != spec.size:
+        raise InvalidArgument(
+            f"{len(dataset.features)} columns ({', '.join(dataset.features)}), {manifest.ref} takes {spec.size}",
+            field="--features",
+        )
+    if columns.target and not classes and len(columns.target) != output.size:
+        raise InvalidArgument(
+            f"{len(columns.target)} columns, output '{output.name}' of {manifest.ref} has {output.size} elements",
+            field="--target-column",
+        )
+    if classes:
+        dataset = _with_classes_of(dataset, output.labels)
+    if only:
+        dataset = _only(dataset, only)
+    return dataset
+
+
+def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
+    """Events of several sensors, each feature from the file that has it."""
+    if spec.nan != "not_measured":
+        raise InvalidArgument(f"input '{spec.name}' of the model takes no NaN: its rows are whole", field="--merge")
+    found = []
+    for k, file in enumerate(files):
+        there = column_names(file)
+        own: dict[str, Any] = {"features": tuple(name for name in columns.features if name in there)}
+        if not own["features"]:
+            raise InvalidArgument(f"{file} has none of {', '.join(columns.features)}", field="--merge")
+        own |= {} if k == 0 else {"target": (), "group": ""}
+        found.append(read_dataset(file, columns.model_copy(update=own), classes=classes and k == 0))
+    return merged(found).with_features(columns.features)
+
+
+def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
+    """Targets numbered as the model numbers its classes; -1 for one that it does not know."""
+    number = {label: index for index, label in enumerate(labels)}
+    numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
+    recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)
+    return replace(dataset, recordings=recordings, labels=tuple(labels))
+
+
+def _only(dataset: Dataset, ids: Sequence[str]) -> Dataset:
+    known = {recording.id for recording in dataset.recordings}
+    for each in ids:
+        if each not in known:
+            raise InvalidArgument(f"'{each}', the file has {', '.join(sorted(known)[:20])}", field="--only")
+    return replace(dataset, recordings=tuple(r for r in dataset.recordings if r.id in ids))
