@@ -19,7 +19,7 @@ import numpy.typing as npt
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.results import Results
+from statestream.service.batching.results import TurnResults
 from statestream.service.client.inputs import Input, row_of, rows_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.engine.onnx import Engine
@@ -132,7 +132,7 @@ class EmbeddedSession:
             self._model.table.end(self.session_id)
 
 
-def _chunk(results: Results, latency_s: float) -> ChunkResult:
+def _chunk(results: TurnResults, latency_s: float) -> ChunkResult:
     """A turn's results as the client shows them."""
     settled = results.rows
     row = np.flatnonzero(settled.out != NO_OUTPUT)

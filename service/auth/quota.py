@@ -15,7 +15,7 @@ from statestream.service.errors import ResourceExhausted
 _LONGEST_WAIT_S = 10.0
 
 
-class Bucket:
+class TokenBucket:
     """Lets `rate` steps a second pass, and at once as many as a second has. 0: it is of no use."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
@@ -36,10 +36,10 @@ class Bucket:
         self._left -= steps
 
 
-class Allowance:
+class Quota:
     """What one caller uses."""
 
-    def __init__(self, everybody: Allowances, bucket: Bucket, max_streams: int, name: str) -> None:
+    def __init__(self, everybody: Quotas, bucket: TokenBucket, max_streams: int, name: str) -> None:
         self.streams = 0
         self._everybody = everybody
         self._buckets = tuple(each for each in (bucket, everybody.bucket) if each.rate)
@@ -75,24 +75,24 @@ class Allowance:
         return max(wait_s, 0.0)
 
 
-class Allowances:
+class Quotas:
     """What all callers of a server use."""
 
     def __init__(self, config: ServerConfig, clock: Callable[[], float]) -> None:
         self.streams = 0
-        self.bucket = Bucket(config.max_steps_per_s, clock)
+        self.bucket = TokenBucket(config.max_steps_per_s, clock)
         self._config = config
         self._clock = clock
-        self._of: dict[str, Allowance] = {}
+        self._of: dict[str, Quota] = {}
 
-    def of(self, who: Identity) -> Allowance:
+    def of(self, who: Identity) -> Quota:
         """A caller's. Those without a name are everybody, to whom the limits of one do not apply."""
         known = self._of.get(who.name)
         if known is None:
             config = self._config
             rate = config.max_steps_per_s_per_client if who.name else 0.0
             most = config.max_streams_per_client if who.name else config.max_streams
-            known = self._of[who.name] = Allowance(self, Bucket(rate, self._clock), most, who.name)
+            known = self._of[who.name] = Quota(self, TokenBucket(rate, self._clock), most, who.name)
         return known
 
     def begin_stream(self) -> None:

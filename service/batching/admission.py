@@ -45,7 +45,7 @@ class Grid(NamedTuple):
     """Sessions whose state starts anew after a gap; None: no session."""
 
 
-class Known(NamedTuple):
+class SessionMarks(NamedTuple):
     """What the table knows of the grid's sessions, each `[sessions]`."""
 
     settled_seq_G: Int64Array
@@ -69,7 +69,7 @@ class Admission(NamedTuple):
     """Sessions that start anew at the first of their rows that advances; None: no session."""
 
 
-def admit(grid: Grid, known: Known, time: TimeSpec) -> Admission:
+def admit(grid: Grid, known: SessionMarks, time: TimeSpec) -> Admission:
     """Judge every row of `grid`."""
     steps = grid.seq_GT.shape[1]
     next_GT = known.settled_seq_G[:, None] + (1 if steps == 1 else np.arange(1, steps + 1))
@@ -89,7 +89,7 @@ def admit(grid: Grid, known: Known, time: TimeSpec) -> Admission:
     return _admit_one_by_one(grid, known, time, regular_GT)
 
 
-def _admit_one_by_one(grid: Grid, known: Known, time: TimeSpec, regular_GT: BoolArray) -> Admission:
+def _admit_one_by_one(grid: Grid, known: SessionMarks, time: TimeSpec, regular_GT: BoolArray) -> Admission:
     """`admit` where some row is missing, out of order, flagged or unusable."""
     verdict_GT = _order(grid, known, regular_GT)
     settles_GT = verdict_GT == APPLIED
@@ -127,7 +127,7 @@ def _admit_one_by_one(grid: Grid, known: Known, time: TimeSpec, regular_GT: Bool
     )
 
 
-def _order(grid: Grid, known: Known, regular_GT: BoolArray) -> Int64Array:
+def _order(grid: Grid, known: SessionMarks, regular_GT: BoolArray) -> Int64Array:
     """APPLIED for the rows that settle now, else DUPLICATE, GAP or BUSY; UNSPECIFIED where there is no row."""
     present_GT = np.ones_like(regular_GT) if grid.present_GT is None else grid.present_GT
     over_GT = np.zeros_like(regular_GT) if grid.over_GT is None else grid.over_GT

@@ -14,16 +14,16 @@ import numpy as np
 
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching import single_row as lone
-from statestream.service.batching.admission import APPLIED, INVALID, Admission, Grid, Known, admit
+from statestream.service.batching.admission import APPLIED, INVALID, Admission, Grid, SessionMarks, admit
 from statestream.service.batching.drop_policy import NO_FATE, beyond_gaps, fate
 from statestream.service.batching.finite import finite_lines, measured
-from statestream.service.batching.grid import Cells, Places, ahead, packed, place, split
-from statestream.service.batching.results import Details, Filling, Results, explain, repeat
-from statestream.service.batching.row_queue import Inbox, Rows
-from statestream.service.batching.single_row import Lone
-from statestream.service.engine.base import Model
+from statestream.service.batching.grid import GridLayout, PackedCells, ahead, packed, place, split
+from statestream.service.batching.results import Details, ResultBuilder, TurnResults, explain, repeat
+from statestream.service.batching.row_queue import RowBatch, RowQueue
+from statestream.service.batching.single_row import SingleResult
+from statestream.service.engine.base import StepModel
 from statestream.service.protocol.verdict import RowFlag, Verdict
-from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
 
@@ -43,13 +43,13 @@ class Limits:
     """Bytes of decoded pictures in one turn."""
 
 
-class Run(NamedTuple):
+class EngineCall(NamedTuple):
     """One call of the engine: a grid of rows and what it needs."""
 
-    places: Places
+    places: GridLayout
     slot_G: Int64Array
     admission: Admission
-    cells: Cells | None
+    cells: PackedCells | None
     """Cells of the grid that advance, as they stand in the engine's run; None: all, as they stand in the grid."""
     inputs: Tensors
     dt_s: Float32Array
@@ -71,7 +71,7 @@ class Run(NamedTuple):
         """Lines of the grid that advance."""
         return slice(None) if self.cells is None else self.cells.lines
 
-    def execute(self, model: Model) -> tuple[Tensors, Tensors]:
+    def execute(self, model: StepModel) -> tuple[Tensors, Tensors]:
         """Outputs and new states of the lines that advance; empty when none does."""
         if not self.batch:
             return {}, {}
@@ -83,7 +83,7 @@ class Run(NamedTuple):
 class Judged(NamedTuple):
     """The rows of a turn, and what is known of each before they are laid out, `[rows]`; None: nothing of any."""
 
-    rows: Rows
+    rows: RowBatch
     stale: BoolArray | None
     suppressed: BoolArray | None
     over: BoolArray | None = None
@@ -94,18 +94,18 @@ class Judged(NamedTuple):
         return Judged(self.rows.take(rows), *(None if column is None else column[rows] for column in self[1:]))
 
 
-class Taken(NamedTuple):
+class Dequeued(NamedTuple):
     """What one turn has taken of the rows that wait."""
 
     judged: Judged
-    places: Places
+    places: GridLayout
     taken_s: float
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> RowBatch:
         return self.judged.rows
 
-    def with_rows(self, rows: Rows) -> Taken:
+    def with_rows(self, rows: RowBatch) -> Dequeued:
         """The same with rows of which more is known."""
         return self._replace(judged=self.judged._replace(rows=rows))
 
@@ -113,11 +113,11 @@ class Taken(NamedTuple):
 class Turn(NamedTuple):
     """What runs now."""
 
-    rows: Rows
-    runs: Sequence[Run]
+    rows: RowBatch
+    runs: Sequence[EngineCall]
     planned_s: float
 
-    def execute(self, model: Model) -> list[tuple[Tensors, Tensors]]:
+    def execute(self, model: StepModel) -> list[tuple[Tensors, Tensors]]:
         """Run every grid; safe in a thread, since it touches no table."""
         return [run.execute(model) for run in self.runs]
 
@@ -130,12 +130,12 @@ class Batcher:
     table: SessionTable
     limits: Limits
     clock: Callable[[], float]
-    inbox: Inbox = field(init=False)
+    inbox: RowQueue = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inbox = Inbox(self.manifest.inputs, self.clock)
+        self.inbox = RowQueue(self.manifest.inputs, self.clock)
 
-    def run_lone(self, model: Model) -> Lone | None:
+    def run_lone(self, model: StepModel) -> SingleResult | None:
         """Run and store the only row that waits, if it is a plain one; None: take `plan`, nothing has changed."""
         row = self.inbox.lone()
         if row is None:
@@ -145,7 +145,7 @@ class Batcher:
             self.inbox.clear()
         return done
 
-    def take(self) -> Taken | None:
+    def take(self) -> Dequeued | None:
         """Take what is ready, as much as one turn may have; None when nothing is."""
         if not len(self.inbox):
             return None
@@ -157,31 +157,31 @@ class Batcher:
         judged, places = Judged(rows, *policies), place(rows.slot, table.capacity)
         if places.steps > 1 or rows.frames:
             judged, places = self._of_this_turn(judged, places)
-        return Taken(judged, places, now_s)
+        return Dequeued(judged, places, now_s)
 
-    def to_decode(self, taken: Taken) -> Int64Array:
+    def to_decode(self, taken: Dequeued) -> Int64Array:
         """Rows whose pictures are needed: not those that cannot advance their session anyway."""
         rows = taken.rows
         needed = ~_idle(taken.judged) & (rows.seq > self.table.settled_seq.take(rows.slot))
         needed[list(rows.problems)] = False
         return np.flatnonzero(needed)
 
-    def plan(self, taken: Taken) -> Turn:
+    def plan(self, taken: Dequeued) -> Turn:
         """Decide what runs; pictures are decoded by now."""
         judged, usable = taken.judged, _usable(taken.rows, self.manifest.gappy_inputs)
         runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
         return Turn(judged.rows, runs, taken.taken_s)
 
-    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> Results:
+    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> TurnResults:
         """Store the states of a turn that ran and say what became of its rows."""
         rows = turn.rows
-        filling = Filling(rows.n, self.manifest)
+        filling = ResultBuilder(rows.n, self.manifest)
         plain = True
         for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
             whole = self._store(run, states)
             plain &= whole
             filling.put(run.places, run.admission, run.cells, outputs, whole=whole)
-        settled = Settled(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
+        settled = SettledRows(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
         self._remember(settled, everything=plain)
         now_s = self.clock()
         self.table.latency_s[rows.slot] = now_s - rows.received_s  # of several rows of a session, the last one counts
@@ -190,7 +190,7 @@ class Batcher:
             np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
             settled, original = repeat(settled, self.table)
             details = explain(rows, settled, self.table, self.manifest, self.limits.max_unacked)
-        return Results(
+        return TurnResults(
             rows=settled,
             lane=self.table.lane.take(rows.slot),
             channel=self.table.channel.take(rows.slot),
@@ -204,7 +204,7 @@ class Batcher:
             batch=sum(run.batch for run in turn.runs),
         )
 
-    def _of_this_turn(self, judged: Judged, places: Places) -> tuple[Judged, Places]:
+    def _of_this_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
         """Leave to the next turn what would make this one too long, or put a gap in the middle of a line."""
         rows, limits = judged.rows, self.limits
         if places.steps > limits.credit_rows:
@@ -224,7 +224,7 @@ class Batcher:
         judged = judged.take(np.flatnonzero(~wait))
         return judged, place(judged.rows.slot, self.table.capacity)
 
-    def _run(self, judged: Judged, usable: BoolArray | None, places: Places) -> Run:
+    def _run(self, judged: Judged, usable: BoolArray | None, places: GridLayout) -> EngineCall:
         """Judge the rows of one grid and gather what the engine needs for those that advance."""
         rows, table, grid = judged.rows, self.table, places.grid
         slot_G = rows.slot[places.first]
@@ -241,7 +241,7 @@ class Batcher:
                 suppressed_GT=grid(judged.suppressed),
                 gap_resets_G=resets_G if resets_G is not None and resets_G.any() else None,
             ),
-            Known(
+            SessionMarks(
                 table.settled_seq.take(slot_G),
                 table.last_ns.take(slot_G),
                 table.acked_seq.take(slot_G) + self.limits.max_unacked,
@@ -251,10 +251,12 @@ class Batcher:
         if admission.plain:
             inputs = {name: grid(data) for name, data in rows.data.items()}
             valid = admission.advance_GT
-            return Run(places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.arena.gather(slot_G))
+            return EngineCall(
+                places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.arena.gather(slot_G)
+            )
         return self._packed_run(rows, places, slot_G, admission)
 
-    def _packed_run(self, rows: Rows, places: Places, slot_G: Int64Array, admission: Admission) -> Run:
+    def _packed_run(self, rows: RowBatch, places: GridLayout, slot_G: Int64Array, admission: Admission) -> EngineCall:
         """The rows that advance and no others: what is dropped costs the engine nothing."""
         cells = packed(admission.advance_GT)
         shape = (len(cells.lines), cells.steps)
@@ -266,9 +268,9 @@ class Batcher:
         valid = cells.put(np.zeros(shape, np.bool_), np.array(True))
         anew = None if admission.anew_G is None else admission.anew_G[cells.lines]
         states = self.table.arena.gather(slot_G[cells.lines], anew)
-        return Run(places, slot_G, admission, cells, inputs, dt_s, valid, states)
+        return EngineCall(places, slot_G, admission, cells, inputs, dt_s, valid, states)
 
-    def _store(self, run: Run, states: Tensors) -> bool:
+    def _store(self, run: EngineCall, states: Tensors) -> bool:
         """Write back the states of one run, but not those that are no longer finite; returns whether all went well."""
         admission, table = run.admission, self.table
         slots = run.slot_G[run.lines]
@@ -285,7 +287,7 @@ class Batcher:
         table.used_s[run.slot_G] = self.clock()
         return admission.plain and finite is None
 
-    def _remember(self, settled: Settled, *, everything: bool) -> None:
+    def _remember(self, settled: SettledRows, *, everything: bool) -> None:
         """Keep what was settled until it is acknowledged."""
         if not everything:
             rows = np.flatnonzero(settled.verdict <= Verdict.SKIPPED)
@@ -304,7 +306,7 @@ def _idle(judged: Judged) -> BoolArray:
     return idle if judged.rows.flags is None else idle | (judged.rows.flags & RowFlag.SKIP != 0)
 
 
-def _usable(rows: Rows, gappy: Collection[str]) -> BoolArray | None:
+def _usable(rows: RowBatch, gappy: Collection[str]) -> BoolArray | None:
     """`[rows]` whether a row's data is complete and finite, or, in `gappy` inputs, not measured; None: all are."""
     usable = finite_lines(measured(rows.data, gappy), rows.n)
     if rows.problems:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array, TimeSpec
-from statestream.service.batching.row_queue import Rows
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.sessions.policy import Late
 
@@ -27,7 +27,7 @@ class Fate(NamedTuple):
 NO_FATE = Fate(None, None)
 
 
-def fate(rows: Rows, keep_last: Int32Array, late: Int8Array, now_s: float) -> Fate:
+def fate(rows: RowBatch, keep_last: Int32Array, late: Int8Array, now_s: float) -> Fate:
     """Which rows are not worth running any more, and which only for the sake of the state.
 
     Args:
@@ -45,7 +45,7 @@ def fate(rows: Rows, keep_last: Int32Array, late: Int8Array, now_s: float) -> Fa
     return Fate(stale, suppressed)
 
 
-def _crowded_out(rows: Rows, keep: Int32Array) -> BoolArray | None:
+def _crowded_out(rows: RowBatch, keep: Int32Array) -> BoolArray | None:
     """Rows that as many newer ones of their session wait behind as it keeps."""
     mine = np.flatnonzero((keep > 0) & _open_to_it(rows))
     if len(mine) < 2:
@@ -59,7 +59,7 @@ def _crowded_out(rows: Rows, keep: Int32Array) -> BoolArray | None:
     return stale if stale.any() else None
 
 
-def _open_to_it(rows: Rows) -> BoolArray:
+def _open_to_it(rows: RowBatch) -> BoolArray:
     """Rows that a policy may touch: not those that advanced the session before, nor those that are nothing."""
     return np.ones(rows.n, np.bool_) if rows.flags is None else rows.flags & _EXEMPT == 0
 

@@ -12,7 +12,7 @@ Frames = Mapping[str, Sequence[bytes]]
 """Pictures by the name of their input, one for each row that has data."""
 
 
-class Pictures:
+class FrameQueue:
     """A queue for each input whose rows come encoded, a place in it for every row that waits."""
 
     def __init__(self, specs: Mapping[str, InputSpec]) -> None:

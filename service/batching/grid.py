@@ -9,7 +9,7 @@ import numpy as np
 from statestream.models.spec import Array, BoolArray, Int64Array
 
 
-class Places(NamedTuple):
+class GridLayout(NamedTuple):
     """Where rows stand in a grid: row `row[i]` of the turn in line `g[i]`, column `k[i]`."""
 
     row: Int64Array | None
@@ -51,10 +51,10 @@ class Places(NamedTuple):
 
 
 _ZERO = np.zeros(1, np.int64)
-_ONE_ROW = Places(None, _ZERO, _ZERO, _ZERO, 1)
+_ONE_ROW = GridLayout(None, _ZERO, _ZERO, _ZERO, 1)
 
 
-class Cells(NamedTuple):
+class PackedCells(NamedTuple):
     """Cells of a grid that the engine runs, packed to the left: cell `[g, k]` is its line `line`, column `column`."""
 
     g: Int64Array
@@ -72,12 +72,12 @@ class Cells(NamedTuple):
         return into
 
 
-def packed(runs_GT: BoolArray) -> Cells:
+def packed(runs_GT: BoolArray) -> PackedCells:
     """The cells that are set, each line's in order of time and without gaps."""
     g, k = np.nonzero(runs_GT)
     lines, starts, line = np.unique(g, return_index=True, return_inverse=True)
     column = np.arange(len(g)) - starts[line]
-    return Cells(g, k, line, column, lines, int(column.max()) + 1 if len(g) else 0)
+    return PackedCells(g, k, line, column, lines, int(column.max()) + 1 if len(g) else 0)
 
 
 def ahead(slot: Int64Array, counts: BoolArray) -> Int64Array:
@@ -91,7 +91,7 @@ def ahead(slot: Int64Array, counts: BoolArray) -> Int64Array:
     return found
 
 
-def place(slot: Int64Array, capacity: int) -> Places:
+def place(slot: Int64Array, capacity: int) -> GridLayout:
     """The one grid of all rows: a line for each session, in order of arrival.
 
     Args:
@@ -103,7 +103,7 @@ def place(slot: Int64Array, capacity: int) -> Places:
     last = np.empty(capacity, np.int64)
     last[slot] = rows
     if np.logical_and.reduce(last.take(slot) == rows):
-        return Places(None, rows, np.zeros(len(rows), np.int64), rows, 1)
+        return GridLayout(None, rows, np.zeros(len(rows), np.int64), rows, 1)
     order = np.argsort(slot, kind="stable")
     starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
     lengths = np.diff(starts, append=len(slot))
@@ -111,10 +111,10 @@ def place(slot: Int64Array, capacity: int) -> Places:
     g, k = np.empty_like(rows), np.empty_like(rows)
     g[order] = line_in_order
     k[order] = rows - starts[line_in_order]
-    return Places(None, g, k, order[starts], int(lengths.max()))
+    return GridLayout(None, g, k, order[starts], int(lengths.max()))
 
 
-def split(places: Places, max_batch: int) -> list[Places]:
+def split(places: GridLayout, max_batch: int) -> list[GridLayout]:
     """Grids of at most `max_batch` sessions of similar length."""
     sessions = len(places.first)
     if places.steps == 1 and sessions <= max_batch:
@@ -128,7 +128,7 @@ def split(places: Places, max_batch: int) -> list[Places]:
     return [_part(places, lengths, lines) for lines in parts]
 
 
-def _part(places: Places, lengths: Int64Array, lines: Int64Array) -> Places:
+def _part(places: GridLayout, lengths: Int64Array, lines: Int64Array) -> GridLayout:
     """The grid of these lines alone."""
     new_line = np.full(len(places.first), -1)
     new_line[lines] = np.arange(len(lines))
@@ -137,4 +137,4 @@ def _part(places: Places, lengths: Int64Array, lines: Int64Array) -> Places:
     if steps == 1:  # `cells` takes such a grid's lines for its rows
         by_line = np.argsort(g)
         row, g, k = row[by_line], g[by_line], k[by_line]
-    return Places(row, g, k, places.first[lines], steps)
+    return GridLayout(row, g, k, places.first[lines], steps)

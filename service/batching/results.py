@@ -8,10 +8,10 @@ import numpy as np
 
 from statestream.models.spec import Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
-from statestream.service.batching.grid import Cells, Places
-from statestream.service.batching.row_queue import Rows
+from statestream.service.batching.grid import GridLayout, PackedCells
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
-from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
 
@@ -26,10 +26,10 @@ Details = dict[int, Detail]
 """Details by row."""
 
 
-class Results(NamedTuple):
+class TurnResults(NamedTuple):
     """What became of the rows of a turn, in the order in which they came; columns of equal length."""
 
-    rows: Settled
+    rows: SettledRows
     """Every row, those that settled nothing included."""
     lane: Int64Array
     channel: Int64Array
@@ -50,7 +50,7 @@ class Results(NamedTuple):
         return len(self.lane)
 
 
-class Filling:
+class ResultBuilder:
     """The columns of a turn's results, filled grid by grid."""
 
     verdict: Int64Array
@@ -64,7 +64,9 @@ class Filling:
         self._blocks: list[Tensors] = []
         self._outputs = 0
 
-    def put(self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, *, whole: bool) -> None:
+    def put(
+        self, places: GridLayout, admission: Admission, cells: PackedCells | None, outputs: Tensors, *, whole: bool
+    ) -> None:
         """Put the rows of one grid where they stand in the turn; `whole`: all are APPLIED.
 
         `outputs` are of its `cells`, None: of all.
@@ -83,7 +85,7 @@ class Filling:
         self.out[places.row] = out
 
     def _take_outputs(
-        self, places: Places, admission: Admission, cells: Cells | None, outputs: Tensors, whole: bool
+        self, places: GridLayout, admission: Admission, cells: PackedCells | None, outputs: Tensors, whole: bool
     ) -> Int64Array:
         """Keep a grid's outputs where the engine put them; the index of each row's."""
         if not outputs:
@@ -108,7 +110,7 @@ class Filling:
         return {name: np.concatenate([block[name] for block in self._blocks]) for name in self._shapes}
 
 
-def repeat(settled: Settled, table: SessionTable) -> tuple[Settled, Int64Array | None]:
+def repeat(settled: SettledRows, table: SessionTable) -> tuple[SettledRows, Int64Array | None]:
     """Answer rows that were settled before with the verdict and output they had, while the table has them."""
     again = np.flatnonzero(settled.verdict == Verdict.DUPLICATE)
     if not len(again):
@@ -132,7 +134,7 @@ def repeat(settled: Settled, table: SessionTable) -> tuple[Settled, Int64Array |
     return settled._replace(outputs=outputs), original
 
 
-def explain(rows: Rows, settled: Settled, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
+def explain(rows: RowBatch, settled: SettledRows, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
     """Words for the rows that are INVALID, GAP or BUSY."""
     details: Details = {}
     busy_from: dict[int, int] = {}
@@ -152,7 +154,7 @@ def explain(rows: Rows, settled: Settled, table: SessionTable, manifest: Manifes
     return details
 
 
-def _reason(rows: Rows, row: int, table: SessionTable, manifest: Manifest) -> str:
+def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -> str:
     """Why a row was not usable: its data, a value in it, its time, or the state it led to."""
     if row in rows.problems:
         return rows.problems[row]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
-from statestream.service.batching.frame_queue import Frames, Pictures
+from statestream.service.batching.frame_queue import FrameQueue, Frames
 from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.verdict import RowFlag
 
@@ -20,7 +20,7 @@ _SKIP = int(RowFlag.SKIP)
 _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
 
 
-class Rows(NamedTuple):
+class RowBatch(NamedTuple):
     """Rows of several sessions as columns of equal length; rows of one session stand in order of arrival."""
 
     slot: Int64Array
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
         """How many rows."""
         return len(self.slot)
 
-    def take(self, rows: Int64Array) -> Rows:
+    def take(self, rows: Int64Array) -> RowBatch:
         """These rows alone."""
         flags = None if self.flags is None else self.flags[rows]
         problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
@@ -51,10 +51,12 @@ class Rows(NamedTuple):
         due_s = None if self.due_s is None else self.due_s[rows]
         frames = {name: column[rows] for name, column in self.frames.items()}
         received_s = self.received_s[rows]
-        return Rows(self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems, frames)
+        return RowBatch(
+            self.slot[rows], self.seq[rows], self.t_ns[rows], flags, received_s, due_s, data, problems, frames
+        )
 
 
-class Row(NamedTuple):
+class SingleRow(NamedTuple):
     """One row that came alone, without flags."""
 
     slot: int
@@ -65,7 +67,7 @@ class Row(NamedTuple):
     """`[1, *shape]` by input name."""
 
 
-class Inbox:
+class RowQueue:
     """Where rows of one model gather while the engine is busy."""
 
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
@@ -73,7 +75,7 @@ class Inbox:
         self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
         self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
-        self._pictures = Pictures(self._encoded) if self._encoded else None
+        self._pictures = FrameQueue(self._encoded) if self._encoded else None
         self.clear()
 
     def clear(self) -> None:
@@ -178,7 +180,7 @@ class Inbox:
             self._data[name].append(part)
         return True
 
-    def lone(self) -> Row | None:
+    def lone(self) -> SingleRow | None:
         """The only row that waits, if it has neither flags nor a deadline; it stays here."""
         if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._pictures is not None:
             return None
@@ -186,9 +188,9 @@ class Inbox:
             name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
             for name, spec in self._inputs.items()
         }
-        return Row(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
+        return SingleRow(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
 
-    def take(self) -> Rows:
+    def take(self) -> RowBatch:
         """All waiting rows; the inbox is empty afterwards."""
         data = {
             name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
@@ -196,7 +198,7 @@ class Inbox:
             )
             for (name, parts), spec in zip(self._data.items(), self._inputs.values(), strict=True)
         }
-        rows = Rows(
+        rows = RowBatch(
             np.frombuffer(self._slot, np.int64),
             np.frombuffer(self._seq, np.int64),
             np.frombuffer(self._t_ns, np.int64),
@@ -210,7 +212,7 @@ class Inbox:
         self.clear()
         return rows
 
-    def put_back(self, rows: Rows) -> None:
+    def put_back(self, rows: RowBatch) -> None:
         """Append rows that were taken, here or from another inbox of the same inputs, as they were."""
         start = len(self._slot)
         self._slot.frombytes(rows.slot.tobytes())

@@ -14,13 +14,13 @@ import numpy as np
 from statestream.models.spec import NO_TIME, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.finite import measured, surely_finite
-from statestream.service.batching.row_queue import Row
-from statestream.service.engine.base import Model
-from statestream.service.sessions.output_log import Settled
+from statestream.service.batching.row_queue import SingleRow
+from statestream.service.engine.base import StepModel
+from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
 
-class Lone(NamedTuple):
+class SingleResult(NamedTuple):
     """What became of a row that was APPLIED, alone in its turn."""
 
     slot: int
@@ -39,8 +39,13 @@ class Lone(NamedTuple):
 
 
 def advance(
-    row: Row, table: SessionTable, model: Model, manifest: Manifest, max_unacked: int, clock: Callable[[], float]
-) -> Lone | None:
+    row: SingleRow,
+    table: SessionTable,
+    model: StepModel,
+    manifest: Manifest,
+    max_unacked: int,
+    clock: Callable[[], float],
+) -> SingleResult | None:
     """Run a row and store what came of it; None, and nothing was stored, where it is no plain row."""
     begin_s = clock()
     slot, seq = row.slot, row.seq
@@ -67,9 +72,9 @@ def advance(
     table.latency_s[slot] = end_s - row.received_s
     if row.t_ns != NO_TIME:
         table.last_ns[slot] = row.t_ns
-    settled = Settled(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
+    settled = SettledRows(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
     table.log.append(settled, table.acked_seq)
-    return Lone(
+    return SingleResult(
         slot=slot,
         lane=table.lane.item(slot),
         channel=table.channel.item(slot),

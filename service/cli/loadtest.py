@@ -116,14 +116,14 @@ async def _run(
     from statestream.service.loadtest.connection import fetch_manifest
     from statestream.service.loadtest.coordinator import run_load
     from statestream.service.loadtest.live_view import live_view
-    from statestream.service.loadtest.process_usage import Watch, listening
+    from statestream.service.loadtest.process_usage import ProcessMonitor, listening
 
     manifest = await fetch_manifest(plan)
     if plan.verify is not None:
         # Outputs are compared with those of one version; otherwise the server may replace it meanwhile.
         plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan.verify, manifest)})
     frames = _frames(source, manifest)
-    watch = Watch(server_pids or listening(plan.target))
+    watch = ProcessMonitor(server_pids or listening(plan.target))
     with stopping() as stop, live_view(err) as on_progress:
 
         async def run(load: Plan) -> Outcome:

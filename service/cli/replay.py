@@ -37,7 +37,7 @@ def replay(
     from statestream.models.bundle import Bundle, versions
     from statestream.service.engine.onnx import Engine
     from statestream.service.errors import NotFound
-    from statestream.service.recording.replay import Replay, recordings
+    from statestream.service.recording.replay import Replayer, recordings
 
     name, version = name_and_version(against)
     found = recordings(recording, name)
@@ -45,7 +45,7 @@ def replay(
     if not there or (version and version not in there):
         raise NotFound(f"'{against}'; {repository} has {there or 'no version'} of it", field="--against")
     engine = Engine.load(Bundle.open(repository / name / str(version or there[-1])))
-    run = Replay(engine, engine.manifest.tolerance if tolerance is None else tolerance)
+    run = Replayer(engine, engine.manifest.tolerance if tolerance is None else tolerance)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("replaying", total=sum(len(one.segments) for one in found))
         for one in found:

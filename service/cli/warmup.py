@@ -34,12 +34,12 @@ def warmup(
     from statestream.service.config import file_to_read
     from statestream.service.control.host import Host
     from statestream.service.errors import StatestreamError
-    from statestream.service.serving.repository import wanted_models
+    from statestream.service.serving.repository import models_to_load
 
     settings = settings_of(context, file_to_read(config))
     host = Host(settings, time.monotonic)
     refused = 0
-    for name, version in wanted_models(settings):
+    for name, version in models_to_load(settings):
         start = time.monotonic()
         try:
             bundle, engine = host.load(name, version, build=True)

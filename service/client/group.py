@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
-from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.inputs import Input, rows_of, times_of
 from statestream.service.client.results import ChunkResult
 from statestream.service.errors import InvalidArgument
@@ -60,10 +60,10 @@ class Group:
         data, rows = rows_of(x, self.model.manifest.inputs, len(self))
         t_ns = times_of(timestamp_ns, rows)
 
-        def block(seq: Int64Array, now_s: float) -> Block:
+        def block(seq: Int64Array, now_s: float) -> RowBlock:
             clocks = self._stream.ledger.clocks(self.channels)
             flags = None if clocks is None else (clocks * np.uint8(RowFlag.NEW_CLOCK)).astype(np.uint8)
-            return Block(self.channels, seq, t_ns, flags, data, self._stream.ledger.due_s(self.channels, now_s))
+            return RowBlock(self.channels, seq, t_ns, flags, data, self._stream.ledger.due_s(self.channels, now_s))
 
         return await self._stream.put_burst(self, block)
 

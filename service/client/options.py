@@ -18,7 +18,7 @@ OnLoss = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Terms:
+class SessionOptions:
     """Terms of a session.
 
     Raises:

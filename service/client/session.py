@@ -17,14 +17,14 @@ import numpy.typing as npt
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.codec import Answers, applied_row
+from statestream.service.client.core.codec import ResultColumns, applied_row
 from statestream.service.client.core.pending import Pending, PendingStep
-from statestream.service.client.core.rejection import Resend
-from statestream.service.client.core.row_block import Block, UInt8Array
+from statestream.service.client.core.rejection import RejectionRetry
+from statestream.service.client.core.row_block import RowBlock, UInt8Array
 from statestream.service.client.freshness import Freshness, StaleWatch
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.model_info import ModelInfo
-from statestream.service.client.options import Terms
+from statestream.service.client.options import SessionOptions
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
 from statestream.service.protocol.verdict import RowFlag
@@ -55,7 +55,7 @@ class AsyncSession:
         opened: pb.Opened,
         model: ModelInfo,
         *,
-        terms: Terms,
+        terms: SessionOptions,
         outputs: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
@@ -71,7 +71,7 @@ class AsyncSession:
         self._readers = 0
         self._freshness = Freshness(clock)
         self._watches: list[StaleWatch] = []
-        self._resend = Resend(stream, self)
+        self._resend = RejectionRetry(stream, self)
         self._end: StatestreamError | None = None
         self._opens = 0
         self._request = pb.Open(
@@ -301,7 +301,7 @@ class AsyncSession:
 
     def _block(
         self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, now_s: float
-    ) -> Block:
+    ) -> RowBlock:
         """Rows that have room, with the next seqs."""
         self.check()
         if self._ledger.new_clock[self.channel]:
@@ -310,7 +310,7 @@ class AsyncSession:
             self._ledger.new_clock[self.channel] = 0
         channels = self.channels if rows == 1 else np.full(rows, self.channel)
         due_s = self._ledger.due_s(channels, now_s)
-        return Block(channels, self._ledger.send(self.channel, rows), t_ns, flags, data, due_s)
+        return RowBlock(channels, self._ledger.send(self.channel, rows), t_ns, flags, data, due_s)
 
     def _read(self) -> StepResult:
         result = self._unread.popleft()
@@ -325,7 +325,7 @@ class AsyncSession:
 
     # What the stream's reader calls.
 
-    def deliver(self, answers: Answers, now_s: float) -> None:
+    def deliver(self, answers: ResultColumns, now_s: float) -> None:
         """Answers of this session that are new, in order of seq."""
         start = int((answers.seq <= self._ledger.early_seq[self.channel]).sum())
         if start:
@@ -342,7 +342,7 @@ class AsyncSession:
                     self._freshness.update(pending.future.result(), pending.sent_s)
             start = stop
 
-    def _deliver_steps(self, answers: Answers, start: int, now_s: float) -> int:
+    def _deliver_steps(self, answers: ResultColumns, start: int, now_s: float) -> int:
         """Answers to rows that were sent alone, from `start` on as many as there are; where the next one begins."""
         latency_s: list[float] = []
         for pending, _ in islice(self._pending, len(answers) - start):
@@ -434,7 +434,7 @@ class AsyncSession:
         self._arrival.set()
 
 
-def _part(answers: Answers, start: int, stop: int) -> Answers:
+def _part(answers: ResultColumns, start: int, stop: int) -> ResultColumns:
     return answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
 
 

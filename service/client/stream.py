@@ -15,18 +15,18 @@ import numpy.typing as npt
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channels import Bindings, Opening
-from statestream.service.client.core.conditions import ANY, Waiters
-from statestream.service.client.core.connection import Link, Start
-from statestream.service.client.core.dispatcher import Delivery
+from statestream.service.client.core.channels import ChannelManager, Opening
+from statestream.service.client.core.conditions import ANY, ConditionQueue
+from statestream.service.client.core.connection import Connection, Start
+from statestream.service.client.core.dispatcher import ResultDispatcher
 from statestream.service.client.core.pending import PendingBurst
-from statestream.service.client.core.row_block import Block
-from statestream.service.client.core.sender import Flow
+from statestream.service.client.core.row_block import RowBlock
+from statestream.service.client.core.sender import Sender
 from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
 from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind, OnNotice, end_of_session, notice_kind
-from statestream.service.client.options import OnFull, OnLoss, OnLost, Terms
+from statestream.service.client.options import OnFull, OnLoss, OnLost, SessionOptions
 from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult
 from statestream.service.client.session import AsyncSession
@@ -77,15 +77,15 @@ class AsyncStream:
         self._reconnect = reconnect
         self._give_up_after_s = give_up_after_s
         self._clock = clock
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._burst_turn = asyncio.Lock()
         self._ack_timer: asyncio.TimerHandle | None = None
         self._drain = ""
         self._error: StatestreamError | None = None
-        self.flow = Flow(self._lost_rows)
+        self.flow = Sender(self._lost_rows)
         self.ledger = self.flow.ledger
-        self._waiters = Waiters()
-        self._bindings = Bindings(
+        self._waiters = ConditionQueue()
+        self._bindings = ChannelManager(
             self.flow,
             models,
             self._session,
@@ -96,13 +96,13 @@ class AsyncStream:
             give_up_after_s=give_up_after_s,
             clock=clock,
         )
-        self._delivery = Delivery(self._bindings.sessions, self.flow, self._go_on, clock)
+        self._delivery = ResultDispatcher(self._bindings.sessions, self.flow, self._go_on, clock)
         self.closing = False
         self.durability_lag_s = 0.0
         """Seconds for which the server has failed to store snapshots; 0 while it does as it should."""
 
     async def __aenter__(self) -> AsyncStream:
-        self._link = Link(
+        self._link = Connection(
             self._start,
             self,
             target=self._target,
@@ -144,9 +144,9 @@ class AsyncStream:
         take_over: bool = False,
         outputs: Sequence[str] = (),
         policy: Policy = KEEP_ALL,
-        ring_rows: int = Terms.ring_rows,
-        on_full: OnFull = Terms.on_full,
-        on_lost: OnLost = Terms.on_lost,
+        ring_rows: int = SessionOptions.ring_rows,
+        on_full: OnFull = SessionOptions.on_full,
+        on_lost: OnLost = SessionOptions.on_lost,
         on_loss: OnLoss | None = None,
     ) -> AsyncSession:
         """Start or resume a session.
@@ -180,7 +180,7 @@ class AsyncStream:
             outputs=outputs,
             protocol_version=PROTOCOL_VERSION,
         )
-        return await self._bindings.open(request, Terms(policy, ring_rows, on_full, on_lost, on_loss))
+        return await self._bindings.open(request, SessionOptions(policy, ring_rows, on_full, on_lost, on_loss))
 
     def group(self, sessions: Sequence[AsyncSession]) -> Group:
         """Sessions that send together, again and again; see `Group.step`."""
@@ -206,12 +206,12 @@ class AsyncStream:
 
     # What sessions and groups call.
 
-    def put(self, model: ModelInfo, block: Block) -> None:
+    def put(self, model: ModelInfo, block: RowBlock) -> None:
         """Queue rows for the writer."""
         self.flow.put((model.name, model.version), block)
         self._wake_link()
 
-    async def put_burst(self, group: Group, block_of: Callable[[Int64Array, float], Block]) -> ChunkResult:
+    async def put_burst(self, group: Group, block_of: Callable[[Int64Array, float], RowBlock]) -> ChunkResult:
         """Queue one row each of a group's sessions once all have room, and wait for the answers."""
         if not self.ledger.ever_fits(group.channels):
             raise ResourceExhausted(

@@ -20,7 +20,7 @@ from statestream.service.client.group import Group
 from statestream.service.client.inputs import Input
 from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import OnNotice
-from statestream.service.client.options import OnFull, OnLoss, OnLost, Terms
+from statestream.service.client.options import OnFull, OnLoss, OnLost, SessionOptions
 from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
@@ -187,9 +187,9 @@ class Stream:
         take_over: bool = False,
         outputs: Sequence[str] = (),
         policy: Policy = KEEP_ALL,
-        ring_rows: int = Terms.ring_rows,
-        on_full: OnFull = Terms.on_full,
-        on_lost: OnLost = Terms.on_lost,
+        ring_rows: int = SessionOptions.ring_rows,
+        on_full: OnFull = SessionOptions.on_full,
+        on_lost: OnLost = SessionOptions.on_lost,
         on_loss: OnLoss | None = None,
     ) -> Session:
         """Start or resume a session; see `AsyncStream.open`. `on_loss` is called in the client's thread."""

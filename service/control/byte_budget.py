@@ -6,7 +6,7 @@ _SPARED_BYTES = 1 << 18
 """Whoever has no more than this waiting is not the one to blame."""
 
 
-class Budget:
+class SharedByteBudget:
     """Bytes that wait for all clients of a server: rows for their turn, and answers to be read."""
 
     def __init__(self, most: int) -> None:

@@ -19,21 +19,27 @@ from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Int64Array
 from statestream.service.auth.identity import SERVER, Identity
 from statestream.service.batching.batcher import Limits
-from statestream.service.batching.results import Results
-from statestream.service.batching.row_queue import Rows
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import TurnResults
+from statestream.service.batching.row_queue import RowBatch
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.config import ServerConfig
-from statestream.service.control.byte_budget import Budget
-from statestream.service.control.session_manager import Custody, Loss, Request, check_id, wanted_outputs
+from statestream.service.control.byte_budget import SharedByteBudget
+from statestream.service.control.session_manager import (
+    DetachReason,
+    OpenRequest,
+    SessionManager,
+    check_id,
+    wanted_outputs,
+)
 from statestream.service.durability.stores.base import Store
-from statestream.service.durability.writer import Keeper
+from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.engine.onnx import Engine
-from statestream.service.engine.providers import EngineCache
+from statestream.service.engine.providers import TensorRTCache
 from statestream.service.errors import FailedPrecondition, Internal, NotFound, StatestreamError, Unavailable
-from statestream.service.serving.frame_decoder import Decoder, check_pictures
-from statestream.service.serving.registry import Versions
-from statestream.service.serving.result_batch import AnyOutgoing, Outgoing, OutgoingRow
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.frame_decoder import FrameDecoder, check_pictures
+from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.result_batch import AnyResultBatch, ResultBatch, SingleRowBatch
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.table import NOBODY, SessionInfo
 
 log = logging.getLogger(__name__)
@@ -41,18 +47,20 @@ log = logging.getLogger(__name__)
 _MAX_NAME_BYTES = 255
 
 
-class Holder(Protocol):
+class SessionSubscriber(Protocol):
     """A stream, as far as its sessions are concerned."""
 
-    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+    def deliver(
+        self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
+    ) -> None:
         """Take the rows from `start` to `stop` of a turn's results."""
         ...
 
-    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+    def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """The session on `channel` is no longer this stream's, which hears nothing of the `rows` that wait."""
         ...
 
-    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+    def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
         """The session on `channel` goes on with another version of its model, there."""
         ...
 
@@ -74,19 +82,19 @@ class Holder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Route:
     """Where results go: a stream, and the outputs that it wants of them."""
 
-    holder: Holder
+    holder: SessionSubscriber
     outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Attachment:
     """A session on a channel of a stream."""
 
     session_id: str
-    runner: Runner
+    runner: ModelRunner
     slot: int
     epoch: int
     outputs: tuple[str, ...]
@@ -97,24 +105,26 @@ class Host:
     """Models and sessions of one server. All methods run on its event loop."""
 
     def __init__(
-        self, config: ServerConfig, clock: Callable[[], float], on_load: Callable[[Runner], None] | None = None
+        self, config: ServerConfig, clock: Callable[[], float], on_load: Callable[[ModelRunner], None] | None = None
     ) -> None:
         """`on_load` is called with each model before it serves: observers attach themselves there."""
         self.config = config
         self._on_load = on_load
         self.draining = False
-        self.waiting = Budget(config.max_waiting_bytes)
+        self.waiting = SharedByteBudget(config.max_waiting_bytes)
         self._clock = clock
-        self.versions = Versions()
-        self.custody = Custody(config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved)
-        self._decoder = Decoder(config.decode_threads)
-        self._lanes: dict[int, Lane] = {}
+        self.versions = ModelRegistry()
+        self.custody = SessionManager(
+            config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved
+        )
+        self._decoder = FrameDecoder(config.decode_threads)
+        self._lanes: dict[int, Route] = {}
         self._next_lane = count()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Models
 
-    def add(self, bundle: Bundle, engine: Engine) -> Runner:
+    def add(self, bundle: Bundle, engine: Engine) -> ModelRunner:
         """Serve a bundle whose version is not there yet; active if no other version of its name is."""
         limits = Limits(
             credit_rows=self.config.credit_rows,
@@ -123,7 +133,7 @@ class Host:
             turn_steps=_turn_steps(engine, self.config.max_turn_ms),
             turn_bytes=self.config.max_decoded_bytes,
         )
-        runner = Runner(
+        runner = ModelRunner(
             bundle,
             engine,
             limits=limits,
@@ -169,7 +179,7 @@ class Host:
                 raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
             check_pictures(bundle.manifest, self.config.max_decoded_bytes)
             config = self.config
-            cache = EngineCache(config.engine_cache, config.max_batch, build)
+            cache = TensorRTCache(config.engine_cache, config.max_batch, build)
             return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
@@ -181,13 +191,13 @@ class Host:
         """Sessions in the tables; those that only the store has do not count."""
         return len(self.custody.roster)
 
-    async def open(self, holder: Holder, channel: int, request: Request) -> Held:
+    async def open(self, holder: SessionSubscriber, channel: int, request: OpenRequest) -> Attachment:
         """Give a session to a stream: a new one, or one that exists.
 
         Raises:
             Unavailable: the server is draining.
             InvalidArgument: no usable id or outputs.
-            StatestreamError: see `Custody.acquire`.
+            StatestreamError: see `SessionManager.acquire`.
         """
         if self.draining:
             raise Unavailable("the server is draining; open the session elsewhere", retry_after_s=1.0)
@@ -197,9 +207,9 @@ class Host:
             runner, slot, epoch, resumed = await self.custody.acquire(session_id, request)
             outputs = wanted_outputs(runner, request.outputs)
             runner.table.attach(slot, self._lane(holder, outputs), channel, epoch)
-        return Held(session_id, runner, slot, epoch, outputs, resumed)
+        return Attachment(session_id, runner, slot, epoch, outputs, resumed)
 
-    def detach(self, held: Held) -> None:
+    def detach(self, held: Attachment) -> None:
         """A stream lets go of a session, which waits to be resumed. Rows that wait still run."""
         held.runner.table.detach(held.slot)
 
@@ -213,22 +223,22 @@ class Host:
             runner.reset(slot)
             self._with_holder(runner, slot, lambda holder, channel: holder.reset(channel))
 
-    def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[Runner, SessionInfo]]:
+    def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[ModelRunner, SessionInfo]]:
         """Every session by id, of one model or of all, of one owner or of all."""
         for session_id in self.custody.roster.of(owner):
             runner = self.custody.roster.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
 
-    def _tell_moved(self, runner: Runner, slot: int) -> None:
+    def _tell_moved(self, runner: ModelRunner, slot: int) -> None:
         self._with_holder(runner, slot, lambda holder, channel: holder.moved(channel, runner, slot))
 
-    def _take_away(self, runner: Runner, slot: int, reason: Loss) -> None:
+    def _take_away(self, runner: ModelRunner, slot: int, reason: DetachReason) -> None:
         rows = runner.waiting(slot)
         self._with_holder(runner, slot, lambda holder, channel: holder.lost(channel, reason, rows, runner.row_bytes))
         runner.table.detach(slot)
 
-    def _with_holder(self, runner: Runner, slot: int, tell: Callable[[Holder, int], None]) -> None:
+    def _with_holder(self, runner: ModelRunner, slot: int, tell: Callable[[SessionSubscriber, int], None]) -> None:
         """Tell the stream that holds the session in `slot`, if one does."""
         lane = self._lanes.get(int(runner.table.lane[slot]))
         if lane is not None:
@@ -242,7 +252,7 @@ class Host:
         Raises:
             FailedPrecondition: it cannot be opened.
         """
-        keeper = Keeper[Runner](
+        keeper = SnapshotWriter[ModelRunner](
             store,
             server=f"{platform.node()}-{uuid.uuid4().hex[:12]}",
             tick_s=self.config.store_tick_s,
@@ -255,7 +265,7 @@ class Host:
         await keeper.start()
         self.custody.keeper = keeper
 
-    def stored(self, runner: Runner, slots: Int64Array) -> None:
+    def stored(self, runner: ModelRunner, slots: Int64Array) -> None:
         """See `keeper.Hearer`."""
         self._progress(runner, slots)
 
@@ -263,24 +273,24 @@ class Host:
         """See `keeper.Hearer`."""
         self.custody.spill()
 
-    def not_stored(self, runner: Runner) -> None:
+    def not_stored(self, runner: ModelRunner) -> None:
         """See `keeper.Hearer`."""
         self._progress(runner, np.flatnonzero(runner.table.lane != NOBODY))
 
-    def fenced(self, runner: Runner, session_id: str, birth: int) -> None:
+    def fenced(self, runner: ModelRunner, session_id: str, birth: int) -> None:
         """See `keeper.Hearer`."""
         log.warning("another server has claimed session '%s'", session_id)
         task = asyncio.get_running_loop().create_task(self.custody.drop(runner, session_id, birth))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def fell_back(self, runner: Runner, slot: int, durable_seq: int, found_seq: int) -> None:
+    def fell_back(self, runner: ModelRunner, slot: int, durable_seq: int, found_seq: int) -> None:
         """See `keeper.Hearer`."""
         text = f"the store had {found_seq} where it once said {durable_seq}; the session was stored again"
         log.error("session '%s': %s", runner.table.id_of(slot), text)
         self._with_holder(runner, slot, lambda holder, channel: holder.fell_back(channel, text))
 
-    def _progress(self, runner: Runner, slots: Int64Array) -> None:
+    def _progress(self, runner: ModelRunner, slots: Int64Array) -> None:
         """Tell each stream how far its sessions among `slots` have come."""
         table = runner.table
         slots = slots[table.lane[slots] != NOBODY]
@@ -301,30 +311,30 @@ class Host:
 
     # Lanes
 
-    def leave(self, holder: Holder) -> None:
+    def leave(self, holder: SessionSubscriber) -> None:
         """A stream has ended; its lanes lead nowhere."""
         self._lanes = {lane: there for lane, there in self._lanes.items() if there.holder is not holder}
 
-    def _lane(self, holder: Holder, outputs: tuple[str, ...]) -> int:
+    def _lane(self, holder: SessionSubscriber, outputs: tuple[str, ...]) -> int:
         for number, lane in self._lanes.items():
             if lane.holder is holder and lane.outputs == outputs:
                 return number
         number = next(self._next_lane)
-        self._lanes[number] = Lane(holder, outputs)
+        self._lanes[number] = Route(holder, outputs)
         return number
 
-    def _deliver(self, runner: Runner, results: Results | Lone) -> None:
-        if isinstance(results, Lone):
+    def _deliver(self, runner: ModelRunner, results: TurnResults | SingleResult) -> None:
+        if isinstance(results, SingleResult):
             if (lane := self._lanes.get(results.lane)) is not None:
-                lane.holder.deliver(runner, OutgoingRow(results), 0, 1, lane.outputs)
+                lane.holder.deliver(runner, SingleRowBatch(results), 0, 1, lane.outputs)
             return
         order, spans = _by_lane(results.lane)
-        turn = Outgoing(results, order)
+        turn = ResultBatch(results, order)
         for number, start, stop in spans:
             if (lane := self._lanes.get(number)) is not None:
                 lane.holder.deliver(runner, turn, start, stop, lane.outputs)
 
-    def _turn_failed(self, runner: Runner, rows: Rows, error: Internal) -> None:
+    def _turn_failed(self, runner: ModelRunner, rows: RowBatch, error: Internal) -> None:
         slots, counts = np.unique(rows.slot, return_counts=True)
         for slot, waiting in zip(slots.tolist(), counts.tolist(), strict=True):
             lane = self._lanes.get(int(runner.table.lane[slot]))

@@ -16,8 +16,8 @@ from statestream.models.spec import Manifest
 from statestream.service.control.host import Host
 from statestream.service.errors import AlreadyExists, FailedPrecondition
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
-from statestream.service.serving.compatibility import check_takes_over, check_understands
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.compatibility import check_same_interface, check_same_state
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.shadow import Shadow
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _AT_ONCE = 1000
 _LOOK_AGAIN_S = 0.2
 
 
-class Upgraded(NamedTuple):
+class VersionChange(NamedTuple):
     """What a change came to."""
 
     manifest: Manifest
@@ -38,7 +38,7 @@ class Upgraded(NamedTuple):
     """Sessions that stay with theirs until they are closed."""
 
 
-class Upgrades:
+class ModelLifecycle:
     """Changes of the versions that a host serves, one at a time."""
 
     def __init__(self, host: Host) -> None:
@@ -46,7 +46,7 @@ class Upgrades:
         self._versions = host.versions
         self._changing = asyncio.Lock()
 
-    async def load(self, name: str, version: int = 0, policy: UpgradePolicy = UpgradePolicy.PIN) -> Upgraded:
+    async def load(self, name: str, version: int = 0, policy: UpgradePolicy = UpgradePolicy.PIN) -> VersionChange:
         """Load a version of the repository (0: its newest) if it is not loaded, and make it active, or the shadow.
 
         Raises:
@@ -63,20 +63,20 @@ class Upgrades:
             others = [runner for runner in self._versions.of(name) if runner is not new]
             if policy is UpgradePolicy.PIN:
                 self._versions.activate(new)
-                return Upgraded(new.manifest, stayed=sum(len(old.table) for old in others))
+                return VersionChange(new.manifest, stayed=sum(len(old.table) for old in others))
             # The active one may have sessions that only the store has.
             others = [old for old in others if len(old.table) or old is self._versions.active(name)]
             try:
                 for old in others:
-                    check_takes_over(old.manifest, new.manifest)
+                    check_same_state(old.manifest, new.manifest)
             except FailedPrecondition:
                 if fresh:
                     self._versions.remove(new)
                 raise
             self._versions.activate(new)
-            return Upgraded(new.manifest, moved=sum([await self._carry(old, new) for old in others]))
+            return VersionChange(new.manifest, moved=sum([await self._carry(old, new) for old in others]))
 
-    async def promote(self, name: str) -> Upgraded:
+    async def promote(self, name: str) -> VersionChange:
         """Make the shadow active, and have the sessions that it follows go on with it.
 
         They go on with their states where both versions have states of the same kind, else with the shadow's. Sessions
@@ -94,12 +94,12 @@ class Upgrades:
             new = self._host.add(shadow.bundle, shadow.engine)
             self._versions.activate(new)
             if shadow.same_states:
-                return Upgraded(new.manifest, moved=await self._carry(old, new))
+                return VersionChange(new.manifest, moved=await self._carry(old, new))
             moved = self._adopt(old, new, shadow)
             await self._store()
-            return Upgraded(new.manifest, moved, stayed=len(old.table))
+            return VersionChange(new.manifest, moved, stayed=len(old.table))
 
-    async def rollback(self, name: str) -> Upgraded:
+    async def rollback(self, name: str) -> VersionChange:
         """Make the version active that was so before. Sessions go on with it if they can, else stay where they are.
 
         The version that was active takes no new sessions, and is unloaded if it has none.
@@ -116,7 +116,7 @@ class Upgrades:
             self._versions.retire(old)
             moved = 0
             try:
-                check_takes_over(old.manifest, new.manifest)
+                check_same_state(old.manifest, new.manifest)
             except FailedPrecondition as error:
                 log.warning("sessions of %s stay with it: %s", old.manifest.ref, error.text)
             else:
@@ -124,7 +124,7 @@ class Upgrades:
             stayed = len(old.table)
             if not stayed:
                 self._versions.remove(old)
-            return Upgraded(new.manifest, moved, stayed)
+            return VersionChange(new.manifest, moved, stayed)
 
     async def unload(self, name: str, version: int, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
         """Stop serving a version (0: the active one), or drop the shadow.
@@ -150,7 +150,7 @@ class Upgrades:
                 heir = self._versions.before(name) if runner is active else active
                 if heir is None:
                     raise FailedPrecondition(f"no other version of '{name}' to move the sessions to", field="version")
-                check_takes_over(runner.manifest, heir.manifest)
+                check_same_state(runner.manifest, heir.manifest)
                 if heir is not active:
                     self._versions.activate(heir)
                 self._versions.retire(runner)
@@ -162,7 +162,7 @@ class Upgrades:
         if self._versions.get(name, runner.manifest.version) is runner:
             self._versions.remove(runner)
 
-    async def _loaded(self, name: str, version: int) -> tuple[Runner, bool]:
+    async def _loaded(self, name: str, version: int) -> tuple[ModelRunner, bool]:
         """A version, and whether it was loaded just now."""
         if (runner := self._versions.get(name, version)) is not None:
             return runner, False
@@ -171,18 +171,18 @@ class Upgrades:
             return runner, False
         return self._host.add(bundle, engine), True
 
-    async def _shadow(self, name: str, version: int) -> Upgraded:
+    async def _shadow(self, name: str, version: int) -> VersionChange:
         active = self._versions.find(name)
         bundle, engine = await asyncio.to_thread(self._host.load, name, version)
         if self._versions.get(name, bundle.manifest.version) is not None:
             raise AlreadyExists(f"{bundle.manifest.ref} is loaded; unload it first", field="version")
-        check_understands(active.manifest, bundle.manifest)
+        check_same_interface(active.manifest, bundle.manifest)
         active.drop_shadow()
         active.shadow = Shadow(bundle, engine, active.manifest)
         log.info("%s follows %s", bundle.manifest.ref, active.manifest.ref)
-        return Upgraded(bundle.manifest, stayed=len(active.table))
+        return VersionChange(bundle.manifest, stayed=len(active.table))
 
-    async def _carry(self, old: Runner, new: Runner) -> int:
+    async def _carry(self, old: ModelRunner, new: ModelRunner) -> int:
         """Have every session of `old` go on with `new`; returns how many.
 
         Those that are being opened or ended follow as soon as that is done.
@@ -208,7 +208,7 @@ class Upgrades:
         log.info("%d sessions went from %s to %s", moved, old.manifest.ref, new.manifest.ref)
         return moved
 
-    def _adopt(self, old: Runner, new: Runner, shadow: Shadow) -> int:
+    def _adopt(self, old: ModelRunner, new: ModelRunner, shadow: Shadow) -> int:
         """Have the sessions that the shadow knows go on with `new`, and with the shadow's states; returns how many.
 
         They go all at once: the shadow follows no more.

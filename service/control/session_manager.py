@@ -20,9 +20,9 @@ import numpy as np
 from statestream.models.spec import Tensors
 from statestream.service.auth.identity import SERVER, Identity, check_owner
 from statestream.service.config import ServerConfig
-from statestream.service.control.session_registry import Roster
+from statestream.service.control.session_registry import SessionRegistry
 from statestream.service.durability.stores.base import Claim, Record
-from statestream.service.durability.writer import Keeper
+from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -31,8 +31,8 @@ from statestream.service.errors import (
     NotFound,
     Unavailable,
 )
-from statestream.service.serving.registry import Versions
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions import snapshot
 from statestream.service.sessions.snapshot import Snapshot, SnapshotError
 from statestream.service.sessions.table import NOBODY
@@ -42,7 +42,7 @@ _TRIES = 5
 _MAX_EXPIRED = 100_000
 
 
-class Loss(Enum):
+class DetachReason(Enum):
     """Why a stream lost a session."""
 
     TAKEN = "another stream took the session over"
@@ -51,7 +51,7 @@ class Loss(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OpenRequest:
     """What an Open asks for; see `inference.proto`."""
 
     session_id: str
@@ -70,13 +70,13 @@ class Request:
 class Acquired(NamedTuple):
     """A session that is here and this server's."""
 
-    runner: Runner
+    runner: ModelRunner
     slot: int
     epoch: int
     resumed: bool
 
 
-class Custody:
+class SessionManager:
     """The sessions of one server."""
 
     def __init__(
@@ -84,14 +84,14 @@ class Custody:
         config: ServerConfig,
         clock: Callable[[], float],
         *,
-        versions: Versions,
-        take_away: Callable[[Runner, int, Loss], None],
-        moved: Callable[[Runner, int], None],
+        versions: ModelRegistry,
+        take_away: Callable[[ModelRunner, int, DetachReason], None],
+        moved: Callable[[ModelRunner, int], None],
     ) -> None:
         """`take_away` takes a session from the stream that holds it, and says why; `moved` tells that stream of
         another place."""
-        self.keeper: Keeper[Runner] | None = None
-        self.roster = Roster(config)
+        self.keeper: SnapshotWriter[ModelRunner] | None = None
+        self.roster = SessionRegistry(config)
         self._config = config
         self._clock = clock
         self._versions = versions
@@ -107,7 +107,7 @@ class Custody:
         async with lock:
             yield
 
-    async def acquire(self, session_id: str, request: Request) -> Acquired:
+    async def acquire(self, session_id: str, request: OpenRequest) -> Acquired:
         """Have a session here, held by no stream and with no row waiting, and claimed for this server.
 
         To be called under the session's lock.
@@ -127,7 +127,7 @@ class Custody:
         else:
             runner, epoch, resumed = await self._claimed(self.keeper, session_id, request)
         slot = runner.table.slot(session_id)
-        await self._vacate(runner, slot, Loss.TAKEN)
+        await self._vacate(runner, slot, DetachReason.TAKEN)
         return Acquired(runner, slot, epoch, resumed)
 
     async def end(self, session_id: str, by: Identity = SERVER) -> None:
@@ -137,7 +137,7 @@ class Custody:
             if session_id in self.roster:
                 runner = self.roster.find(session_id, by)
                 slot = runner.table.slot(session_id)
-                await self._vacate(runner, slot, Loss.ENDED)
+                await self._vacate(runner, slot, DetachReason.ENDED)
                 epoch = int(runner.table.epoch[slot])
                 self.roster.forget(session_id)
             else:
@@ -145,13 +145,13 @@ class Custody:
             if self.keeper is not None:
                 await self.keeper.end(session_id, epoch)
 
-    async def drop(self, runner: Runner, session_id: str, birth: int) -> None:
+    async def drop(self, runner: ModelRunner, session_id: str, birth: int) -> None:
         """Forget a session that another server has claimed since; a stream that holds it is told."""
         async with self.alone(session_id):
             if self.roster.get(session_id) is runner:
                 slot = runner.table.slot(session_id)
                 if runner.table.birth[slot] == birth:
-                    await self._vacate(runner, slot, Loss.MOVED)
+                    await self._vacate(runner, slot, DetachReason.MOVED)
                     self.roster.forget(session_id)
 
     # Snapshots
@@ -209,7 +209,7 @@ class Custody:
         lock = self._locks.get(session_id)
         return lock is not None and lock.locked()
 
-    def move(self, ids: Sequence[str], old: Runner, new: Runner, states: Tensors | None = None) -> None:
+    def move(self, ids: Sequence[str], old: ModelRunner, new: ModelRunner, states: Tensors | None = None) -> None:
         """Have sessions go on with another version, rows that wait included; no turn of `old` runs meanwhile.
 
         Args:
@@ -265,11 +265,11 @@ class Custody:
             self.keeper.counts.spilled += spilled
         return spilled
 
-    def _at_rest(self, runner: Runner, session_id: str) -> bool:
+    def _at_rest(self, runner: ModelRunner, session_id: str) -> bool:
         """Whether no row of a session waits and nobody is about to open it."""
         return not runner.waiting(runner.table.slot(session_id)) and not self.locked(session_id)
 
-    async def _vacate(self, runner: Runner, slot: int, why: Loss) -> None:
+    async def _vacate(self, runner: ModelRunner, slot: int, why: DetachReason) -> None:
         """Have no stream hold the session in `slot`, and no row of it wait."""
         if runner.table.lane[slot] != NOBODY:
             self._take_away(runner, slot, why)
@@ -277,7 +277,7 @@ class Custody:
 
     # Coming into the tables
 
-    def _here(self, session_id: str, request: Request, record: Record | None) -> tuple[Runner, bool]:
+    def _here(self, session_id: str, request: OpenRequest, record: Record | None) -> tuple[ModelRunner, bool]:
         """Have a session in its table, as it is there, as the store has it, or new; says whether it existed."""
         runner = self.roster.get(session_id)
         if runner is not None:
@@ -318,7 +318,7 @@ class Custody:
             return record.expired_s
         return self._clock() - self._expired[session_id] if session_id in self._expired else None
 
-    def _put(self, session_id: str, read: Snapshot) -> Runner:
+    def _put(self, session_id: str, read: Snapshot) -> ModelRunner:
         """Have a session in its table as it was stored; where its version's sessions were carried on, so is it."""
         self.roster.check_room(read.owner)
         runner = self._versions.heir(read.model, read.version)
@@ -329,7 +329,7 @@ class Custody:
             self.move([session_id], own, runner)
         return runner
 
-    def _may_resume(self, session_id: str, owner: str, runner: Runner, held: bool, request: Request) -> None:
+    def _may_resume(self, session_id: str, owner: str, runner: ModelRunner, held: bool, request: OpenRequest) -> None:
         check_owner(session_id, owner, request.owner)
         if not request.may_resume:
             raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
@@ -346,7 +346,9 @@ class Custody:
 
     # Claiming
 
-    async def _claimed(self, keeper: Keeper[Runner], session_id: str, request: Request) -> tuple[Runner, int, bool]:
+    async def _claimed(
+        self, keeper: SnapshotWriter[ModelRunner], session_id: str, request: OpenRequest
+    ) -> tuple[ModelRunner, int, bool]:
         """Have a session here and in this server's name: its model, its new epoch, and whether it existed."""
         record: Record | None = None
         ours = session_id in self.roster
@@ -366,17 +368,17 @@ class Custody:
                 return self._here(session_id, request, None)[0], claim.epoch, False
             record, anew = await keeper.read(session_id), True
             if ours and record is not None and self._moved(keeper, runner, session_id, record):
-                await self._vacate(runner, runner.table.slot(session_id), Loss.MOVED)
+                await self._vacate(runner, runner.table.slot(session_id), DetachReason.MOVED)
                 self.roster.forget(session_id)
                 ours = False
         raise Unavailable(f"others are opening session '{session_id}'", field="session_id", retry_after_s=0.1)
 
     @staticmethod
-    def _moved(keeper: Keeper[Runner], runner: Runner, session_id: str, record: Record) -> bool:
+    def _moved(keeper: SnapshotWriter[ModelRunner], runner: ModelRunner, session_id: str, record: Record) -> bool:
         """Whether another server has claimed a session after this one did."""
         return record.server != keeper.server and record.epoch > runner.table.epoch[runner.table.slot(session_id)]
 
-    def _claim(self, runner: Runner, session_id: str, record: Record | None, *, anew: bool) -> Claim:
+    def _claim(self, runner: ModelRunner, session_id: str, record: Record | None, *, anew: bool) -> Claim:
         """The claim on a session in its table; the store has `record` of it, or what we put there (not `anew`)."""
         table, slot = runner.table, runner.table.slot(session_id)
         here = int(table.epoch[slot])
@@ -390,7 +392,7 @@ class Custody:
         data = snapshot.encode(table.layout, taken)[0]
         return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data)
 
-    async def _granted(self, keeper: Keeper[Runner], claim: Claim) -> bool:
+    async def _granted(self, keeper: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
         """Claim a session that was just put into its table, and take it out again where that fails."""
         granted = False
         try:
@@ -409,7 +411,7 @@ def check_id(session_id: str) -> None:
         raise InvalidArgument(f"{len(session_id.encode())} bytes, at most {MAX_ID_BYTES}", field="session_id")
 
 
-def wanted_outputs(runner: Runner, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def wanted_outputs(runner: ModelRunner, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The outputs that a stream wants; empty stands for all. InvalidArgument names one that there is not."""
     m = runner.manifest
     everything = [t.name for t in m.outputs]

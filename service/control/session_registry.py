@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from statestream.service.auth.identity import SERVER, Identity
 from statestream.service.config import ServerConfig
 from statestream.service.errors import NotFound, ResourceExhausted
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.runner import ModelRunner
 
 
-class Roster:
+class SessionRegistry:
     """Sessions by id."""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._runners: dict[str, Runner] = {}
+        self._runners: dict[str, ModelRunner] = {}
         self._owned: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -25,11 +25,11 @@ class Roster:
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._runners
 
-    def get(self, session_id: str) -> Runner | None:
+    def get(self, session_id: str) -> ModelRunner | None:
         """The model of a session; None where there is none of this id."""
         return self._runners.get(session_id)
 
-    def find(self, session_id: str, by: Identity = SERVER) -> Runner:
+    def find(self, session_id: str, by: Identity = SERVER) -> ModelRunner:
         """The model of a session; NotFound where there is none of this id, PermissionDenied where it is none that `by`
         may handle."""
         runner = self._runners.get(session_id)
@@ -58,12 +58,12 @@ class Roster:
                 f"'{owner}' has {self._owned[owner]} sessions, its most", field="session_id", retry_after_s=5.0
             )
 
-    def enter(self, session_id: str, runner: Runner) -> None:
+    def enter(self, session_id: str, runner: ModelRunner) -> None:
         """Count a session in, which is in its table."""
         self._runners[session_id] = runner
         self._owned[self.owner_of(session_id)] += 1
 
-    def leave(self, session_id: str) -> Runner:
+    def leave(self, session_id: str) -> ModelRunner:
         """Count a session out, which is still in its table."""
         self._owned[self.owner_of(session_id)] -= 1
         return self._runners.pop(session_id)
@@ -72,6 +72,6 @@ class Roster:
         """Count a session out, and take it out of its table."""
         self.leave(session_id).table.end(session_id)
 
-    def move(self, ids: Sequence[str], runner: Runner) -> None:
+    def move(self, ids: Sequence[str], runner: ModelRunner) -> None:
         """Sessions have gone from one table to another."""
         self._runners |= dict.fromkeys(ids, runner)

@@ -44,7 +44,7 @@ _STATUS: dict[type[StatestreamError], int] = {
 }
 
 
-class Guard:
+class PageAccess:
     """Knows who asks. The page's own files are for everybody: whoever has a token needs them to show it."""
 
     def __init__(self, clients: ClientsFile, nobody: Identity | None) -> None:

@@ -14,7 +14,7 @@ from statestream.models.spec import Array, Manifest, TensorSpec
 from statestream.service.serving.stats import Histogram
 from statestream.service.sessions.table import SessionInfo
 from statestream.service.telemetry.overview import ModelFigures, Overview, SessionFigures
-from statestream.service.telemetry.session_probe import Glimpse
+from statestream.service.telemetry.session_probe import ProbeSample
 
 Line = dict[str, Any]
 
@@ -54,7 +54,7 @@ def model_line(manifest: Manifest) -> Line:
     return {"kind": "model", "model": manifest.ref, "tensors": inputs + outputs + states + aux}
 
 
-def row_line(glimpse: Glimpse, at_s: float) -> Line:
+def row_line(glimpse: ProbeSample, at_s: float) -> Line:
     """One row of a session; `at_s` says when it was seen."""
     states = {f"state_{name}": state for name, state in glimpse.states.items()}
     return {

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from statestream.service.auth.identity import Identity
 from statestream.service.control.host import Host
 from statestream.service.dashboard.json_lines import Line, model_line, row_line, session_line
-from statestream.service.serving.runner import Runner
-from statestream.service.telemetry.session_probe import Tap, tapped
+from statestream.service.serving.runner import ModelRunner
+from statestream.service.telemetry.session_probe import SessionProbe, probe
 
 SESSION_EVERY_S = 1.0
 
 
-class Watch:
+class SessionFeed:
     """One session by its id, wherever it goes: to another version of its model, or away and back."""
 
     def __init__(self, host: Host, session_id: str, who: Identity, clock: Callable[[], float]) -> None:
@@ -23,9 +23,9 @@ class Watch:
         self._clock = clock
         self._began_s = clock()
         self._session_due_s = self._began_s
-        self._place: tuple[Runner, int, int] | None = None
+        self._place: tuple[ModelRunner, int, int] | None = None
         """Its model, its slot there, and which session of that slot it is."""
-        self._tap: Tap | None = None
+        self._tap: SessionProbe | None = None
 
     def news(self) -> list[Line]:
         """What there is to tell since the last time.
@@ -40,11 +40,11 @@ class Watch:
         lines: list[Line] = []
         if place != self._place:
             self.close()
-            self._place, self._tap = place, tapped(runner, slot)
+            self._place, self._tap = place, probe(runner, slot)
             lines += [model_line(runner.manifest), row_line(self._tap.now(), self._age_s)]
         elif self._tap is not None and self._tap.glimpse is not None:
             lines.append(row_line(self._tap.glimpse, self._age_s))
-            self._tap = tapped(runner, slot)
+            self._tap = probe(runner, slot)
         if self._clock() >= self._session_due_s:
             self._session_due_s = self._clock() + SESSION_EVERY_S
             lines.append(session_line(runner.manifest, runner.table.info(self._id)))

@@ -25,13 +25,13 @@ from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import Identity, unproven
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Host
-from statestream.service.dashboard.access import Guard, answer_errors, secure
+from statestream.service.dashboard.access import PageAccess, answer_errors, secure
 from statestream.service.dashboard.certificate import Certificate
 from statestream.service.dashboard.json_lines import Line, encoded, overview_line
-from statestream.service.dashboard.session_feed import Watch
+from statestream.service.dashboard.session_feed import SessionFeed
 from statestream.service.dashboard.wiring_svg import wiring_svg
 from statestream.service.errors import InvalidArgument, NotFound, ResourceExhausted, StatestreamError
-from statestream.service.telemetry.overview import Observer
+from statestream.service.telemetry.overview import ServerMonitor
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Site:
         self._address = config.http_address
         self._host = host
         self._clock = clock
-        self._guard = Guard(clients, unproven(config.http_address, asks=config.asks))
+        self._guard = PageAccess(clients, unproven(config.http_address, asks=config.asks))
         self._certificate: Certificate | None = None
         if config.tls_cert is not None and config.tls_key is not None:
             self._certificate = Certificate(config.tls_cert, config.tls_key)
@@ -95,12 +95,12 @@ class Site:
         await self._runner.cleanup()
 
     async def _overview(self, request: web.Request) -> web.StreamResponse:
-        who, observer = self._guard.identify(request), Observer(self._host, self._clock)
+        who, observer = self._guard.identify(request), ServerMonitor(self._host, self._clock)
         return await self._push(request, who, OVERVIEW_EVERY_S, lambda: [overview_line(observer.look(MOST_SESSIONS))])
 
     async def _session(self, request: web.Request) -> web.StreamResponse:
         who = self._guard.identify(request)
-        with closing(Watch(self._host, request.query.get("id", ""), who, self._clock)) as watch:
+        with closing(SessionFeed(self._host, request.query.get("id", ""), who, self._clock)) as watch:
             return await self._push(request, who, ROW_EVERY_S, watch.news)
 
     async def _wiring(self, request: web.Request) -> web.Response:

@@ -22,7 +22,7 @@ from statestream.service import failpoints
 from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Durability, Record, Save, Store
 from statestream.service.errors import FailedPrecondition, Unavailable
 from statestream.service.sessions import snapshot
-from statestream.service.sessions.snapshot import Columns
+from statestream.service.sessions.snapshot import SessionColumns
 from statestream.service.sessions.table import SessionTable
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ class _Request(NamedTuple):
     answer: asyncio.Future[Any]
 
 
-class Keeper(Generic[Model]):
+class SnapshotWriter(Generic[Model]):
     """The sessions of `runners` in `store`, under the name `server`, which must be this process's alone."""
 
     def __init__(
@@ -258,7 +258,7 @@ class Keeper(Generic[Model]):
             self._hearer.all_stored()
             return True
 
-    async def _take(self) -> list[tuple[Model, Columns]]:
+    async def _take(self) -> list[tuple[Model, SessionColumns]]:
         """Copy what changed, some sessions at a time, so that rows need not wait for all of them."""
         taken = []
         for runner in self._runners():
@@ -268,7 +268,9 @@ class Keeper(Generic[Model]):
                 await asyncio.sleep(0)
         return taken
 
-    def _write(self, taken: list[tuple[snapshot.Layout, Columns]], alive_s: float | None) -> list[Int64Array]:
+    def _write(
+        self, taken: list[tuple[snapshot.SnapshotSchema, SessionColumns]], alive_s: float | None
+    ) -> list[Int64Array]:
         """In the thread: bytes of all sessions, stored in one call. Returns what `Store.save` does, for each part."""
         saves: list[Save] = []
         for layout, columns in taken:
@@ -286,7 +288,7 @@ class Keeper(Generic[Model]):
         ends = np.cumsum([len(columns.ids) for _, columns in taken])
         return np.split(found, ends[:-1]) if taken else []
 
-    def _tell(self, runner: Model, columns: Columns, found: Int64Array) -> None:
+    def _tell(self, runner: Model, columns: SessionColumns, found: Int64Array) -> None:
         table, still = runner.table, runner.table.still(columns)
         for i in np.flatnonzero(still & (found == FENCED)).tolist():
             self._hearer.fenced(runner, columns.ids[i], int(columns.birth[i]))

@@ -7,7 +7,7 @@ from typing import Protocol
 from statestream.models.spec import BoolArray, Float32Array, Tensors
 
 
-class Model(Protocol):
+class StepModel(Protocol):
     """What runs a bundle's graphs. State is a value: it goes in, and the new one comes out."""
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:

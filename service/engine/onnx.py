@@ -14,7 +14,7 @@ import numpy as np
 from statestream.models.bundle import CHUNK, STEP, Bundle, BundleError
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, TensorSpec
 from statestream.service.engine import providers as presets
-from statestream.service.engine.providers import NO_BUILD, EngineCache
+from statestream.service.engine.providers import NO_BUILD, TensorRTCache
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Engine:
         *,
         providers: Sequence[str] = ("cpu",),
         threads: int = 1,
-        cache: EngineCache = NO_BUILD,
+        cache: TensorRTCache = NO_BUILD,
     ) -> Engine:
         """Open both graphs and check their tensors against the manifest; see `load` for the rest."""
         m, chosen = bundle.manifest, presets.available(providers)
@@ -103,7 +103,7 @@ class Engine:
         *,
         providers: Sequence[str] = ("cpu",),
         threads: int = 1,
-        cache: EngineCache = NO_BUILD,
+        cache: TensorRTCache = NO_BUILD,
     ) -> Engine:
         """Open both graphs, check their tensors, replay the golden recording, warm up and measure.
 

@@ -30,7 +30,7 @@ _DONE = "complete"
 
 
 @dataclass(frozen=True)
-class EngineCache:
+class TensorRTCache:
     """TensorRT's engines on disk, a folder for each model. Building one takes minutes."""
 
     folder: Path = Path("engines")
@@ -61,7 +61,7 @@ class EngineCache:
             temporary.touch()
 
 
-NO_BUILD = EngineCache()
+NO_BUILD = TensorRTCache()
 
 
 def runtime() -> Any:
@@ -101,17 +101,17 @@ def available(wanted: Sequence[str]) -> list[str]:
     return chosen
 
 
-def for_step(chosen: Sequence[str], manifest: Manifest, threads: int, cache: EngineCache) -> list[Argument]:
+def for_step(chosen: Sequence[str], manifest: Manifest, threads: int, cache: TensorRTCache) -> list[Argument]:
     """Arguments for the step graph."""
     return [(PROVIDERS[key], _options(key, manifest, threads, cache)) for key in chosen]
 
 
-def for_chunk(chosen: Sequence[str], manifest: Manifest, threads: int, cache: EngineCache) -> list[Argument]:
+def for_chunk(chosen: Sequence[str], manifest: Manifest, threads: int, cache: TensorRTCache) -> list[Argument]:
     """Arguments for the chunk graph, which is a Scan: TensorRT has reported wrong results for loops, so not there."""
     return for_step([key for key in chosen if key != "tensorrt"] or ["cpu"], manifest, threads, cache)
 
 
-def _options(key: str, manifest: Manifest, threads: int, cache: EngineCache) -> dict[str, str]:
+def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -> dict[str, str]:
     if key == "xnnpack":
         return {"intra_op_num_threads": str(threads)}
     if key == "cuda":

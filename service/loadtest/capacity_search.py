@@ -18,7 +18,7 @@ _ANSWERED = 0.99
 _MOST_STREAMS = 1_000_000
 
 
-class Held(Enum):
+class DeadlineKept(Enum):
     """Whether a load was served within the deadline."""
 
     YES = "yes"
@@ -92,29 +92,29 @@ async def _probe(try_streams: Try, streams: int, deadline_ms: float) -> Probe:
     for _ in range(1 + _AGAIN):
         outcome = await try_streams(streams)
         held = judge(outcome, deadline_ms)
-        if held is not Held.UNSTABLE:
+        if held is not DeadlineKept.UNSTABLE:
             break
     latency, seconds = outcome.tally.latency, max(outcome.measured_s, 1e-9)
     return Probe(
         streams=streams,
-        held=held is Held.YES,
+        held=held is DeadlineKept.YES,
         p50_ms=latency.p(50) / 1000,
         p99_ms=latency.p(99) / 1000,
         messages_per_s=outcome.tally.answered / seconds,
-        stable=held is not Held.UNSTABLE,
+        stable=held is not DeadlineKept.UNSTABLE,
         by_tool=bottleneck(outcome),
     )
 
 
-def judge(outcome: Outcome, deadline_ms: float) -> Held:
+def judge(outcome: Outcome, deadline_ms: float) -> DeadlineKept:
     """Whether every part of the window kept the deadline with its p99, none did, or some."""
     tally = outcome.tally
     if tally.statuses or tally.answered < _ANSWERED * tally.due or not tally.answered:
-        return Held.NO
+        return DeadlineKept.NO
     kept = [part.p(99) <= deadline_ms * 1000 for part in parts(tally.seconds)]
     if all(kept):
-        return Held.YES
-    return Held.UNSTABLE if any(kept) else Held.NO
+        return DeadlineKept.YES
+    return DeadlineKept.UNSTABLE if any(kept) else DeadlineKept.NO
 
 
 def parts(seconds: dict[int, Histogram]) -> list[Histogram]:

@@ -16,11 +16,11 @@ from typing import Any
 from statestream.models.spec import Manifest
 from statestream.service.client import AsyncClient
 from statestream.service.errors import Internal, StatestreamError, Unavailable
-from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
-from statestream.service.loadtest.load_process import READY_S, Part
+from statestream.service.loadtest.load_process import READY_S, WorkerPart
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.process_usage import Usage, Watch
+from statestream.service.loadtest.process_usage import ProcessMonitor, Usage
 from statestream.service.loadtest.requests import NO_FRAMES, Frames
 from statestream.service.loadtest.worker import encode_part
 
@@ -49,7 +49,7 @@ class Outcome:
 
     plan: Plan
     manifest: Manifest
-    tally: Tally
+    tally: Counters
     measured_s: float
     usage: Usage | None
     """Of the server, over the measured window; None where it is not local."""
@@ -95,7 +95,7 @@ async def run_load(
     plan: Plan,
     manifest: Manifest,
     *,
-    watch: Watch,
+    watch: ProcessMonitor,
     stop: asyncio.Event,
     on_progress: OnProgress,
     frames: Frames = NO_FRAMES,
@@ -114,7 +114,7 @@ async def run_load(
     run = uuid.uuid4().hex[:8]
     workers: list[_Worker] = []
     try:
-        for part in [Part(plan, manifest, k, run, frames) for k in range(plan.processes)]:
+        for part in [WorkerPart(plan, manifest, k, run, frames) for k in range(plan.processes)]:
             # Each must be known before the next may fail.
             workers.append(await _start(part))  # noqa: PERF401
         for worker in workers:
@@ -133,13 +133,13 @@ async def run_load(
             await asyncio.gather(stopping, watching, return_exceptions=True)
     finally:
         await _end(workers)
-    tally = Tally()
+    tally = Counters()
     for worker in workers:
-        tally.merge(Tally.from_dict(worker.result["tally"]))
+        tally.merge(Counters.from_dict(worker.result["tally"]))
     return Outcome(plan, manifest, tally, max(w.result["measured_s"] for w in workers), progress.usage)
 
 
-async def _start(part: Part) -> _Worker:
+async def _start(part: WorkerPart) -> _Worker:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -172,7 +172,7 @@ async def _follow(worker: _Worker, workers: list[_Worker], progress: Progress, o
     worker.result = message
 
 
-async def _watch(watch: Watch, progress: Progress, manifest: Manifest) -> None:
+async def _watch(watch: ProcessMonitor, progress: Progress, manifest: Manifest) -> None:
     """Follow the server's CPU time and memory from the begin of the measured window to its end."""
     plan = progress.plan
     await asyncio.sleep(max(0.0, (progress.begin_ns - time.monotonic_ns()) / 1e9))
@@ -188,7 +188,7 @@ async def _watch(watch: Watch, progress: Progress, manifest: Manifest) -> None:
             progress.usage = usage
 
 
-async def _model_cpu_s(client: AsyncClient, manifest: Manifest, watch: Watch) -> tuple[float, float] | None:
+async def _model_cpu_s(client: AsyncClient, manifest: Manifest, watch: ProcessMonitor) -> tuple[float, float] | None:
     """What decoding and running the model took so far; None where that is not all that the processes watched did."""
     if len(watch.pids) != 1:
         return None

@@ -29,7 +29,7 @@ _COUNTERS = ("verdicts", "statuses", "notices")
 
 
 @dataclass
-class Tally:
+class Counters:
     """Counts over the measured window, by when messages were due; what happened to streams and rows over all time."""
 
     latency: Histogram = field(default_factory=Histogram)
@@ -72,7 +72,7 @@ class Tally:
     verified: Verified | None = None
     first_error: str = ""
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Counters) -> None:
         """Count what another process counted."""
         for name in _HISTOGRAMS:
             getattr(self, name).add(getattr(other, name))
@@ -97,7 +97,7 @@ class Tally:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Tally:
+    def from_dict(cls, plain: dict[str, Any]) -> Counters:
         """What `to_dict` made."""
         tally = cls(**{name: plain[name] for name in (*_NUMBERS, *_SECONDS, "busiest", "first_error")})
         for name in _HISTOGRAMS:

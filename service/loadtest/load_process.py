@@ -14,12 +14,12 @@ from statestream.models.spec import Manifest
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.arrivals import arrivals
 from statestream.service.loadtest.connection import connect
-from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.load_stream import LoadStream
-from statestream.service.loadtest.measurement import Window
+from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Frames, Messages
-from statestream.service.loadtest.timer import Alarm
+from statestream.service.loadtest.timer import PreciseTimer
 from statestream.service.loadtest.verify import verify
 
 READY_S = 60.0
@@ -32,7 +32,7 @@ Report = Callable[[dict[str, Any]], object]
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkerPart:
     """What one process is to do."""
 
     plan: Plan
@@ -45,8 +45,8 @@ class Part:
 
 
 async def generate(
-    part: Part, start: Callable[[], Awaitable[int]], stop: asyncio.Event, report: Report
-) -> tuple[Tally, float]:
+    part: WorkerPart, start: Callable[[], Awaitable[int]], stop: asyncio.Event, report: Report
+) -> tuple[Counters, float]:
     """Run one process's part.
 
     Args:
@@ -61,7 +61,7 @@ async def generate(
         Unavailable: the streams could not be opened.
     """
     plan, numbers = part.plan, part.plan.share(part.process)
-    window, tls = Window(plan), plan.access.credentials()
+    window, tls = MeasuredWindow(plan), plan.access.credentials()
     messages = Messages(part.manifest, channels=plan.channels, chunk=plan.chunk, seed=plan.seed, frames=part.frames)
     streams = [LoadStream(n, plan, messages, lambda: connect(plan, tls), window, part.run) for n in numbers]
     tasks: list[asyncio.Task[None]] = []
@@ -109,7 +109,12 @@ async def _all_ready(streams: Sequence[LoadStream]) -> None:
 
 
 async def _measure(
-    plan: Plan, streams: Sequence[LoadStream], window: Window, begin_ns: int, stop: asyncio.Event, report: Report
+    plan: Plan,
+    streams: Sequence[LoadStream],
+    window: MeasuredWindow,
+    begin_ns: int,
+    stop: asyncio.Event,
+    report: Report,
 ) -> float:
     """Send what is due until the end of the plan or until told to stop; returns the seconds measured."""
     window_ns = begin_ns + int(plan.warmup_s * 1e9)
@@ -133,9 +138,9 @@ async def _measure(
     return max(measured_s, 0.0)
 
 
-async def _pace(plan: Plan, streams: Sequence[LoadStream], window: Window, begin_ns: int) -> None:
+async def _pace(plan: Plan, streams: Sequence[LoadStream], window: MeasuredWindow, begin_ns: int) -> None:
     """Tell streams what is due, when it is."""
-    alarm = Alarm()
+    alarm = PreciseTimer()
     now_ns, in_a_row = time.monotonic_ns(), 0
     until_s = plan.warmup_s + plan.duration_s
     numbers = [stream.number for stream in streams]
@@ -154,7 +159,7 @@ async def _pace(plan: Plan, streams: Sequence[LoadStream], window: Window, begin
         alarm.close()
 
 
-async def _watch(window: Window, begin_ns: int, end_ns: int, report: Report) -> None:
+async def _watch(window: MeasuredWindow, begin_ns: int, end_ns: int, report: Report) -> None:
     """Report every second, and count this process's own CPU time."""
     tally = window.tally
     await asyncio.sleep(max(0.0, (begin_ns - time.monotonic_ns()) / 1e9))

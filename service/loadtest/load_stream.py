@@ -15,7 +15,7 @@ from google.rpc import code_pb2  # type: ignore[import-untyped]
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.counters import LATE_NS
-from statestream.service.loadtest.measurement import Window
+from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Messages, acks, row_times
 from statestream.service.loadtest.verify import Life
@@ -39,7 +39,9 @@ class BrokenError(Exception):
 class LoadStream:
     """Sends when told that a message is due, leaves and resumes its sessions, and starts anew when it fails."""
 
-    def __init__(self, number: int, plan: Plan, messages: Messages, connect: Connect, window: Window, run: str) -> None:
+    def __init__(
+        self, number: int, plan: Plan, messages: Messages, connect: Connect, window: MeasuredWindow, run: str
+    ) -> None:
         self.number = number
         self.ready = asyncio.Event()
         self.outstanding: dict[int, int] = {}

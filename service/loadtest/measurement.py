@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from statestream.service.loadtest.counters import LATE_NS, Tally
+from statestream.service.loadtest.counters import LATE_NS, Counters
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
 
 
-class Window:
+class MeasuredWindow:
     """Counts what falls between two times of `time.monotonic_ns`, by when messages were due."""
 
     def __init__(self, plan: Plan) -> None:
-        self.tally = Tally()
+        self.tally = Counters()
         self._deadline_ns = int(plan.deadline_ms * 1e6)
         self._rows = plan.rows
         self._begin_ns = self._end_ns = 0
@@ -85,7 +85,7 @@ class Window:
     def noticed(self, kinds: Iterable[str]) -> None:
         self.tally.notices.update(kinds)
 
-    def close(self) -> Tally:
+    def close(self) -> Counters:
         """The whole, once nothing more comes."""
         for histogram in self._seconds.values():
             self.tally.latency.add(histogram)

@@ -41,7 +41,7 @@ def rss_bytes(pid: int) -> int:
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Watch:
+class ProcessMonitor:
     """Follows processes; with none it has nothing to say."""
 
     def __init__(self, pids: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ _ABSOLUTE = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Alarm:
+class PreciseTimer:
     """Sleeps until a time of `time.monotonic_ns`; by timerfd where there is one, else by the loop's timers."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from statestream.models.spec import Manifest
 from statestream.service.errors import StatestreamError
-from statestream.service.loadtest.load_process import Part, generate
+from statestream.service.loadtest.load_process import WorkerPart, generate
 from statestream.service.loadtest.plan import Plan
 
 
@@ -25,7 +25,7 @@ def say(message: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def encode_part(part: Part) -> str:
+def encode_part(part: WorkerPart) -> str:
     """A part as the line that `main` reads."""
     return json.dumps(
         {
@@ -38,12 +38,12 @@ def encode_part(part: Part) -> str:
     )
 
 
-def decode_part(line: str) -> Part:
+def decode_part(line: str) -> WorkerPart:
     """What `encode_part` made."""
     plain = json.loads(line)
     plan, manifest = Plan.model_validate(plain["plan"]), Manifest.model_validate(plain["manifest"])
     frames = {name: [b64decode(one) for one in film] for name, film in plain["frames"].items()}
-    return Part(plan, manifest, plain["process"], plain["run"], frames)
+    return WorkerPart(plan, manifest, plain["process"], plain["run"], frames)
 
 
 async def main() -> None:

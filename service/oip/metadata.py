@@ -9,15 +9,15 @@ from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.config import ServerConfig
 from statestream.service.errors import NotFound
 from statestream.service.oip.tensors import form_of
-from statestream.service.serving.registry import Versions
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.runner import ModelRunner
 
 SERVER = "statestream"
 EXTENSIONS = ("sequence", "sequence(string_id)", "model_repository", "model_configuration", "statistics", "parameters")
 _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
 
 
-def find(versions: Versions, name: str, version: int) -> Runner:
+def find(versions: ModelRegistry, name: str, version: int) -> ModelRunner:
     """A version that takes sequences, 0 for the active one. NotFound in the words of Triton, and ours."""
     try:
         return versions.find(name, version)

@@ -14,7 +14,7 @@ Parameters = Mapping[str, pb.InferParameter]
 _INTEGERS = ("int64_param", "uint64_param")
 
 
-class Asked(NamedTuple):
+class SequenceRequest(NamedTuple):
     """One step of one sequence."""
 
     who: Identity
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
         return f"{self.model}/{self.sequence}"
 
 
-def asked(request: pb.ModelInferRequest, who: Identity) -> Asked:
+def parse_request(request: pb.ModelInferRequest, who: Identity) -> SequenceRequest:
     """What `who` asks for. Raises InvalidArgument, naming the parameter and its value."""
     parameters = request.parameters
     sequence = _sequence(parameters)
@@ -45,7 +45,7 @@ def asked(request: pb.ModelInferRequest, who: Identity) -> Asked:
             f"inference request to model '{request.model_name}' must specify a non-zero or non-empty correlation ID "
             "(parameter 'sequence_id')"
         )
-    return Asked(
+    return SequenceRequest(
         who=who,
         model=request.model_name,
         version=version_of(request.model_version),

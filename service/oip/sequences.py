@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
 from statestream.service.batching.row_queue import NO_SEQ
-from statestream.service.control.host import Held, Host
-from statestream.service.control.session_manager import Loss, Request
+from statestream.service.control.host import Attachment, Host
+from statestream.service.control.session_manager import DetachReason, OpenRequest
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -29,12 +29,12 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.oip.metadata import find
-from statestream.service.oip.request import Asked, asked
+from statestream.service.oip.request import SequenceRequest, parse_request
 from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
 from statestream.service.protocol.verdict import Verdict
-from statestream.service.serving.result_batch import Answer, AnyOutgoing
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.result_batch import Answer, AnyResultBatch
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Late, Policy
 
 
@@ -44,7 +44,7 @@ class Sequence:
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Of the request that is carried out."""
-    held: Held | None = None
+    held: Attachment | None = None
     owner: str = ""
     """Whose it is, while it is held."""
     channel: int = 0
@@ -54,7 +54,7 @@ class Sequence:
     """Whether no request has come since somebody looked."""
 
 
-class Sequences:
+class SequenceFrontend:
     """All sequences of a server. A `host.Holder`."""
 
     def __init__(self, host: Host) -> None:
@@ -62,7 +62,7 @@ class Sequences:
         self._by_id: WeakValueDictionary[str, Sequence] = WeakValueDictionary()
         self._by_channel: dict[int, Sequence] = {}
         self._channels = count()
-        self._statistics: WeakKeyDictionary[Runner, Statistics] = WeakKeyDictionary()
+        self._statistics: WeakKeyDictionary[ModelRunner, Statistics] = WeakKeyDictionary()
 
     async def infer(self, request: pb.ModelInferRequest, who: Identity) -> pb.ModelInferResponse:
         """One step of a sequence of `who`, which the request may start and end. Not to be cancelled.
@@ -75,7 +75,7 @@ class Sequences:
             StatestreamError: as opening a session does.
         """
         begin_s = time.monotonic()
-        want = asked(request, who)
+        want = parse_request(request, who)
         if self._host.draining:
             raise Unavailable("the server is draining", retry_after_s=1.0)
         sequence = self._by_id.setdefault(want.session_id, Sequence())
@@ -90,11 +90,11 @@ class Sequences:
                 self.statistics(runner).failed(time.monotonic() - begin_s)
                 raise
 
-    def statistics(self, runner: Runner) -> Statistics:
+    def statistics(self, runner: ModelRunner) -> Statistics:
         """How requests for a version of a model have fared."""
         return self._statistics.setdefault(runner, Statistics())
 
-    def requests(self, runner: Runner) -> dict[str, int]:
+    def requests(self, runner: ModelRunner) -> dict[str, int]:
         """Requests for a version of a model, by outcome."""
         statistics = self.statistics(runner)
         return {"success": statistics.success.count, "failure": statistics.fail.count}
@@ -114,7 +114,9 @@ class Sequences:
 
     # As a holder of sessions
 
-    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+    def deliver(
+        self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
+    ) -> None:
         """See `host.Holder`."""
         self.statistics(runner).turns += 1
         for row in range(start, stop):
@@ -129,13 +131,13 @@ class Sequences:
         """See `host.Holder`."""
         _fail(self._by_channel[channel], error)
 
-    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+    def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """See `host.Holder`."""
         sequence = self._by_channel.pop(channel)
         sequence.held = None
         _fail(sequence, FailedPrecondition(reason.value))
 
-    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+    def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
         """See `host.Holder`."""
         sequence = self._by_channel[channel]
         if sequence.held is not None:
@@ -152,7 +154,7 @@ class Sequences:
 
     # How
 
-    async def _runner(self, sequence: Sequence, want: Asked) -> Runner:
+    async def _runner(self, sequence: Sequence, want: SequenceRequest) -> ModelRunner:
         """Where a request runs: a new sequence's model, or that which the sequence has."""
         if want.start:
             return find(self._host.versions, want.model, want.version)
@@ -167,9 +169,9 @@ class Sequences:
     async def _step(
         self,
         sequence: Sequence,
-        want: Asked,
+        want: SequenceRequest,
         request: pb.ModelInferRequest,
-        runner: Runner,
+        runner: ModelRunner,
         begin_s: float,
     ) -> pb.ModelInferResponse:
         read_s = time.monotonic()
@@ -190,21 +192,21 @@ class Sequences:
         )
         return response
 
-    async def _start(self, sequence: Sequence, want: Asked) -> None:
+    async def _start(self, sequence: Sequence, want: SequenceRequest) -> None:
         """Begin anew, whatever there was under this id."""
         await self._end(sequence, want)
         await self._open(sequence, want, new=True)
 
-    async def _resume(self, sequence: Sequence, want: Asked) -> None:
+    async def _resume(self, sequence: Sequence, want: SequenceRequest) -> None:
         find(self._host.versions, want.model, 0)
         try:
             await self._open(sequence, want, new=False)
         except (NotFound, Expired, AlreadyExists, FailedPrecondition) as error:
             raise _not_started(want, error.text) from error
 
-    async def _open(self, sequence: Sequence, want: Asked, *, new: bool) -> None:
+    async def _open(self, sequence: Sequence, want: SequenceRequest, *, new: bool) -> None:
         channel = next(self._channels)
-        request = Request(
+        request = OpenRequest(
             session_id=want.session_id,
             model=want.model,
             version=want.version,
@@ -219,7 +221,7 @@ class Sequences:
         sequence.owner, sequence.channel = want.who.name, channel
         self._by_channel[channel] = sequence
 
-    async def _run(self, sequence: Sequence, want: Asked, row: Row) -> Answer:
+    async def _run(self, sequence: Sequence, want: SequenceRequest, row: Row) -> Answer:
         held = sequence.held
         assert held is not None
         table, slot = held.runner.table, held.slot
@@ -235,7 +237,7 @@ class Sequences:
         finally:
             sequence.answer = None
 
-    async def _end(self, sequence: Sequence, want: Asked) -> None:
+    async def _end(self, sequence: Sequence, want: SequenceRequest) -> None:
         if sequence.held is not None:
             self._let_go(sequence)
         with suppress(NotFound):
@@ -254,7 +256,7 @@ def _fail(sequence: Sequence, error: StatestreamError) -> None:
         sequence.answer.set_exception(error)
 
 
-def _check(answer: Answer, want: Asked) -> None:
+def _check(answer: Answer, want: SequenceRequest) -> None:
     """Raises where a row was not applied."""
     if answer.verdict == Verdict.APPLIED:
         return
@@ -265,7 +267,7 @@ def _check(answer: Answer, want: Asked) -> None:
     raise InvalidArgument(text) if answer.verdict == Verdict.INVALID else Unavailable(text)
 
 
-def _not_started(want: Asked, why: str) -> InvalidArgument:
+def _not_started(want: SequenceRequest, why: str) -> InvalidArgument:
     return InvalidArgument(
         f"inference request for sequence {want.sequence} to model '{want.model}' must specify the START flag on the "
         f"first request of the sequence ({why})"

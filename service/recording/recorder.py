@@ -31,10 +31,10 @@ from statestream.models.bundle import MANIFEST
 from statestream.models.files import replacing
 from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.batcher import Turn
-from statestream.service.batching.results import Results
+from statestream.service.batching.results import TurnResults
 from statestream.service.protocol.verdict import Verdict
-from statestream.service.serving.runner import Runner
-from statestream.service.sessions.seen import Met
+from statestream.service.serving.runner import ModelRunner
+from statestream.service.sessions.seen import SeenSessions
 from statestream.service.sessions.table import SessionTable
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Takes(NamedTuple):
     states: Tensors
 
 
-class Piece(NamedTuple):
+class RecordedTurn(NamedTuple):
     """What one turn settled."""
 
     started: Takes
@@ -89,7 +89,7 @@ class Recorder:
         self._folder = folder
         self._flush_s = flush_s
         self._max_waiting_bytes = max_waiting_bytes
-        self._waiting: deque[tuple[Tape, Piece]] = deque()
+        self._waiting: deque[tuple[ModelTrack, RecordedTurn]] = deque()
         self._waiting_bytes = 0
         self._counting = threading.Lock()
         self._flushing = threading.Lock()
@@ -98,15 +98,15 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
 
-    def attach(self, runner: Runner) -> None:
+    def attach(self, runner: ModelRunner) -> None:
         """Record the turns of a model from now on."""
         runner.observe(self.tape(runner.manifest))
 
-    def tape(self, manifest: Manifest) -> Tape:
+    def tape(self, manifest: Manifest) -> ModelTrack:
         """The observer that records one version of a model."""
-        return Tape(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
+        return ModelTrack(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
 
-    def take(self, tape: Tape, piece: Piece) -> bool:
+    def take(self, tape: ModelTrack, piece: RecordedTurn) -> bool:
         """Queue rows; says whether there was room."""
         with self._counting:
             room = self._waiting_bytes + piece.nbytes <= self._max_waiting_bytes
@@ -121,7 +121,7 @@ class Recorder:
     def flush(self) -> None:
         """Write what waits."""
         with self._flushing:
-            pieces: dict[Tape, list[Piece]] = {}
+            pieces: dict[ModelTrack, list[RecordedTurn]] = {}
             while self._waiting:
                 tape, piece = self._waiting.popleft()
                 pieces.setdefault(tape, []).append(piece)
@@ -138,7 +138,7 @@ class Recorder:
             self.flush()
         self.flush()
 
-    def _write(self, tape: Tape, pieces: list[Piece]) -> None:
+    def _write(self, tape: ModelTrack, pieces: list[RecordedTurn]) -> None:
         rows = sum(len(piece.take) for piece in pieces)
         try:
             tape.write(pieces)
@@ -158,7 +158,7 @@ class Recorder:
         self._behind = True
 
 
-class Tape:
+class ModelTrack:
     """What one version's runner records. Made by `Recorder.tape`; `before` and `after` each turn's commit."""
 
     def __init__(self, recorder: Recorder, manifest: Manifest, folder: Path) -> None:
@@ -167,7 +167,7 @@ class Tape:
         self._recorder = recorder
         self._manifest = manifest
         self._folder = folder
-        self._met = Met()
+        self._met = SeenSessions()
         self._take_of = np.zeros(0, np.int64)
         self._takes = 0
         self._segments = 0
@@ -188,7 +188,7 @@ class Tape:
         ids = [table.id_of(slot) for slot in new.tolist()]
         self._started = Takes(number, ids, table.settled_seq[new], table.arena.gather(new))
 
-    def after(self, turn: Turn, results: Results) -> None:
+    def after(self, turn: Turn, results: TurnResults) -> None:
         """Record what became of a turn's rows."""
         rows, settled = turn.rows, results.rows
         flags = np.zeros(rows.n, np.uint8) if rows.flags is None else rows.flags
@@ -197,7 +197,7 @@ class Tape:
             keep = np.flatnonzero(settled.verdict <= Verdict.SKIPPED)
         verdict = settled.verdict[keep]
         out = settled.out[keep][verdict == _APPLIED]
-        piece = Piece(
+        piece = RecordedTurn(
             started=self._started,
             take=self._take_of[rows.slot[keep]],
             seq=rows.seq[keep],
@@ -216,7 +216,7 @@ class Tape:
         """The session there was set back: its next row starts a new take."""
         self._met.forget(np.array([slot]))
 
-    def write(self, pieces: Sequence[Piece]) -> None:
+    def write(self, pieces: Sequence[RecordedTurn]) -> None:
         """Write a segment; in the recorder's thread."""
         if not self._segments:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ import numpy as np
 
 from statestream.models.bundle import read_manifest
 from statestream.models.spec import Array, BoolArray, Int64Array, Manifest, Tensors
-from statestream.service.batching.grid import Places, place, split
+from statestream.service.batching.grid import GridLayout, place, split
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import FailedPrecondition, NotFound
 from statestream.service.protocol.verdict import ResultFlag, Verdict
-from statestream.service.serving.compatibility import check_understands
+from statestream.service.serving.compatibility import check_same_interface
 
 _MAX_BATCH = 256
 _ADVANCES = (Verdict.APPLIED, Verdict.SUPPRESSED)
@@ -78,7 +78,7 @@ class _Take:
 
 
 @dataclass
-class Replay:
+class Replayer:
     """Runs recordings through `engine`; `sessions` is what came of it, by id."""
 
     engine: Engine
@@ -91,7 +91,7 @@ class Replay:
         Raises:
             FailedPrecondition: the bundle has other inputs than the recorded model, or lacks an output of it.
         """
-        check_understands(recording.manifest, self.engine.manifest)
+        check_same_interface(recording.manifest, self.engine.manifest)
         takes: dict[int, _Take] = {}
         for path in recording.segments:
             segment = _read(path)
@@ -174,7 +174,7 @@ class Replay:
                 state[mine] = after[name]
         return y, final
 
-    def _chunk(self, part: Places, inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Tensors, Tensors]:
+    def _chunk(self, part: GridLayout, inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Tensors, Tensors]:
         """One grid through the chunk graph; where it has no row, nothing happens."""
         present = part.present()
         valid = np.ones((len(part.first), part.steps), np.bool_) if present is None else present

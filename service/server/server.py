@@ -16,22 +16,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from statestream.service.auth.clients import ClientsFile
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.config import ServerConfig
 from statestream.service.control.frontend import Frontend
 from statestream.service.control.host import Host
-from statestream.service.control.model_lifecycle import Upgrades
+from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.durability import stores
 from statestream.service.errors import FailedPrecondition, StatestreamError
 from statestream.service.recording.recorder import Recorder
 from statestream.service.server.systemd import notify
 from statestream.service.server.watchdog import Watchdog
-from statestream.service.serving.repository import wanted_models
+from statestream.service.serving.repository import models_to_load
 from statestream.service.telemetry.prometheus import ServerCollector, serve_metrics
 from statestream.service.transports.grpc import admin
 from statestream.service.transports.grpc.admin import AdminServicer
 from statestream.service.transports.grpc.inference import InferenceServicer
-from statestream.service.transports.grpc.listener import Listener
+from statestream.service.transports.grpc.listener import GrpcListener
 from statestream.service.transports.grpc.oip import OipServicer
 
 log = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ class Server:
         self.drained = asyncio.Event()
         self._health = HealthServicer()
         self._clients = ClientsFile(config.clients)
-        self._allowances = Allowances(config, time.monotonic)
+        self._allowances = Quotas(config, time.monotonic)
         self._inference = InferenceServicer(self.host, self._allowances)
-        upgrades = Upgrades(self.host)
+        upgrades = ModelLifecycle(self.host)
         self._admin = AdminServicer(self.host, upgrades, loaded=self._tell_health, drain=self._drain_soon)
         self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
         self._frontends: tuple[Frontend, ...] = (self._oip, self._inference)
@@ -77,10 +77,10 @@ class Server:
         """The port of the page, once started; 0 where there is none."""
         self._told_denied: Counter[str] = Counter()
         shared = (self._clients, self._allowances)
-        self._public = Listener(config, "address", *shared, shares_port=shares_port)
+        self._public = GrpcListener(config, "address", *shared, shares_port=shares_port)
         self._operators = self._public
         if config.admin_address:
-            self._operators = Listener(config, "admin_address", *shared, shares_port=False)
+            self._operators = GrpcListener(config, "admin_address", *shared, shares_port=False)
         self._listeners = {self._public, self._operators}
 
     async def start(self) -> None:
@@ -91,7 +91,7 @@ class Server:
             InvalidArgument: the address cannot be listened on.
         """
         await self._load_models()
-        store = stores.make(self.config.store)
+        store = stores.open_store(self.config.store)
         if store is not None:
             await self._health.set(_DURABILITY, _SERVING)
             await self.host.keep_in(store, changed=lambda up: self._spawn(self._tell_durability(up)))
@@ -150,7 +150,7 @@ class Server:
 
     async def _load_models(self) -> None:
         # The first of a name is active.
-        for name, version in wanted_models(self.config):
+        for name, version in models_to_load(self.config):
             try:
                 bundle, engine = await asyncio.to_thread(self.host.load, name, version)
             except StatestreamError as error:

@@ -9,20 +9,20 @@ from statestream.models.spec import Manifest, TensorSpec
 from statestream.service.errors import FailedPrecondition
 
 
-def check_takes_over(old: Manifest, new: Manifest) -> None:
+def check_same_state(old: Manifest, new: Manifest) -> None:
     """`new` can go on with sessions of `old`: it understands them, and has their states.
 
     Raises:
         FailedPrecondition: it cannot, and why.
     """
-    check_understands(old, new)
+    check_same_interface(old, new)
     if old.state_hash != new.state_hash:
         raise FailedPrecondition(
             f"the states of {new.ref} ({_states(new)}) are not those of {old.ref} ({_states(old)})", field="states"
         )
 
 
-def check_understands(old: Manifest, new: Manifest) -> None:
+def check_same_interface(old: Manifest, new: Manifest) -> None:
     """`new` takes what clients of `old` send and says what they hear: the same inputs, and no output less.
 
     Raises:

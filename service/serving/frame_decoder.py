@@ -12,7 +12,7 @@ import numpy as np
 
 from statestream.models import jpeg
 from statestream.models.spec import Array, InputSpec, Int64Array, Manifest
-from statestream.service.batching.row_queue import Rows
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.errors import FailedPrecondition
 
 
@@ -45,7 +45,7 @@ class Decoded(NamedTuple):
     """CPU time of the threads."""
 
 
-class Decoder:
+class FrameDecoder:
     """Threads that decode for all models of a server.
 
     A model has one turn at a time, whose rows are dealt out among the threads: so no more than that waits for them.
@@ -55,7 +55,9 @@ class Decoder:
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "decode")
 
-    async def decode(self, rows: Rows, specs: Mapping[str, InputSpec], needed: Int64Array) -> tuple[Rows, float]:
+    async def decode(
+        self, rows: RowBatch, specs: Mapping[str, InputSpec], needed: Int64Array
+    ) -> tuple[RowBatch, float]:
         """The rows with pictures where they were encoded ones, and the CPU seconds that took; see `decoded`."""
         data = _empty(rows, specs)
         loop = asyncio.get_running_loop()
@@ -69,18 +71,18 @@ class Decoder:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def decoded(rows: Rows, specs: Mapping[str, InputSpec], needed: Int64Array) -> Rows:
+def decoded(rows: RowBatch, specs: Mapping[str, InputSpec], needed: Int64Array) -> RowBatch:
     """The rows with pictures in `data`, zeros where they are not `needed`, and a problem where one cannot be used."""
     data = _empty(rows, specs)
     return _with(rows, data, [_decode(rows, specs, needed, data)])
 
 
-def _empty(rows: Rows, specs: Mapping[str, InputSpec]) -> dict[str, Array]:
+def _empty(rows: RowBatch, specs: Mapping[str, InputSpec]) -> dict[str, Array]:
     # Memory that is never written to is never there: rows that are dropped take none.
     return {name: np.zeros((rows.n, *spec.shape), spec.np_dtype) for name, spec in specs.items()}
 
 
-def _decode(rows: Rows, specs: Mapping[str, InputSpec], needed: Int64Array, data: Mapping[str, Array]) -> Decoded:
+def _decode(rows: RowBatch, specs: Mapping[str, InputSpec], needed: Int64Array, data: Mapping[str, Array]) -> Decoded:
     begin_s = time.thread_time()
     problems: dict[int, str] = {}
     for name, spec in specs.items():
@@ -93,7 +95,7 @@ def _decode(rows: Rows, specs: Mapping[str, InputSpec], needed: Int64Array, data
     return Decoded(problems, time.thread_time() - begin_s)
 
 
-def _with(rows: Rows, data: Mapping[str, Array], parts: list[Decoded]) -> Rows:
+def _with(rows: RowBatch, data: Mapping[str, Array], parts: list[Decoded]) -> RowBatch:
     problems = dict(rows.problems)
     for part in parts:
         problems |= part.problems

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from statestream.models.spec import Tensors
 from statestream.service.batching.batcher import Turn
-from statestream.service.batching.results import Results
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import TurnResults
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.sessions.table import SessionTable
 
 
@@ -18,7 +18,7 @@ class TurnObserver(Protocol):
         """Look at a turn whose results are not in the table yet."""
         ...
 
-    def after(self, turn: Turn, results: Results) -> None:
+    def after(self, turn: Turn, results: TurnResults) -> None:
         """Look at what became of the turn's rows."""
         ...
 
@@ -30,6 +30,6 @@ class TurnObserver(Protocol):
 class RowObserver(Protocol):
     """Waits for one row of one session."""
 
-    def sees(self, done: Results | Lone, inputs: Tensors) -> bool:
+    def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
         """Look at a turn and its inputs `[rows, *shape]`; True once there is nothing more to wait for."""
         ...

@@ -9,7 +9,7 @@ from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 
 
-def wanted_models(config: ServerConfig) -> list[tuple[str, int]]:
+def models_to_load(config: ServerConfig) -> list[tuple[str, int]]:
     """Names and versions, 0 for the newest; of one name the newest first.
 
     Raises:

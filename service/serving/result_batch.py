@@ -10,8 +10,8 @@ import numpy as np
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED
-from statestream.service.batching.results import Detail, Results
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import Detail, TurnResults
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.protocol.verdict import NO_OUTPUT
 
 
@@ -28,10 +28,10 @@ class Answer(NamedTuple):
     compute_us: int
 
 
-class Outgoing:
+class ResultBatch:
     """The results of a turn, turned into Python values once, from which each stream's message is a slice."""
 
-    def __init__(self, results: Results, order: Int64Array | slice) -> None:
+    def __init__(self, results: TurnResults, order: Int64Array | slice) -> None:
         """Rows stand as `order` says, so that each message's are together."""
         rows = results.rows
         self._channel = results.channel[order].tolist()
@@ -120,15 +120,15 @@ class Outgoing:
         return self._details.get(row if self._order is None else int(self._order[row]))
 
 
-class OutgoingRow:
-    """A turn of one row, as `Outgoing`."""
+class SingleRowBatch:
+    """A turn of one row, as `ResultBatch`."""
 
-    def __init__(self, row: Lone) -> None:
+    def __init__(self, row: SingleResult) -> None:
         self._row = row
         self.row_bytes = sum(column.nbytes for column in row.outputs.values())
 
     def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
-        """See `Outgoing.message`; there is but one row."""
+        """See `ResultBatch.message`; there is but one row."""
         row = self._row
         queue_us, compute_us = round(row.queue_s * 1e6), round(row.compute_s * 1e6)
         parts = [row.outputs[name].tobytes() for name in wanted]
@@ -141,13 +141,13 @@ class OutgoingRow:
         return response.SerializeToString()
 
     def answer(self, row: int) -> Answer:
-        """See `Outgoing.answer`."""
+        """See `ResultBatch.answer`."""
         lone = self._row
         outputs = {name: column.tobytes() for name, column in lone.outputs.items()}
         return Answer(lone.channel, APPLIED, "", outputs, round(lone.queue_s * 1e6), round(lone.compute_s * 1e6))
 
 
-AnyOutgoing = Outgoing | OutgoingRow
+AnyResultBatch = ResultBatch | SingleRowBatch
 
 
 def results_message(

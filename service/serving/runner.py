@@ -15,14 +15,14 @@ import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Int64Array, Tensors
-from statestream.service.batching.batcher import Batcher, Limits, Taken, Turn
+from statestream.service.batching.batcher import Batcher, Dequeued, Limits, Turn
 from statestream.service.batching.frame_queue import Frames
-from statestream.service.batching.results import Results
-from statestream.service.batching.row_queue import Rows
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import TurnResults
+from statestream.service.batching.row_queue import RowBatch
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import Internal
-from statestream.service.serving.frame_decoder import Decoder
+from statestream.service.serving.frame_decoder import FrameDecoder
 from statestream.service.serving.observers import RowObserver, TurnObserver
 from statestream.service.serving.shadow import Shadow, Step
 from statestream.service.serving.stats import ModelStats
@@ -34,7 +34,7 @@ INLINE_S = 1e-3
 """A batch of 64 that takes less than this runs on the loop: a hop to a thread and back would cost more."""
 
 
-class Runner:
+class ModelRunner:
     """One loaded model with its sessions and the rows that wait for it. Lives on one event loop."""
 
     def __init__(
@@ -43,10 +43,10 @@ class Runner:
         engine: Engine,
         *,
         limits: Limits,
-        decoder: Decoder | None = None,
+        decoder: FrameDecoder | None = None,
         clock: Callable[[], float],
-        deliver: Callable[[Runner, Results | Lone], None],
-        failed: Callable[[Runner, Rows, Internal], None],
+        deliver: Callable[[ModelRunner, TurnResults | SingleResult], None],
+        failed: Callable[[ModelRunner, RowBatch, Internal], None],
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
@@ -70,7 +70,7 @@ class Runner:
         self._scheduled = False
         self._busy = False
         self._runs = 0
-        self._running: Rows | None = None
+        self._running: RowBatch | None = None
         self._between_turns: list[asyncio.Future[None]] = []
 
     def offer(
@@ -122,7 +122,7 @@ class Runner:
         if self._observer is not None:
             self._observer.forget(slot)
 
-    def hand_over(self, slots: Int64Array) -> Rows:
+    def hand_over(self, slots: Int64Array) -> RowBatch:
         """Give up the rows of these sessions that wait. Whoever waited for them to settle looks anew."""
         rows = self.batcher.inbox.take()
         theirs = np.isin(rows.slot, slots)
@@ -131,7 +131,7 @@ class Runner:
         self._resume_waiting()
         return rows.take(np.flatnonzero(theirs))
 
-    def take_over(self, rows: Rows) -> None:
+    def take_over(self, rows: RowBatch) -> None:
         """Queue rows that another version's runner gave up."""
         if rows.n:
             self.batcher.inbox.put_back(rows)
@@ -187,7 +187,7 @@ class Runner:
             self._runs += 1
             self._decoding = self._loop.create_task(self._decode(taken, self._decoder))
 
-    async def _decode(self, taken: Taken, decoder: Decoder) -> None:
+    async def _decode(self, taken: Dequeued, decoder: FrameDecoder) -> None:
         """Have the pictures of a turn decoded, then run it."""
         specs, needed = self.manifest.encoded_inputs, self.batcher.to_decode(taken)
         try:
@@ -230,14 +230,14 @@ class Runner:
         else:
             self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
 
-    def _fail(self, rows: Rows, error: Exception) -> None:
+    def _fail(self, rows: RowBatch, error: Exception) -> None:
         self._busy, self._running = False, None
         self.stats.failed_turns += 1
         log.error("model %s: a turn of %d rows failed", self.manifest.ref, rows.n, exc_info=error)
         self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
         self._go_on()
 
-    def _tell(self, results: Results | Lone, inputs: Tensors) -> None:
+    def _tell(self, results: TurnResults | SingleResult, inputs: Tensors) -> None:
         self.stats.count(results)
         self._deliver(self, results)
         if self._taps:

@@ -16,10 +16,10 @@ import numpy as np
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import INVALID
-from statestream.service.batching.batcher import Run, Turn
+from statestream.service.batching.batcher import EngineCall, Turn
 from statestream.service.batching.finite import finite_lines
 from statestream.service.engine.onnx import Engine
-from statestream.service.sessions.seen import Met
+from statestream.service.sessions.seen import SeenSessions
 from statestream.service.sessions.state_arena import StateArena
 from statestream.service.sessions.table import SessionTable
 
@@ -81,7 +81,7 @@ class Shadow:
         self.same_states = bundle.manifest.state_hash == active.state_hash
         self.divergence: Mapping[str, Divergence] = {t.name: Divergence() for t in active.outputs}
         self._std = {t.name: t.std_array for t in active.outputs}
-        self._met = Met()
+        self._met = SeenSessions()
         self._arena = StateArena(bundle.manifest.states, 0)
         self._capacity = 0
 
@@ -107,7 +107,7 @@ class Shadow:
         """The session there was set back: start with it as with one never met."""
         self._met.forget(np.array([slot]))
 
-    def _step(self, run: Run, outputs: Tensors, table: SessionTable) -> Step | None:
+    def _step(self, run: EngineCall, outputs: Tensors, table: SessionTable) -> Step | None:
         # What the state guard rolled back the active version never did.
         admission, lines = run.admission, run.lines
         advance, verdict = admission.advance_GT[lines], admission.verdict_GT[lines]

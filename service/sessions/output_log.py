@@ -16,7 +16,7 @@ from statestream.models.spec import Array, Float32Array, Int64Array
 from statestream.service.protocol.verdict import NO_OUTPUT
 
 
-class Settled(NamedTuple):
+class SettledRows(NamedTuple):
     """Rows that were settled, in the order in which that happened; columns of equal length but `outputs`."""
 
     slot: Int64Array
@@ -42,26 +42,26 @@ class Settled(NamedTuple):
         """Bytes held, about."""
         return 36 * len(self.slot) + sum(array.nbytes for array in self.outputs.values())
 
-    def pick(self, rows: Int64Array) -> Settled:
+    def pick(self, rows: Int64Array) -> SettledRows:
         """These rows alone, their outputs left where they are."""
-        return Settled(
+        return SettledRows(
             self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], self.out[rows], self.outputs
         )
 
-    def take(self, rows: Int64Array) -> Settled:
+    def take(self, rows: Int64Array) -> SettledRows:
         """These rows alone, their outputs packed densely."""
         out = self.out[rows]
         has = out != NO_OUTPUT
         packed = np.where(has, np.cumsum(has) - 1, NO_OUTPUT)
         outputs = {name: array[out[has]] for name, array in self.outputs.items()}
-        return Settled(self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], packed, outputs)
+        return SettledRows(self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], packed, outputs)
 
 
-def join(parts: list[Settled]) -> Settled:
+def join(parts: list[SettledRows]) -> SettledRows:
     """The rows of `parts`, one after the other."""
     starts = np.cumsum([0] + [part.output_rows for part in parts])
     out = [np.where(p.out == NO_OUTPUT, NO_OUTPUT, p.out + s) for p, s in zip(parts, starts, strict=False)]
-    return Settled(
+    return SettledRows(
         slot=np.concatenate([p.slot for p in parts]),
         seq=np.concatenate([p.seq for p in parts]),
         verdict=np.concatenate([p.verdict for p in parts]),
@@ -71,13 +71,13 @@ def join(parts: list[Settled]) -> Settled:
     )
 
 
-class OutputLog:
+class UnackedLog:
     """Settled rows by session, until acknowledged. `acked_seq[slot]` is kept by the session table."""
 
     _SWEEP_BYTES = 1 << 18
 
     def __init__(self) -> None:
-        self._blocks: list[Settled] = []
+        self._blocks: list[SettledRows] = []
         self._bytes = 0
         self._sweep_at = self._SWEEP_BYTES
 
@@ -86,7 +86,7 @@ class OutputLog:
         """Bytes held, about."""
         return self._bytes
 
-    def append(self, rows: Settled, acked_seq: Int64Array) -> None:
+    def append(self, rows: SettledRows, acked_seq: Int64Array) -> None:
         """Remember `rows`, and forget what has been acknowledged where that is cheap."""
         self._blocks.append(rows)
         self._bytes += rows.nbytes
@@ -94,7 +94,7 @@ class OutputLog:
             self._sweep(acked_seq)
             self._sweep_at = max(self._SWEEP_BYTES, 2 * self._bytes)
 
-    def unacked(self, slot: int, acked_seq: Int64Array) -> Settled | None:
+    def unacked(self, slot: int, acked_seq: Int64Array) -> SettledRows | None:
         """The unacknowledged rows of one session, in order of seq; None when there are none."""
         block = self._sweep(acked_seq)
         if block is None:
@@ -102,7 +102,7 @@ class OutputLog:
         rows = np.flatnonzero(block.slot == slot)
         return block.take(rows) if len(rows) else None
 
-    def unacked_of(self, slots: Int64Array, acked_seq: Int64Array) -> Settled | None:
+    def unacked_of(self, slots: Int64Array, acked_seq: Int64Array) -> SettledRows | None:
         """The unacknowledged rows of several sessions, one after the other; None when there are none."""
         block = self._sweep(acked_seq)
         if block is None:
@@ -121,7 +121,7 @@ class OutputLog:
         acked_seq[slots] = np.iinfo(np.int64).max
         self._sweep(acked_seq)
 
-    def _sweep(self, acked_seq: Int64Array) -> Settled | None:
+    def _sweep(self, acked_seq: Int64Array) -> SettledRows | None:
         """Keep the unacknowledged rows alone, in one block."""
         if not self._blocks:
             return None

@@ -7,7 +7,7 @@ import numpy as np
 from statestream.models.spec import BoolArray, Int64Array
 
 
-class Met:
+class SeenSessions:
     """Sessions by slot and birth (see `SessionTable`): whoever takes a slot later is another session."""
 
     def __init__(self) -> None:

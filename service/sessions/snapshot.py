@@ -19,7 +19,7 @@ import numpy as np
 from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors, TensorSpec
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
-from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.output_log import SettledRows
 
 MAGIC = b"sts\0"
 FORMAT = 1
@@ -57,7 +57,7 @@ class SnapshotError(InvalidArgument):
         super().__init__(text, field="snapshot")
 
 
-class Columns(NamedTuple):
+class SessionColumns(NamedTuple):
     """Sessions of one model, copied from their table: columns of equal length."""
 
     ids: list[str]
@@ -72,7 +72,7 @@ class Columns(NamedTuple):
     attached: np.ndarray[tuple[int], np.dtype[np.bool_]]
     states: Tensors
     """`[sessions, *shape]` by name."""
-    rows: Settled
+    rows: SettledRows
     """Every row after `acked_seq` up to `settled_seq`, session by session, in order of seq."""
 
 
@@ -95,7 +95,7 @@ class Snapshot(NamedTuple):
     outputs: bytes
 
 
-class Layout:
+class SnapshotSchema:
     """How the tensors of one model become bytes."""
 
     def __init__(self, manifest: Manifest) -> None:
@@ -107,22 +107,22 @@ class Layout:
         self.output_hash = hashlib.sha256(schema.encode()).hexdigest()[:16].encode()
 
     @property
-    def no_rows(self) -> Settled:
+    def no_rows(self) -> SettledRows:
         """No settled rows."""
         none = np.empty(0, np.int64)
         outputs = {name: np.empty((0, *t.shape), t.np_dtype) for name, t in self._outputs}
-        return Settled(none, none, none, np.empty(0, np.float32), none, outputs)
+        return SettledRows(none, none, none, np.empty(0, np.float32), none, outputs)
 
     def states_of(self, states: Tensors, n: int) -> Array:
         """States `[n, *shape]` as bytes `[n, bytes]`."""
         return _pack(states, self._states, n)
 
-    def outputs_of(self, rows: Settled) -> Array:
+    def outputs_of(self, rows: SettledRows) -> Array:
         """Outputs of the rows that have one, `[n, bytes]`."""
         out = rows.out[rows.out != NO_OUTPUT]
         return _pack({name: rows.outputs[name][out] for name, _ in self._outputs}, self._outputs, len(out))
 
-    def completed(self, rows: Settled) -> Settled:
+    def completed(self, rows: SettledRows) -> SettledRows:
         """Rows that another version settled, with the outputs that it lacked: NaN, or zeros where there is no NaN."""
         n = rows.output_rows
         missing = {
@@ -148,7 +148,7 @@ class Layout:
                     field="model",
                 )
 
-    def unpack(self, snapshot: Snapshot, slot: int) -> tuple[Tensors, Settled]:
+    def unpack(self, snapshot: Snapshot, slot: int) -> tuple[Tensors, SettledRows]:
         """States `[1, *shape]` and the settled rows of a snapshot that passed `check`, for `slot`.
 
         Raises:
@@ -160,7 +160,7 @@ class Layout:
                 raise SnapshotError(f"state '{name}' is not finite")
         has = snapshot.verdict == _APPLIED
         n = len(has)
-        rows = Settled(
+        rows = SettledRows(
             slot=np.full(n, slot, np.int64),
             seq=np.arange(snapshot.acked_seq + 1, snapshot.settled_seq + 1),
             verdict=snapshot.verdict,
@@ -171,7 +171,7 @@ class Layout:
         return states, rows if n else self.no_rows
 
 
-def encode(layout: Layout, sessions: Columns) -> list[bytes]:
+def encode(layout: SnapshotSchema, sessions: SessionColumns) -> list[bytes]:
     """Each session as bytes. The work is done by columns; what is left for each session is to cut and join."""
     n, rows = len(sessions.ids), sessions.rows
     ids = [session_id.encode() for session_id in sessions.ids]

@@ -11,9 +11,9 @@ import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, BoolArray, Int64Array, Manifest, Tensors
 from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import OutputLog, Settled
+from statestream.service.sessions.output_log import SettledRows, UnackedLog
 from statestream.service.sessions.policy import Policy
-from statestream.service.sessions.snapshot import Columns, Layout, Snapshot
+from statestream.service.sessions.snapshot import SessionColumns, Snapshot, SnapshotSchema
 from statestream.service.sessions.state_arena import StateArena
 
 NOBODY = -1
@@ -99,10 +99,10 @@ class SessionTable:
         self._ids: list[str] = []
         self._owners: list[str] = []
         self._births = count(1)
-        self.layout = Layout(manifest)
+        self.layout = SnapshotSchema(manifest)
         self._free: list[int] = []
         self.arena = StateArena(manifest.states, 0)
-        self.log = OutputLog()
+        self.log = UnackedLog()
         self.policies = False
         """Whether any session has had a policy that needs looking at."""
         for name, (dtype, _) in _COLUMNS.items():
@@ -232,18 +232,18 @@ class SessionTable:
         if seq > self.acked_seq[slot]:
             self.acked_seq[slot] = min(seq, int(self.settled_seq[slot]))
 
-    def unacked(self, slot: int) -> Settled | None:
+    def unacked(self, slot: int) -> SettledRows | None:
         """What the session was told and has not acknowledged, in order of seq."""
         return self.log.unacked(slot, self.acked_seq)
 
     # Snapshots
 
-    def copy(self, slots: Int64Array) -> Columns:
+    def copy(self, slots: Int64Array) -> SessionColumns:
         """What there is to know of the sessions in `slots`, as it is now."""
         rows = None
         if (self.settled_seq[slots] > self.acked_seq[slots]).any():
             rows = self.log.unacked_of(slots, self.acked_seq)
-        return Columns(
+        return SessionColumns(
             ids=[self._ids[slot] for slot in slots.tolist()],
             owners=[self._owners[slot] for slot in slots.tolist()],
             slot=slots,
@@ -262,7 +262,7 @@ class SessionTable:
         changed = (self.settled_seq != self.saved_seq) | (self.acked_seq != self.saved_ack) | self.touched
         return np.flatnonzero(changed)
 
-    def take(self, slots: Int64Array) -> Columns:
+    def take(self, slots: Int64Array) -> SessionColumns:
         """Copy the sessions in `slots` to be saved; those that have ended are left out."""
         slots = slots[self.birth[slots] > 0]
         self.saved_seq[slots] = self.settled_seq[slots]
@@ -274,7 +274,7 @@ class SessionTable:
         """Have every session taken anew: what was taken before may not have been stored."""
         self.touched[list(self._slots.values())] = True
 
-    def still(self, taken: Columns) -> BoolArray:
+    def still(self, taken: SessionColumns) -> BoolArray:
         """`[sessions]` which of them are still the ones in their slots."""
         same: BoolArray = self.birth[taken.slot] == taken.birth
         return same

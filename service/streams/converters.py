@@ -7,10 +7,10 @@ import numpy as np
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.protocol.verdict import NO_OUTPUT
 from statestream.service.serving.result_batch import results_message
-from statestream.service.sessions.output_log import Settled
+from statestream.service.sessions.output_log import SettledRows
 
 
-def unacknowledged(known: Settled, channel: int, epoch: int, wanted: tuple[str, ...]) -> pb.Results:
+def unacknowledged(known: SettledRows, channel: int, epoch: int, wanted: tuple[str, ...]) -> pb.Results:
     """What a resumed session was told before and had not acknowledged, as it was told."""
     out, n = known.out[known.out != NO_OUTPUT], known.n
     columns = [(name, known.outputs[name][out].tobytes()) for name in wanted] if len(out) else []
@@ -18,7 +18,7 @@ def unacknowledged(known: Settled, channel: int, epoch: int, wanted: tuple[str, 
     return results_message([channel] * n, seq, verdict, dt_s, [epoch] * n, columns).results
 
 
-def without_rows(steps: pb.Steps, keep: list[int], row_flag_skip: int) -> pb.Steps:
+def select_rows(steps: pb.Steps, keep: list[int], row_flag_skip: int) -> pb.Steps:
     """The rows `keep` of a message alone. Columns that do not divide evenly among the rows are left as they are."""
     skipped = [bool(flag & row_flag_skip) for flag in steps.flags] or [False] * len(steps.channel)
     place = np.cumsum([not skip for skip in skipped]) - 1

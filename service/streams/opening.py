@@ -8,12 +8,12 @@ from collections.abc import Coroutine
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Held
-from statestream.service.control.session_manager import Request
+from statestream.service.control.host import Attachment
+from statestream.service.control.session_manager import OpenRequest
 from statestream.service.durability.stores.base import Durability
-from statestream.service.durability.writer import Keeper
+from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import InvalidArgument
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.streams import converters as wire
 
@@ -26,7 +26,7 @@ _DURABILITY = {
 }
 
 
-class Openings:
+class PendingOpens:
     """The channels that are being opened, in a task each: one may wait for the store, and the others not with it."""
 
     def __init__(self) -> None:
@@ -63,9 +63,9 @@ def check(open_: pb.Open) -> None:
         )
 
 
-def request_of(open_: pb.Open, owner: str) -> Request:
+def request_of(open_: pb.Open, owner: str) -> OpenRequest:
     """Which session an Open asks for, by whom."""
-    return Request(
+    return OpenRequest(
         session_id=open_.session_id,
         model=open_.model,
         version=open_.version,
@@ -92,7 +92,9 @@ def policy_of(wanted: pb.Policy) -> Policy:
     return Policy(wanted.keep_last, late, wanted.gap == pb.TIME_GAP_RESET)
 
 
-def welcome(channel: int, held: Held, config: ServerConfig, keeper: Keeper[Runner] | None) -> pb.StreamResponse:
+def opened_message(
+    channel: int, held: Attachment, config: ServerConfig, keeper: SnapshotWriter[ModelRunner] | None
+) -> pb.StreamResponse:
     """What the client of a session that was opened is told: where it stands, and what it had not acknowledged."""
     table, m = held.runner.table, held.runner.manifest
     opened = pb.Opened(

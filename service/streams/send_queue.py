@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from statestream.service.control.byte_budget import Budget
+from statestream.service.control.byte_budget import SharedByteBudget
 
 
-class Unread:
+class SendQueue:
     """The messages that one client is to read, in order."""
 
-    def __init__(self, most: int, budget: Budget) -> None:
+    def __init__(self, most: int, budget: SharedByteBudget) -> None:
         self.bytes = 0
         self._most = most
         self._budget = budget

@@ -12,8 +12,8 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import failpoints
 from statestream.service.auth.identity import Identity
 from statestream.service.batching.row_queue import check_shape
-from statestream.service.control.host import Held, Host
-from statestream.service.control.session_manager import Loss
+from statestream.service.control.host import Attachment, Host
+from statestream.service.control.session_manager import DetachReason
 from statestream.service.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -25,13 +25,13 @@ from statestream.service.errors import (
 )
 from statestream.service.protocol.status import code_of
 from statestream.service.protocol.verdict import RowFlag
-from statestream.service.serving.result_batch import AnyOutgoing
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.result_batch import AnyResultBatch
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Policy
 from statestream.service.streams import converters as wire
 from statestream.service.streams import opening
-from statestream.service.streams.opening import Openings
-from statestream.service.streams.send_queue import Unread
+from statestream.service.streams.opening import PendingOpens
+from statestream.service.streams.send_queue import SendQueue
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ _ROW_OVERHEAD = 48
 """Bytes a waiting row takes beside its data, about."""
 _STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
 _NOTICES = {
-    Loss.TAKEN: pb.NOTICE_KIND_FENCED,
-    Loss.MOVED: pb.NOTICE_KIND_FENCED,
-    Loss.ENDED: pb.NOTICE_KIND_EVICTED,
+    DetachReason.TAKEN: pb.NOTICE_KIND_FENCED,
+    DetachReason.MOVED: pb.NOTICE_KIND_FENCED,
+    DetachReason.ENDED: pb.NOTICE_KIND_EVICTED,
 }
 
 
-class ClientStream:
+class SessionStream:
     """Channels of one stream and the responses that wait to be written. A `host.Holder`."""
 
     def __init__(self, host: Host, who: Identity) -> None:
@@ -58,8 +58,8 @@ class ClientStream:
         self.who = who
         self._host = host
         self._loop = asyncio.get_running_loop()
-        self._held: dict[int, Held] = {}
-        self._opening = Openings()
+        self._held: dict[int, Attachment] = {}
+        self._opening = PendingOpens()
         self._released = False
         self._empty_since_s = self._loop.time()
         self.deaf = False
@@ -68,7 +68,7 @@ class ClientStream:
         """Why the stream ended at once, if it did."""
         self.on_cut: Callable[[], object] = lambda: None
         """Called when it does: what is being written to the client is in vain."""
-        self._unread = Unread(host.config.credit_bytes, host.waiting)
+        self._unread = SendQueue(host.config.credit_bytes, host.waiting)
         self._waiting_bytes = 0
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
@@ -136,7 +136,7 @@ class ClientStream:
 
     # What the client hears
 
-    async def responses(self) -> Unread:
+    async def responses(self) -> SendQueue:
         """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take; empty when the
         stream ends well.
 
@@ -175,18 +175,20 @@ class ClientStream:
         self._send(pb.StreamResponse(notices=[notice]))
         self.end(Unavailable("the server is draining; resume elsewhere", retry_after_s=1.0))
 
-    def deliver(self, runner: Runner, turn: AnyOutgoing, start: int, stop: int, outputs: tuple[str, ...]) -> None:
+    def deliver(
+        self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
+    ) -> None:
         """See `host.Holder`."""
         self._wait(-(stop - start) * (runner.row_bytes + _ROW_OVERHEAD))
         self._write(turn.message(start, stop, outputs))
 
-    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+    def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """See `host.Holder`."""
         self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
-    def moved(self, channel: int, runner: Runner, slot: int) -> None:
+    def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
         """See `host.Holder`."""
         self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
 
@@ -239,7 +241,7 @@ class ClientStream:
         else:
             self._take(open_.channel, held, policy)
 
-    def _take(self, channel: int, held: Held, policy: Policy) -> None:
+    def _take(self, channel: int, held: Attachment, policy: Policy) -> None:
         """Hold a session that was opened, unless the client has gone meanwhile."""
         if self._released:
             self._host.detach(held)
@@ -248,7 +250,7 @@ class ClientStream:
             self._held[channel] = held
             held.runner.table.obey(held.slot, policy)
             # However much it was told before: it asked, and asks for no more while that waits.
-            said = opening.welcome(channel, held, self._host.config, self._host.custody.keeper)
+            said = opening.opened_message(channel, held, self._host.config, self._host.custody.keeper)
             self._unread.put(said.SerializeToString())
             self._wake()
 
@@ -299,7 +301,7 @@ class ClientStream:
         self._wait(more)
         return True
 
-    def _by_runner(self, steps: pb.Steps) -> list[tuple[Runner, list[int], pb.Steps]]:
+    def _by_runner(self, steps: pb.Steps) -> list[tuple[ModelRunner, list[int], pb.Steps]]:
         """The rows of each model: nearly always those of one, and the message as it came."""
         held = [self._held.get(channel) for channel in steps.channel]
         runners = {None if one is None else one.runner for one in held}
@@ -312,7 +314,7 @@ class ClientStream:
         for runner in runners - {None}:
             if runner is not None:
                 keep = [row for row, one in enumerate(held) if one is not None and one.runner is runner]
-                part = wire.without_rows(steps, keep, RowFlag.SKIP)
+                part = wire.select_rows(steps, keep, RowFlag.SKIP)
                 parts.append((runner, [one.slot for one in held if one is not None and one.runner is runner], part))
         return parts
 
@@ -332,7 +334,7 @@ class ClientStream:
             await self._host.custody.end(held.session_id)
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
 
-    async def _settled(self, channel: int) -> Held | None:
+    async def _settled(self, channel: int) -> Attachment | None:
         """The session on a channel, once none of its rows waits, wherever it is by then; None where it was lost."""
         held = self._held.get(channel)
         while held is not None and held.runner.waiting(held.slot):

@@ -15,7 +15,7 @@ from statestream.models.spec import Int64Array, Manifest
 from statestream.service.control.host import Host
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.registry import Role
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.stats import Histogram
 from statestream.service.sessions.table import NOBODY, SessionInfo, SessionTable
 
@@ -72,13 +72,13 @@ class _Then:
     settled_seq: Int64Array
 
 
-class Observer:
+class ServerMonitor:
     """Looks at a server again and again; rates are of the time since the look before, and 0 in the first."""
 
     def __init__(self, host: Host, clock: Callable[[], float]) -> None:
         self._host = host
         self._clock = clock
-        self._then: dict[Runner, _Then] = {}
+        self._then: dict[ModelRunner, _Then] = {}
         self._then_s = clock()
 
     def look(self, most: int) -> Overview:
@@ -98,7 +98,7 @@ class Observer:
             self._host.sessions,
         )
 
-    def _model(self, runner: Runner, then: _Then | None, elapsed_s: float) -> ModelFigures:
+    def _model(self, runner: ModelRunner, then: _Then | None, elapsed_s: float) -> ModelFigures:
         now = self._then[runner]
         then = then or now
         return ModelFigures(
@@ -115,7 +115,7 @@ class Observer:
         )
 
     @staticmethod
-    def _session(runner: Runner, slot: int, then: _Then | None, elapsed_s: float) -> SessionFigures:
+    def _session(runner: ModelRunner, slot: int, then: _Then | None, elapsed_s: float) -> SessionFigures:
         table, rows = runner.table, 0
         if then is not None:
             known = slot < len(then.birth) and then.birth[slot] == table.birth[slot]
@@ -123,7 +123,7 @@ class Observer:
         return SessionFigures(runner.manifest, table.info(table.id_of(slot)), rows / elapsed_s)
 
 
-def _now(runner: Runner) -> _Then:
+def _now(runner: ModelRunner) -> _Then:
     stats, table = runner.stats, runner.table
     histograms = (stats.batch.copy(), stats.queue_s.copy(), stats.compute_s.copy())
     return _Then(sum(stats.verdicts), *histograms, table.birth.copy(), table.settled_seq.copy())

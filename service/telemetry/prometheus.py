@@ -12,11 +12,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from statestream.service.control.host import Host
-from statestream.service.durability.writer import Keeper
+from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.recording.recorder import Recorder
-from statestream.service.serving.registry import Versions
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.stats import Histogram
 
 _MODEL = ("model", "version")
@@ -37,7 +37,7 @@ class ServerCollector(Collector):
         host: Host,
         *,
         streams: Callable[[], int],
-        oip_requests: Callable[[Runner], Mapping[str, int]],
+        oip_requests: Callable[[ModelRunner], Mapping[str, int]],
         refused_calls: Callable[[], Mapping[str, int]],
         recorder: Recorder | None,
     ) -> None:
@@ -107,7 +107,7 @@ class ServerCollector(Collector):
         return refused
 
 
-def _durability(keeper: Keeper[Any] | None) -> list[Metric]:
+def _durability(keeper: SnapshotWriter[Any] | None) -> list[Metric]:
     """What the keeper counts; nothing where there is no store."""
     if keeper is None:
         return []
@@ -126,7 +126,7 @@ def _durability(keeper: Keeper[Any] | None) -> list[Metric]:
     ]
 
 
-def _shadows(versions: Versions) -> list[Metric]:
+def _shadows(versions: ModelRegistry) -> list[Metric]:
     """How far shadows are from the versions that they follow, whose names these metrics bear."""
     labels = (*_MODEL, "shadow", "output")
     failed = CounterMetricFamily("statestream_failed_shadows", "Shadows dropped because they failed.", labels=_MODEL)

@@ -12,14 +12,14 @@ import numpy as np
 
 from statestream.models.spec import Array, Tensors
 from statestream.service.batching.admission import APPLIED
-from statestream.service.batching.results import Results
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import TurnResults
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.table import SessionTable
 
 
-class Glimpse(NamedTuple):
+class ProbeSample(NamedTuple):
     """A row that advanced a session, and that session's state after it; tensors `[*shape]` by name, copies."""
 
     seq: int
@@ -31,30 +31,30 @@ class Glimpse(NamedTuple):
     states: dict[str, Array]
 
 
-def tapped(runner: Runner, slot: int) -> Tap:
-    """A `Tap` for the session in `slot`, attached to its model's runner."""
-    tap = Tap(runner.table, slot)
+def probe(runner: ModelRunner, slot: int) -> SessionProbe:
+    """A `SessionProbe` for the session in `slot`, attached to its model's runner."""
+    tap = SessionProbe(runner.table, slot)
     runner.tap(tap)
     return tap
 
 
-class Tap:
+class SessionProbe:
     """Waits for the next row that advances the session in one slot; of several in a turn, it takes the last."""
 
     def __init__(self, table: SessionTable, slot: int) -> None:
-        self.glimpse: Glimpse | None = None
+        self.glimpse: ProbeSample | None = None
         """What it saw, once it did."""
         self._table = table
         self._slot = slot
 
-    def now(self) -> Glimpse:
+    def now(self) -> ProbeSample:
         """The session as it is, without a row."""
         seq = int(self._table.settled_seq[self._slot])
-        return Glimpse(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
+        return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
 
-    def sees(self, done: Results | Lone, inputs: Tensors) -> bool:
+    def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
         """Look at a turn whose states are stored, and at its inputs, `[rows, *shape]`; whether the row was there."""
-        if isinstance(done, Lone):
+        if isinstance(done, SingleResult):
             if done.slot == self._slot:
                 self._take(Verdict.APPLIED, done.seq, done.dt_s, 0, inputs, 0, done.outputs)
         else:
@@ -70,7 +70,7 @@ class Tap:
     def _take(
         self, verdict: Verdict, seq: int, dt_s: float, row: int, inputs: Tensors, out: int, outputs: Tensors
     ) -> None:
-        self.glimpse = Glimpse(
+        self.glimpse = ProbeSample(
             seq=seq,
             verdict=verdict,
             dt_s=dt_s,

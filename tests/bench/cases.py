@@ -16,7 +16,7 @@ from statestream.models.spec import Manifest
 from statestream.service.engine.onnx import Engine
 from statestream.service.loadtest.coordinator import run_load
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.process_usage import Watch, cpu_s, rss_bytes
+from statestream.service.loadtest.process_usage import ProcessMonitor, cpu_s, rss_bytes
 from statestream.service.loadtest.report import bottleneck
 from statestream.service.loadtest.requests import Messages
 from statestream.service.sessions.table import SessionTable
@@ -132,7 +132,7 @@ async def many_streams(server: Running, manifest: Manifest, effort: Effort) -> d
         duration_s=effort.streams_s, warmup_s=1.0, deadline_ms=50.0,
     )  # fmt: skip
     outcome = await run_load(
-        plan, manifest, watch=Watch([server.pid]), stop=asyncio.Event(), on_progress=lambda _: None
+        plan, manifest, watch=ProcessMonitor([server.pid]), stop=asyncio.Event(), on_progress=lambda _: None
     )
     tally = outcome.tally
     return {

@@ -19,8 +19,8 @@ from statestream.service import cli
 os.environ.setdefault("GRPC_EXPERIMENTS", cli.GRPC_EXPERIMENTS)
 
 from statestream.service.batching import batcher
-from statestream.service.batching.results import Results
-from statestream.service.batching.single_row import Lone
+from statestream.service.batching.results import TurnResults
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.control import host
 from statestream.service.engine import onnx as engine
 from statestream.service.serving import result_batch as outgoing
@@ -31,17 +31,17 @@ from statestream.service.transports.grpc import inference as servicer
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "parse the message": ((servicer, "_parse"),),
-    "judge and queue the row": ((stream.ClientStream, "handle_row"), (stream.ClientStream, "_steps")),
+    "judge and queue the row": ((stream.SessionStream, "handle_row"), (stream.SessionStream, "_steps")),
     "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),
     "store states and results": ((batcher.Batcher, "commit"),),
     "plan, store: a row that is alone": ((batcher.Batcher, "run_lone"),),
     "make the reply": (
-        (outgoing.Outgoing, "__init__"),
-        (outgoing.Outgoing, "message"),
-        (outgoing.OutgoingRow, "message"),
+        (outgoing.ResultBatch, "__init__"),
+        (outgoing.ResultBatch, "message"),
+        (outgoing.SingleRowBatch, "message"),
     ),
-    "hand it to its stream": ((host.Host, "_deliver"), (runner.Runner, "_turn")),
+    "hand it to its stream": ((host.Host, "_deliver"), (runner.ModelRunner, "_turn")),
 }
 _spent_ns: Counter[str] = Counter()
 _inner_ns = [0]
@@ -63,8 +63,8 @@ def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _counted(count: Callable[..., None]) -> Callable[..., None]:
-    def counted(stats: ModelStats, results: Results | Lone) -> None:
-        _rows[0] += 1 if isinstance(results, Lone) else results.n
+    def counted(stats: ModelStats, results: TurnResults | SingleResult) -> None:
+        _rows[0] += 1 if isinstance(results, SingleResult) else results.n
         count(stats, results)
 
     return counted

@@ -19,7 +19,7 @@ from statestream.service.cli.console import out
 from statestream.service.loadtest.coordinator import run_load
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.process_usage import Watch
+from statestream.service.loadtest.process_usage import ProcessMonitor
 from tests.bench.__main__ import prepare
 from tests.bench.bundle import NAME
 from tests.bench.pages import put
@@ -83,7 +83,7 @@ async def _load(server: Running, manifest: Manifest) -> Histogram:
         arrival="poisson",
     )
     outcome = await run_load(
-        plan, manifest, watch=Watch([server.pid]), stop=asyncio.Event(), on_progress=lambda _: None
+        plan, manifest, watch=ProcessMonitor([server.pid]), stop=asyncio.Event(), on_progress=lambda _: None
     )
     return outcome.tally.latency
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from statestream.service.loadtest.process_usage import Watch, cpu_s
+from statestream.service.loadtest.process_usage import ProcessMonitor, cpu_s
 from tests.bench.bundle import write
 from tests.bench.pages import put
 from tests.deploy.checkout import ROOT, build_wheel
@@ -97,7 +97,7 @@ def _start(environment: Path, repository: Path) -> Start:
             until_ready()
             ready_s = time.monotonic() - begin_s
             ready_cpu_s = cpu_s(server.pid)
-            watch = Watch([server.pid])
+            watch = ProcessMonitor([server.pid])
             watch.begin()
             time.sleep(IDLE_S)
             used = watch.usage()

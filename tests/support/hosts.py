@@ -11,20 +11,20 @@ import numpy as np
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, WiringSpec
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Held, Host
-from statestream.service.control.session_manager import Loss, Request
+from statestream.service.control.host import Attachment, Host
+from statestream.service.control.session_manager import DetachReason, OpenRequest
 from statestream.service.durability.stores.base import Store
-from statestream.service.durability.writer import Keeper
+from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import StatestreamError
-from statestream.service.serving.runner import Runner
+from statestream.service.serving.runner import ModelRunner
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 
 @dataclass
-class Stream:
+class FakeSubscriber:
     """A `host.Holder` that remembers what it heard."""
 
-    lost_channels: dict[int, Loss] = field(default_factory=dict)
+    lost_channels: dict[int, DetachReason] = field(default_factory=dict)
     durable: dict[int, int] = field(default_factory=dict)
     lags_s: list[float] = field(default_factory=list)
     fallen: list[tuple[int, str]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Stream:
     def moved(self, channel: int, runner: Any, slot: int) -> None:
         self.places[channel] = (runner, slot)
 
-    def lost(self, channel: int, reason: Loss, rows: int, row_bytes: int) -> None:
+    def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         self.lost_channels[channel] = reason
 
     def reset(self, channel: int) -> None:
@@ -103,19 +103,19 @@ def leaky_bundle(manifest: Manifest, gain: float = 1.0, *, batch_s: float = 1e-5
     return SimpleNamespace(manifest=manifest), Amplified(manifest, gain, batch_s)
 
 
-def be_wired(runner: Runner) -> str:
+def be_wired(runner: ModelRunner) -> str:
     """Have a model say that it is a neural circuit policy; its name and version."""
     wiring = WiringSpec(layers={"sensory": 2, "motor": 1}, synapses=((0, 2, 1), (1, 2, -1)))
     runner.manifest = runner.manifest.model_copy(update={"wiring": wiring})
     return runner.manifest.ref
 
 
-def keeper_of(host: Host) -> Keeper:
+def keeper_of(host: Host) -> SnapshotWriter:
     assert host.custody.keeper is not None
     return host.custody.keeper
 
 
-def asks(session_id: str, **more: Any) -> Request:
+def asks(session_id: str, **more: Any) -> OpenRequest:
     """A Request with defaults."""
     values: dict[str, Any] = {
         "model": "leaky",
@@ -125,10 +125,10 @@ def asks(session_id: str, **more: Any) -> Request:
         "take_over": False,
         "outputs": (),
     }
-    return Request(session_id=session_id, **(values | more))
+    return OpenRequest(session_id=session_id, **(values | more))
 
 
-async def advance(held: Held, rows: int) -> None:
+async def advance(held: Attachment, rows: int) -> None:
     """Rows of ones, the next ones of the session."""
     if not rows:
         return

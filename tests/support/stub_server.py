@@ -18,7 +18,7 @@ import grpc
 import numpy as np
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.loadtest.timer import Alarm
+from statestream.service.loadtest.timer import PreciseTimer
 from tests.conftest import leak, leaky_manifest
 
 SERVICE = "statestream.v1.Inference"
@@ -142,7 +142,7 @@ def joined(parts: list[pb.Steps]) -> pb.Steps:
 
 async def put(answers: asyncio.Queue[pb.StreamResponse | None], answer: pb.StreamResponse, at_s: float) -> None:
     """Answer on time: a loop's own timers would add a millisecond to what was planted."""
-    alarm = Alarm()
+    alarm = PreciseTimer()
     await alarm.until(int(at_s * 1e9))
     alarm.close()
     answers.put_nowait(answer)

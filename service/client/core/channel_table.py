@@ -16,7 +16,7 @@ import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.codec import Answers
+from statestream.service.client.core.codec import ResultColumns
 from statestream.service.client.core.row_block import Float64Array
 
 NONE_UNREAD = int(np.iinfo(np.int64).max)
@@ -25,7 +25,7 @@ ROW_OVERHEAD_BYTES = 32
 """What a row takes beside its data, counted generously against the stream's credit."""
 
 
-class Pace(IntEnum):
+class SendState(IntEnum):
     """How a session's rows go out."""
 
     FLOWING = 0
@@ -36,7 +36,7 @@ class Pace(IntEnum):
     """Not at all: there is no connection, or rows were refused and have to wait."""
 
 
-_FLOWING, _STOPPED = int(Pace.FLOWING), int(Pace.STOPPED)
+_FLOWING, _STOPPED = int(SendState.FLOWING), int(SendState.STOPPED)
 
 _COLUMNS = {
     "next_seq": 1,
@@ -65,7 +65,7 @@ _COLUMNS = {
 }
 
 
-class Ledger:
+class ChannelTable:
     """Bookkeeping of one stream, by channel.
 
     Columns: `next_seq`, of the next row handed over; `sent_seq`, the last on its way on this connection;
@@ -274,7 +274,7 @@ class Ledger:
         self.new_clock[channels] = 0
         return fresh
 
-    def settle(self, answers: Answers) -> BoolArray:
+    def settle(self, answers: ResultColumns) -> BoolArray:
         """Return the credit of `answers` and advance what is settled.
 
         Returns:
@@ -340,7 +340,7 @@ class Ledger:
         readable: Int64Array = np.minimum(self.settled_seq[channels], self.unread_seq[channels] - 1)
         return np.minimum(readable, self.served_seq[channels])
 
-    def _known(self, answers: Answers) -> BoolArray:
+    def _known(self, answers: ResultColumns) -> BoolArray:
         """Answers to a session bound now, not those of an earlier owner."""
         inside = answers.channel < self.capacity
         channel = answers.channel * inside

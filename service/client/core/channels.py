@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.sender import Flow
+from statestream.service.client.core.sender import Sender
 from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind, OnNotice
-from statestream.service.client.options import Terms
+from statestream.service.client.options import SessionOptions
 from statestream.service.client.session import AsyncSession
 from statestream.service.errors import (
     Expired,
@@ -34,7 +34,7 @@ class Opening(NamedTuple):
     """A session that the application asked for."""
 
     request: pb.Open
-    terms: Terms
+    terms: SessionOptions
     future: asyncio.Future[AsyncSession]
 
 
@@ -45,7 +45,7 @@ class _Closing(NamedTuple):
     future: asyncio.Future[None]
 
 
-class Bindings:
+class ChannelManager:
     """The sessions of a stream by channel, over as many connections as it takes.
 
     Args:
@@ -60,7 +60,7 @@ class Bindings:
 
     def __init__(
         self,
-        flow: Flow,
+        flow: Sender,
         models: Callable[[str, int], Awaitable[ModelInfo]],
         make: Make,
         *,
@@ -93,7 +93,7 @@ class Bindings:
 
     # What the application wants.
 
-    async def open(self, request: pb.Open, terms: Terms) -> AsyncSession:
+    async def open(self, request: pb.Open, terms: SessionOptions) -> AsyncSession:
         """Open a session on a free channel, and wait for it."""
         request.channel = self._take_channel()
         opening = Opening(request, terms, asyncio.get_running_loop().create_future())

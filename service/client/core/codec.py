@@ -9,7 +9,7 @@ import numpy as np
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.row_block import Block, is_encoded
+from statestream.service.client.core.row_block import RowBlock, is_encoded
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.errors import Internal
 from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, Verdict
@@ -24,7 +24,7 @@ _NO_BUDGET_US = 2**32 - 1
 """More than an hour: as good as no deadline."""
 
 
-def steps_message(blocks: Sequence[Block], now_s: float = 0.0, base: Int64Array | None = None) -> pb.Steps:
+def steps_message(blocks: Sequence[RowBlock], now_s: float = 0.0, base: Int64Array | None = None) -> pb.Steps:
     """The rows of `blocks`, all with timestamps or all without, one after the other.
 
     Args:
@@ -53,7 +53,7 @@ def steps_message(blocks: Sequence[Block], now_s: float = 0.0, base: Int64Array 
     return steps
 
 
-def _budgets_us(block: Block, now_s: float) -> list[int]:
+def _budgets_us(block: RowBlock, now_s: float) -> list[int]:
     """What is left of each row's time."""
     if block.due_s is None:
         return [_NO_BUDGET_US] * len(block)
@@ -62,7 +62,7 @@ def _budgets_us(block: Block, now_s: float) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class ResultColumns:
     """Rows of a `Results` message, of sessions of one model."""
 
     channel: Int64Array
@@ -90,10 +90,10 @@ class Answers:
         rejected: BoolArray = (self.verdict == _GAP) | (self.verdict == _BUSY)
         return rejected
 
-    def take(self, rows: Int64Array) -> Answers:
+    def take(self, rows: Int64Array) -> ResultColumns:
         """These rows alone; their outputs stay where they are."""
         details = {new: self.details[old] for new, old in enumerate(rows.tolist()) if old in self.details}
-        return Answers(
+        return ResultColumns(
             self.channel[rows],
             self.seq[rows],
             self.verdict[rows],
@@ -157,7 +157,7 @@ def applied_row(results: pb.Results, seq: int, specs: Mapping[str, TensorSpec], 
     )
 
 
-def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec], base: Int64Array | None = None) -> Answers:
+def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec], base: Int64Array | None = None) -> ResultColumns:
     """The columns of a `Results` message.
 
     Args:
@@ -179,7 +179,7 @@ def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec], base: Int64
         verdict = np.where(repeated, original, verdict)
     has = verdict == _APPLIED
     outputs = {column.name: _output(column, specs, int(has.sum())) for column in results.columns}
-    return Answers(
+    return ResultColumns(
         channel=channel,
         seq=seq,
         verdict=_column("verdict", verdict, rows),

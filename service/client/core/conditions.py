@@ -14,7 +14,7 @@ ANY = -1
 """Not one channel: looked after whenever anything happens on any."""
 
 
-class Waiters:
+class ConditionQueue:
     """Conditions by the channel whose answers may make them true."""
 
     def __init__(self) -> None:

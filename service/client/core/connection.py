@@ -42,7 +42,7 @@ def is_broken(code: grpc.StatusCode, text: str) -> bool:
     return unclear and any(sign in text.lower() for sign in _BROKEN)
 
 
-class Ends(Protocol):
+class ConnectionHandler(Protocol):
     """A stream, as far as its link is concerned."""
 
     def take(self) -> pb.StreamRequest | None:
@@ -66,8 +66,8 @@ class Ends(Protocol):
         ...
 
 
-class Link:
-    """Keeps an RPC going; see `Ends` for what it calls.
+class Connection:
+    """Keeps an RPC going; see `ConnectionHandler` for what it calls.
 
     Args:
         start: see `Start`.
@@ -77,7 +77,7 @@ class Link:
     """
 
     def __init__(
-        self, start: Start, ends: Ends, *, target: str, reconnect: bool, give_up_after_s: float | None
+        self, start: Start, ends: ConnectionHandler, *, target: str, reconnect: bool, give_up_after_s: float | None
     ) -> None:
         self._start = start
         self._ends = ends

@@ -8,15 +8,15 @@ import numpy as np
 
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.codec import Answers, answers_of, one_applied
+from statestream.service.client.core.codec import ResultColumns, answers_of, one_applied
 from statestream.service.client.core.pending import PendingBurst
-from statestream.service.client.core.sender import Flow
+from statestream.service.client.core.sender import Sender
 from statestream.service.client.session import AsyncSession
 from statestream.service.errors import StatestreamError
 from statestream.service.protocol.verdict import Verdict
 
 
-class Delivery:
+class ResultDispatcher:
     """Settles answers in the flow, and gives each to whom it belongs.
 
     Args:
@@ -27,7 +27,7 @@ class Delivery:
     def __init__(
         self,
         sessions: Mapping[int, AsyncSession],
-        flow: Flow,
+        flow: Sender,
         settled: Callable[[Int64Array], None],
         clock: Callable[[], float],
     ) -> None:
@@ -78,7 +78,7 @@ class Delivery:
         self._settled(session.channels)
         return True
 
-    def _deliver(self, answers: Answers, now_s: float) -> None:
+    def _deliver(self, answers: ResultColumns, now_s: float) -> None:
         for burst in self._bursts.copy():
             mine = burst.claim(answers)
             if not mine.any():
@@ -94,7 +94,7 @@ class Delivery:
             if session is not None:
                 session.deliver(part, now_s)
 
-    def _reject(self, answers: Answers) -> None:
+    def _reject(self, answers: ResultColumns) -> None:
         for row in np.flatnonzero(answers.rejected).tolist():
             session = self._sessions.get(int(answers.channel[row]))
             if session is not None and answers.epoch[row] >= session.epoch:
@@ -104,7 +104,7 @@ class Delivery:
                 session.reject(first_seq or served_seq + 1, text, busy=bool(answers.verdict[row] == Verdict.BUSY))
 
 
-def _by_channel(answers: Answers) -> Iterator[tuple[int, Answers]]:
+def _by_channel(answers: ResultColumns) -> Iterator[tuple[int, ResultColumns]]:
     """Each channel with its answers, in order."""
     channel = answers.channel
     if (channel == channel[0]).all():

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
-from statestream.service.client.core.codec import Answers
-from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.codec import ResultColumns
+from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.results import ChunkResult, StepResult, join
 
 Result = TypeVar("Result")
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 class Sent(Generic[Result]):
     """A block that was sent, and the future of its result, for which nobody need be waiting any more."""
 
-    def __init__(self, block: Block, sent_s: float) -> None:
+    def __init__(self, block: RowBlock, sent_s: float) -> None:
         self.sent_s = sent_s
         self.last_seq = int(block.seq[-1])
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -42,12 +42,12 @@ class PendingStep(Sent[StepResult]):
 class Pending(Sent[ChunkResult]):
     """Rows of one session. Their answers come in order of seq."""
 
-    def __init__(self, block: Block, sent_s: float) -> None:
+    def __init__(self, block: RowBlock, sent_s: float) -> None:
         super().__init__(block, sent_s)
         self._left = len(block)
         self._parts: list[ChunkResult] = []
 
-    def fill(self, answers: Answers, now_s: float) -> bool:
+    def fill(self, answers: ResultColumns, now_s: float) -> bool:
         """Add the answers to some of the rows; True once all are there and the future has its result."""
         self._parts.append(answers.result(now_s - self.sent_s))
         self._left -= len(answers)
@@ -60,7 +60,7 @@ class Pending(Sent[ChunkResult]):
 class PendingBurst(Sent[ChunkResult]):
     """One row each of many sessions. The result has them in the order in which they were sent."""
 
-    def __init__(self, block: Block, place: Int64Array, sent_s: float) -> None:
+    def __init__(self, block: RowBlock, place: Int64Array, sent_s: float) -> None:
         """Args: place: where in the block each channel's row stands, by channel; -1 where it has none."""
         super().__init__(block, sent_s)
         self._seq = block.seq
@@ -68,14 +68,14 @@ class PendingBurst(Sent[ChunkResult]):
         self._waiting: BoolArray = np.ones(len(block), np.bool_)
         self._parts: list[tuple[Int64Array, ChunkResult]] = []
 
-    def claim(self, answers: Answers) -> BoolArray:
+    def claim(self, answers: ResultColumns) -> BoolArray:
         """`[rows]` the answers to rows of this burst."""
         inside = answers.channel < len(self._place)
         place = np.where(inside, self._place[answers.channel * inside], -1)
         mine: BoolArray = (place >= 0) & self._waiting[place] & (self._seq[place] == answers.seq)
         return mine
 
-    def fill(self, answers: Answers, now_s: float) -> bool:
+    def fill(self, answers: ResultColumns, now_s: float) -> bool:
         """Add the answers to some of the rows; True once all are there and the future has its result."""
         place = self._place[answers.channel]
         self._waiting[place] = False

@@ -19,7 +19,7 @@ def delay_s(attempt: int, *, busy: bool) -> float:
     return 0.0 if attempt == 0 and not busy else min(0.1, 0.002 * 2.0**attempt)
 
 
-class Resend:
+class RejectionRetry:
     """One session's rejected rows. Nothing is sent before they are; they go once every answer is in."""
 
     def __init__(self, stream: AsyncStream, session: AsyncSession) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
-from statestream.service.client.core.row_block import Block, join_blocks
+from statestream.service.client.core.row_block import RowBlock, join_blocks
 from statestream.service.protocol.verdict import RowFlag
 
 _LOOSE = 256
 """Blocks kept as they came before they are put together."""
 
 
-class Ring:
+class RetransmitBuffer:
     """Rows of the sessions of one model on one stream.
 
     Args:
@@ -27,14 +27,14 @@ class Ring:
 
     def __init__(self, released: Callable[[], Int64Array]) -> None:
         self._released = released
-        self._loose: list[Block] = []
-        self._folded: list[Block] = []
+        self._loose: list[RowBlock] = []
+        self._folded: list[RowBlock] = []
         self._dropped: list[tuple[Int64Array, Int64Array]] = []
 
     def __len__(self) -> int:
         return sum(len(block) for block in (*self._folded, *self._loose))
 
-    def append(self, block: Block) -> None:
+    def append(self, block: RowBlock) -> None:
         """Keep rows."""
         self._loose.append(block)
         if len(self._loose) >= _LOOSE:
@@ -52,7 +52,7 @@ class Ring:
         self._folded = [block for block in map(self._needed, self._folded) if len(block)]
         self._fold_dropped()
 
-    def take(self, channel: int, first: int, last: int, heard_seq: int) -> list[Block]:
+    def take(self, channel: int, first: int, last: int, heard_seq: int) -> list[RowBlock]:
         """The rows of a session from `first` to `last` that are here, in order, to be sent again.
 
         Those up to `heard_seq`, which were answered, are marked REPLAY; those that were dropped SKIP.
@@ -96,14 +96,14 @@ class Ring:
         needed = seq > self._released()[channel]
         self._dropped = [(channel[needed], seq[needed])] if needed.any() else []
 
-    def _needed(self, block: Block) -> Block:
+    def _needed(self, block: RowBlock) -> RowBlock:
         needed: BoolArray = block.seq > self._released()[block.channel]
         return block if needed.all() else block.pick(needed)
 
 
-def skipped(channel: int, first: int, last: int) -> Block:
+def skipped(channel: int, first: int, last: int) -> RowBlock:
     """Rows that are no more: their seqs, without data."""
     rows = last - first + 1
-    return Block(
+    return RowBlock(
         np.full(rows, channel), np.arange(first, last + 1), None, np.full(rows, int(RowFlag.SKIP), np.uint8), {}
     )

@@ -20,7 +20,7 @@ _SKIP, _REPLAY = int(RowFlag.SKIP), int(RowFlag.REPLAY)
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class RowBlock:
     """Rows to be sent, of sessions of one model."""
 
     channel: Int64Array
@@ -44,10 +44,10 @@ class Block:
         """About what the rows take on the wire."""
         return 16 * len(self) + sum(map(_nbytes, self.data.values()))
 
-    def pick(self, chosen: BoolArray) -> Block:
+    def pick(self, chosen: BoolArray) -> RowBlock:
         """These rows alone."""
         has_data = self._has_data()
-        return Block(
+        return RowBlock(
             self.channel[chosen],
             self.seq[chosen],
             None if self.t_ns is None else self.t_ns[chosen],
@@ -56,7 +56,7 @@ class Block:
             None if self.due_s is None else self.due_s[chosen],
         )
 
-    def in_order(self) -> Block:
+    def in_order(self) -> RowBlock:
         """The same rows in order of seq."""
         if (self.seq[1:] > self.seq[:-1]).all():
             return self
@@ -64,7 +64,7 @@ class Block:
         has_data = self._has_data()
         place = np.cumsum(has_data) - 1
         data_order = place[order][has_data[order]]
-        return Block(
+        return RowBlock(
             self.channel[order],
             self.seq[order],
             None if self.t_ns is None else self.t_ns[order],
@@ -73,7 +73,7 @@ class Block:
             None if self.due_s is None else self.due_s[order],
         )
 
-    def marked(self, heard_seq: int, dropped: Int64Array) -> Block:
+    def marked(self, heard_seq: int, dropped: Int64Array) -> RowBlock:
         """The rows as they go again: SKIP, without data, those of `dropped`; REPLAY others up to `heard_seq`."""
         gone = np.isin(self.seq, dropped)
         heard = (self.seq <= heard_seq) & ~gone
@@ -84,7 +84,7 @@ class Block:
         flags[gone] |= _SKIP
         flags[heard] |= _REPLAY
         keep = (flags & _SKIP == 0)[had_data]
-        return Block(
+        return RowBlock(
             self.channel,
             self.seq,
             self.t_ns,
@@ -97,7 +97,7 @@ class Block:
         """The seqs of the rows whose deadline is past."""
         return np.empty(0, np.int64) if self.due_s is None else self.seq[self.due_s < now_s]
 
-    def by_time(self) -> list[Block]:
+    def by_time(self) -> list[RowBlock]:
         """The rows in pieces that have timestamps throughout or not at all, as a message needs them."""
         if self.t_ns is None:
             return [self]
@@ -126,13 +126,13 @@ def _nbytes(array: Array) -> int:
     return sum(map(len, array)) if is_encoded(array) else array.nbytes
 
 
-def join_blocks(blocks: Sequence[Block]) -> Block:
+def join_blocks(blocks: Sequence[RowBlock]) -> RowBlock:
     """The rows of `blocks`, of sessions of one model, one after the other; NO_TIME where a row has no timestamp."""
     if len(blocks) == 1:
         return blocks[0]
     with_data = [block for block in blocks if block.data]
     names = with_data[0].data if with_data else ()
-    return Block(
+    return RowBlock(
         np.concatenate([block.channel for block in blocks]),
         np.concatenate([block.seq for block in blocks]),
         _filled([block.t_ns for block in blocks], blocks, NO_TIME),
@@ -142,7 +142,7 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
     )
 
 
-def _filled(columns: Sequence[Any], blocks: Sequence[Block], fill: Any) -> Any:
+def _filled(columns: Sequence[Any], blocks: Sequence[RowBlock], fill: Any) -> Any:
     """A column of all blocks, `fill` for the rows of those that have none; None where none has it."""
     if all(column is None for column in columns):
         return None

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import deque
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import Ledger
+from statestream.service.client.core.channel_table import ChannelTable
 from statestream.service.client.core.codec import steps_message
-from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.row_block import RowBlock
 
 ModelKey = tuple[str, int]
 """Name and version."""
 
 
-class Outbox:
+class SendQueue:
     """Requests of one stream, in the order in which they were made within each model.
 
     Args:
@@ -22,7 +22,7 @@ class Outbox:
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
         self._max_bytes = max_bytes
-        self._blocks: dict[ModelKey, deque[Block]] = {}
+        self._blocks: dict[ModelKey, deque[RowBlock]] = {}
         self._opens: list[pb.Open] = []
         self._closes: list[pb.Close] = []
         self.flush_acks = False
@@ -35,11 +35,11 @@ class Outbox:
         """Queue a Close, to go out after the rows that wait now."""
         self._closes.append(request)
 
-    def put(self, model: ModelKey, block: Block) -> None:
+    def put(self, model: ModelKey, block: RowBlock) -> None:
         """Queue rows."""
         self._blocks.setdefault(model, deque()).append(block)
 
-    def take(self, ledger: Ledger, now_s: float = 0.0) -> pb.StreamRequest | None:
+    def take(self, ledger: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
         """The next message; None when there is nothing to say. Acknowledgements go along with whatever does.
 
         Args:
@@ -62,7 +62,7 @@ class Outbox:
         closes, self._closes = self._closes, []
         return closes
 
-    def _take_blocks(self) -> list[Block]:
+    def _take_blocks(self) -> list[RowBlock]:
         """Blocks of one model that fit one message: all with timestamps or all without, since the column is one."""
         if not self._blocks:
             return []

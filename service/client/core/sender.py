@@ -13,12 +13,12 @@ import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import Ledger, Pace
-from statestream.service.client.core.codec import Answers
-from statestream.service.client.core.retransmit_buffer import Ring, skipped
-from statestream.service.client.core.row_block import Block, join_blocks
-from statestream.service.client.core.send_queue import ModelKey, Outbox
-from statestream.service.client.options import Terms
+from statestream.service.client.core.channel_table import ChannelTable, SendState
+from statestream.service.client.core.codec import ResultColumns
+from statestream.service.client.core.retransmit_buffer import RetransmitBuffer, skipped
+from statestream.service.client.core.row_block import RowBlock, join_blocks
+from statestream.service.client.core.send_queue import ModelKey, SendQueue
+from statestream.service.client.options import SessionOptions
 from statestream.service.client.policy import Policy
 from statestream.service.protocol.verdict import Verdict
 
@@ -29,7 +29,7 @@ OnLoss = Callable[[int, int, int], object]
 """Called with a channel and the first and last seq of rows that the server needs and that are kept no more."""
 
 
-class Flow:
+class Sender:
     """Rows of one stream.
 
     Args:
@@ -37,14 +37,14 @@ class Flow:
     """
 
     def __init__(self, on_loss: OnLoss) -> None:
-        self.ledger = Ledger()
-        self.outbox = Outbox()
+        self.ledger = ChannelTable()
+        self.outbox = SendQueue()
         self._on_loss = on_loss
-        self._rings: dict[ModelKey, Ring] = {}
+        self._rings: dict[ModelKey, RetransmitBuffer] = {}
         self._models: dict[int, ModelKey] = {}
         self._behind: set[int] = set()
 
-    def open(self, opened: pb.Opened, row_bytes: int, terms: Terms, *, durable: bool) -> None:
+    def open(self, opened: pb.Opened, row_bytes: int, terms: SessionOptions, *, durable: bool) -> None:
         """Bind a channel; `durable`: rows are kept until a snapshot holds them, if the server makes any."""
         channel = opened.channel
         self._models[channel] = (opened.model, opened.version)
@@ -70,7 +70,7 @@ class Flow:
 
     # Out
 
-    def put(self, model: ModelKey, block: Block) -> None:
+    def put(self, model: ModelKey, block: RowBlock) -> None:
         """Rows with the next seqs of their sessions, which have room."""
         self._ring(model).append(block)
         flowing = self.ledger.flowing(block.channel)
@@ -92,7 +92,7 @@ class Flow:
             for block in self._again(channel, first, min(int(ledger.next_seq[channel]) - 1, first + room - 1)):
                 self.outbox.put(self._models[channel], block)
                 ledger.sent(channel, len(block))
-        ledger.pace[channel] = Pace.FLOWING
+        ledger.pace[channel] = SendState.FLOWING
         self._behind.remove(channel)
 
     def pump_all(self) -> None:
@@ -102,7 +102,7 @@ class Flow:
 
     # Back
 
-    def settle(self, answers: Answers) -> BoolArray:
+    def settle(self, answers: ResultColumns) -> BoolArray:
         """Take note of answers; `[rows]` those that the application has not had before."""
         fresh = self.ledger.settle(answers)
         if fresh.any():
@@ -128,7 +128,7 @@ class Flow:
 
     def start(self) -> None:
         """A new connection: nothing has been said on it."""
-        self.outbox = Outbox()
+        self.outbox = SendQueue()
 
     def stop(self) -> None:
         """The connection is lost: rows wait in the ring until their sessions are opened again."""
@@ -152,15 +152,15 @@ class Flow:
 
     def hold(self, channel: int) -> None:
         """Send nothing of a session until `rewind`: rows were refused."""
-        self.ledger.pace[channel] = Pace.STOPPED
+        self.ledger.pace[channel] = SendState.STOPPED
         self._behind.discard(channel)
 
     def _catch_up(self, channel: int) -> None:
-        self.ledger.pace[channel] = Pace.CATCHING_UP
+        self.ledger.pace[channel] = SendState.CATCHING_UP
         self._behind.add(channel)
         self.pump(channel)
 
-    def _again(self, channel: int, first: int, last: int) -> list[Block]:
+    def _again(self, channel: int, first: int, last: int) -> list[RowBlock]:
         """Rows that are to go again, those that are kept no more as SKIP."""
         ring = self._ring(self._models[channel])
         blocks = ring.take(channel, first, last, int(self.ledger.settled_seq[channel]))
@@ -188,8 +188,8 @@ class Flow:
         if len(late):
             ring.drop(np.full(len(late), channel), late)
 
-    def _ring(self, model: ModelKey) -> Ring:
+    def _ring(self, model: ModelKey) -> RetransmitBuffer:
         ring = self._rings.get(model)
         if ring is None:
-            ring = self._rings[model] = Ring(self.ledger.released_seq)
+            ring = self._rings[model] = RetransmitBuffer(self.ledger.released_seq)
         return ring

@@ -9,7 +9,7 @@ MEMORY = "memory"
 """No store: sessions live as long as the process."""
 
 
-def make(url: str) -> Store | None:
+def open_store(url: str) -> Store | None:
     """The store that a configuration names: `memory` (None), `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`."""
     scheme, _, rest = url.partition(":")
     if url == MEMORY:

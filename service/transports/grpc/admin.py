@@ -14,10 +14,10 @@ from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service.auth.identity import Role, caller
 from statestream.service.control.host import Host
-from statestream.service.control.model_lifecycle import Upgraded, Upgrades
+from statestream.service.control.model_lifecycle import ModelLifecycle, VersionChange
 from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
-from statestream.service.telemetry.overview import Observer
+from statestream.service.telemetry.overview import ServerMonitor
 from statestream.service.transports.grpc import converters as wire
 from statestream.service.transports.grpc.context import Context, abort
 
@@ -50,7 +50,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     def __init__(
         self,
         host: Host,
-        upgrades: Upgrades,
+        upgrades: ModelLifecycle,
         *,
         loaded: Callable[[str], Awaitable[None]],
         drain: Callable[[], None],
@@ -113,7 +113,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         period_s = request.period_s or _WATCH_S
         if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
             await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
-        observer = Observer(self._host, time.monotonic)
+        observer = ServerMonitor(self._host, time.monotonic)
         while not self._host.draining:
             yield wire.overview_message(observer.look(request.sessions or _WATCHED))
             await asyncio.sleep(period_s)
@@ -159,7 +159,7 @@ def _of(kind: type[AnyPolicy], number: int) -> AnyPolicy:
     return policies[number]
 
 
-def _change(change: Upgraded) -> pb.ModelChange:
+def _change(change: VersionChange) -> pb.ModelChange:
     return pb.ModelChange(version=change.manifest.version, moved=change.moved, stayed=change.stayed)
 
 

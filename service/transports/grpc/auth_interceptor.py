@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from statestream.service.auth.audit import audit
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import GUEST, Identity, Role, answering
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
 from statestream.service.protocol.status import to_status
 from statestream.service.transports.grpc.context import Context, abort
@@ -56,7 +56,7 @@ RULES = {
 _AUDITED = (_ADMIN, _OIP + "RepositoryModel")
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets an RPC through to its servicer, which finds in `identity.caller()` whose it is.
 
     Args:
@@ -66,7 +66,7 @@ class Guard(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, clients: ClientsFile, allowances: Allowances, *, nobody: Identity | None, certificates: bool
+        self, clients: ClientsFile, allowances: Quotas, *, nobody: Identity | None, certificates: bool
     ) -> None:
         self._clients = clients
         self._allowances = allowances

@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, caller
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.control.host import Host
 from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
 from statestream.service.serving.registry import Role
-from statestream.service.serving.runner import Runner
-from statestream.service.streams.stream import ClientStream
+from statestream.service.serving.runner import ModelRunner
+from statestream.service.streams.stream import SessionStream
 from statestream.service.transports.grpc import converters as wire
 from statestream.service.transports.grpc.context import Context, abort
 
@@ -30,10 +30,10 @@ SERVICE = "statestream.v1.Inference"
 class InferenceServicer:
     """Streams and models of a host over gRPC."""
 
-    def __init__(self, host: Host, allowances: Allowances) -> None:
+    def __init__(self, host: Host, allowances: Quotas) -> None:
         self._host = host
         self._allowances = allowances
-        self._streams: set[ClientStream] = set()
+        self._streams: set[SessionStream] = set()
 
     @property
     def streams(self) -> int:
@@ -58,7 +58,7 @@ class InferenceServicer:
         """One stream, from its first message to its end: a task reads, this one writes."""
         if self._host.draining:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
-        client = ClientStream(self._host, caller())
+        client = SessionStream(self._host, caller())
         self._streams.add(client)
         reader: asyncio.Task[None] | None = None
         failure: StatestreamError | None = None
@@ -107,7 +107,7 @@ class InferenceServicer:
             await abort(context, error)
         return pb.GetModelResponse(model=self._model(runner))
 
-    def _model(self, runner: Runner) -> pb.Model:
+    def _model(self, runner: ModelRunner) -> pb.Model:
         return wire.model_message(
             runner.manifest,
             self._host.versions.role(runner),
@@ -133,7 +133,7 @@ class InferenceServicer:
         for client in streams:
             client.dismiss()
 
-    async def _read(self, client: ClientStream, context: Context) -> None:
+    async def _read(self, client: SessionStream, context: Context) -> None:
         try:
             allowance = self._allowances.of(client.who)
             while (raw := await context.read()) is not grpc.aio.EOF:

@@ -9,22 +9,22 @@ import grpc
 from statestream.service.addresses import is_socket
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import SERVER, unproven
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 from statestream.service.transports.grpc import reflection
-from statestream.service.transports.grpc.auth_interceptor import Guard
+from statestream.service.transports.grpc.auth_interceptor import AuthInterceptor
 from statestream.service.transports.grpc.tls import credentials
 
 _OTHER_CALLS = 100
 """On one connection, beside streams."""
 
 
-class Listener:
+class GrpcListener:
     """A gRPC server at one address of the configuration."""
 
     def __init__(
-        self, config: ServerConfig, field: str, clients: ClientsFile, allowances: Allowances, *, shares_port: bool
+        self, config: ServerConfig, field: str, clients: ClientsFile, allowances: Quotas, *, shares_port: bool
     ) -> None:
         """`field`: the setting that has the address."""
         self._field = field
@@ -33,7 +33,7 @@ class Listener:
         self._tls = None if is_socket(self._address) else credentials(config)
         # Whoever may open the socket of `Admin` operates the server: the file's owner and mode say who.
         operated = field == "admin_address" and self._address.startswith("unix:")
-        self.guard = Guard(
+        self.guard = AuthInterceptor(
             clients,
             allowances,
             nobody=SERVER if operated else unproven(self._address, asks=config.asks),

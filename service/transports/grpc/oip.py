@@ -13,9 +13,9 @@ import grpc
 from statestream.models import bundle as bundles
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, caller
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.control.host import Host
-from statestream.service.control.model_lifecycle import Upgrades
+from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.errors import (
     AlreadyExists,
     Internal,
@@ -26,7 +26,7 @@ from statestream.service.errors import (
 )
 from statestream.service.oip import metadata
 from statestream.service.oip.request import version_of
-from statestream.service.oip.sequences import Sequences
+from statestream.service.oip.sequences import SequenceFrontend
 from statestream.service.transports.grpc.context import Context, abort
 from statestream.service.transports.grpc.oip_stream import InferStream
 
@@ -42,14 +42,14 @@ class OipServicer:
     """Sequences and models of a host over gRPC."""
 
     def __init__(
-        self, host: Host, allowances: Allowances, upgrades: Upgrades, *, loaded: Callable[[str], Awaitable[None]]
+        self, host: Host, allowances: Quotas, upgrades: ModelLifecycle, *, loaded: Callable[[str], Awaitable[None]]
     ) -> None:
         """`loaded` hears the name of each model that came or went."""
         self._host = host
         self._allowances = allowances
         self._upgrades = upgrades
         self._loaded = loaded
-        self.sequences = Sequences(host)
+        self.sequences = SequenceFrontend(host)
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[InferStream] = set()
 

@@ -14,7 +14,7 @@ import pytest
 
 from statestream.service.loadtest.coordinator import Outcome, run_load
 from statestream.service.loadtest.plan import Plan
-from statestream.service.loadtest.process_usage import Watch
+from statestream.service.loadtest.process_usage import ProcessMonitor
 from tests.conftest import leaky_manifest
 
 ROOT = Path(__file__).parents[3]
@@ -44,4 +44,6 @@ async def load(port: int, *, host: str = "127.0.0.1", **values: Any) -> Outcome:
     """Run a plan against a port."""
     defaults = {"model": "leaky", "warmup_s": 0.3, "duration_s": 1.0, "drain_s": 2.0}
     plan = Plan.of(target=f"{host}:{port}", **(defaults | values))
-    return await run_load(plan, leaky_manifest(), watch=Watch([]), stop=asyncio.Event(), on_progress=lambda _: None)
+    return await run_load(
+        plan, leaky_manifest(), watch=ProcessMonitor([]), stop=asyncio.Event(), on_progress=lambda _: None
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from statestream.service.auth.identity import SERVER, Identity, Role
-from statestream.service.auth.quota import Allowances
+from statestream.service.auth.quota import Quotas
 from statestream.service.config import ServerConfig
 from statestream.service.errors import ResourceExhausted
 from tests.conftest import FakeClock
@@ -17,8 +17,8 @@ ARM = Identity("arm", frozenset({Role.STREAM}))
 LEG = Identity("leg", frozenset({Role.STREAM}))
 
 
-def allowances(clock: FakeClock, **config: Any) -> Allowances:
-    return Allowances(ServerConfig(**config), clock)
+def allowances(clock: FakeClock, **config: Any) -> Quotas:
+    return Quotas(ServerConfig(**config), clock)
 
 
 def test_streams_are_counted_for_each_and_for_all(clock: FakeClock) -> None:

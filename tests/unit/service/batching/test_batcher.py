@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.results import Results
+from statestream.service.batching.results import TurnResults
 from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, RowFlag, Verdict
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.sessions.table import SessionTable
@@ -136,14 +136,14 @@ def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
     return [[mine] if batcher.table.channel[slot] == row.channel else [] for slot in slots]
 
 
-def turn(batcher: Batcher, model: LeakyModel | None = None) -> Results:
+def turn(batcher: Batcher, model: LeakyModel | None = None) -> TurnResults:
     taken = batcher.take()
     planned = None if taken is None else batcher.plan(taken)
     assert planned is not None
     return batcher.commit(planned, planned.execute(model or LeakyModel()))
 
 
-def answers(results: Results, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float, int]]:
+def answers(results: TurnResults, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float, int]]:
     found = []
     for i in np.flatnonzero(results.rows.slot == slot):
         seq, verdict, dt_s = results.rows.seq[i], Verdict(int(results.rows.verdict[i])), results.rows.dt_s[i]

@@ -9,10 +9,10 @@ import pytest
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.results import Results
+from statestream.service.batching.results import TurnResults
 from statestream.service.client.core.codec import steps_message
-from statestream.service.client.core.retransmit_buffer import Ring
-from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.retransmit_buffer import RetransmitBuffer
+from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.inputs import row_of, rows_of
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.protocol.verdict import RowFlag, Verdict
@@ -74,7 +74,7 @@ class Bed:
             [slot] * rows, range(first, first + rows), [], flags, [("imu", imu.tobytes())], (), {"camera": pictures}
         )
 
-    def turn(self) -> Results:
+    def turn(self) -> TurnResults:
         taken = self.batcher.take()
         assert taken is not None
         needed = self.batcher.to_decode(taken)
@@ -83,7 +83,7 @@ class Bed:
         return self.batcher.commit(plan, plan.execute(self.model))
 
 
-def verdicts(results: Results) -> list[Verdict]:
+def verdicts(results: TurnResults) -> list[Verdict]:
     return [Verdict(v) for v in results.rows.verdict.tolist()]
 
 
@@ -180,12 +180,12 @@ def test_the_client_checks_what_it_can() -> None:
 
 def test_pictures_are_sent_again_out_of_the_ring() -> None:
     released = np.zeros(1, np.int64)
-    ring = Ring(lambda: released)
+    ring = RetransmitBuffer(lambda: released)
     data, _ = rows_of({"camera": PICTURES[:6], "imu": IMU[:6]}, MANIFEST.inputs)
     first = {name: column[:2] for name, column in data.items()}
     rest = {name: column[2:] for name, column in data.items()}
-    ring.append(Block(np.zeros(2, np.int64), np.array([1, 2]), None, None, first))
-    ring.append(Block(np.zeros(4, np.int64), np.array([3, 4, 5, 6]), None, None, rest))
+    ring.append(RowBlock(np.zeros(2, np.int64), np.array([1, 2]), None, None, first))
+    ring.append(RowBlock(np.zeros(4, np.int64), np.array([3, 4, 5, 6]), None, None, rest))
     ring.drop(np.zeros(1, np.int64), np.array([4]))
     blocks = ring.take(0, 2, 6, heard_seq=2)
     steps = steps_message(blocks)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec
-from statestream.service.control.host import Held, Host
-from statestream.service.control.model_lifecycle import Upgraded, Upgrades
+from statestream.service.control.host import Attachment, Host
+from statestream.service.control.model_lifecycle import ModelLifecycle, VersionChange
 from statestream.service.errors import AlreadyExists, FailedPrecondition, NotFound
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from statestream.service.serving.registry import Role
 from statestream.service.sessions.policy import Late, Policy
 from tests.conftest import FakeClock, leak, leaky_manifest
-from tests.support.hosts import Stream, advance, asks, keeper_of, leaky_bundle, make_host, state_after
+from tests.support.hosts import FakeSubscriber, advance, asks, keeper_of, leaky_bundle, make_host, state_after
 from tests.support.stores import MemoryStore
 
 CARRY, PIN, SHADOW = UpgradePolicy.CARRY, UpgradePolicy.PIN, UpgradePolicy.SHADOW
@@ -49,8 +49,8 @@ def repository(host: Host, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 @pytest.fixture
-def upgrades(host: Host) -> Upgrades:
-    return Upgrades(host)
+def upgrades(host: Host) -> ModelLifecycle:
+    return ModelLifecycle(host)
 
 
 def state_of(host: Host, session_id: str) -> np.ndarray:
@@ -61,15 +61,17 @@ def version_of(host: Host, session_id: str) -> int:
     return host.custody.roster.find(session_id).manifest.version
 
 
-def here(stream: Stream, held: Held, channel: int = 1) -> Held:
+def here(stream: FakeSubscriber, held: Attachment, channel: int = 1) -> Attachment:
     """Where a session that a stream holds is by now."""
     runner, slot = stream.places.get(channel, (held.runner, held.slot))
-    return Held(held.session_id, runner, slot, held.epoch, held.outputs, held.resumed)
+    return Attachment(held.session_id, runner, slot, held.epoch, held.outputs, held.resumed)
 
 
-async def test_carried_sessions_take_all_that_is_theirs(host: Host, repository: Repository, upgrades: Upgrades) -> None:
+async def test_carried_sessions_take_all_that_is_theirs(
+    host: Host, repository: Repository, upgrades: ModelLifecycle
+) -> None:
     repository.put(2, gain=10.0)
-    stream, gone = Stream(), Stream()
+    stream, gone = FakeSubscriber(), FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     policy = Policy(keep_last=9, late=Late.SUPPRESS, gap_resets=True)
     held.runner.table.obey(held.slot, policy)
@@ -80,7 +82,7 @@ async def test_carried_sessions_take_all_that_is_theirs(host: Host, repository: 
     host.detach(left)
     before = held.runner.table.info("robot")
 
-    assert await upgrades.load("leaky", 2, CARRY) == Upgraded(host.versions.find("leaky").manifest, moved=2)
+    assert await upgrades.load("leaky", 2, CARRY) == VersionChange(host.versions.find("leaky").manifest, moved=2)
     held = here(stream, held)
     assert held.runner is host.versions.find("leaky")
     assert (version_of(host, "robot"), version_of(host, "left"), gone.places) == (2, 2, {})
@@ -103,10 +105,10 @@ async def test_carried_sessions_take_all_that_is_theirs(host: Host, repository: 
 
 
 async def test_rows_that_wait_are_settled_by_the_new_version_as_they_would_have_been(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2, gain=10.0)
-    streams = [Stream(), Stream()]
+    streams = [FakeSubscriber(), FakeSubscriber()]
     held = [await host.open(stream, 1, asks(f"s{i}")) for i, stream in enumerate(streams)]
     for one in held:
         await advance(one, 2)
@@ -149,20 +151,20 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
 
     monkeypatch.setattr(engine, "step", slow)
     Repository(host, monkeypatch).put(2, gain=10.0)
-    stream = Stream()
+    stream = FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     x = [("x", np.ones((1, 2), "<f4").tobytes())]
     held.runner.offer([held.slot], [1], [], [], x)
     while not began.is_set():
         await asyncio.sleep(0)
     held.runner.offer([held.slot], [2], [], [], x)
-    load = asyncio.create_task(Upgrades(host).load("leaky", 2, CARRY))
+    load = asyncio.create_task(ModelLifecycle(host).load("leaky", 2, CARRY))
     while not host.versions.get("leaky", 2):
         await asyncio.sleep(0)
     for _ in range(5):
         await asyncio.sleep(0)
     assert version_of(host, "robot") == 1
-    fresh = await host.open(Stream(), 1, asks("fresh"))
+    fresh = await host.open(FakeSubscriber(), 1, asks("fresh"))
     assert fresh.runner.manifest.version == 2, "new sessions need not wait"
     waits = asyncio.create_task(held.runner.settled(held.slot))
     go.set()
@@ -178,10 +180,10 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
 
 
 async def test_a_session_that_is_being_opened_follows_when_that_is_done(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2)
-    await host.open(Stream(), 1, asks("robot"))
+    await host.open(FakeSubscriber(), 1, asks("robot"))
     async with host.custody.alone("robot"):
         load = asyncio.create_task(upgrades.load("leaky", 2, CARRY))
         while not host.versions.get("leaky", 2):
@@ -220,15 +222,15 @@ OTHER_STATES = (StateSpec(name="g", shape=(2,), initial=(0.5,)),)
     ids=["states", "shape", "labels", "input", "output"],
 )
 async def test_a_version_that_cannot_go_on_with_the_sessions_is_not_loaded(
-    host: Host, repository: Repository, upgrades: Upgrades, change: dict[str, Any], field: str, words: str
+    host: Host, repository: Repository, upgrades: ModelLifecycle, change: dict[str, Any], field: str, words: str
 ) -> None:
     repository.put(2, **change)
-    await host.open(Stream(), 1, asks("robot"))
+    await host.open(FakeSubscriber(), 1, asks("robot"))
     with pytest.raises(FailedPrecondition, match=words) as error:
         await upgrades.load("leaky", 2, CARRY)
     assert error.value.field == field
     assert [runner.manifest.version for runner in host.versions] == [1]
-    assert (await host.open(Stream(), 1, asks("new"))).runner.manifest.version == 1
+    assert (await host.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
     if field != "states":
         with pytest.raises(FailedPrecondition, match=words):
             await upgrades.load("leaky", 2, SHADOW)
@@ -236,18 +238,18 @@ async def test_a_version_that_cannot_go_on_with_the_sessions_is_not_loaded(
 
 
 async def test_pinned_sessions_stay_and_new_ones_go_to_the_active_version(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     for version in (2, 3):
         repository.put(version)
-    old = await host.open(Stream(), 1, asks("old"))
+    old = await host.open(FakeSubscriber(), 1, asks("old"))
     assert (await upgrades.load("leaky", 3)).stayed == 1
     await upgrades.load("leaky", 2)
     await advance(old, 1)
     assert version_of(host, "old") == 1
-    new = await host.open(Stream(), 1, asks("new"))
+    new = await host.open(FakeSubscriber(), 1, asks("new"))
     assert new.runner.manifest.version == 2, "the version last made active, not the newest"
-    assert (await host.open(Stream(), 1, asks("other", version=3))).runner.manifest.version == 3
+    assert (await host.open(FakeSubscriber(), 1, asks("other", version=3))).runner.manifest.version == 3
     roles = {runner.manifest.version: host.versions.role(runner) for runner in host.versions}
     assert roles == {1: Role.OPEN, 2: Role.ACTIVE, 3: Role.OPEN}
     with pytest.raises(AlreadyExists, match="leaky:2 is active"):
@@ -258,21 +260,21 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = await make_host(MemoryStore(clock), clock, max_resident=1)
-    repository, upgrades = Repository(host, monkeypatch), Upgrades(host)
+    repository, upgrades = Repository(host, monkeypatch), ModelLifecycle(host)
     repository.put(2)
     # Another output: what was said before it existed has no value in it.
     outputs = (*leaky_manifest().outputs, OutputSpec(name="z", shape=(1,), std=(1.0,)))
     repository.put(3, outputs=outputs)
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 3)
     host.detach(held)
-    await host.open(Stream(), 1, asks("other"))
+    await host.open(FakeSubscriber(), 1, asks("other"))
     await keeper_of(host).commit()
     await keeper_of(host).commit()
     assert len(host.custody.roster) == 1, "robot is in the store alone"
     await upgrades.load("leaky", 2, CARRY)
     await upgrades.load("leaky", 3, CARRY)
-    back = await host.open(Stream(), 1, asks("robot", version=1))
+    back = await host.open(FakeSubscriber(), 1, asks("robot", version=1))
     assert (back.runner.manifest.version, back.resumed) == (3, True)
     np.testing.assert_allclose(state_of(host, "robot"), state_after(3), rtol=1e-6)
     known = back.runner.table.unacked(back.slot)
@@ -289,11 +291,11 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
 
 
 async def test_a_shadow_that_computes_the_same_does_not_diverge_and_one_that_does_not_does(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2)
     repository.put(3, gain=3.0)
-    stream = Stream()
+    stream = FakeSubscriber()
     early = await host.open(stream, 1, asks("early"))
     await advance(early, 7)
     for version in (2, 3):
@@ -321,10 +323,10 @@ async def test_a_shadow_that_computes_the_same_does_not_diverge_and_one_that_doe
 
 
 async def test_the_shadow_skips_what_the_state_guard_rolled_back(
-    host: Host, repository: Repository, upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch
+    host: Host, repository: Repository, upgrades: ModelLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.put(2)
-    held = [await host.open(Stream(), 1, asks(f"s{i}")) for i in range(2)]
+    held = [await host.open(FakeSubscriber(), 1, asks(f"s{i}")) for i in range(2)]
     await upgrades.load("leaky", 2, SHADOW)
     runner = held[0].runner
     shadow = runner.shadow
@@ -350,10 +352,10 @@ async def test_the_shadow_skips_what_the_state_guard_rolled_back(
 
 
 async def test_a_shadow_with_states_that_are_not_finite_is_counted_and_one_that_fails_is_dropped(
-    host: Host, repository: Repository, upgrades: Upgrades, monkeypatch: pytest.MonkeyPatch
+    host: Host, repository: Repository, upgrades: ModelLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.put(2, gain=float("inf"))
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await upgrades.load("leaky", 2, SHADOW)
     shadow = held.runner.shadow
     assert shadow is not None
@@ -374,16 +376,16 @@ async def test_a_shadow_with_states_that_are_not_finite_is_counted_and_one_that_
 
 
 async def test_promoted_with_the_same_kind_of_state_sessions_keep_theirs(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2, gain=3.0)
-    stream = Stream()
+    stream = FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
-    idle = await host.open(Stream(), 1, asks("idle"))
+    idle = await host.open(FakeSubscriber(), 1, asks("idle"))
     await advance(idle, 2)
     await upgrades.load("leaky", 2, SHADOW)
     await advance(held, 5)
-    assert await upgrades.promote("leaky") == Upgraded(host.versions.find("leaky").manifest, moved=2)
+    assert await upgrades.promote("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=2)
     assert version_of(host, "robot") == version_of(host, "idle") == 2
     np.testing.assert_allclose(state_of(host, "robot"), state_after(5), rtol=1e-6)
     with pytest.raises(FailedPrecondition, match="no version follows leaky:2"):
@@ -391,11 +393,11 @@ async def test_promoted_with_the_same_kind_of_state_sessions_keep_theirs(
 
 
 async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shadows(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2, gain=3.0, states=OTHER_STATES)
-    stream, fresh = Stream(), Stream()
-    idle = await host.open(Stream(), 1, asks("idle"))
+    stream, fresh = FakeSubscriber(), FakeSubscriber()
+    idle = await host.open(FakeSubscriber(), 1, asks("idle"))
     await advance(idle, 2)
     held = await host.open(stream, 1, asks("robot"))
     await advance(held, 5)
@@ -403,7 +405,7 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
     await advance(held, 4)
     anew = await host.open(fresh, 1, asks("anew"))
     await advance(anew, 3)
-    assert await upgrades.promote("leaky") == Upgraded(host.versions.find("leaky").manifest, moved=2, stayed=1)
+    assert await upgrades.promote("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=2, stayed=1)
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
     for name, rows in (("robot", 4), ("anew", 3)):
         table = host.custody.roster.find(name).table
@@ -416,16 +418,16 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
     await advance(held, 1)
     assert int(held.runner.table.settled_seq[held.slot]) == 10
     # What cannot go back stays, and new sessions go to the version before.
-    assert await upgrades.rollback("leaky") == Upgraded(host.versions.find("leaky").manifest, moved=0, stayed=2)
-    assert (await host.open(Stream(), 1, asks("new"))).runner.manifest.version == 1
+    assert await upgrades.rollback("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=0, stayed=2)
+    assert (await host.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
 
 
 async def test_rolled_back_sessions_go_on_with_the_version_before(
-    host: Host, repository: Repository, upgrades: Upgrades
+    host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2, gain=10.0)
-    stream = Stream()
+    stream = FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     with pytest.raises(FailedPrecondition, match="there is no version before leaky:1 here"):
         await upgrades.rollback("leaky")
@@ -437,14 +439,14 @@ async def test_rolled_back_sessions_go_on_with_the_version_before(
     await advance(held, 2)
     np.testing.assert_allclose(state_of(host, "robot"), state_after(4), rtol=1e-6)
     assert [runner.manifest.version for runner in host.versions] == [1], "a version without sessions is gone"
-    again = await host.open(Stream(), 2, asks("robot", version=2, take_over=True))
+    again = await host.open(FakeSubscriber(), 2, asks("robot", version=2, take_over=True))
     assert again.resumed
 
 
-async def test_unloading_refuses_waits_or_moves(host: Host, repository: Repository, upgrades: Upgrades) -> None:
+async def test_unloading_refuses_waits_or_moves(host: Host, repository: Repository, upgrades: ModelLifecycle) -> None:
     repository.put(2)
     repository.put(3, states=OTHER_STATES)
-    stream = Stream()
+    stream = FakeSubscriber()
     old = await host.open(stream, 1, asks("old"))
     await upgrades.load("leaky", 2)
     with pytest.raises(FailedPrecondition, match="leaky:1 has 1 sessions; close, wait for or move them first"):
@@ -460,7 +462,7 @@ async def test_unloading_refuses_waits_or_moves(host: Host, repository: Reposito
     await asyncio.sleep(0)
     assert not waits.done()
     with pytest.raises(NotFound, match=r"has no version 2 here; it has \[3\]"):
-        await host.open(Stream(), 1, asks("late", version=2))
+        await host.open(FakeSubscriber(), 1, asks("late", version=2))
     old = here(stream, old)
     await advance(old, 1)
     await host.custody.end("old")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.service.auth.identity import Identity, Role
-from statestream.service.control.host import Held, Host
-from statestream.service.control.session_manager import Loss
+from statestream.service.control.host import Attachment, Host
+from statestream.service.control.session_manager import DetachReason
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -25,7 +25,7 @@ from statestream.service.errors import (
 )
 from statestream.service.sessions.table import NOBODY
 from tests.conftest import FakeClock
-from tests.support.hosts import Stream, advance, asks, keeper_of, make_host, state_after
+from tests.support.hosts import FakeSubscriber, advance, asks, keeper_of, make_host, state_after
 from tests.support.stores import MemoryStore
 
 
@@ -41,7 +41,7 @@ def state_of(host: Host, session_id: str) -> np.ndarray:
 async def test_a_session_is_stored_when_opened_and_its_rows_with_the_next_tick(
     store: MemoryStore, clock: FakeClock
 ) -> None:
-    host, stream = await make_host(store, clock), Stream()
+    host, stream = await make_host(store, clock), FakeSubscriber()
     held = await host.open(stream, 3, asks("robot"))
     assert (held.epoch, held.resumed) == (1, False)
     assert store.entries["robot"].settled_seq == 0
@@ -54,7 +54,7 @@ async def test_a_session_is_stored_when_opened_and_its_rows_with_the_next_tick(
 
 
 async def test_what_one_server_stored_another_goes_on_with(store: MemoryStore, clock: FakeClock) -> None:
-    a, b, old, new = await make_host(store, clock), await make_host(store, clock), Stream(), Stream()
+    a, b, old, new = await make_host(store, clock), await make_host(store, clock), FakeSubscriber(), FakeSubscriber()
     held = await a.open(old, 1, asks("robot"))
     await advance(held, 5)
     held.runner.table.acknowledge(held.slot, 2)
@@ -71,7 +71,7 @@ async def test_what_one_server_stored_another_goes_on_with(store: MemoryStore, c
     assert known.seq.tolist() == [3, 4, 5], "what was settled and not acknowledged is told again"
     await keeper_of(a).commit()
     await asyncio.wait(a._tasks)
-    assert old.lost_channels == {1: Loss.MOVED}
+    assert old.lost_channels == {1: DetachReason.MOVED}
     assert a.sessions == 0
     assert store.entries["robot"].server == keeper_of(b).server
     assert store.entries["robot"].settled_seq == 5
@@ -81,14 +81,14 @@ async def test_a_server_that_lost_a_session_unawares_does_not_resume_its_old_cop
     store: MemoryStore, clock: FakeClock
 ) -> None:
     a, b = await make_host(store, clock), await make_host(store, clock)
-    held = await a.open(Stream(), 1, asks("robot"))
+    held = await a.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 2)
     await keeper_of(a).commit()
     a.detach(held)
-    moved = await b.open(Stream(), 1, asks("robot", take_over=True))
+    moved = await b.open(FakeSubscriber(), 1, asks("robot", take_over=True))
     await advance(moved, 4)
     await keeper_of(b).commit()
-    back = await a.open(Stream(), 1, asks("robot", take_over=True))
+    back = await a.open(FakeSubscriber(), 1, asks("robot", take_over=True))
     assert int(back.runner.table.settled_seq[back.slot]) == 6
     assert back.epoch == 3
     np.testing.assert_allclose(state_of(a, "robot"), state_after(6), rtol=1e-6)
@@ -98,22 +98,22 @@ async def test_a_detached_session_is_free_once_that_is_stored_and_a_dead_servers
     store: MemoryStore, clock: FakeClock
 ) -> None:
     a, b = await make_host(store, clock), await make_host(store, clock)
-    left = await a.open(Stream(), 1, asks("left"))
-    await a.open(Stream(), 1, asks("orphan"))
+    left = await a.open(FakeSubscriber(), 1, asks("left"))
+    await a.open(FakeSubscriber(), 1, asks("orphan"))
     await keeper_of(a).commit()
     a.detach(left)
     await keeper_of(a).commit()
-    assert (await b.open(Stream(), 1, asks("left"))).epoch == 2
+    assert (await b.open(FakeSubscriber(), 1, asks("left"))).epoch == 2
     with pytest.raises(AlreadyExists):
-        await b.open(Stream(), 2, asks("orphan"))
+        await b.open(FakeSubscriber(), 2, asks("orphan"))
     clock.now_s += 3 * 3600 + 1
-    assert (await b.open(Stream(), 2, asks("orphan"))).resumed
+    assert (await b.open(FakeSubscriber(), 2, asks("orphan"))).resumed
 
 
 async def test_while_the_store_fails_streams_go_on_and_what_may_exist_is_not_started_anew(
     store: MemoryStore, clock: FakeClock
 ) -> None:
-    host, stream = await make_host(store, clock), Stream()
+    host, stream = await make_host(store, clock), FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     await advance(held, 1)
     await keeper_of(host).commit()
@@ -127,10 +127,10 @@ async def test_while_the_store_fails_streams_go_on_and_what_may_exist_is_not_sta
     await advance(held, 2)
     for name in ("robot", "another"):
         with pytest.raises(Unavailable, match="store") as refused:
-            await host.open(Stream(), 1, asks(name, take_over=True))
+            await host.open(FakeSubscriber(), 1, asks(name, take_over=True))
         assert refused.value.retry_after_s > 0
     assert stream.lost_channels == {}, "a refused take-over takes nothing away"
-    made = await host.open(Stream(), 1, asks(""))
+    made = await host.open(FakeSubscriber(), 1, asks(""))
     await advance(made, 3)
     await keeper_of(host).commit()
     assert stream.durable[1] == 1
@@ -144,7 +144,7 @@ async def test_while_the_store_fails_streams_go_on_and_what_may_exist_is_not_sta
     assert keeper_of(host).lag_s == 0
     assert stream.durable[1] == 5
     assert [channel for channel, _ in stream.fallen] == [1], "its durable_seq went back before it went on"
-    again = await host.open(Stream(), 1, asks(made.session_id, take_over=True))
+    again = await host.open(FakeSubscriber(), 1, asks(made.session_id, take_over=True))
     assert again.epoch == 2
 
 
@@ -152,7 +152,7 @@ async def test_a_claim_whose_answer_was_lost_is_still_ours(
     store: MemoryStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = await make_host(store, clock)
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 4)
     right = store.claim
 
@@ -164,26 +164,26 @@ async def test_a_claim_whose_answer_was_lost_is_still_ours(
         patch.setattr(store, "claim", claims_and_fails)
         for name in ("robot", "new"):
             with pytest.raises(Unavailable):
-                await host.open(Stream(), 1, asks(name, take_over=True))
+                await host.open(FakeSubscriber(), 1, asks(name, take_over=True))
             await keeper_of(host).commit()
-    again = await host.open(Stream(), 1, asks("robot", take_over=True))
+    again = await host.open(FakeSubscriber(), 1, asks("robot", take_over=True))
     assert again.epoch == 3
     assert int(again.runner.table.settled_seq[again.slot]) == 4
-    assert (await host.open(Stream(), 1, asks("new"))).epoch == 2
+    assert (await host.open(FakeSubscriber(), 1, asks("new"))).epoch == 2
 
 
 async def test_a_server_that_cannot_take_a_session_leaves_it_where_it_is(store: MemoryStore, clock: FakeClock) -> None:
-    a, b, stream = await make_host(store, clock), await make_host(store, clock, models=["other"]), Stream()
+    a, b, stream = await make_host(store, clock), await make_host(store, clock, models=["other"]), FakeSubscriber()
     held = await a.open(stream, 1, asks("robot"))
     await advance(held, 2)
     await keeper_of(a).commit()
     with pytest.raises(NotFound, match="no model 'leaky' here; there are 'other'"):
-        await b.open(Stream(), 1, asks("robot", model="", take_over=True))
+        await b.open(FakeSubscriber(), 1, asks("robot", model="", take_over=True))
     c = await make_host(store, clock, models=["leaky", "other"])
     with pytest.raises(FailedPrecondition, match="is of model leaky:1, not other:1"):
-        await c.open(Stream(), 1, asks("robot", model="other", take_over=True))
+        await c.open(FakeSubscriber(), 1, asks("robot", model="other", take_over=True))
     with pytest.raises(AlreadyExists, match="there is a session"):
-        await c.open(Stream(), 1, asks("robot", may_resume=False, take_over=True))
+        await c.open(FakeSubscriber(), 1, asks("robot", may_resume=False, take_over=True))
     assert (b.sessions, c.sessions) == (0, 0)
     await advance(held, 1)
     await keeper_of(a).commit()
@@ -193,13 +193,13 @@ async def test_a_server_that_cannot_take_a_session_leaves_it_where_it_is(store: 
 
 async def test_a_damaged_snapshot_is_refused_and_starts_nothing(store: MemoryStore, clock: FakeClock) -> None:
     a = await make_host(store, clock)
-    a.detach(await a.open(Stream(), 1, asks("robot")))
+    a.detach(await a.open(FakeSubscriber(), 1, asks("robot")))
     await keeper_of(a).stop()
     entry = store.entries["robot"]
     store.entries["robot"] = entry.__class__(**(entry.__dict__ | {"snapshot": entry.snapshot[:-1] + b"!"}))
     b = await make_host(store, clock)
     with pytest.raises(FailedPrecondition, match="unusable: damaged"):
-        await b.open(Stream(), 1, asks("robot"))
+        await b.open(FakeSubscriber(), 1, asks("robot"))
     assert b.sessions == 0
     assert store.entries["robot"].epoch == 1
 
@@ -208,7 +208,7 @@ async def test_a_damaged_snapshot_is_refused_and_starts_nothing(store: MemorySto
 async def test_an_expired_session_says_so_and_can_only_be_begun_anew(clock: FakeClock, durable: bool) -> None:
     store = MemoryStore(clock) if durable else None
     host = await make_host(store, clock, idle_ttl_s=60)
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 2)
     host.detach(held)
     if durable:
@@ -220,30 +220,30 @@ async def test_an_expired_session_says_so_and_can_only_be_begun_anew(clock: Fake
     clock.now_s += 7
     for more in ({}, {"may_create": False}):
         with pytest.raises(Expired, match="expired 7 s ago: no stream held it for longer than 60 s"):
-            await host.open(Stream(), 1, asks("robot", **more))
+            await host.open(FakeSubscriber(), 1, asks("robot", **more))
     assert host.sessions == 0
-    anew = await host.open(Stream(), 1, asks("robot", may_resume=False))
+    anew = await host.open(FakeSubscriber(), 1, asks("robot", may_resume=False))
     assert not anew.resumed
     assert int(anew.runner.table.settled_seq[anew.slot]) == 0
     host.detach(anew)
-    assert (await host.open(Stream(), 1, asks("robot"))).resumed
+    assert (await host.open(FakeSubscriber(), 1, asks("robot"))).resumed
 
 
 async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryStore, clock: FakeClock) -> None:
     host = await make_host(store, clock, max_resident=4)
     for number in range(20):
-        held = await host.open(Stream(), 1, asks(f"s{number}"))
+        held = await host.open(FakeSubscriber(), 1, asks(f"s{number}"))
         await advance(held, number)
         clock.now_s += 1
         host.detach(held)
         if number % 5 == 0:
             await keeper_of(host).commit()
-    busy = await host.open(Stream(), 1, asks("s19"))
+    busy = await host.open(FakeSubscriber(), 1, asks("s19"))
     await keeper_of(host).commit()
     assert host.sessions == 4
     assert host.custody.roster.of(None) == ["s16", "s17", "s18", "s19"], "the least used go first"
     for number in range(19):
-        held = await host.open(Stream(), 1, asks(f"s{number}"))
+        held = await host.open(FakeSubscriber(), 1, asks(f"s{number}"))
         np.testing.assert_allclose(state_of(host, f"s{number}"), state_after(number), rtol=1e-6)
         assert held.epoch == 2
     assert busy.runner.table.lane[busy.slot] != NOBODY
@@ -252,7 +252,7 @@ async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryS
 async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
     host = await make_host(None, clock, max_resident=1, spill_after_s=1)
     for number in range(5):
-        host.detach(await host.open(Stream(), 1, asks(f"s{number}")))
+        host.detach(await host.open(FakeSubscriber(), 1, asks(f"s{number}")))
     clock.now_s += 100
     assert host.custody.expire() == []
     assert host.sessions == 5
@@ -260,7 +260,7 @@ async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
 
 async def test_an_unsaved_or_waiting_session_never_spills(store: MemoryStore, clock: FakeClock) -> None:
     host = await make_host(store, clock, spill_after_s=1)
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await keeper_of(host).commit()
     await advance(held, 1)
     host.detach(held)
@@ -277,7 +277,7 @@ async def test_an_unsaved_or_waiting_session_never_spills(store: MemoryStore, cl
 async def test_openings_share_transactions(store: MemoryStore, clock: FakeClock) -> None:
     host = await make_host(store, clock)
     store.calls.clear()
-    await asyncio.gather(*(host.open(Stream(), 1, asks(f"s{i}")) for i in range(200)))
+    await asyncio.gather(*(host.open(FakeSubscriber(), 1, asks(f"s{i}")) for i in range(200)))
     assert Counter(store.calls)["claim"] < 10
     assert len(store.entries) == 200
 
@@ -285,11 +285,12 @@ async def test_openings_share_transactions(store: MemoryStore, clock: FakeClock)
 async def test_openings_of_one_id_are_one_after_the_other(store: MemoryStore, clock: FakeClock) -> None:
     hosts = [await make_host(store, clock) for _ in range(2)]
     held = await asyncio.gather(
-        *(hosts[i % 2].open(Stream(), 1, asks("prize", take_over=True)) for i in range(20)), return_exceptions=True
+        *(hosts[i % 2].open(FakeSubscriber(), 1, asks("prize", take_over=True)) for i in range(20)),
+        return_exceptions=True,
     )
-    epochs = [one.epoch for one in held if isinstance(one, Held)]
+    epochs = [one.epoch for one in held if isinstance(one, Attachment)]
     assert len(set(epochs)) == len(epochs)
-    assert all(isinstance(one, Held) or (isinstance(one, Unavailable) and one.retry_after_s) for one in held)
+    assert all(isinstance(one, Attachment) or (isinstance(one, Unavailable) and one.retry_after_s) for one in held)
     assert store.entries["prize"].epoch == max(epochs)
 
 
@@ -298,7 +299,7 @@ async def test_an_ended_session_is_gone_from_the_store_even_if_that_fails_at_fir
 ) -> None:
     host = await make_host(store, clock)
     for name in ("one", "two"):
-        host.detach(await host.open(Stream(), 1, asks(name)))
+        host.detach(await host.open(FakeSubscriber(), 1, asks(name)))
     await keeper_of(host).commit()
     await host.custody.end("one")
     assert "one" not in store.entries
@@ -308,12 +309,12 @@ async def test_an_ended_session_is_gone_from_the_store_even_if_that_fails_at_fir
     await host.custody.end("two")
     store.broken = None
     await keeper_of(host).commit()
-    assert not (await host.open(Stream(), 1, asks("two"))).resumed
+    assert not (await host.open(FakeSubscriber(), 1, asks("two"))).resumed
 
 
 async def test_a_fork_goes_its_own_way(store: MemoryStore, clock: FakeClock) -> None:
     host, other = await make_host(store, clock), await make_host(MemoryStore(clock), clock)
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 4)
     data = await host.custody.snapshot("robot")
     with pytest.raises(AlreadyExists):
@@ -324,7 +325,7 @@ async def test_a_fork_goes_its_own_way(store: MemoryStore, clock: FakeClock) -> 
     for there, name, rows in ((host, "robot", 5), (host, "fork", 4), (other, "robot", 4)):
         np.testing.assert_allclose(state_of(there, name), state_after(rows), rtol=1e-6)
     assert await host.custody.snapshot("fork") != data
-    fork = await host.open(Stream(), 1, asks("fork"))
+    fork = await host.open(FakeSubscriber(), 1, asks("fork"))
     await advance(fork, 1)
     np.testing.assert_allclose(state_of(host, "fork"), state_of(host, "robot"))
     stranger = await make_host(None, clock, models=["other"])
@@ -334,13 +335,13 @@ async def test_a_fork_goes_its_own_way(store: MemoryStore, clock: FakeClock) -> 
 
 async def test_a_full_server_refuses_and_claims_nothing(store: MemoryStore, clock: FakeClock) -> None:
     a, b = await make_host(store, clock), await make_host(store, clock, max_sessions=1)
-    held = await a.open(Stream(), 1, asks("robot"))
+    held = await a.open(FakeSubscriber(), 1, asks("robot"))
     a.detach(held)
     await keeper_of(a).commit()
-    await b.open(Stream(), 1, asks("only"))
+    await b.open(FakeSubscriber(), 1, asks("only"))
     for name in ("robot", "new"):
         with pytest.raises(ResourceExhausted):
-            await b.open(Stream(), 1, asks(name))
+            await b.open(FakeSubscriber(), 1, asks(name))
     assert store.entries["robot"].epoch == 1
     assert "new" not in store.entries
 
@@ -364,7 +365,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
     clock = FakeClock()
     store = MemoryStore(clock)
     hosts = [await make_host(store, clock) for _ in range(2)]
-    held: list[Held | None] = [None, None]
+    held: list[Attachment | None] = [None, None]
     owners: dict[int, int] = {}
     durable = 0
     owner = None
@@ -372,7 +373,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
         host, mine = hosts[which], held[which]
         if event == "open":
             try:
-                opened = await host.open(Stream(), 1, asks("robot", take_over=True))
+                opened = await host.open(FakeSubscriber(), 1, asks("robot", take_over=True))
             except Unavailable:
                 continue
             assert opened.epoch not in owners, "an epoch has one owner"
@@ -406,14 +407,14 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
 
 async def test_a_server_with_nothing_to_say_writes_little_but_stays_alive(store: MemoryStore, clock: FakeClock) -> None:
     host, other = await make_host(store, clock, store_tick_s=1.0), await make_host(store, clock, store_tick_s=1.0)
-    await host.open(Stream(), 1, asks("robot"))
+    await host.open(FakeSubscriber(), 1, asks("robot"))
     await keeper_of(host).commit()
     store.calls.clear()
     for _ in range(60):
         clock.now_s += 1
         assert await keeper_of(host).commit()
         with pytest.raises(AlreadyExists):
-            await other.open(Stream(), 1, asks("robot"))
+            await other.open(FakeSubscriber(), 1, asks("robot"))
     assert Counter(store.calls)["save"] == 30
 
 
@@ -422,7 +423,7 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
 ) -> None:
     host = await make_host(store, clock, max_sessions_per_client=2)
     arm, leg = (Identity(name, frozenset({Role.STREAM})) for name in ("arm", "leg"))
-    held = await host.open(Stream(), 1, asks("left", owner="arm"))
+    held = await host.open(FakeSubscriber(), 1, asks("left", owner="arm"))
     await advance(held, 3)
     host.detach(held)
     other = await make_host(store, clock)
@@ -430,7 +431,7 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
     taken = await host.custody.snapshot("left", arm)
     for there in (host, other):
         with pytest.raises(PermissionDenied):
-            await there.open(Stream(), 1, asks("left", owner="leg", take_over=True))
+            await there.open(FakeSubscriber(), 1, asks("left", owner="leg", take_over=True))
         with pytest.raises(PermissionDenied):
             await there.custody.snapshot("left", leg)
         with pytest.raises(PermissionDenied):
@@ -441,7 +442,7 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
     assert await host.custody.restore(taken, "fork", arm) == "fork"
     assert host.custody.roster.of("arm") == ["fork", "left"]
     with pytest.raises(ResourceExhausted, match="'arm' has 2 sessions"):
-        await host.open(Stream(), 1, asks("third", owner="arm"))
-    await host.open(Stream(), 1, asks("legs", owner="leg"))
+        await host.open(FakeSubscriber(), 1, asks("third", owner="arm"))
+    await host.open(FakeSubscriber(), 1, asks("legs", owner="leg"))
     await host.custody.end("fork", arm)
-    assert (await host.open(Stream(), 1, asks("third", owner="arm"))).resumed is False
+    assert (await host.open(FakeSubscriber(), 1, asks("third", owner="arm"))).resumed is False

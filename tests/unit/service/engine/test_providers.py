@@ -11,7 +11,7 @@ import pytest
 from statestream.models.bundle import STEP
 from statestream.models.spec import Manifest
 from statestream.service.engine import providers
-from statestream.service.engine.providers import PROVIDERS, EngineCache
+from statestream.service.engine.providers import PROVIDERS, TensorRTCache
 from statestream.service.errors import FailedPrecondition
 from tests.conftest import leaky_manifest
 
@@ -27,7 +27,7 @@ def hashed(graph: str = "a" * 64, *, allow_tf32: bool = False) -> Manifest:
     return leaky_manifest().model_copy(update={"files": {STEP: graph}, "allow_tf32": allow_tf32})
 
 
-def options(*chosen: str, manifest: Manifest, cache: EngineCache = providers.NO_BUILD) -> list[dict[str, str]]:
+def options(*chosen: str, manifest: Manifest, cache: TensorRTCache = providers.NO_BUILD) -> list[dict[str, str]]:
     return [given for _, given in providers.for_step(chosen, manifest, 3, cache)]
 
 
@@ -54,7 +54,7 @@ def test_xnnpack_has_the_threads() -> None:
 
 
 def test_tensorrt_knows_every_batch_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (given,) = options("tensorrt", manifest=hashed(), cache=EngineCache(tmp_path, max_batch=256))
+    (given,) = options("tensorrt", manifest=hashed(), cache=TensorRTCache(tmp_path, max_batch=256))
     assert given["trt_profile_min_shapes"] == "x:1x2,dt:1x1,state_h:1x2"
     assert given["trt_profile_opt_shapes"] == "x:64x2,dt:64x1,state_h:64x2"
     assert given["trt_profile_max_shapes"] == "x:256x2,dt:256x1,state_h:256x2"
@@ -67,7 +67,7 @@ def test_tensorrt_computes_in_float32_unless_the_bundle_allows_less(
 ) -> None:
     environment: dict[str, str] = {}
     monkeypatch.setattr(providers, "os", SimpleNamespace(environ=environment))
-    options("tensorrt", manifest=hashed(allow_tf32=allowed), cache=EngineCache(tmp_path))
+    options("tensorrt", manifest=hashed(allow_tf32=allowed), cache=TensorRTCache(tmp_path))
     assert environment == ({} if allowed else {"NVIDIA_TF32_OVERRIDE": "0"})
 
 
@@ -80,7 +80,7 @@ def test_tensorrt_gets_no_loop() -> None:
 
 
 def test_an_engine_is_built_only_when_that_is_asked_for(tmp_path: Path) -> None:
-    served, warming = EngineCache(tmp_path), EngineCache(tmp_path, build=True)
+    served, warming = TensorRTCache(tmp_path), TensorRTCache(tmp_path, build=True)
     with pytest.raises(FailedPrecondition, match=r"no engine for leaky:1 in .*statestream warmup"):
         served.check(hashed())
     warming.check(hashed())
@@ -93,8 +93,8 @@ def test_an_engine_is_built_only_when_that_is_asked_for(tmp_path: Path) -> None:
 def test_another_graph_runtime_or_largest_batch_needs_another_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders = {EngineCache(tmp_path).of(hashed()), EngineCache(tmp_path).of(hashed("b" * 64))}
-    folders.add(EngineCache(tmp_path, max_batch=8).of(hashed()))
+    folders = {TensorRTCache(tmp_path).of(hashed()), TensorRTCache(tmp_path).of(hashed("b" * 64))}
+    folders.add(TensorRTCache(tmp_path, max_batch=8).of(hashed()))
     monkeypatch.setattr(providers, "runtime", lambda: SimpleNamespace(__version__="1.24.0"))
-    folders.add(EngineCache(tmp_path).of(hashed()))
+    folders.add(TensorRTCache(tmp_path).of(hashed()))
     assert len(folders) == 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from statestream.service.loadtest.capacity_search import Held, judge, parts, search
+from statestream.service.loadtest.capacity_search import DeadlineKept, judge, parts, search
 from statestream.service.loadtest.coordinator import Outcome
-from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
 from tests.conftest import leaky_manifest
@@ -16,7 +16,7 @@ PLAN = Plan.of(target="t", model="m")
 
 def outcome(*p99_ms: float, answered: int = 300, due: int = 300) -> Outcome:
     """A run whose seconds each had one latency."""
-    tally = Tally(due=due, answered=answered)
+    tally = Counters(due=due, answered=answered)
     for second, latency_ms in enumerate(p99_ms):
         histogram = tally.seconds[second] = Histogram()
         histogram.record(int(latency_ms * 1000))
@@ -55,13 +55,13 @@ async def test_an_unstable_window_is_tried_again() -> None:
 
 
 def test_judging() -> None:
-    assert judge(outcome(5.0, 5.0), 10.0) is Held.YES
-    assert judge(outcome(5.0, 50.0), 10.0) is Held.UNSTABLE
-    assert judge(outcome(50.0, 50.0), 10.0) is Held.NO
-    assert judge(outcome(5.0, answered=200), 10.0) is Held.NO
+    assert judge(outcome(5.0, 5.0), 10.0) is DeadlineKept.YES
+    assert judge(outcome(5.0, 50.0), 10.0) is DeadlineKept.UNSTABLE
+    assert judge(outcome(50.0, 50.0), 10.0) is DeadlineKept.NO
+    assert judge(outcome(5.0, answered=200), 10.0) is DeadlineKept.NO
     failing = outcome(5.0)
     failing.tally.statuses["UNAVAILABLE"] = 1
-    assert judge(failing, 10.0) is Held.NO
+    assert judge(failing, 10.0) is DeadlineKept.NO
 
 
 def test_parts_hold_every_second_once() -> None:

@@ -6,9 +6,9 @@ import json
 
 import numpy as np
 
-from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
-from statestream.service.loadtest.measurement import Window
+from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.verify import Verified
 
@@ -42,14 +42,14 @@ def test_a_duration_beyond_an_hour_counts_as_an_hour() -> None:
 
 
 def test_tallies_merge_over_json() -> None:
-    one, two = Tally(due=3, misses=1, busiest=0.2), Tally(due=4, busiest=0.1, first_error="later")
+    one, two = Counters(due=3, misses=1, busiest=0.2), Counters(due=4, busiest=0.1, first_error="later")
     one.seconds[0], two.seconds[0], two.seconds[1] = histogram_of([5]), histogram_of([7, 9]), histogram_of([11])
     one.latency.record(5)
     one.verdicts["APPLIED"] = two.verdicts["APPLIED"] = 2
     two.verified = Verified(10, 1, 0.5, "there")
-    total = Tally()
+    total = Counters()
     for tally in (one, two):
-        total.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
+        total.merge(Counters.from_dict(json.loads(json.dumps(tally.to_dict()))))
     assert (total.due, total.misses, total.busiest, total.first_error) == (7, 1, 0.2, "later")
     assert {second: histogram.count for second, histogram in total.seconds.items()} == {0: 3, 1: 1}
     assert total.verdicts["APPLIED"] == 4
@@ -57,7 +57,7 @@ def test_tallies_merge_over_json() -> None:
 
 
 def test_a_window_counts_by_when_messages_were_due() -> None:
-    window = Window(Plan.of(target="t", model="m", deadline_ms=10, chunk=3))
+    window = MeasuredWindow(Plan.of(target="t", model="m", deadline_ms=10, chunk=3))
     window.set(10 * S, 12 * S)
     window.answered(9 * S, 5_000_000, -1)
     window.answered(10 * S, 5_000_000, -1)

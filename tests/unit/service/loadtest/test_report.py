@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from statestream.service.loadtest.coordinator import Outcome
-from statestream.service.loadtest.counters import Tally
+from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.process_usage import Usage
@@ -24,7 +24,7 @@ USAGE = Usage((7,), 2.0, 0.5, 50 << 20)
 
 
 def outcome(*, latency_ms: float = 5.0, lag_ms: float = 0.1, usage: Usage = USAGE, **counts: object) -> Outcome:
-    tally = Tally(**({"due": 100, "answered": 100, "rows": 100} | counts))  # type: ignore[arg-type]
+    tally = Counters(**({"due": 100, "answered": 100, "rows": 100} | counts))  # type: ignore[arg-type]
     tally.seconds[0] = Histogram()
     for _ in range(100):
         tally.seconds[0].record(int(latency_ms * 1000))
@@ -67,6 +67,6 @@ def test_cpu_is_split_where_the_server_says_what_it_went_to() -> None:
 
 
 def test_a_run_stopped_before_it_was_measured_has_a_report_too() -> None:
-    empty = Outcome(PLAN, leaky_manifest(), Tally(), 0.0, None)
+    empty = Outcome(PLAN, leaky_manifest(), Counters(), 0.0, None)
     assert facts(PLAN, report(empty))
     assert (bottleneck(empty), failed(empty)) == ("", "")

@@ -12,13 +12,13 @@ import pytest
 
 from statestream.service.errors import InvalidArgument
 from statestream.service.loadtest.plan import Plan, read_trace
-from statestream.service.loadtest.process_usage import Watch
+from statestream.service.loadtest.process_usage import ProcessMonitor
 from statestream.service.loadtest.svg_charts import bars, lines
-from statestream.service.loadtest.timer import Alarm
+from statestream.service.loadtest.timer import PreciseTimer
 
 
 async def test_an_alarm_never_rings_early() -> None:
-    alarm = Alarm()
+    alarm = PreciseTimer()
     for wait_ns in (0, -5, 300_000, 2_000_000):
         when_ns = time.monotonic_ns() + wait_ns
         await alarm.until(when_ns)
@@ -27,7 +27,7 @@ async def test_an_alarm_never_rings_early() -> None:
 
 
 def test_a_process_is_watched() -> None:
-    watch = Watch([os.getpid()])
+    watch = ProcessMonitor([os.getpid()])
     watch.begin()
     end = time.process_time() + 0.05
     while time.process_time() < end:
@@ -36,8 +36,8 @@ def test_a_process_is_watched() -> None:
     assert usage is not None
     assert 0.02 <= usage.cpu_s < 5
     assert usage.rss_bytes > 10**6
-    assert Watch([]).usage() is None
-    assert Watch([2**22 + 1]).usage() is None
+    assert ProcessMonitor([]).usage() is None
+    assert ProcessMonitor([2**22 + 1]).usage() is None
 
 
 def test_charts_are_well_formed_whatever_they_show() -> None:

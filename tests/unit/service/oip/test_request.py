@@ -10,11 +10,11 @@ from statestream.models.spec import NO_TIME
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import SERVER
 from statestream.service.errors import InvalidArgument
-from statestream.service.oip.request import Asked, asked
+from statestream.service.oip.request import SequenceRequest, parse_request
 
 
-def read(request: pb.ModelInferRequest) -> Asked:
-    return asked(request, SERVER)
+def read(request: pb.ModelInferRequest) -> SequenceRequest:
+    return parse_request(request, SERVER)
 
 
 def request(version: str = "", **parameters: tuple[str, Any]) -> pb.ModelInferRequest:
@@ -26,7 +26,9 @@ def request(version: str = "", **parameters: tuple[str, Any]) -> pb.ModelInferRe
 
 
 def test_parameters_are_read_and_others_passed_over() -> None:
-    assert read(request(sequence_id=("int64_param", 7))) == Asked(SERVER, "m", 0, "7", False, False, 0, NO_TIME)
+    assert read(request(sequence_id=("int64_param", 7))) == SequenceRequest(
+        SERVER, "m", 0, "7", False, False, 0, NO_TIME
+    )
     everything = request(
         "3",
         sequence_id=("string_param", "left arm"),
@@ -37,7 +39,7 @@ def test_parameters_are_read_and_others_passed_over() -> None:
         priority=("uint64_param", 2),
         colour=("string_param", "blue"),
     )
-    assert read(everything) == Asked(SERVER, "m", 3, "left arm", True, True, 5000, -1)
+    assert read(everything) == SequenceRequest(SERVER, "m", 3, "left arm", True, True, 5000, -1)
     assert read(everything).session_id == "m/left arm"
 
 

@@ -11,12 +11,12 @@ import pytest
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import GUEST, SERVER, Identity, Role
 from statestream.service.control.host import Host
-from statestream.service.control.model_lifecycle import Upgrades
+from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, Unavailable
-from statestream.service.oip.sequences import Sequences
+from statestream.service.oip.sequences import SequenceFrontend
 from statestream.service.protocol.upgrade_policy import UpgradePolicy
 from tests.conftest import FakeClock, leaky_manifest
-from tests.support.hosts import Stream, asks, keeper_of, leaky_bundle, make_host, state_after
+from tests.support.hosts import FakeSubscriber, asks, keeper_of, leaky_bundle, make_host, state_after
 from tests.support.stores import MemoryStore
 
 NOT_STARTED = "inference request for sequence 7 to model 'leaky' must specify the START flag on the first request"
@@ -33,7 +33,7 @@ def request(*, start: bool = False, end: bool = False, sequence: int = 7, **para
     return asked
 
 
-async def step(sequences: Sequences, who: Identity = SERVER, **more: Any) -> np.ndarray:
+async def step(sequences: SequenceFrontend, who: Identity = SERVER, **more: Any) -> np.ndarray:
     """The state that the output of a row of ones shows."""
     response = await sequences.infer(request(**more), who)
     return np.frombuffer(response.raw_output_contents[0], "<f4") / 2
@@ -48,7 +48,7 @@ def settled_held(host: Host) -> tuple[bool, int, int]:
 
 async def test_what_is_answered_is_acknowledged(clock: FakeClock) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     for rows in range(1, 6):
         np.testing.assert_allclose(await step(sequences, start=rows == 1), state_after(rows), rtol=1e-6)
         assert settled_held(host) == (True, rows, 0)
@@ -56,7 +56,7 @@ async def test_what_is_answered_is_acknowledged(clock: FakeClock) -> None:
 
 async def test_a_sequence_that_rests_is_let_go_of_and_comes_back(clock: FakeClock) -> None:
     host = await make_host(None, clock, idle_ttl_s=60.0)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
     sequences.let_rest()
     assert settled_held(host)[0], "a request has just come"
@@ -77,20 +77,20 @@ async def test_a_sequence_that_rests_is_let_go_of_and_comes_back(clock: FakeCloc
 async def test_sequences_go_on_after_an_orderly_restart_and_not_after_a_crash(clock: FakeClock) -> None:
     store = MemoryStore(clock)
     first = await make_host(store, clock, idle_ttl_s=1e6)
-    sequences = Sequences(first)
+    sequences = SequenceFrontend(first)
     await step(sequences, start=True)
     sequences.release()
     await keeper_of(first).stop()
 
     second = await make_host(store, clock, idle_ttl_s=1e6)
-    sequences = Sequences(second)
+    sequences = SequenceFrontend(second)
     np.testing.assert_allclose(await step(sequences), state_after(2), rtol=1e-6)
     await keeper_of(second).commit()
     await step(sequences)  # answered, and lost with the server
     clock.now_s += 1e5
 
     third = await make_host(store, clock, idle_ttl_s=1e6)
-    sequences = Sequences(third)
+    sequences = SequenceFrontend(third)
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} .*died, and rows of it may be lost"):
         await step(sequences)
     np.testing.assert_allclose(await step(sequences, start=True), state_after(1), rtol=1e-6)
@@ -98,10 +98,10 @@ async def test_sequences_go_on_after_an_orderly_restart_and_not_after_a_crash(cl
 
 async def test_a_sequence_goes_with_its_version(clock: FakeClock) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
     host.load = lambda name, version=0: leaky_bundle(leaky_manifest(version=2))  # type: ignore[method-assign]
-    upgrades = Upgrades(host)
+    upgrades = ModelLifecycle(host)
     await upgrades.load("leaky", 2, UpgradePolicy.CARRY)
     response = await sequences.infer(request(), SERVER)
     assert response.model_version == "2"
@@ -110,9 +110,9 @@ async def test_a_sequence_goes_with_its_version(clock: FakeClock) -> None:
 
 async def test_a_stream_may_take_a_sequence_over_and_give_it_back(clock: FakeClock) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    held = await host.open(Stream(), 1, asks("leaky/7", take_over=True))
+    held = await host.open(FakeSubscriber(), 1, asks("leaky/7", take_over=True))
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} .*a stream holds session 'leaky/7'"):
         await step(sequences)
     host.detach(held)
@@ -124,7 +124,7 @@ async def test_a_stream_may_take_a_sequence_over_and_give_it_back(clock: FakeClo
 
 async def test_a_request_that_waits_too_long_changes_nothing(clock: FakeClock) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
     late = asyncio.ensure_future(sequences.infer(request(timeout=1000), SERVER))
     await asyncio.sleep(0)
@@ -136,7 +136,7 @@ async def test_a_request_that_waits_too_long_changes_nothing(clock: FakeClock) -
 
 async def test_a_turn_that_fails_is_told_and_changes_nothing(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
     runner = host.versions.find("leaky")
     with monkeypatch.context() as broken:
@@ -150,7 +150,7 @@ async def test_a_turn_that_fails_is_told_and_changes_nothing(clock: FakeClock, m
 
 async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> None:
     host = await make_host(None, clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     await step(sequences, start=True)
     host.draining = True
     for start in (False, True):
@@ -163,7 +163,7 @@ async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> Non
 
 async def test_a_sequence_is_that_of_who_started_it(clock: FakeClock) -> None:
     host = await make_host(MemoryStore(clock), clock)
-    sequences = Sequences(host)
+    sequences = SequenceFrontend(host)
     ann, bob = (Identity(name, frozenset({Role.STREAM})) for name in ("ann", "bob"))
     await step(sequences, ann, start=True)
     for resting in (False, True):

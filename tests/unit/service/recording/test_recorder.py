@@ -10,14 +10,14 @@ import pytest
 
 from statestream.models.spec import NO_TIME, StateSpec
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Held, Host
+from statestream.service.control.host import Attachment, Host
 from statestream.service.errors import FailedPrecondition, NotFound
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.recording.recorder import Recorder
-from statestream.service.recording.replay import Replay, recordings
+from statestream.service.recording.replay import Replayer, recordings
 from statestream.service.sessions.policy import Policy
 from tests.conftest import FakeClock, leaky_manifest
-from tests.support.hosts import Stream, asks, leaky_bundle
+from tests.support.hosts import FakeSubscriber, asks, leaky_bundle
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(100, 2)).astype("<f4")
@@ -37,7 +37,7 @@ async def host(clock: FakeClock, recorder: Recorder) -> Host:
     return host
 
 
-async def send(held: Held, first: int, last: int, flags: int = 0, x: Any = X, t_ns: Any = T_NS) -> None:
+async def send(held: Attachment, first: int, last: int, flags: int = 0, x: Any = X, t_ns: Any = T_NS) -> None:
     """The rows from seq `first` to `last`."""
     n, part = last - first + 1, slice(first - 1, last)
     data = [] if flags & RowFlag.SKIP else [("x", x[part].tobytes())]
@@ -45,9 +45,9 @@ async def send(held: Held, first: int, last: int, flags: int = 0, x: Any = X, t_
     await held.runner.settled(held.slot)
 
 
-def replayed(folder: Path, gain: float = 1.0, **other: Any) -> Replay:
+def replayed(folder: Path, gain: float = 1.0, **other: Any) -> Replayer:
     engine = leaky_bundle(leaky_manifest().model_copy(update=other), gain)[1]
-    replay = Replay(engine, tolerance=1e-5)
+    replay = Replayer(engine, tolerance=1e-5)
     for recording in recordings(folder, "leaky"):
         replay.run(recording)
     return replay
@@ -56,7 +56,7 @@ def replayed(folder: Path, gain: float = 1.0, **other: Any) -> Replay:
 async def test_replayed_through_the_same_weights_every_output_is_as_recorded(
     host: Host, recorder: Recorder, tmp_path: Path
 ) -> None:
-    held = [await host.open(Stream(), i, asks(f"s{i}")) for i in range(3)]
+    held = [await host.open(FakeSubscriber(), i, asks(f"s{i}")) for i in range(3)]
     held[2].runner.table.obey(held[2].slot, Policy(gap_resets=True))
     spoilt = X.copy()
     spoilt[5] = np.nan
@@ -80,7 +80,7 @@ async def test_replayed_through_the_same_weights_every_output_is_as_recorded(
 
 
 async def test_the_first_difference_is_named(host: Host, recorder: Recorder, tmp_path: Path) -> None:
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     x = np.zeros_like(X)
     x[20:, 1] = 1.0
     await send(held, 1, 60, x=x)
@@ -97,7 +97,7 @@ async def test_a_session_met_in_its_middle_starts_from_the_state_it_had(
 ) -> None:
     host = Host(ServerConfig(), clock)
     runner = host.add(*leaky_bundle(leaky_manifest()))
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 10)
     recorder.attach(runner)
     await send(held, 11, 20)
@@ -117,7 +117,7 @@ async def test_rows_that_find_no_room_are_counted_and_the_recording_goes_on_afte
     recorder = Recorder(tmp_path, flush_s=3600.0, max_waiting_bytes=2500)
     host = Host(ServerConfig(), clock, recorder.attach)
     host.add(*leaky_bundle(leaky_manifest()))
-    held, stream = None, Stream()
+    held, stream = None, FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     await send(held, 1, 20)
     await send(held, 21, 40)
@@ -133,7 +133,7 @@ async def test_rows_that_find_no_room_are_counted_and_the_recording_goes_on_afte
 async def test_a_disk_that_fails_costs_rows_and_no_more(
     host: Host, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 10)
     recorder.flush()
     await send(held, 11, 20)
@@ -156,7 +156,7 @@ async def test_a_disk_that_fails_costs_rows_and_no_more(
 
 
 async def test_what_cannot_be_replayed_is_refused(host: Host, recorder: Recorder, tmp_path: Path) -> None:
-    held = await host.open(Stream(), 1, asks("robot"))
+    held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 1)
     recorder.close()
     with pytest.raises(FailedPrecondition, match="has no input 'x', which leaky:1 has"):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
-from statestream.service.sessions.output_log import OutputLog, Settled
+from statestream.service.sessions.output_log import SettledRows, UnackedLog
 
 SLOTS = 6
 
 
-def block(rng: np.random.Generator, next_seq: np.ndarray) -> Settled:
+def block(rng: np.random.Generator, next_seq: np.ndarray) -> SettledRows:
     """A turn: some sessions, one to three rows each, some without output, outputs not in order of rows."""
     slots = np.concatenate([np.full(rng.integers(1, 4), s) for s in rng.permutation(SLOTS)[: rng.integers(1, SLOTS)]])
     seq = np.empty(len(slots), np.int64)
@@ -23,16 +23,16 @@ def block(rng: np.random.Generator, next_seq: np.ndarray) -> Settled:
     y = np.zeros((len(slots), 1), np.float32)
     y[out[has], 0] = 1000 * slots[has] + seq[has]
     verdict = np.where(has, int(Verdict.APPLIED), int(Verdict.INVALID))
-    return Settled(slots, seq, verdict, np.zeros(len(slots), np.float32), out, {"y": y})
+    return SettledRows(slots, seq, verdict, np.zeros(len(slots), np.float32), out, {"y": y})
 
 
 @pytest.mark.parametrize("sweep_bytes", [0, 300, 1 << 30])
 def test_a_session_finds_all_it_was_told_and_has_not_acknowledged(
     sweep_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OutputLog, "_SWEEP_BYTES", sweep_bytes)
+    monkeypatch.setattr(UnackedLog, "_SWEEP_BYTES", sweep_bytes)
     rng = np.random.default_rng(0)
-    log, acked, next_seq = OutputLog(), np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    log, acked, next_seq = UnackedLog(), np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     for _ in range(200):
         log.append(block(rng, next_seq), acked)
         slot = int(rng.integers(SLOTS))
@@ -50,15 +50,15 @@ def test_a_session_finds_all_it_was_told_and_has_not_acknowledged(
 
 def test_a_log_whose_rows_are_acknowledged_does_not_grow() -> None:
     rng = np.random.default_rng(0)
-    log, next_seq = OutputLog(), np.zeros(SLOTS, np.int64)
+    log, next_seq = UnackedLog(), np.zeros(SLOTS, np.int64)
     for _ in range(20_000):
         log.append(block(rng, next_seq), next_seq)
-    assert log.nbytes < 2 * OutputLog._SWEEP_BYTES
+    assert log.nbytes < 2 * UnackedLog._SWEEP_BYTES
 
 
 def test_a_session_that_reuses_a_slot_finds_nothing_of_the_one_before() -> None:
     rng = np.random.default_rng(0)
-    log, acked, next_seq = OutputLog(), np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
+    log, acked, next_seq = UnackedLog(), np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.int64)
     for _ in range(20):
         log.append(block(rng, next_seq), acked)
     log.forget(np.array([3]), acked)

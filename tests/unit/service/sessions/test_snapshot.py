@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from statestream.models.spec import NO_TIME, InputSpec, Manifest, OutputSpec, StateSpec, TensorSpec, TimeSpec
 from statestream.service.errors import FailedPrecondition
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
-from statestream.service.sessions.output_log import Settled
-from statestream.service.sessions.snapshot import _HEADER, MAGIC, Columns, SnapshotError, decode, encode
+from statestream.service.sessions.output_log import SettledRows
+from statestream.service.sessions.snapshot import _HEADER, MAGIC, SessionColumns, SnapshotError, decode, encode
 from statestream.service.sessions.table import SessionTable
 from tests.conftest import FakeClock
 
@@ -59,13 +59,13 @@ def filled(seed: int, sessions: int = 3) -> SessionTable:
             }
             dt_s = rng.random(n).astype(np.float32)
             table.log.append(
-                Settled(np.full(n, slot), np.arange(1, n + 1), verdict, dt_s, out, outputs), table.acked_seq
+                SettledRows(np.full(n, slot), np.arange(1, n + 1), verdict, dt_s, out, outputs), table.acked_seq
             )
             table.acknowledge(slot, int(rng.integers(0, n + 1)))
     return table
 
 
-def everything(table: SessionTable) -> Columns:
+def everything(table: SessionTable) -> SessionColumns:
     return table.copy(np.array([table.slot(i) for i in sorted(table._slots)]))
 
 

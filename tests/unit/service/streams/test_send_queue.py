@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from statestream.service.control.byte_budget import Budget
-from statestream.service.streams.send_queue import Unread
+from statestream.service.control.byte_budget import SharedByteBudget
+from statestream.service.streams.send_queue import SendQueue
 
 
 def test_messages_come_in_order_and_are_counted_until_taken() -> None:
-    budget = Budget(1000)
-    unread = Unread(100, budget)
+    budget = SharedByteBudget(1000)
+    unread = SendQueue(100, budget)
     for message in (b"a" * 60, b"b" * 50):
         unread.put(message)
     assert unread.too_many
@@ -21,8 +21,8 @@ def test_messages_come_in_order_and_are_counted_until_taken() -> None:
 
 
 def test_who_has_little_waiting_is_not_to_blame_for_others() -> None:
-    budget = Budget(1 << 20)
-    greedy, modest = Unread(1 << 30, budget), Unread(1 << 30, budget)
+    budget = SharedByteBudget(1 << 20)
+    greedy, modest = SendQueue(1 << 30, budget), SendQueue(1 << 30, budget)
     modest.put(bytes(1000))
     greedy.put(bytes(1 << 20))
     assert greedy.too_many
@@ -30,7 +30,7 @@ def test_who_has_little_waiting_is_not_to_blame_for_others() -> None:
 
 
 async def test_whoever_waits_for_room_goes_on_when_half_is_read() -> None:
-    unread = Unread(100, Budget(1000))
+    unread = SendQueue(100, SharedByteBudget(1000))
     unread.put(bytes(40))
     unread.put(bytes(45))
     waiting = asyncio.create_task(unread.room())

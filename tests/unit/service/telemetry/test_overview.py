@@ -10,10 +10,10 @@ import pytest
 from statestream.service.control.host import Host
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.stats import Histogram
-from statestream.service.telemetry.overview import Observer, Overview
-from statestream.service.telemetry.session_probe import tapped
+from statestream.service.telemetry.overview import Overview, ServerMonitor
+from statestream.service.telemetry.session_probe import probe
 from tests.conftest import FakeClock, leaky_manifest
-from tests.support.hosts import Stream, advance, asks, leaky_bundle, make_host, state_after
+from tests.support.hosts import FakeSubscriber, advance, asks, leaky_bundle, make_host, state_after
 
 IN_THREAD_S = 1.0
 """The cost of a batch with which a model runs in a thread, and so without the short way for lone rows."""
@@ -29,7 +29,7 @@ def rates(overview: Overview) -> dict[str, float]:
 
 
 async def test_rates_are_of_the_time_between_two_looks(host: Host, clock: FakeClock) -> None:
-    observer, stream = Observer(host, clock), Stream()
+    observer, stream = ServerMonitor(host, clock), FakeSubscriber()
     one = await host.open(stream, 1, asks("one"))
     await advance(one, 5)
     first = observer.look(10)
@@ -46,7 +46,7 @@ async def test_rates_are_of_the_time_between_two_looks(host: Host, clock: FakeCl
 
 
 async def test_who_takes_over_a_slot_has_a_rate_of_its_own(host: Host, clock: FakeClock) -> None:
-    observer, stream = Observer(host, clock), Stream()
+    observer, stream = ServerMonitor(host, clock), FakeSubscriber()
     old = await host.open(stream, 1, asks("old"))
     await advance(old, 50)
     observer.look(10)
@@ -59,18 +59,18 @@ async def test_who_takes_over_a_slot_has_a_rate_of_its_own(host: Host, clock: Fa
 
 
 async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, clock: FakeClock) -> None:
-    stream = Stream()
+    stream = FakeSubscriber()
     held = [await host.open(stream, i, asks(f"session-{i}")) for i in range(8)]
     for i in (6, 7):
         held[i].runner.table.detach(held[i].slot)
-    seen = Observer(host, clock).look(4)
+    seen = ServerMonitor(host, clock).look(4)
     assert [figures.info.session_id for figures in seen.sessions] == [f"session-{i}" for i in (2, 3, 4, 5)]
     assert seen.total == 8
 
 
 @pytest.mark.parametrize("rows", [1, 3])
 async def test_latency_counts_from_receipt_to_settlement(host: Host, clock: FakeClock, rows: int) -> None:
-    held = await host.open(Stream(), 1, asks("one"))
+    held = await host.open(FakeSubscriber(), 1, asks("one"))
     assert held.runner.table.info("one").latency_s is None
     held.runner.offer([held.slot] * rows, range(1, rows + 1), [], [], [("x", bytes(8 * rows))])
     clock.now_s += 0.25
@@ -82,9 +82,9 @@ async def test_latency_counts_from_receipt_to_settlement(host: Host, clock: Fake
 async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock, batch_s: float) -> None:
     host = await make_host(None, clock, models=())
     runner = host.add(*leaky_bundle(leaky_manifest(), batch_s=batch_s))
-    stream = Stream()
+    stream = FakeSubscriber()
     mine, other = await host.open(stream, 1, asks("mine")), await host.open(stream, 2, asks("other"))
-    tap = tapped(runner, mine.slot)
+    tap = probe(runner, mine.slot)
     await advance(other, 1)
     assert tap.glimpse is None
     await advance(mine, 1)
@@ -99,8 +99,8 @@ async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock,
 
 
 async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> None:
-    held = await host.open(Stream(), 1, asks("one"))
-    tap = tapped(held.runner, held.slot)
+    held = await host.open(FakeSubscriber(), 1, asks("one"))
+    tap = probe(held.runner, held.slot)
     x = np.ones((4, 2), "<f4")
     x[3] = np.nan
     held.runner.offer([held.slot] * 4, [1, 2, 3, 4], [], [], [("x", x.tobytes())])
@@ -111,8 +111,8 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
 
 
 async def test_a_tap_that_was_given_back_sees_nothing(host: Host) -> None:
-    held = await host.open(Stream(), 1, asks("one"))
-    tap = tapped(held.runner, held.slot)
+    held = await host.open(FakeSubscriber(), 1, asks("one"))
+    tap = probe(held.runner, held.slot)
     held.runner.untap(tap)
     await advance(held, 2)
     assert tap.glimpse is None

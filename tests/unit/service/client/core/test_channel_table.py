@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import ROW_OVERHEAD_BYTES, Ledger
-from statestream.service.client.core.codec import Answers
+from statestream.service.client.core.channel_table import ROW_OVERHEAD_BYTES, ChannelTable
+from statestream.service.client.core.codec import ResultColumns
 from statestream.service.protocol.verdict import Verdict
 
 ROW_BYTES = 8
@@ -20,16 +20,16 @@ def opened(channel: int = 0, **more: Any) -> pb.Opened:
     return pb.Opened(channel=channel, **facts)
 
 
-def ledger(*openings: pb.Opened) -> Ledger:
-    book = Ledger()
+def ledger(*openings: pb.Opened) -> ChannelTable:
+    book = ChannelTable()
     for each in openings or (opened(),):
         book.open(each, ROW_BYTES)
     return book
 
 
-def answers(channel: list[int], seq: list[int], verdict: list[int] | None = None, epoch: int = 2) -> Answers:
+def answers(channel: list[int], seq: list[int], verdict: list[int] | None = None, epoch: int = 2) -> ResultColumns:
     rows = len(seq)
-    return Answers(
+    return ResultColumns(
         channel=np.array(channel),
         seq=np.array(seq),
         verdict=np.array(verdict or [int(Verdict.APPLIED)] * rows),

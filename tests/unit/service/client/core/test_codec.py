@@ -8,18 +8,18 @@ import pytest
 from statestream.models.spec import TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.codec import answers_of, applied_row, one_applied, steps_message
-from statestream.service.client.core.row_block import Block
+from statestream.service.client.core.row_block import RowBlock
 from statestream.service.errors import Internal
 from statestream.service.protocol.verdict import RowFlag, Verdict
 
 Y = {"y": TensorSpec(name="y", shape=(2,))}
 
 
-def block(channel: int, first: int, rows: int, *, timed: bool = True, skip: bool = False) -> Block:
+def block(channel: int, first: int, rows: int, *, timed: bool = True, skip: bool = False) -> RowBlock:
     seq = np.arange(first, first + rows)
     flags = np.full(rows, int(RowFlag.SKIP), np.uint8) if skip else None
     data = {} if skip else {"x": np.stack([seq, -seq], axis=1).astype(np.float32)}
-    return Block(np.full(rows, channel), seq, seq * 10 if timed else None, flags, data)
+    return RowBlock(np.full(rows, channel), seq, seq * 10 if timed else None, flags, data)
 
 
 def test_blocks_become_one_message() -> None:
@@ -41,7 +41,7 @@ def test_skipped_rows_have_no_data() -> None:
 
 
 def test_picking_rows_picks_their_data() -> None:
-    mixed = Block(
+    mixed = RowBlock(
         np.array([1, 1, 1]),
         np.array([1, 2, 3]),
         None,

@@ -5,31 +5,31 @@ from __future__ import annotations
 import numpy as np
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import Ledger
-from statestream.service.client.core.row_block import Block
-from statestream.service.client.core.send_queue import Outbox
+from statestream.service.client.core.channel_table import ChannelTable
+from statestream.service.client.core.row_block import RowBlock
+from statestream.service.client.core.send_queue import SendQueue
 
 A, B = ("a", 1), ("b", 1)
 
 
-def block(seq: int, rows: int = 1, *, timed: bool = True) -> Block:
+def block(seq: int, rows: int = 1, *, timed: bool = True) -> RowBlock:
     seqs = np.arange(seq, seq + rows)
-    return Block(np.zeros(rows, int), seqs, seqs if timed else None, None, {"x": np.zeros((rows, 2), np.float32)})
+    return RowBlock(np.zeros(rows, int), seqs, seqs if timed else None, None, {"x": np.zeros((rows, 2), np.float32)})
 
 
-def seqs(outbox: Outbox) -> list[list[int]]:
+def seqs(outbox: SendQueue) -> list[list[int]]:
     messages = []
-    while (request := outbox.take(Ledger())) is not None:
+    while (request := outbox.take(ChannelTable())) is not None:
         messages.append(list(request.steps.seq))
     return messages
 
 
 def test_nothing_to_say() -> None:
-    assert Outbox().take(Ledger()) is None
+    assert SendQueue().take(ChannelTable()) is None
 
 
 def test_rows_of_one_model_go_together_and_models_take_turns() -> None:
-    outbox = Outbox()
+    outbox = SendQueue()
     for seq in (1, 2, 3):
         outbox.put(A, block(seq))
         outbox.put(B, block(seq + 10))
@@ -37,14 +37,14 @@ def test_rows_of_one_model_go_together_and_models_take_turns() -> None:
 
 
 def test_rows_with_and_without_timestamps_keep_their_order() -> None:
-    outbox = Outbox()
+    outbox = SendQueue()
     for seq, timed in ((1, True), (2, True), (3, False), (4, True)):
         outbox.put(A, block(seq, timed=timed))
     assert seqs(outbox) == [[1, 2], [3], [4]]
 
 
 def test_a_message_is_of_limited_size() -> None:
-    outbox = Outbox(max_bytes=100)
+    outbox = SendQueue(max_bytes=100)
     for seq in (1, 2, 3, 4, 5, 6):
         outbox.put(A, block(seq))
     outbox.put(A, block(7, rows=20))
@@ -52,12 +52,12 @@ def test_a_message_is_of_limited_size() -> None:
 
 
 def test_opens_go_at_once_and_closes_after_the_rows() -> None:
-    outbox = Outbox(max_bytes=24)
+    outbox = SendQueue(max_bytes=24)
     outbox.put(A, block(1))
     outbox.put(A, block(2))
     outbox.close(pb.Close(channel=7))
     outbox.open(pb.Open(channel=8))
-    first, second = outbox.take(Ledger()), outbox.take(Ledger())
+    first, second = outbox.take(ChannelTable()), outbox.take(ChannelTable())
     assert first is not None
     assert second is not None
     assert ([o.channel for o in first.open], list(first.steps.seq), len(first.close)) == ([8], [1], 0)
@@ -65,7 +65,7 @@ def test_opens_go_at_once_and_closes_after_the_rows() -> None:
 
 
 def test_acks_ride_along() -> None:
-    ledger, outbox = Ledger(), Outbox()
+    ledger, outbox = ChannelTable(), SendQueue()
     ledger.open(pb.Opened(channel=0, max_unacked=9, credit_rows=9, credit_bytes=999), 8)
     ledger.send(0, 1)
     ledger.settle_next(0, 0, 1)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 
 from statestream.models.spec import OutputSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import Pace
+from statestream.service.client.core.channel_table import SendState
 from statestream.service.client.core.codec import answers_of
-from statestream.service.client.core.row_block import Block
-from statestream.service.client.core.sender import Flow
-from statestream.service.client.options import Terms
+from statestream.service.client.core.row_block import RowBlock
+from statestream.service.client.core.sender import Sender
+from statestream.service.client.options import SessionOptions
 from statestream.service.client.policy import Policy
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from tests.support.model_server import ADVANCES, ModelServer, advance
@@ -28,12 +28,12 @@ OPS = st.lists(ROWS | st.tuples(st.sampled_from(NAMES), st.just(0), st.just(0)),
 
 
 class Client:
-    """What a stream does with a `Flow`, without futures: notes each answer that the application would get."""
+    """What a stream does with a `Sender`, without futures: notes each answer that the application would get."""
 
-    def __init__(self, server: ModelServer, terms: Terms) -> None:
+    def __init__(self, server: ModelServer, terms: SessionOptions) -> None:
         self.server, self.terms = server, terms
         self.lost: list[tuple[int, int, int]] = []
-        self.flow = Flow(lambda *loss: self.lost.append(loss))
+        self.flow = Sender(lambda *loss: self.lost.append(loss))
         self.x: list[list[float]] = [[] for _ in range(CHANNELS)]
         self.heard: list[list[tuple[int, Verdict, float]]] = [[] for _ in range(CHANNELS)]
         self.rewinds: dict[int, int] = {}
@@ -64,7 +64,7 @@ class Client:
         self.x[channel] += [np.inf if flag else float(v) for v, flag in zip(x, flags, strict=True)]
         seq = self.flow.ledger.send(channel, rows)
         data = {"x": x[flags == 0]} if (flags == 0).any() else {}
-        self.flow.put(MODEL, Block(np.full(rows, channel), seq, None, flags, data))
+        self.flow.put(MODEL, RowBlock(np.full(rows, channel), seq, None, flags, data))
 
     def burst(self) -> None:
         """A row of each session."""
@@ -74,7 +74,7 @@ class Client:
             for channel, value in enumerate(x):
                 self.x[channel].append(float(value))
             seq = self.flow.ledger.send_each(channels)
-            self.flow.put(MODEL, Block(channels, seq, None, None, {"x": x}))
+            self.flow.put(MODEL, RowBlock(channels, seq, None, None, {"x": x}))
 
     def carry(self, most: int = 1000) -> None:
         """Carry messages to the server."""
@@ -147,7 +147,7 @@ class Client:
         raise AssertionError("rows never came to an end")
 
 
-def play(ops: list[tuple[str, int, int]], server: ModelServer, terms: Terms) -> Client:
+def play(ops: list[tuple[str, int, int]], server: ModelServer, terms: SessionOptions) -> Client:
     client = Client(server, terms)
     for name, channel, rows in ops:
         if name == "rows":
@@ -188,7 +188,7 @@ def test_each_row_once_in_order_and_as_if_nothing_had_happened(
     ops: list[tuple[str, int, int]], credit_rows: int, max_unacked: int, ring_rows: int
 ) -> None:
     server = ModelServer(durable=True, credit_rows=credit_rows, max_unacked=max_unacked)
-    client = play(ops, server, Terms(ring_rows=ring_rows))
+    client = play(ops, server, SessionOptions(ring_rows=ring_rows))
     assert not client.lost
     for channel, (x, heard) in enumerate(zip(client.x, client.heard, strict=True)):
         assert [seq for seq, _, _ in heard] == list(range(1, len(x) + 1))
@@ -203,7 +203,7 @@ def test_each_row_once_in_order_and_as_if_nothing_had_happened(
 @given(ops=OPS, ring_rows=st.integers(1, 12))
 def test_a_ring_that_loses_says_what(ops: list[tuple[str, int, int]], ring_rows: int) -> None:
     server = ModelServer(durable=True, credit_rows=5, max_unacked=8)
-    client = play(ops, server, Terms(ring_rows=ring_rows, on_full="lose"))
+    client = play(ops, server, SessionOptions(ring_rows=ring_rows, on_full="lose"))
     for channel, (x, heard) in enumerate(zip(client.x, client.heard, strict=True)):
         assert [seq for seq, _, _ in heard] == list(range(1, len(x) + 1))
         gone = {seq for c, first, last in client.lost if c == channel for seq in range(first, last + 1)}
@@ -216,7 +216,7 @@ def test_a_ring_that_loses_says_what(ops: list[tuple[str, int, int]], ring_rows:
 @given(ops=OPS, keep=st.integers(1, 4))
 def test_with_keep_last_the_state_is_that_of_the_rows_told_applied(ops: list[tuple[str, int, int]], keep: int) -> None:
     server = ModelServer(durable=True, credit_rows=5, max_unacked=8)
-    client = play(ops, server, Terms(policy=Policy(keep_last=keep)))
+    client = play(ops, server, SessionOptions(policy=Policy(keep_last=keep)))
     assert not client.lost
     for channel, (x, heard) in enumerate(zip(client.x, client.heard, strict=True)):
         assert [seq for seq, _, _ in heard] == list(range(1, len(x) + 1))
@@ -230,29 +230,29 @@ def test_with_keep_last_the_state_is_that_of_the_rows_told_applied(ops: list[tup
 def test_a_session_that_its_server_lost_starts_anew_with_the_rows_not_heard(ops: list[tuple[str, int, int]]) -> None:
     server = ModelServer(durable=False, credit_rows=5, max_unacked=8)
     server.commit = lambda: None  # type: ignore[method-assign]
-    client = play(ops, server, Terms(on_lost="restart"))
+    client = play(ops, server, SessionOptions(on_lost="restart"))
     for x, heard in zip(client.x, client.heard, strict=True):
         assert [seq for seq, _, _ in heard] == list(range(1, len(x) + 1))
 
 
 def test_rows_wait_in_the_ring_while_there_is_no_connection() -> None:
     server = ModelServer(durable=True, credit_rows=4, max_unacked=6)
-    client = Client(server, Terms(ring_rows=30))
+    client = Client(server, SessionOptions(ring_rows=30))
     client.flow.stop()
     client.rows(0, 100)
     assert len(client.x[0]) == 30
-    assert client.flow.ledger.pace[0] == Pace.STOPPED
+    assert client.flow.ledger.pace[0] == SendState.STOPPED
     assert client.flow.outbox.take(client.flow.ledger) is None
     client.again()
     client.settle_down()
-    assert client.flow.ledger.pace[0] == Pace.FLOWING
+    assert client.flow.ledger.pace[0] == SendState.FLOWING
     assert [seq for seq, _, _ in client.heard[0]] == list(range(1, 31))
 
 
 @pytest.mark.parametrize(("durable", "kept"), [(True, 12), (False, 0)])
 def test_rows_are_kept_until_a_snapshot_holds_them_or_without_one_until_answered(durable: bool, kept: int) -> None:
     server = ModelServer(durable=durable, credit_rows=50, max_unacked=50)
-    client = Client(server, Terms())
+    client = Client(server, SessionOptions())
     client.rows(0, 12)
     client.carry()
     client.read()
@@ -266,11 +266,11 @@ def test_rows_are_kept_until_a_snapshot_holds_them_or_without_one_until_answered
 
 def test_late_rows_nobody_was_told_of_are_given_up_by_their_deadline() -> None:
     server = ModelServer(durable=True, credit_rows=50, max_unacked=50)
-    client = Client(server, Terms(policy=Policy(deadline_s=0.5)))
+    client = Client(server, SessionOptions(policy=Policy(deadline_s=0.5)))
     client.flow.stop()
     for due_s, x in ((-1.0, 1.0), (1.0, 2.0)):
         seq = client.flow.ledger.send(0, 1)
-        block = Block(np.array([0]), seq, None, None, {"x": np.array([x], np.float32)}, np.array([due_s]))
+        block = RowBlock(np.array([0]), seq, None, None, {"x": np.array([x], np.float32)}, np.array([due_s]))
         client.x[0].append(x)
         client.flow.put(MODEL, block)
     client.again()

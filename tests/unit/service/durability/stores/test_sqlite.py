@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from statestream.service.durability.stores import make
+from statestream.service.durability.stores import open_store
 from statestream.service.durability.stores.base import Claim, Durability, Save
 from statestream.service.durability.stores.sqlite import SqliteStore
 from statestream.service.errors import InvalidArgument
@@ -115,8 +115,8 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 @pytest.mark.parametrize("url", ["", "sqlite", "sqlite:", "redis:here", "file:x", "Memory"])
 def test_a_store_that_cannot_be_is_refused_by_name(url: str) -> None:
     with pytest.raises(InvalidArgument, match="expected memory, sqlite:PATH or redis"):
-        make(url)
+        open_store(url)
 
 
 def test_memory_is_no_store() -> None:
-    assert make("memory") is None
+    assert open_store("memory") is None
