@@ -76,7 +76,7 @@ class Embedded:
         seqs = (first + (np.arange(len(slots)) if len(set(slots)) == 1 else 0)).tolist()
         frames = {name: columns.pop(name).tolist() for name in self.manifest.encoded_inputs}
         data = [(name, column.tobytes()) for name, column in columns.items()]
-        self._batcher.inbox.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data, frames=frames)
+        self._batcher.queue.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data, frames=frames)
         parts = []
         while (taken := self._batcher.take()) is not None:
             if specs := self.manifest.encoded_inputs:

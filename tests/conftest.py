@@ -41,7 +41,7 @@ def leaky_manifest(name: str = "leaky", version: int = 1) -> Manifest:
 
 
 class LeakyModel:
-    """The leaky model in numpy: a `batcher.Model`."""
+    """The leaky model in numpy: a `base.StepModel`."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, ...]] = []

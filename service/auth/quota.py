@@ -1,6 +1,6 @@
 """What one caller may use at once, and what all may together: streams, and steps a second.
 
-Sessions are counted where they are kept (`custody`), sizes of messages where they are read.
+Sessions are counted where they are kept (`control.session_registry`), sizes of messages where they are read.
 """
 
 from __future__ import annotations

@@ -130,26 +130,26 @@ class Batcher:
     table: SessionTable
     limits: Limits
     clock: Callable[[], float]
-    inbox: RowQueue = field(init=False)
+    queue: RowQueue = field(init=False)
 
     def __post_init__(self) -> None:
-        self.inbox = RowQueue(self.manifest.inputs, self.clock)
+        self.queue = RowQueue(self.manifest.inputs, self.clock)
 
-    def run_lone(self, model: StepModel) -> SingleResult | None:
+    def run_single(self, model: StepModel) -> SingleResult | None:
         """Run and store the only row that waits, if it is a plain one; None: take `plan`, nothing has changed."""
-        row = self.inbox.lone()
+        row = self.queue.lone()
         if row is None:
             return None
         done = lone.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
         if done is not None:
-            self.inbox.clear()
+            self.queue.clear()
         return done
 
     def take(self) -> Dequeued | None:
         """Take what is ready, as much as one turn may have; None when nothing is."""
-        if not len(self.inbox):
+        if not len(self.queue):
             return None
-        rows = self.inbox.take()
+        rows = self.queue.take()
         table, now_s = self.table, self.clock()
         policies = NO_FATE
         if table.policies:
@@ -192,7 +192,7 @@ class Batcher:
             details = explain(rows, settled, self.table, self.manifest, self.limits.max_unacked)
         return TurnResults(
             rows=settled,
-            lane=self.table.lane.take(rows.slot),
+            route=self.table.route.take(rows.slot),
             channel=self.table.channel.take(rows.slot),
             epoch=self.table.epoch.take(rows.slot),
             flags=filling.flags,
@@ -220,7 +220,7 @@ class Batcher:
             wait &= ~judged.over
         if not wait.any():
             return judged, places
-        self.inbox.put_back(rows.take(np.flatnonzero(wait)))
+        self.queue.put_back(rows.take(np.flatnonzero(wait)))
         judged = judged.take(np.flatnonzero(~wait))
         return judged, place(judged.rows.slot, self.table.capacity)
 
@@ -284,7 +284,7 @@ class Batcher:
             table.arena.scatter(slots, states)
         table.settled_seq[run.slot_G] = admission.settled_seq_G
         table.last_ns[run.slot_G] = admission.last_ns_G
-        table.used_s[run.slot_G] = self.clock()
+        table.last_active_s[run.slot_G] = self.clock()
         return admission.plain and finite is None
 
     def _remember(self, settled: SettledRows, *, everything: bool) -> None:

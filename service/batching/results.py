@@ -31,7 +31,7 @@ class TurnResults(NamedTuple):
 
     rows: SettledRows
     """Every row, those that settled nothing included."""
-    lane: Int64Array
+    route: Int64Array
     channel: Int64Array
     epoch: Int64Array
     flags: Int64Array
@@ -47,7 +47,7 @@ class TurnResults(NamedTuple):
     @property
     def n(self) -> int:
         """How many rows."""
-        return len(self.lane)
+        return len(self.route)
 
 
 class ResultBuilder:

@@ -24,7 +24,7 @@ class SingleResult(NamedTuple):
     """What became of a row that was APPLIED, alone in its turn."""
 
     slot: int
-    lane: int
+    route: int
     channel: int
     epoch: int
     seq: int
@@ -68,7 +68,7 @@ def advance(
     end_s = clock()
     table.arena.put(slot, states)
     table.settled_seq[slot] = seq
-    table.used_s[slot] = end_s
+    table.last_active_s[slot] = end_s
     table.latency_s[slot] = end_s - row.received_s
     if row.t_ns != NO_TIME:
         table.last_ns[slot] = row.t_ns
@@ -76,7 +76,7 @@ def advance(
     table.log.append(settled, table.acked_seq)
     return SingleResult(
         slot=slot,
-        lane=table.lane.item(slot),
+        route=table.route.item(slot),
         channel=table.channel.item(slot),
         epoch=table.epoch.item(slot),
         seq=seq,

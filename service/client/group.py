@@ -61,9 +61,9 @@ class Group:
         t_ns = times_of(timestamp_ns, rows)
 
         def block(seq: Int64Array, now_s: float) -> RowBlock:
-            clocks = self._stream.ledger.clocks(self.channels)
+            clocks = self._stream.table.clocks(self.channels)
             flags = None if clocks is None else (clocks * np.uint8(RowFlag.NEW_CLOCK)).astype(np.uint8)
-            return RowBlock(self.channels, seq, t_ns, flags, data, self._stream.ledger.due_s(self.channels, now_s))
+            return RowBlock(self.channels, seq, t_ns, flags, data, self._stream.table.due_s(self.channels, now_s))
 
         return await self._stream.put_burst(self, block)
 

@@ -55,12 +55,12 @@ class AsyncSession:
         opened: pb.Opened,
         model: ModelInfo,
         *,
-        terms: SessionOptions,
+        options: SessionOptions,
         outputs: Sequence[str],
         clock: Callable[[], float],
     ) -> None:
         self._stream = stream
-        self._ledger = stream.ledger
+        self._table = stream.table
         self._clock = clock
         # What the ledger's vectorised methods take.
         self.channels: Int64Array = np.array([opened.channel], np.int64)
@@ -80,14 +80,14 @@ class AsyncSession:
             model=opened.model,
             resume=pb.RESUME_MODE_EXISTING,
             take_over=True,
-            policy=terms.policy.message(),
+            policy=options.policy.message(),
             outputs=outputs,
             protocol_version=PROTOCOL_VERSION,
         )
         self.restarting = False
         self.channel: int = opened.channel
         self.model = model
-        self.terms = terms
+        self.options = options
         self.session_id: str = opened.session_id
         self.resumed: bool = opened.resumed
         """Whether the session existed before; answers not acknowledged then come first in `results()`."""
@@ -111,12 +111,12 @@ class AsyncSession:
     @property
     def settled_seq(self) -> int:
         """The last row that has a verdict."""
-        return int(self._ledger.settled_seq[self.channel])
+        return int(self._table.settled_seq[self.channel])
 
     @property
     def durable_seq(self) -> int:
         """The last row that a snapshot of the server holds."""
-        return int(self._ledger.durable_seq[self.channel])
+        return int(self._table.durable_seq[self.channel])
 
     @property
     def closed(self) -> bool:
@@ -168,7 +168,7 @@ class AsyncSession:
 
     def new_clock(self) -> None:
         """The next row's timestamp has a new origin: that row takes the nominal step."""
-        self._ledger.new_clock[self.channel] = 1
+        self._table.new_clock[self.channel] = 1
 
     async def results(self) -> AsyncIterator[StepResult]:
         """Results of rows sent with `send`, in order, and first those of a resumed session that were not acknowledged.
@@ -196,7 +196,7 @@ class AsyncSession:
         """
         if self._unread and not self._readers:
             self._unread.clear()
-            self._ledger.unread(self.channel, None)
+            self._table.unread(self.channel, None)
             self._stream.read(self)
         return self._freshness.latest(max_age_s)
 
@@ -220,7 +220,7 @@ class AsyncSession:
         if self._end is not None:
             return
         async with self._turn:
-            await self._stream.until(self.channel, lambda: self._ledger.caught_up(self.channel))
+            await self._stream.until(self.channel, lambda: self._table.caught_up(self.channel))
             await self._stream.close_session(self, end_session=end_session)
 
     def check(self) -> None:
@@ -232,7 +232,7 @@ class AsyncSession:
         self.check()
         data, t_ns = row_of(x, self.manifest.inputs), time_of(timestamp_ns)
         async with self._turn:
-            if self._ledger.room(self.channel) < 1:
+            if self._table.room(self.channel) < 1:
                 await self._room()
             now_s = self._clock()
             block = self._block(data, t_ns, None, 1, now_s)
@@ -252,7 +252,7 @@ class AsyncSession:
                 start = 0
                 while start < rows:
                     await self._room()
-                    stop = min(rows, start + largest, start + self._ledger.room(self.channel))
+                    stop = min(rows, start + largest, start + self._table.room(self.channel))
                     part = slice(start, stop)
                     now_s = self._clock()
                     block = self._block(
@@ -271,32 +271,32 @@ class AsyncSession:
     @contextmanager
     def _taken(self) -> Iterator[None]:
         """Keep bursts from putting a row between those of a chunk."""
-        self._ledger.taken[self.channel] = 1
+        self._table.taken[self.channel] = 1
         try:
             yield
         finally:
-            self._ledger.taken[self.channel] = 0
+            self._table.taken[self.channel] = 0
             self._stream.wake(self.channels)
 
     async def _room(self) -> None:
         """Wait until a row may be sent."""
         self.check()
-        channel, ledger = self.channel, self._ledger
-        if not ledger.ever_fits(self.channels):
+        channel, table = self.channel, self._table
+        if not table.ever_fits(self.channels):
             raise ResourceExhausted(
                 f"a row of {self.model.row_bytes} bytes is more than a stream may have on its way "
-                f"({ledger.credit_bytes} bytes)",
+                f"({table.credit_bytes} bytes)",
                 field="x",
             )
-        if ledger.room(channel) < 1 and not self._readers and ledger.waits_for_reader(channel):
+        if table.room(channel) < 1 and not self._readers and table.waits_for_reader(channel):
             await asyncio.sleep(0)
-            if not self._readers and ledger.waits_for_reader(channel):
+            if not self._readers and table.waits_for_reader(channel):
                 raise ResourceExhausted(
-                    f"{ledger.max_unacked[channel]} rows wait for a reader; iterate session.results() or call "
+                    f"{table.max_unacked[channel]} rows wait for a reader; iterate session.results() or call "
                     "session.latest()",
                     field="results",
                 )
-        await self._stream.until(channel, lambda: ledger.room(channel) >= 1)
+        await self._stream.until(channel, lambda: table.room(channel) >= 1)
         self.check()
 
     def _block(
@@ -304,30 +304,30 @@ class AsyncSession:
     ) -> RowBlock:
         """Rows that have room, with the next seqs."""
         self.check()
-        if self._ledger.new_clock[self.channel]:
+        if self._table.new_clock[self.channel]:
             flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
             flags[0] |= RowFlag.NEW_CLOCK
-            self._ledger.new_clock[self.channel] = 0
+            self._table.new_clock[self.channel] = 0
         channels = self.channels if rows == 1 else np.full(rows, self.channel)
-        due_s = self._ledger.due_s(channels, now_s)
-        return RowBlock(channels, self._ledger.send(self.channel, rows), t_ns, flags, data, due_s)
+        due_s = self._table.due_s(channels, now_s)
+        return RowBlock(channels, self._table.send(self.channel, rows), t_ns, flags, data, due_s)
 
     def _read(self) -> StepResult:
         result = self._unread.popleft()
-        self._ledger.unread(self.channel, self._unread[0].seq if self._unread else None)
+        self._table.unread(self.channel, self._unread[0].seq if self._unread else None)
         self._stream.read(self)
         return result
 
     def _queue(self, results: Iterable[StepResult]) -> None:
         self._unread.extend(results)
-        self._ledger.unread(self.channel, self._unread[0].seq)
+        self._table.unread(self.channel, self._unread[0].seq)
         self._arrival.set()
 
     # What the stream's reader calls.
 
     def deliver(self, answers: ResultColumns, now_s: float) -> None:
         """Answers of this session that are new, in order of seq."""
-        start = int((answers.seq <= self._ledger.early_seq[self.channel]).sum())
+        start = int((answers.seq <= self._table.early_seq[self.channel]).sum())
         if start:
             self._queue(answers.take(np.arange(start)).result(0.0))
         while start < len(answers) and self._pending:
@@ -379,10 +379,10 @@ class AsyncSession:
 
     def lost_rows(self, first_seq: int, last_seq: int) -> None:
         """The server needs rows that are kept no more; they go as SKIPPED."""
-        if self.terms.on_loss is None:
+        if self.options.on_loss is None:
             log.warning("session '%s': rows %d to %d are lost to it", self.session_id, first_seq, last_seq)
         else:
-            self._guarded(self.terms.on_loss, first_seq, last_seq)
+            self._guarded(self.options.on_loss, first_seq, last_seq)
 
     def _guarded(self, callback: Callable[..., object], *args: int) -> None:
         try:
@@ -402,9 +402,9 @@ class AsyncSession:
     def was_taken(self, opened: pb.Opened) -> bool:
         """Whether somebody else owned the session since: owners that this client does not know, or rows."""
         owners = opened.epoch - self.epoch
-        settled_seq = opened.settled_seq + int(self._ledger.base[self.channel])
+        settled_seq = opened.settled_seq + int(self._table.base[self.channel])
         ours = self.restarting or 0 < owners <= self._opens
-        return not ours or settled_seq >= self._ledger.next_seq[self.channel]
+        return not ours or settled_seq >= self._table.next_seq[self.channel]
 
     def reopened(self, opened: pb.Opened) -> None:
         """The session is bound again."""

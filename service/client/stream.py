@@ -77,16 +77,16 @@ class AsyncStream:
         self._reconnect = reconnect
         self._give_up_after_s = give_up_after_s
         self._clock = clock
-        self._link: Connection | None = None
+        self._connection: Connection | None = None
         self._burst_turn = asyncio.Lock()
         self._ack_timer: asyncio.TimerHandle | None = None
         self._drain = ""
         self._error: StatestreamError | None = None
-        self.flow = Sender(self._lost_rows)
-        self.ledger = self.flow.ledger
+        self.sender = Sender(self._lost_rows)
+        self.table = self.sender.table
         self._waiters = ConditionQueue()
         self._bindings = ChannelManager(
-            self.flow,
+            self.sender,
             models,
             self._session,
             wake=self._wake_link,
@@ -96,13 +96,13 @@ class AsyncStream:
             give_up_after_s=give_up_after_s,
             clock=clock,
         )
-        self._delivery = ResultDispatcher(self._bindings.sessions, self.flow, self._go_on, clock)
+        self._delivery = ResultDispatcher(self._bindings.sessions, self.sender, self._go_on, clock)
         self.closing = False
         self.durability_lag_s = 0.0
         """Seconds for which the server has failed to store snapshots; 0 while it does as it should."""
 
     async def __aenter__(self) -> AsyncStream:
-        self._link = Connection(
+        self._connection = Connection(
             self._start,
             self,
             target=self._target,
@@ -115,14 +115,14 @@ class AsyncStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.closing = True
-        self.flow.outbox.flush_acks = True
-        if self._link is not None:
-            await self._link.close(politely=kind is None and self._error is None)
+        self.sender.queue.flush_acks = True
+        if self._connection is not None:
+            await self._connection.close(politely=kind is None and self._error is None)
 
     @property
     def reconnects(self) -> int:
         """Connections that took the place of one that broke."""
-        return 0 if self._link is None else self._link.reconnects
+        return 0 if self._connection is None else self._connection.reconnects
 
     @property
     def sessions(self) -> list[AsyncSession]:
@@ -208,23 +208,23 @@ class AsyncStream:
 
     def put(self, model: ModelInfo, block: RowBlock) -> None:
         """Queue rows for the writer."""
-        self.flow.put((model.name, model.version), block)
+        self.sender.put((model.name, model.version), block)
         self._wake_link()
 
     async def put_burst(self, group: Group, block_of: Callable[[Int64Array, float], RowBlock]) -> ChunkResult:
         """Queue one row each of a group's sessions once all have room, and wait for the answers."""
-        if not self.ledger.ever_fits(group.channels):
+        if not self.table.ever_fits(group.channels):
             raise ResourceExhausted(
-                f"{len(group)} rows are more than the {self.ledger.credit_bytes} bytes that a stream may have on their "
+                f"{len(group)} rows are more than the {self.table.credit_bytes} bytes that a stream may have on their "
                 "way; use smaller groups",
                 field="x",
             )
         async with self._burst_turn:
-            if not self.ledger.has_room(group.channels):
-                await self.until(ANY, lambda: self.ledger.has_room(group.channels))
+            if not self.table.has_room(group.channels):
+                await self.until(ANY, lambda: self.table.has_room(group.channels))
             group.check()
             now_s = self._clock()
-            block = block_of(self.ledger.send_each(group.channels), now_s)
+            block = block_of(self.table.send_each(group.channels), now_s)
             burst = PendingBurst(block, group.place, now_s)
             self._delivery.expect(burst)
             self.put(group.model, block)
@@ -242,7 +242,7 @@ class AsyncStream:
         while not ready():
             self.check()
             # Credit in bytes is the whole stream's: whoever is short of it must look after every answer.
-            await self._waiters.wait(ANY if self.ledger.short_of_bytes(channel) else channel, ready)
+            await self._waiters.wait(ANY if self.table.short_of_bytes(channel) else channel, ready)
 
     def wake(self, channels: Int64Array) -> None:
         """Let those go on who wait for what has now become true of `channels`."""
@@ -250,14 +250,14 @@ class AsyncStream:
 
     def read(self, session: AsyncSession) -> None:
         """The application has taken answers of a session, which may go on if it is catching up."""
-        if self.flow.behind:
-            self.flow.pump(session.channel)
+        if self.sender.behind:
+            self.sender.pump(session.channel)
             self._wake_link()
         self._acknowledge(session.channels)
 
     def rewind(self, session: AsyncSession, first_seq: int) -> None:
         """Send rows again, and let new ones follow them."""
-        self.flow.rewind(session.channel, first_seq)
+        self.sender.rewind(session.channel, first_seq)
         self._wake_link()
         self._waiters.wake(session.channels)
 
@@ -272,17 +272,17 @@ class AsyncStream:
     # What the link calls.
 
     def take(self) -> pb.StreamRequest | None:
-        """See `Ends`."""
-        return self.flow.outbox.take(self.ledger, self._clock())
+        """See `ConnectionHandler`."""
+        return self.sender.queue.take(self.table, self._clock())
 
     def connected(self) -> None:
-        """See `Ends`."""
-        self.flow.start()
+        """See `ConnectionHandler`."""
+        self.sender.start()
         self._bindings.connected()
 
     def disconnected(self) -> None:
-        """See `Ends`."""
-        self.flow.stop()
+        """See `ConnectionHandler`."""
+        self.sender.stop()
         self._drain = ""
         self._stop_ack_timer()
         self._bindings.disconnected()
@@ -290,7 +290,7 @@ class AsyncStream:
         self._waiters.wake(np.array(list(self._bindings.sessions), np.int64))
 
     async def handle(self, response: pb.StreamResponse) -> None:
-        """See `Ends`."""
+        """See `ConnectionHandler`."""
         for opened in response.opened:
             await self._bindings.opened(opened)
             self._waiters.wake(np.array([opened.channel], np.int64))
@@ -306,7 +306,7 @@ class AsyncStream:
             self._bindings.gone(closed.channel, None)
 
     def finished(self, error: StatestreamError) -> None:
-        """See `Ends`: nobody may wait for anything any more."""
+        """See `ConnectionHandler`: nobody may wait for anything any more."""
         if self._drain and isinstance(error, Unavailable) and not error.retry_after_s:
             error = Unavailable(self._drain)
         self._error = error
@@ -318,14 +318,14 @@ class AsyncStream:
 
     def _go_on(self, channels: Int64Array) -> None:
         """Answers of `channels` have made room."""
-        if self.flow.behind:
-            self.flow.pump_all()
+        if self.sender.behind:
+            self.sender.pump_all()
             self._wake_link()
         self._acknowledge(channels)
 
     def _progress(self, progress: pb.Progress) -> None:
         self.durability_lag_s = progress.lag_ms / 1e3
-        self._waiters.wake(self.flow.progress(progress))
+        self._waiters.wake(self.sender.progress(progress))
 
     def _notice(self, message: pb.Notice) -> None:
         session = self.session_on(message.channel) if message.HasField("channel") else None
@@ -347,8 +347,8 @@ class AsyncStream:
     # What the bindings say.
 
     def _session(self, opened: pb.Opened, model: ModelInfo, opening: Opening) -> AsyncSession:
-        terms, outputs = opening.terms, opening.request.outputs
-        return AsyncSession(self, opened, model, terms=terms, outputs=outputs, clock=self._clock)
+        options, outputs = opening.options, opening.request.outputs
+        return AsyncSession(self, opened, model, options=options, outputs=outputs, clock=self._clock)
 
     def _ended(self, channel: int, error: StatestreamError) -> None:
         self._delivery.drop(channel, error)
@@ -360,12 +360,12 @@ class AsyncStream:
     # To the link.
 
     def _wake_link(self) -> None:
-        if self._link is not None:
-            self._link.wake()
+        if self._connection is not None:
+            self._connection.wake()
 
     def _acknowledge(self, channels: Int64Array) -> None:
         """Acknowledge what was read soon, or now if much waits."""
-        if self.ledger.acks_due(channels):
+        if self.table.acks_due(channels):
             self._flush_acks()
         elif self._ack_timer is None:
             self._ack_timer = asyncio.get_running_loop().call_later(_ACK_IDLE_S, self._flush_acks)
@@ -373,7 +373,7 @@ class AsyncStream:
 
     def _flush_acks(self) -> None:
         self._stop_ack_timer()
-        self.flow.outbox.flush_acks = True
+        self.sender.queue.flush_acks = True
         self._wake_link()
 
     def _stop_ack_timer(self) -> None:

@@ -114,12 +114,12 @@ class Host:
         self.waiting = SharedByteBudget(config.max_waiting_bytes)
         self._clock = clock
         self.versions = ModelRegistry()
-        self.custody = SessionManager(
+        self.session_manager = SessionManager(
             config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved
         )
         self._decoder = FrameDecoder(config.decode_threads)
-        self._lanes: dict[int, Route] = {}
-        self._next_lane = count()
+        self._routes: dict[int, Route] = {}
+        self._next_route = count()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Models
@@ -189,7 +189,7 @@ class Host:
     @property
     def sessions(self) -> int:
         """Sessions in the tables; those that only the store has do not count."""
-        return len(self.custody.roster)
+        return len(self.session_manager.registry)
 
     async def open(self, holder: SessionSubscriber, channel: int, request: OpenRequest) -> Attachment:
         """Give a session to a stream: a new one, or one that exists.
@@ -203,10 +203,10 @@ class Host:
             raise Unavailable("the server is draining; open the session elsewhere", retry_after_s=1.0)
         session_id = request.session_id or str(uuid.uuid4())
         check_id(session_id)
-        async with self.custody.alone(session_id):
-            runner, slot, epoch, resumed = await self.custody.acquire(session_id, request)
+        async with self.session_manager.lock(session_id):
+            runner, slot, epoch, resumed = await self.session_manager.acquire(session_id, request)
             outputs = wanted_outputs(runner, request.outputs)
-            runner.table.attach(slot, self._lane(holder, outputs), channel, epoch)
+            runner.table.attach(slot, self._route(holder, outputs), channel, epoch)
         return Attachment(session_id, runner, slot, epoch, outputs, resumed)
 
     def detach(self, held: Attachment) -> None:
@@ -215,9 +215,9 @@ class Host:
 
     async def reset(self, session_id: str, by: Identity = SERVER) -> None:
         """Set a session back to its initial state, after the rows that wait; its seqs go on. For errors see
-        `Roster.find`."""
-        async with self.custody.alone(session_id):
-            runner = self.custody.roster.find(session_id, by)
+        `SessionRegistry.find`."""
+        async with self.session_manager.lock(session_id):
+            runner = self.session_manager.registry.find(session_id, by)
             slot = runner.table.slot(session_id)
             await runner.settled(slot)
             runner.reset(slot)
@@ -225,8 +225,8 @@ class Host:
 
     def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[ModelRunner, SessionInfo]]:
         """Every session by id, of one model or of all, of one owner or of all."""
-        for session_id in self.custody.roster.of(owner):
-            runner = self.custody.roster.find(session_id)
+        for session_id in self.session_manager.registry.of(owner):
+            runner = self.session_manager.registry.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
 
@@ -240,9 +240,9 @@ class Host:
 
     def _with_holder(self, runner: ModelRunner, slot: int, tell: Callable[[SessionSubscriber, int], None]) -> None:
         """Tell the stream that holds the session in `slot`, if one does."""
-        lane = self._lanes.get(int(runner.table.lane[slot]))
-        if lane is not None:
-            tell(lane.holder, int(runner.table.channel[slot]))
+        route = self._routes.get(int(runner.table.route[slot]))
+        if route is not None:
+            tell(route.holder, int(runner.table.channel[slot]))
 
     # Snapshots
 
@@ -252,7 +252,7 @@ class Host:
         Raises:
             FailedPrecondition: it cannot be opened.
         """
-        keeper = SnapshotWriter[ModelRunner](
+        snapshot_writer = SnapshotWriter[ModelRunner](
             store,
             server=f"{platform.node()}-{uuid.uuid4().hex[:12]}",
             tick_s=self.config.store_tick_s,
@@ -262,30 +262,30 @@ class Host:
             hearer=self,
             changed=changed,
         )
-        await keeper.start()
-        self.custody.keeper = keeper
+        await snapshot_writer.start()
+        self.session_manager.snapshot_writer = snapshot_writer
 
     def stored(self, runner: ModelRunner, slots: Int64Array) -> None:
-        """See `keeper.Hearer`."""
+        """See `snapshot_writer.Hearer`."""
         self._progress(runner, slots)
 
     def all_stored(self) -> None:
-        """See `keeper.Hearer`."""
-        self.custody.spill()
+        """See `snapshot_writer.Hearer`."""
+        self.session_manager.spill()
 
     def not_stored(self, runner: ModelRunner) -> None:
-        """See `keeper.Hearer`."""
-        self._progress(runner, np.flatnonzero(runner.table.lane != NOBODY))
+        """See `snapshot_writer.Hearer`."""
+        self._progress(runner, np.flatnonzero(runner.table.route != NOBODY))
 
-    def fenced(self, runner: ModelRunner, session_id: str, birth: int) -> None:
-        """See `keeper.Hearer`."""
+    def fenced(self, runner: ModelRunner, session_id: str, generation: int) -> None:
+        """See `snapshot_writer.Hearer`."""
         log.warning("another server has claimed session '%s'", session_id)
-        task = asyncio.get_running_loop().create_task(self.custody.drop(runner, session_id, birth))
+        task = asyncio.get_running_loop().create_task(self.session_manager.drop(runner, session_id, generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def fell_back(self, runner: ModelRunner, slot: int, durable_seq: int, found_seq: int) -> None:
-        """See `keeper.Hearer`."""
+        """See `snapshot_writer.Hearer`."""
         text = f"the store had {found_seq} where it once said {durable_seq}; the session was stored again"
         log.error("session '%s': %s", runner.table.id_of(slot), text)
         self._with_holder(runner, slot, lambda holder, channel: holder.fell_back(channel, text))
@@ -293,65 +293,65 @@ class Host:
     def _progress(self, runner: ModelRunner, slots: Int64Array) -> None:
         """Tell each stream how far its sessions among `slots` have come."""
         table = runner.table
-        slots = slots[table.lane[slots] != NOBODY]
+        slots = slots[table.route[slots] != NOBODY]
         if not len(slots):
             return
-        order, spans = _by_lane(table.lane[slots])
+        order, spans = _by_route(table.route[slots])
         slots = slots[order]
-        lag_s = 0.0 if self.custody.keeper is None else self.custody.keeper.lag_s
+        lag_s = 0.0 if self.session_manager.snapshot_writer is None else self.session_manager.snapshot_writer.lag_s
         for number, start, stop in spans:
             mine = slots[start:stop]
-            if (lane := self._lanes.get(number)) is not None:
+            if (route := self._routes.get(number)) is not None:
                 columns = (
                     table.channel[mine].tolist(),
                     table.settled_seq[mine].tolist(),
                     table.durable_seq[mine].tolist(),
                 )
-                lane.holder.progress(*columns, lag_s)
+                route.holder.progress(*columns, lag_s)
 
     # Lanes
 
     def leave(self, holder: SessionSubscriber) -> None:
         """A stream has ended; its lanes lead nowhere."""
-        self._lanes = {lane: there for lane, there in self._lanes.items() if there.holder is not holder}
+        self._routes = {route: there for route, there in self._routes.items() if there.holder is not holder}
 
-    def _lane(self, holder: SessionSubscriber, outputs: tuple[str, ...]) -> int:
-        for number, lane in self._lanes.items():
-            if lane.holder is holder and lane.outputs == outputs:
+    def _route(self, holder: SessionSubscriber, outputs: tuple[str, ...]) -> int:
+        for number, route in self._routes.items():
+            if route.holder is holder and route.outputs == outputs:
                 return number
-        number = next(self._next_lane)
-        self._lanes[number] = Route(holder, outputs)
+        number = next(self._next_route)
+        self._routes[number] = Route(holder, outputs)
         return number
 
     def _deliver(self, runner: ModelRunner, results: TurnResults | SingleResult) -> None:
         if isinstance(results, SingleResult):
-            if (lane := self._lanes.get(results.lane)) is not None:
-                lane.holder.deliver(runner, SingleRowBatch(results), 0, 1, lane.outputs)
+            if (route := self._routes.get(results.route)) is not None:
+                route.holder.deliver(runner, SingleRowBatch(results), 0, 1, route.outputs)
             return
-        order, spans = _by_lane(results.lane)
+        order, spans = _by_route(results.route)
         turn = ResultBatch(results, order)
         for number, start, stop in spans:
-            if (lane := self._lanes.get(number)) is not None:
-                lane.holder.deliver(runner, turn, start, stop, lane.outputs)
+            if (route := self._routes.get(number)) is not None:
+                route.holder.deliver(runner, turn, start, stop, route.outputs)
 
     def _turn_failed(self, runner: ModelRunner, rows: RowBatch, error: Internal) -> None:
         slots, counts = np.unique(rows.slot, return_counts=True)
         for slot, waiting in zip(slots.tolist(), counts.tolist(), strict=True):
-            lane = self._lanes.get(int(runner.table.lane[slot]))
-            if lane is not None:
-                lane.holder.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
+            route = self._routes.get(int(runner.table.route[slot]))
+            if route is not None:
+                route.holder.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
 
 
-def _by_lane(lane: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
+def _by_route(route: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
     """An order in which the rows of each lane stand together, and each lane with where its rows start and stop."""
-    first = int(lane[0])
-    if (lane == first).all():
-        return slice(None), [(first, 0, len(lane))]
-    order = np.argsort(lane, kind="stable")
-    lane = lane[order]
-    starts = np.concatenate([[0], np.flatnonzero(lane[1:] != lane[:-1]) + 1])
-    stops = [*starts[1:].tolist(), len(lane)]
-    return order, zip(lane[starts].tolist(), starts.tolist(), stops, strict=True)
+    first = int(route[0])
+    if (route == first).all():
+        return slice(None), [(first, 0, len(route))]
+    order = np.argsort(route, kind="stable")
+    route = route[order]
+    starts = np.concatenate([[0], np.flatnonzero(route[1:] != route[:-1]) + 1])
+    stops = [*starts[1:].tolist(), len(route)]
+    return order, zip(route[starts].tolist(), starts.tolist(), stops, strict=True)
 
 
 def _turn_steps(engine: Engine, max_turn_ms: float) -> int:

@@ -147,14 +147,14 @@ class ModelLifecycle:
                     field="version",
                 )
             if policy is UnloadPolicy.MOVE and len(runner.table):
-                heir = self._versions.before(name) if runner is active else active
-                if heir is None:
+                successor = self._versions.before(name) if runner is active else active
+                if successor is None:
                     raise FailedPrecondition(f"no other version of '{name}' to move the sessions to", field="version")
-                check_same_state(runner.manifest, heir.manifest)
-                if heir is not active:
-                    self._versions.activate(heir)
+                check_same_state(runner.manifest, successor.manifest)
+                if successor is not active:
+                    self._versions.activate(successor)
                 self._versions.retire(runner)
-                await self._carry(runner, heir)
+                await self._carry(runner, successor)
             self._versions.retire(runner)
         # Sessions end in many places, and none of them need know of this.
         while len(runner.table):  # noqa: ASYNC110
@@ -187,22 +187,22 @@ class ModelLifecycle:
 
         Those that are being opened or ended follow as soon as that is done.
         """
-        custody = self._host.custody
-        self._versions.bequeath(old, new)
+        session_manager = self._host.session_manager
+        self._versions.redirect(old, new)
         ids, held_up, moved = old.table.ids, list[str](), 0
         for start in range(0, len(ids), _AT_ONCE):
             await old.rest()
             there = [session_id for session_id in ids[start : start + _AT_ONCE] if session_id in old.table]
-            free = [session_id for session_id in there if not custody.locked(session_id)]
-            held_up += [session_id for session_id in there if custody.locked(session_id)]
-            custody.move(free, old, new)
+            free = [session_id for session_id in there if not session_manager.locked(session_id)]
+            held_up += [session_id for session_id in there if session_manager.locked(session_id)]
+            session_manager.move(free, old, new)
             moved += len(free)
             await asyncio.sleep(0)
         for session_id in held_up:
-            async with custody.alone(session_id):
+            async with session_manager.lock(session_id):
                 await old.rest()
                 if session_id in old.table:
-                    custody.move([session_id], old, new)
+                    session_manager.move([session_id], old, new)
                     moved += 1
         await self._store()
         log.info("%d sessions went from %s to %s", moved, old.manifest.ref, new.manifest.ref)
@@ -213,14 +213,14 @@ class ModelLifecycle:
 
         They go all at once: the shadow follows no more.
         """
-        custody = self._host.custody
-        free = [session_id for session_id in old.table.ids if not custody.locked(session_id)]
+        session_manager = self._host.session_manager
+        free = [session_id for session_id in old.table.ids if not session_manager.locked(session_id)]
         slots = np.array([old.table.slot(session_id) for session_id in free], np.int64)
         known = np.flatnonzero(shadow.knows(slots, old.table))
-        custody.move([free[i] for i in known.tolist()], old, new, shadow.states(slots[known]))
+        session_manager.move([free[i] for i in known.tolist()], old, new, shadow.states(slots[known]))
         return len(known)
 
     async def _store(self) -> None:
         """Have the store know which version the sessions are of, the sooner the better."""
-        if self._host.custody.keeper is not None:
-            await self._host.custody.keeper.commit()
+        if self._host.session_manager.snapshot_writer is not None:
+            await self._host.session_manager.snapshot_writer.commit()

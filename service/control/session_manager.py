@@ -90,8 +90,8 @@ class SessionManager:
     ) -> None:
         """`take_away` takes a session from the stream that holds it, and says why; `moved` tells that stream of
         another place."""
-        self.keeper: SnapshotWriter[ModelRunner] | None = None
-        self.roster = SessionRegistry(config)
+        self.snapshot_writer: SnapshotWriter[ModelRunner] | None = None
+        self.registry = SessionRegistry(config)
         self._config = config
         self._clock = clock
         self._versions = versions
@@ -101,7 +101,7 @@ class SessionManager:
         self._expired: dict[str, float] = {}
 
     @asynccontextmanager
-    async def alone(self, session_id: str) -> AsyncIterator[None]:
+    async def lock(self, session_id: str) -> AsyncIterator[None]:
         """The lock of a session id."""
         lock = self._locks.setdefault(session_id, asyncio.Lock())
         async with lock:
@@ -121,53 +121,53 @@ class SessionManager:
             ResourceExhausted: no room for another session.
             Unavailable: the store is not there to ask.
         """
-        if self.keeper is None:
+        if self.snapshot_writer is None:
             runner, resumed = self._here(session_id, request, None)
             epoch = int(runner.table.epoch[runner.table.slot(session_id)]) + 1
         else:
-            runner, epoch, resumed = await self._claimed(self.keeper, session_id, request)
+            runner, epoch, resumed = await self._claimed(self.snapshot_writer, session_id, request)
         slot = runner.table.slot(session_id)
-        await self._vacate(runner, slot, DetachReason.TAKEN)
+        await self._release(runner, slot, DetachReason.TAKEN)
         return Acquired(runner, slot, epoch, resumed)
 
     async def end(self, session_id: str, by: Identity = SERVER) -> None:
         """Forget a session, after the rows that wait; a stream that holds it is told. NotFound where there is none,
         PermissionDenied where it is none that `by` may handle."""
-        async with self.alone(session_id):
-            if session_id in self.roster:
-                runner = self.roster.find(session_id, by)
+        async with self.lock(session_id):
+            if session_id in self.registry:
+                runner = self.registry.find(session_id, by)
                 slot = runner.table.slot(session_id)
-                await self._vacate(runner, slot, DetachReason.ENDED)
+                await self._release(runner, slot, DetachReason.ENDED)
                 epoch = int(runner.table.epoch[slot])
-                self.roster.forget(session_id)
+                self.registry.forget(session_id)
             else:
                 epoch = (await self._stored(session_id, by)).epoch
-            if self.keeper is not None:
-                await self.keeper.end(session_id, epoch)
+            if self.snapshot_writer is not None:
+                await self.snapshot_writer.end(session_id, epoch)
 
-    async def drop(self, runner: ModelRunner, session_id: str, birth: int) -> None:
+    async def drop(self, runner: ModelRunner, session_id: str, generation: int) -> None:
         """Forget a session that another server has claimed since; a stream that holds it is told."""
-        async with self.alone(session_id):
-            if self.roster.get(session_id) is runner:
+        async with self.lock(session_id):
+            if self.registry.get(session_id) is runner:
                 slot = runner.table.slot(session_id)
-                if runner.table.birth[slot] == birth:
-                    await self._vacate(runner, slot, DetachReason.MOVED)
-                    self.roster.forget(session_id)
+                if runner.table.generation[slot] == generation:
+                    await self._release(runner, slot, DetachReason.MOVED)
+                    self.registry.forget(session_id)
 
     # Snapshots
 
     async def snapshot(self, session_id: str, by: Identity = SERVER) -> bytes:
         """A session as bytes, as it is now. NotFound where there is none of this id, PermissionDenied where it is none
         that `by` may handle."""
-        if session_id in self.roster:
-            runner = self.roster.find(session_id, by)
+        if session_id in self.registry:
+            runner = self.registry.find(session_id, by)
             taken = runner.table.copy(np.array([runner.table.slot(session_id)]))
             return snapshot.encode(runner.table.layout, taken)[0]
         return (await self._stored(session_id, by)).snapshot
 
     async def _stored(self, session_id: str, by: Identity) -> Record:
         """What the store has of a session that `by` may handle."""
-        record = None if self.keeper is None else await self.keeper.read(session_id)
+        record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
         if record is None or record.expired_s is not None:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
         by.check_handles(session_id, _decoded(session_id, record).owner)
@@ -187,17 +187,17 @@ class SessionManager:
         session_id = session_id or read.session_id
         check_id(session_id)
         by.check_handles(read.session_id, read.owner)
-        async with self.alone(session_id):
-            record = None if self.keeper is None else await self.keeper.read(session_id)
-            if session_id in self.roster or (record is not None and record.expired_s is None):
+        async with self.lock(session_id):
+            record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
+            if session_id in self.registry or (record is not None and record.expired_s is None):
                 raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
             runner = self._put(session_id, read)
             slot = runner.table.slot(session_id)
             runner.table.durable_seq[slot] = 0
-            runner.table.touched[slot] = True
-            if self.keeper is not None:
+            runner.table.dirty[slot] = True
+            if self.snapshot_writer is not None:
                 claim = self._claim(runner, session_id, record, anew=True)
-                if not await self._granted(self.keeper, claim):
+                if not await self._granted(self.snapshot_writer, claim):
                     raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
                 runner.table.epoch[slot] = claim.epoch
         return session_id
@@ -219,7 +219,7 @@ class SessionManager:
         rows = old.hand_over(slots)
         place = np.zeros(old.table.capacity, np.int64)
         place[slots] = mine = new.table.adopt(old.table, slots, states)
-        self.roster.move(ids, new)
+        self.registry.move(ids, new)
         for slot in mine.tolist():
             self._moved_to(new, slot)
         new.take_over(rows._replace(slot=place[rows.slot]))
@@ -228,7 +228,7 @@ class SessionManager:
 
     def expire(self) -> list[str]:
         """Where there is no store, forget the sessions that no stream has held for too long; returns their ids."""
-        if self.keeper is not None:
+        if self.snapshot_writer is not None:
             return []
         now_s = self._clock()
         expired = [
@@ -238,7 +238,7 @@ class SessionManager:
             if self._at_rest(runner, session_id)
         ]
         for session_id in expired:
-            self.roster.forget(session_id)
+            self.registry.forget(session_id)
             self._expired[session_id] = now_s
         while len(self._expired) > _MAX_EXPIRED:
             del self._expired[next(iter(self._expired))]
@@ -247,31 +247,31 @@ class SessionManager:
     def spill(self) -> int:
         """Forget sessions that the store has and no stream holds: those unused for `spill_after_s`, and as many of the
         others as are more than `max_resident`. They come back when opened."""
-        too_many = len(self.roster) - self._config.max_resident
+        too_many = len(self.registry) - self._config.max_resident
         before_s = self._clock() - min(self._config.spill_after_s, self._config.idle_ttl_s)
         spilled = 0
         for runner in self._versions:
             table, slots = runner.table, runner.table.spare()
-            share = max(too_many, int(np.searchsorted(table.used_s[slots], before_s)))
+            share = max(too_many, int(np.searchsorted(table.last_active_s[slots], before_s)))
             ids = [table.id_of(slot) for slot in slots[: max(share, 0)].tolist()]
             ids = [session_id for session_id in ids if self._at_rest(runner, session_id)]
             for session_id in ids:
-                self.roster.leave(session_id)
+                self.registry.leave(session_id)
             if ids:
                 table.end(*ids)
             spilled += len(ids)
             too_many -= len(ids)
-        if self.keeper is not None:
-            self.keeper.counts.spilled += spilled
+        if self.snapshot_writer is not None:
+            self.snapshot_writer.counts.spilled += spilled
         return spilled
 
     def _at_rest(self, runner: ModelRunner, session_id: str) -> bool:
         """Whether no row of a session waits and nobody is about to open it."""
         return not runner.waiting(runner.table.slot(session_id)) and not self.locked(session_id)
 
-    async def _vacate(self, runner: ModelRunner, slot: int, why: DetachReason) -> None:
+    async def _release(self, runner: ModelRunner, slot: int, why: DetachReason) -> None:
         """Have no stream hold the session in `slot`, and no row of it wait."""
-        if runner.table.lane[slot] != NOBODY:
+        if runner.table.route[slot] != NOBODY:
             self._take_away(runner, slot, why)
         await runner.settled(slot)
 
@@ -279,10 +279,10 @@ class SessionManager:
 
     def _here(self, session_id: str, request: OpenRequest, record: Record | None) -> tuple[ModelRunner, bool]:
         """Have a session in its table, as it is there, as the store has it, or new; says whether it existed."""
-        runner = self.roster.get(session_id)
+        runner = self.registry.get(session_id)
         if runner is not None:
-            held = runner.table.lane[runner.table.slot(session_id)] != NOBODY
-            self._may_resume(session_id, self.roster.owner_of(session_id), runner, held, request)
+            held = runner.table.route[runner.table.slot(session_id)] != NOBODY
+            self._may_resume(session_id, self.registry.owner_of(session_id), runner, held, request)
             return runner, True
         expired_s = self._expired_s(session_id, record)
         if expired_s is not None and request.may_resume:
@@ -293,8 +293,8 @@ class SessionManager:
             )
         if record is not None and expired_s is None:
             read = _decoded(session_id, record)
-            runner = self._versions.heir(read.model, read.version)
-            held = record.held and self.keeper is not None and record.server != self.keeper.server
+            runner = self._versions.successor(read.model, read.version)
+            held = record.held and self.snapshot_writer is not None and record.server != self.snapshot_writer.server
             self._may_resume(session_id, read.owner, runner, held, request)
             if record.broken_off and request.complete:
                 raise FailedPrecondition(
@@ -307,9 +307,9 @@ class SessionManager:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
         runner = self._versions.find(request.model, request.version)
         wanted_outputs(runner, request.outputs)
-        self.roster.check_room(request.owner)
+        self.registry.check_room(request.owner)
         runner.table.create(session_id, request.owner)
-        self.roster.enter(session_id, runner)
+        self.registry.enter(session_id, runner)
         self._expired.pop(session_id, None)
         return runner, False
 
@@ -320,11 +320,11 @@ class SessionManager:
 
     def _put(self, session_id: str, read: Snapshot) -> ModelRunner:
         """Have a session in its table as it was stored; where its version's sessions were carried on, so is it."""
-        self.roster.check_room(read.owner)
-        runner = self._versions.heir(read.model, read.version)
+        self.registry.check_room(read.owner)
+        runner = self._versions.successor(read.model, read.version)
         own = self._versions.get(read.model, read.version) or runner
         own.table.restore(session_id, read)
-        self.roster.enter(session_id, own)
+        self.registry.enter(session_id, own)
         if own is not runner:
             self.move([session_id], own, runner)
         return runner
@@ -338,7 +338,7 @@ class SessionManager:
                 f"a stream holds session '{session_id}'; set take_over to take it over", field="session_id"
             )
         m = runner.manifest
-        other_version = request.version and self._versions.heir(m.name, request.version) is not runner
+        other_version = request.version and self._versions.successor(m.name, request.version) is not runner
         if request.model not in ("", m.name) or other_version:
             asked = f"{request.model or m.name}:{request.version or m.version}"
             raise FailedPrecondition(f"session '{session_id}' is of model {m.ref}, not {asked}", field="model")
@@ -347,36 +347,40 @@ class SessionManager:
     # Claiming
 
     async def _claimed(
-        self, keeper: SnapshotWriter[ModelRunner], session_id: str, request: OpenRequest
+        self, snapshot_writer: SnapshotWriter[ModelRunner], session_id: str, request: OpenRequest
     ) -> tuple[ModelRunner, int, bool]:
         """Have a session here and in this server's name: its model, its new epoch, and whether it existed."""
         record: Record | None = None
-        ours = session_id in self.roster
+        ours = session_id in self.registry
         anew = not ours
         if anew and request.session_id:
-            record = await keeper.read(session_id)
+            record = await snapshot_writer.read(session_id)
         for _ in range(_TRIES):
             runner, resumed = self._here(session_id, request, record)
             claim = self._claim(runner, session_id, record, anew=anew)
             try:
-                if await (keeper.claim(claim) if ours else self._granted(keeper, claim)):
+                if await (snapshot_writer.claim(claim) if ours else self._granted(snapshot_writer, claim)):
                     return runner, claim.epoch, resumed
             except Unavailable:
                 if request.session_id:
                     raise
                 # Nobody else can know an id that was just made.
                 return self._here(session_id, request, None)[0], claim.epoch, False
-            record, anew = await keeper.read(session_id), True
-            if ours and record is not None and self._moved(keeper, runner, session_id, record):
-                await self._vacate(runner, runner.table.slot(session_id), DetachReason.MOVED)
-                self.roster.forget(session_id)
+            record, anew = await snapshot_writer.read(session_id), True
+            if ours and record is not None and self._moved(snapshot_writer, runner, session_id, record):
+                await self._release(runner, runner.table.slot(session_id), DetachReason.MOVED)
+                self.registry.forget(session_id)
                 ours = False
         raise Unavailable(f"others are opening session '{session_id}'", field="session_id", retry_after_s=0.1)
 
     @staticmethod
-    def _moved(keeper: SnapshotWriter[ModelRunner], runner: ModelRunner, session_id: str, record: Record) -> bool:
+    def _moved(
+        snapshot_writer: SnapshotWriter[ModelRunner], runner: ModelRunner, session_id: str, record: Record
+    ) -> bool:
         """Whether another server has claimed a session after this one did."""
-        return record.server != keeper.server and record.epoch > runner.table.epoch[runner.table.slot(session_id)]
+        return (
+            record.server != snapshot_writer.server and record.epoch > runner.table.epoch[runner.table.slot(session_id)]
+        )
 
     def _claim(self, runner: ModelRunner, session_id: str, record: Record | None, *, anew: bool) -> Claim:
         """The claim on a session in its table; the store has `record` of it, or what we put there (not `anew`)."""
@@ -392,14 +396,14 @@ class SessionManager:
         data = snapshot.encode(table.layout, taken)[0]
         return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data)
 
-    async def _granted(self, keeper: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
+    async def _granted(self, snapshot_writer: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
         """Claim a session that was just put into its table, and take it out again where that fails."""
         granted = False
         try:
-            granted = await keeper.claim(claim)
+            granted = await snapshot_writer.claim(claim)
         finally:
             if not granted:
-                self.roster.forget(claim.session_id)
+                self.registry.forget(claim.session_id)
         return granted
 
 

@@ -54,16 +54,16 @@ def model_line(manifest: Manifest) -> Line:
     return {"kind": "model", "model": manifest.ref, "tensors": inputs + outputs + states + aux}
 
 
-def row_line(glimpse: ProbeSample, at_s: float) -> Line:
+def row_line(sample: ProbeSample, at_s: float) -> Line:
     """One row of a session; `at_s` says when it was seen."""
-    states = {f"state_{name}": state for name, state in glimpse.states.items()}
+    states = {f"state_{name}": state for name, state in sample.states.items()}
     return {
         "kind": "row",
         "at_s": round(at_s, 4),
-        "seq": glimpse.seq,
-        "dt_s": glimpse.dt_s,
-        "verdict": glimpse.verdict.name,
-        "values": _values(glimpse.inputs) | _values(glimpse.outputs) | _values(states),
+        "seq": sample.seq,
+        "dt_s": sample.dt_s,
+        "verdict": sample.verdict.name,
+        "values": _values(sample.inputs) | _values(sample.outputs) | _values(states),
     }
 
 

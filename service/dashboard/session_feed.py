@@ -34,16 +34,16 @@ class SessionFeed:
             NotFound: there is no such session.
             PermissionDenied: it is not one that the listener may look into.
         """
-        runner = self._host.custody.roster.find(self._id, self._who)
+        runner = self._host.session_manager.registry.find(self._id, self._who)
         slot = runner.table.slot(self._id)
-        place = (runner, slot, int(runner.table.birth[slot]))
+        place = (runner, slot, int(runner.table.generation[slot]))
         lines: list[Line] = []
         if place != self._place:
             self.close()
             self._place, self._tap = place, probe(runner, slot)
             lines += [model_line(runner.manifest), row_line(self._tap.now(), self._age_s)]
-        elif self._tap is not None and self._tap.glimpse is not None:
-            lines.append(row_line(self._tap.glimpse, self._age_s))
+        elif self._tap is not None and self._tap.sample is not None:
+            lines.append(row_line(self._tap.sample, self._age_s))
             self._tap = probe(runner, slot)
         if self._clock() >= self._session_due_s:
             self._session_due_s = self._clock() + SESSION_EVERY_S
@@ -53,7 +53,7 @@ class SessionFeed:
     def close(self) -> None:
         """Leave the session alone."""
         if self._place is not None and self._tap is not None:
-            self._place[0].untap(self._tap)
+            self._place[0].unwatch(self._tap)
 
     @property
     def _age_s(self) -> float:

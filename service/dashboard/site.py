@@ -95,8 +95,8 @@ class Site:
         await self._runner.cleanup()
 
     async def _overview(self, request: web.Request) -> web.StreamResponse:
-        who, observer = self._guard.identify(request), ServerMonitor(self._host, self._clock)
-        return await self._push(request, who, OVERVIEW_EVERY_S, lambda: [overview_line(observer.look(MOST_SESSIONS))])
+        who, monitor = self._guard.identify(request), ServerMonitor(self._host, self._clock)
+        return await self._push(request, who, OVERVIEW_EVERY_S, lambda: [overview_line(monitor.sample(MOST_SESSIONS))])
 
     async def _session(self, request: web.Request) -> web.StreamResponse:
         who = self._guard.identify(request)

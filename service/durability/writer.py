@@ -62,7 +62,7 @@ class Hearer(Protocol[AnyModel]):
         """No session got a newer snapshot: the store failed."""
         ...
 
-    def fenced(self, runner: AnyModel, session_id: str, birth: int) -> None:
+    def fenced(self, runner: AnyModel, session_id: str, generation: int) -> None:
         """Another server has claimed a session since."""
         ...
 
@@ -291,7 +291,7 @@ class SnapshotWriter(Generic[Model]):
     def _tell(self, runner: Model, columns: SessionColumns, found: Int64Array) -> None:
         table, still = runner.table, runner.table.still(columns)
         for i in np.flatnonzero(still & (found == FENCED)).tolist():
-            self._hearer.fenced(runner, columns.ids[i], int(columns.birth[i]))
+            self._hearer.fenced(runner, columns.ids[i], int(columns.generation[i]))
         good = still & (found != FENCED)
         slots, durable_seq = columns.slot[good], table.durable_seq[columns.slot[good]]
         had = np.where(found[good] == ABSENT, 0, found[good])
@@ -322,7 +322,7 @@ class SnapshotWriter(Generic[Model]):
         self.up = False
         self._speak_at_s = 0.0
         for runner in self._runners():
-            runner.table.touch_all()
+            runner.table.mark_all_dirty()
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -124,13 +124,13 @@ class Engine:
         return engine
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """See `model.Model`."""
+        """See `base.StepModel`."""
         return self._step.run(inputs, dt_B1, None, states)
 
     def chunk(
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """See `model.Model`."""
+        """See `base.StepModel`."""
         return self._chunk.run(inputs, dt_BT1, valid_BT, states)
 
     def initial(self, batch: int) -> dict[str, Array]:

@@ -55,7 +55,7 @@ class Sequence:
 
 
 class SequenceFrontend:
-    """All sequences of a server. A `host.Holder`."""
+    """All sequences of a server. A `host.SessionSubscriber`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -99,7 +99,7 @@ class SequenceFrontend:
         statistics = self.statistics(runner)
         return {"success": statistics.success.count, "failure": statistics.fail.count}
 
-    def let_rest(self) -> None:
+    def detach_idle(self) -> None:
         """Let go of the sequences of which no request has come since this was last called."""
         for sequence in list(self._by_channel.values()):
             if sequence.rests and not sequence.turn.locked():
@@ -117,7 +117,7 @@ class SequenceFrontend:
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         self.statistics(runner).turns += 1
         for row in range(start, stop):
             answer = turn.answer(row)
@@ -128,29 +128,29 @@ class SequenceFrontend:
                 sequence.answer.set_result(answer)
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         _fail(self._by_channel[channel], error)
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         sequence = self._by_channel.pop(channel)
         sequence.held = None
         _fail(sequence, FailedPrecondition(reason.value))
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         sequence = self._by_channel[channel]
         if sequence.held is not None:
             sequence.held = replace(sequence.held, runner=runner, slot=slot)
 
     def reset(self, channel: int) -> None:
-        """See `host.Holder`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`. The protocol has no words for it."""
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """See `host.Holder`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`. The protocol has no words for it."""
 
     def fell_back(self, channel: int, text: str) -> None:
-        """See `host.Holder`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`. The protocol has no words for it."""
 
     # How
 
@@ -162,7 +162,7 @@ class SequenceFrontend:
             await self._resume(sequence, want)
         assert sequence.held is not None
         runner = sequence.held.runner
-        if want.version and self._host.versions.heir(want.model, want.version) is not runner:
+        if want.version and self._host.versions.successor(want.model, want.version) is not runner:
             raise _not_started(want, f"it is one of version {runner.manifest.version}")
         return runner
 
@@ -228,7 +228,7 @@ class SequenceFrontend:
         seq = int(table.settled_seq[slot]) + 1
         sequence.answer = asyncio.get_running_loop().create_future()
         if want.timeout_us:
-            table.obey(slot, Policy(late=Late.DROP))
+            table.set_policy(slot, Policy(late=Late.DROP))
             held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
         elif row.frames or not held.runner.offer_row(slot, seq, want.t_ns, row.columns):
             held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
@@ -241,7 +241,7 @@ class SequenceFrontend:
         if sequence.held is not None:
             self._let_go(sequence)
         with suppress(NotFound):
-            await self._host.custody.end(want.session_id, want.who)
+            await self._host.session_manager.end(want.session_id, want.who)
 
     def _let_go(self, sequence: Sequence) -> None:
         """Have the session wait to be resumed."""

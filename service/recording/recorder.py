@@ -167,7 +167,7 @@ class ModelTrack:
         self._recorder = recorder
         self._manifest = manifest
         self._folder = folder
-        self._met = SeenSessions()
+        self._seen = SeenSessions()
         self._take_of = np.zeros(0, np.int64)
         self._takes = 0
         self._segments = 0
@@ -177,9 +177,9 @@ class ModelTrack:
         """Note the states of sessions that this tape has not met, while they are as they were before the turn."""
         if self.broken:
             self.broken = False
-            self._met.forget_all()
+            self._seen.forget_all()
         slots = np.unique(turn.rows.slot)
-        new = slots[self._met.meet(slots, table.birth[slots])]
+        new = slots[self._seen.meet(slots, table.generation[slots])]
         number = np.arange(self._takes, self._takes + len(new))
         self._takes += len(new)
         if len(self._take_of) < table.capacity:
@@ -210,11 +210,11 @@ class ModelTrack:
             outputs={t.name: settled.outputs[t.name][out] for t in self._manifest.outputs},
         )
         if not self._recorder.take(self, piece):
-            self._met.forget(rows.slot)
+            self._seen.forget(rows.slot)
 
     def forget(self, slot: int) -> None:
         """The session there was set back: its next row starts a new take."""
-        self._met.forget(np.array([slot]))
+        self._seen.forget(np.array([slot]))
 
     def write(self, pieces: Sequence[RecordedTurn]) -> None:
         """Write a segment; in the recorder's thread."""

@@ -128,8 +128,8 @@ class Server:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._finish(), self.config.drain_s)
         await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
-        if self.host.custody.keeper is not None:
-            await self.host.custody.keeper.stop()
+        if self.host.session_manager.snapshot_writer is not None:
+            await self.host.session_manager.snapshot_writer.stop()
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
         for runner in self.host.versions:
@@ -181,8 +181,8 @@ class Server:
     async def give_up(self) -> None:
         """The process is about to end: say so, and store what is settled."""
         await self._health.enter_graceful_shutdown()
-        if self.host.custody.keeper is not None:
-            await self.host.custody.keeper.commit(alive_s=0.0)
+        if self.host.session_manager.snapshot_writer is not None:
+            await self.host.session_manager.snapshot_writer.commit(alive_s=0.0)
 
     def _drain_soon(self) -> None:
         self._spawn(self.stop(self.config.drain_wait_s))
@@ -200,7 +200,7 @@ class Server:
                 self._site.refresh()
             for frontend in self._frontends:
                 frontend.sweep(self._clients.now.knows)
-            for session_id in self.host.custody.expire():
+            for session_id in self.host.session_manager.expire():
                 log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._tell_denied()
 

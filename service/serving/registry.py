@@ -68,7 +68,7 @@ class ModelRegistry:
         names = ", ".join(f"'{n}'" for n in sorted(n for n, served in self._open.items() if served)) or "none"
         raise NotFound(f"no model '{name}' here; there are {names}", field="model")
 
-    def heir(self, name: str, version: int) -> ModelRunner:
+    def successor(self, name: str, version: int) -> ModelRunner:
         """Where sessions of a version belong by now: there, where they were carried, else with the active one."""
         while (name, version) in self._heirs:
             version = self._heirs[name, version]
@@ -120,7 +120,7 @@ class ModelRegistry:
         del self._loaded[_key(runner.manifest)]
         runner.close()
 
-    def bequeath(self, old: ModelRunner, new: ModelRunner) -> None:
+    def redirect(self, old: ModelRunner, new: ModelRunner) -> None:
         """The sessions of `old`, those that only the store has included, are those of `new`, which is active."""
         self._heirs[_key(old.manifest)] = new.manifest.version
 

@@ -60,7 +60,7 @@ class ModelRunner:
         self.shadow: Shadow | None = None
         """A version that follows this one."""
         self._observer: TurnObserver | None = None
-        self._taps: list[RowObserver] = []
+        self._row_observers: list[RowObserver] = []
         self._deliver = deliver
         self._failed = failed
         self._decoder = decoder if bundle.manifest.encoded_inputs else None
@@ -83,13 +83,13 @@ class ModelRunner:
         budgets_us: Sequence[int] = (),
         frames: Frames | None = None,
     ) -> None:
-        """Queue the rows of one message (see `Inbox.add`); they run as soon as the engine is free."""
-        self.batcher.inbox.add(slots, seqs, timestamps_ns, flags, columns, budgets_us, frames)
+        """Queue the rows of one message (see `RowQueue.add`); they run as soon as the engine is free."""
+        self.batcher.queue.add(slots, seqs, timestamps_ns, flags, columns, budgets_us, frames)
         self._wake()
 
     def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
-        """`offer` for a message of one plain row; False where it is not one (see `Inbox.add_row`)."""
-        taken = self.batcher.inbox.add_row(slot, seq, t_ns, columns)
+        """`offer` for a message of one plain row; False where it is not one (see `RowQueue.add_row`)."""
+        taken = self.batcher.queue.add_row(slot, seq, t_ns, columns)
         if taken:
             self._wake()
         return taken
@@ -97,7 +97,7 @@ class ModelRunner:
     def waiting(self, slot: int) -> int:
         """Rows of the session in `slot` that wait or run."""
         running = 0 if self._running is None else int((self._running.slot == slot).sum())
-        return running + self.batcher.inbox.count(slot)
+        return running + self.batcher.queue.count(slot)
 
     async def settled(self, slot: int) -> None:
         """Return when no row of the session in `slot` waits or runs."""
@@ -124,31 +124,31 @@ class ModelRunner:
 
     def hand_over(self, slots: Int64Array) -> RowBatch:
         """Give up the rows of these sessions that wait. Whoever waited for them to settle looks anew."""
-        rows = self.batcher.inbox.take()
+        rows = self.batcher.queue.take()
         theirs = np.isin(rows.slot, slots)
         if not theirs.all():
-            self.batcher.inbox.put_back(rows.take(np.flatnonzero(~theirs)))
+            self.batcher.queue.put_back(rows.take(np.flatnonzero(~theirs)))
         self._resume_waiting()
         return rows.take(np.flatnonzero(theirs))
 
     def take_over(self, rows: RowBatch) -> None:
         """Queue rows that another version's runner gave up."""
         if rows.n:
-            self.batcher.inbox.put_back(rows)
+            self.batcher.queue.put_back(rows)
             self._wake()
 
     def observe(self, observer: TurnObserver) -> None:
         """Show every turn to `observer` from now on."""
         self._observer = observer
 
-    def tap(self, tap: RowObserver) -> None:
+    def watch(self, tap: RowObserver) -> None:
         """Show turns to `tap` until it has seen what it waits for."""
-        self._taps.append(tap)
+        self._row_observers.append(tap)
 
-    def untap(self, tap: RowObserver) -> None:
+    def unwatch(self, tap: RowObserver) -> None:
         """Watch out for it no more."""
-        if tap in self._taps:
-            self._taps.remove(tap)
+        if tap in self._row_observers:
+            self._row_observers.remove(tap)
 
     def drop_shadow(self) -> None:
         """Let no version follow this one any more."""
@@ -173,7 +173,7 @@ class ModelRunner:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._alone and (row := self.batcher.run_lone(self.engine)) is not None:
+        if self._alone and (row := self.batcher.run_single(self.engine)) is not None:
             self._tell(row, row.inputs)
             self._go_on()
             return
@@ -240,8 +240,8 @@ class ModelRunner:
     def _tell(self, results: TurnResults | SingleResult, inputs: Tensors) -> None:
         self.stats.count(results)
         self._deliver(self, results)
-        if self._taps:
-            self._taps = [tap for tap in self._taps if not tap.sees(results, inputs)]
+        if self._row_observers:
+            self._row_observers = [tap for tap in self._row_observers if not tap.sees(results, inputs)]
 
     def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
         """Let the shadow repeat a turn, after the answers have gone out."""
@@ -263,7 +263,7 @@ class ModelRunner:
 
     def _go_on(self) -> None:
         self._resume_waiting()
-        if len(self.batcher.inbox):
+        if len(self.batcher.queue):
             self._wake()
 
     def _resume_waiting(self) -> None:

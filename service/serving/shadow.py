@@ -81,7 +81,7 @@ class Shadow:
         self.same_states = bundle.manifest.state_hash == active.state_hash
         self.divergence: Mapping[str, Divergence] = {t.name: Divergence() for t in active.outputs}
         self._std = {t.name: t.std_array for t in active.outputs}
-        self._met = SeenSessions()
+        self._seen = SeenSessions()
         self._arena = StateArena(bundle.manifest.states, 0)
         self._capacity = 0
 
@@ -97,7 +97,7 @@ class Shadow:
 
     def knows(self, slots: Int64Array, table: SessionTable) -> BoolArray:
         """`[sessions]` for which of them the shadow has states."""
-        return self._met.knows(slots, table.birth[slots])
+        return self._seen.knows(slots, table.generation[slots])
 
     def states(self, slots: Int64Array) -> Tensors:
         """The shadow's states of sessions that it knows, `[sessions, *shape]` by name."""
@@ -105,7 +105,7 @@ class Shadow:
 
     def forget(self, slot: int) -> None:
         """The session there was set back: start with it as with one never met."""
-        self._met.forget(np.array([slot]))
+        self._seen.forget(np.array([slot]))
 
     def _step(self, run: EngineCall, outputs: Tensors, table: SessionTable) -> Step | None:
         # What the state guard rolled back the active version never did.
@@ -127,7 +127,7 @@ class Shadow:
         return Step(
             steps=run.steps,
             slots=slots,
-            new=self._met.meet(slots, table.birth[slots]),
+            new=self._seen.meet(slots, table.generation[slots]),
             anew=anew,
             inputs=run.inputs,
             dt_s=run.dt_s,

@@ -63,7 +63,7 @@ class SessionColumns(NamedTuple):
     ids: list[str]
     owners: list[str]
     slot: Int64Array
-    birth: Int64Array
+    generation: Int64Array
     """Tells the session in a slot from one that had it before or gets it later."""
     epoch: Int64Array
     settled_seq: Int64Array

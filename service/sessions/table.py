@@ -17,27 +17,27 @@ from statestream.service.sessions.snapshot import SessionColumns, Snapshot, Snap
 from statestream.service.sessions.state_arena import StateArena
 
 NOBODY = -1
-"""The lane of a session that no stream holds."""
+"""The route of a session that no stream holds."""
 
 _COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
     "settled_seq": (np.int64, 0),
     "acked_seq": (np.int64, 0),
     "last_ns": (np.int64, NO_TIME),
     "epoch": (np.int64, 0),
-    "lane": (np.int64, NOBODY),
+    "route": (np.int64, NOBODY),
     "channel": (np.int64, 0),
-    "used_s": (np.float64, 0),
+    "last_active_s": (np.float64, 0),
     "latency_s": (np.float64, np.nan),
-    "birth": (np.int64, 0),
+    "generation": (np.int64, 0),
     "durable_seq": (np.int64, 0),
-    "saved_seq": (np.int64, 0),
-    "saved_ack": (np.int64, 0),
-    "touched": (np.bool_, False),
+    "snapshot_seq": (np.int64, 0),
+    "snapshot_ack": (np.int64, 0),
+    "dirty": (np.bool_, False),
     "keep_last": (np.int32, 0),
     "late": (np.int8, 0),
     "gap_resets": (np.bool_, False),
     "verdicts": (np.dtype((np.uint32, (len(Verdict),))), 0),
-    "came_seq": (np.int64, 0),
+    "first_seq_here": (np.int64, 0),
 }
 
 
@@ -61,37 +61,46 @@ class SessionInfo:
 
 
 class SessionTable:
-    """Slots for sessions. A slot is taken by `create`, and free again after `end`.
+    """The sessions of one model as columns: one slot a session, taken by `create` and free again after `end`.
 
-    Columns (each `[capacity]`): `settled_seq`, the last seq with a verdict; `acked_seq`, the last whose output the
-    client has; `last_ns`, timestamp of the row that last advanced the session; `epoch`, number of owners so far;
-    `lane`, where its results go; `channel`, its number there; `used_s`, the clock at its last row or stream;
-    `latency_s`, how long its last row took to be settled; `birth`, which session it is of all that the table ever had;
-    `durable_seq`, the last seq that a snapshot holds;
-    `saved_seq` and `saved_ack`, what the last snapshot taken said; `touched`, whether it must be taken all the same;
-    `keep_last`, `late` and `gap_resets`, its `Policy`; `verdicts`, `[capacity, verdict]`, rows by verdict since it came
-    here, but for APPLIED, which is the rest of those after `came_seq`.
-    Growing replaces the columns, so nobody may keep one across a call of `create`.
+    Columns, each `[capacity]`:
+        settled_seq: the last seq with a verdict.
+        acked_seq: the last seq whose output the client has.
+        last_ns: timestamp of the row that last advanced the session.
+        epoch: number of owners so far.
+        route: where its results go; `NOBODY` where no stream holds it.
+        channel: its number on that stream.
+        last_active_s: the clock at its last row or stream.
+        latency_s: time from the receipt of its last row until that was settled.
+        generation: number of the session among all that the table ever had; 0 in a free slot.
+        durable_seq: the last seq that a stored snapshot holds.
+        snapshot_seq, snapshot_ack: settled_seq and acked_seq of the last snapshot taken.
+        dirty: whether it must be taken again all the same.
+        keep_last, late, gap_resets: its `Policy`.
+        verdicts: `[capacity, verdict]`, rows by verdict since it came here, but for APPLIED, which is the rest of
+            those after `first_seq_here`.
+
+    Growing replaces the columns: do not keep one across a call of `create`.
     """
 
     settled_seq: Int64Array
     acked_seq: Int64Array
     last_ns: Int64Array
     epoch: Int64Array
-    lane: Int64Array
+    route: Int64Array
     channel: Int64Array
-    used_s: np.ndarray[tuple[int], np.dtype[np.float64]]
+    last_active_s: np.ndarray[tuple[int], np.dtype[np.float64]]
     latency_s: np.ndarray[tuple[int], np.dtype[np.float64]]
-    birth: Int64Array
+    generation: Int64Array
     durable_seq: Int64Array
-    saved_seq: Int64Array
-    saved_ack: Int64Array
-    touched: BoolArray
+    snapshot_seq: Int64Array
+    snapshot_ack: Int64Array
+    dirty: BoolArray
     keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
     late: np.ndarray[tuple[int], np.dtype[np.int8]]
     gap_resets: BoolArray
     verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]
-    came_seq: Int64Array
+    first_seq_here: Int64Array
 
     def __init__(self, manifest: Manifest, *, clock: Callable[[], float], capacity: int = 64) -> None:
         self._clock = clock
@@ -118,7 +127,7 @@ class SessionTable:
     @property
     def capacity(self) -> int:
         """Length of every column."""
-        return len(self.lane)
+        return len(self.route)
 
     @property
     def ids(self) -> list[str]:
@@ -134,13 +143,13 @@ class SessionTable:
         if session_id in self._slots:
             raise KeyError(session_id)
         if not self._free:
-            self._grow(3 * len(self.lane) // 2 + 1)
+            self._grow(3 * len(self.route) // 2 + 1)
         slot = self._free.pop()
         self.arena.reset(slot)
         self._slots[session_id] = slot
         self._ids[slot], self._owners[slot] = session_id, owner
-        self.birth[slot] = next(self._births)
-        self.used_s[slot] = self._clock()
+        self.generation[slot] = next(self._births)
+        self.last_active_s[slot] = self._clock()
         return slot
 
     def restore(self, session_id: str, snapshot: Snapshot) -> int:
@@ -159,9 +168,9 @@ class SessionTable:
             raise
         self.arena.scatter(np.array([slot]), states)
         self.epoch[slot] = snapshot.epoch
-        self.settled_seq[slot] = self.saved_seq[slot] = self.durable_seq[slot] = snapshot.settled_seq
-        self.came_seq[slot] = snapshot.settled_seq
-        self.acked_seq[slot] = self.saved_ack[slot] = snapshot.acked_seq
+        self.settled_seq[slot] = self.snapshot_seq[slot] = self.durable_seq[slot] = snapshot.settled_seq
+        self.first_seq_here[slot] = snapshot.settled_seq
+        self.acked_seq[slot] = self.snapshot_ack[slot] = snapshot.acked_seq
         self.last_ns[slot] = snapshot.last_ns
         if rows.n:
             self.log.append(rows, self.acked_seq)
@@ -181,9 +190,9 @@ class SessionTable:
         rows = other.log.unacked_of(slots, other.acked_seq)
         owners = map(other.owner_of, slots.tolist())
         mine = np.array(list(map(self.create, ids, owners)), np.int64)
-        for name in _COLUMNS.keys() - {"birth"}:
+        for name in _COLUMNS.keys() - {"generation"}:
             getattr(self, name)[mine] = getattr(other, name)[slots]
-        self.touched[mine] = True
+        self.dirty[mine] = True
         self.arena.scatter(mine, other.arena.gather(slots) if states is None else states)
         if rows is not None and rows.n:
             place = np.zeros(other.capacity, np.int64)
@@ -200,15 +209,15 @@ class SessionTable:
             getattr(self, name)[slots] = initial
         self._free.extend(slots)
 
-    def attach(self, slot: int, lane: int, channel: int, epoch: int | None = None) -> None:
+    def attach(self, slot: int, route: int, channel: int, epoch: int | None = None) -> None:
         """Give a session to a stream, its owner in `epoch`; None: the next one."""
         self.epoch[slot] = self.epoch[slot] + 1 if epoch is None else epoch
-        self.lane[slot] = lane
+        self.route[slot] = route
         self.channel[slot] = channel
-        self.used_s[slot] = self._clock()
-        self.touched[slot] = True
+        self.last_active_s[slot] = self._clock()
+        self.dirty[slot] = True
 
-    def obey(self, slot: int, policy: Policy) -> None:
+    def set_policy(self, slot: int, policy: Policy) -> None:
         """From now on, treat a session's rows so."""
         self.policies = self.policies or policy != Policy()
         self.keep_last[slot] = policy.keep_last
@@ -217,15 +226,15 @@ class SessionTable:
 
     def detach(self, slot: int) -> None:
         """Take a session from its stream; it waits to be resumed."""
-        self.lane[slot] = NOBODY
-        self.used_s[slot] = self._clock()
-        self.touched[slot] = True
+        self.route[slot] = NOBODY
+        self.last_active_s[slot] = self._clock()
+        self.dirty[slot] = True
 
     def reset(self, slot: int) -> None:
         """Set a session back to the initial state, with no earlier time; its seqs go on."""
         self.arena.reset(slot)
         self.last_ns[slot] = NO_TIME
-        self.touched[slot] = True
+        self.dirty[slot] = True
 
     def acknowledge(self, slot: int, seq: int) -> None:
         """The client's application has the outputs up to `seq`; one not settled yet means the last that is."""
@@ -247,43 +256,45 @@ class SessionTable:
             ids=[self._ids[slot] for slot in slots.tolist()],
             owners=[self._owners[slot] for slot in slots.tolist()],
             slot=slots,
-            birth=self.birth[slots],
+            generation=self.generation[slots],
             epoch=self.epoch[slots],
             settled_seq=self.settled_seq[slots],
             acked_seq=self.acked_seq[slots],
             last_ns=self.last_ns[slots],
-            attached=self.lane[slots] != NOBODY,
+            attached=self.route[slots] != NOBODY,
             states=self.arena.gather(slots),
             rows=rows or self.layout.no_rows,
         )
 
     def unsaved(self) -> Int64Array:
         """Slots of the sessions that changed since they were last taken."""
-        changed = (self.settled_seq != self.saved_seq) | (self.acked_seq != self.saved_ack) | self.touched
+        changed = (self.settled_seq != self.snapshot_seq) | (self.acked_seq != self.snapshot_ack) | self.dirty
         return np.flatnonzero(changed)
 
     def take(self, slots: Int64Array) -> SessionColumns:
         """Copy the sessions in `slots` to be saved; those that have ended are left out."""
-        slots = slots[self.birth[slots] > 0]
-        self.saved_seq[slots] = self.settled_seq[slots]
-        self.saved_ack[slots] = self.acked_seq[slots]
-        self.touched[slots] = False
+        slots = slots[self.generation[slots] > 0]
+        self.snapshot_seq[slots] = self.settled_seq[slots]
+        self.snapshot_ack[slots] = self.acked_seq[slots]
+        self.dirty[slots] = False
         return self.copy(slots)
 
-    def touch_all(self) -> None:
+    def mark_all_dirty(self) -> None:
         """Have every session taken anew: what was taken before may not have been stored."""
-        self.touched[list(self._slots.values())] = True
+        self.dirty[list(self._slots.values())] = True
 
     def still(self, taken: SessionColumns) -> BoolArray:
         """`[sessions]` which of them are still the ones in their slots."""
-        same: BoolArray = self.birth[taken.slot] == taken.birth
+        same: BoolArray = self.generation[taken.slot] == taken.generation
         return same
 
     def spare(self) -> Int64Array:
         """Slots of sessions that a store has as they are here and no stream holds, the longest unused first."""
-        stored = (self.saved_seq == self.settled_seq) & (self.durable_seq == self.settled_seq) & ~self.touched
-        slots = np.flatnonzero(stored & (self.saved_ack == self.acked_seq) & (self.lane == NOBODY) & (self.birth > 0))
-        return slots[np.argsort(self.used_s[slots], kind="stable")]
+        stored = (self.snapshot_seq == self.settled_seq) & (self.durable_seq == self.settled_seq) & ~self.dirty
+        slots = np.flatnonzero(
+            stored & (self.snapshot_ack == self.acked_seq) & (self.route == NOBODY) & (self.generation > 0)
+        )
+        return slots[np.argsort(self.last_active_s[slots], kind="stable")]
 
     # Around
 
@@ -297,7 +308,7 @@ class SessionTable:
 
     def idle(self, ttl_s: float) -> list[str]:
         """Sessions that no stream has held for `ttl_s`."""
-        old = (self.lane == NOBODY) & (self.used_s < self._clock() - ttl_s)
+        old = (self.route == NOBODY) & (self.last_active_s < self._clock() - ttl_s)
         return [session_id for session_id, slot in self._slots.items() if old[slot]]
 
     def info(self, session_id: str) -> SessionInfo:
@@ -311,16 +322,16 @@ class SessionTable:
             acked_seq=int(self.acked_seq[slot]),
             durable_seq=int(self.durable_seq[slot]),
             last_timestamp_ns=None if last_ns == NO_TIME else last_ns,
-            idle_s=self._clock() - float(self.used_s[slot]),
+            idle_s=self._clock() - float(self.last_active_s[slot]),
             latency_s=None if np.isnan(latency_s := float(self.latency_s[slot])) else latency_s,
-            attached=int(self.lane[slot]) != NOBODY,
+            attached=int(self.route[slot]) != NOBODY,
             verdicts=self._verdicts(slot),
         )
 
     def _verdicts(self, slot: int) -> dict[str, int]:
         counts = self.verdicts[slot].tolist()
         others = sum(counts[verdict] for verdict in Verdict if Verdict.APPLIED < verdict <= Verdict.SKIPPED)
-        counts[Verdict.APPLIED] = int(self.settled_seq[slot] - self.came_seq[slot]) - others
+        counts[Verdict.APPLIED] = int(self.settled_seq[slot] - self.first_seq_here[slot]) - others
         return {verdict.name: counts[verdict] for verdict in Verdict if counts[verdict]}
 
     def state(self, session_id: str) -> dict[str, Array]:
@@ -328,7 +339,7 @@ class SessionTable:
         return self.arena.read(self._slots[session_id])
 
     def _grow(self, capacity: int) -> None:
-        old = len(self.lane)
+        old = len(self.route)
         for name, (dtype, initial) in _COLUMNS.items():
             column = np.full(capacity, initial, dtype)
             column[:old] = getattr(self, name)

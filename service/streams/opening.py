@@ -93,7 +93,7 @@ def policy_of(wanted: pb.Policy) -> Policy:
 
 
 def opened_message(
-    channel: int, held: Attachment, config: ServerConfig, keeper: SnapshotWriter[ModelRunner] | None
+    channel: int, held: Attachment, config: ServerConfig, snapshot_writer: SnapshotWriter[ModelRunner] | None
 ) -> pb.StreamResponse:
     """What the client of a session that was opened is told: where it stands, and what it had not acknowledged."""
     table, m = held.runner.table, held.runner.manifest
@@ -104,8 +104,8 @@ def opened_message(
         version=m.version,
         epoch=held.epoch,
         settled_seq=int(table.settled_seq[held.slot]),
-        durable_seq=int((table.settled_seq if keeper is None else table.durable_seq)[held.slot]),
-        durability=pb.DURABILITY_UNSPECIFIED if keeper is None else _DURABILITY[keeper.durability],
+        durable_seq=int((table.settled_seq if snapshot_writer is None else table.durable_seq)[held.slot]),
+        durability=pb.DURABILITY_UNSPECIFIED if snapshot_writer is None else _DURABILITY[snapshot_writer.durability],
         resumed=held.resumed,
         max_unacked=config.max_unacked,
         credit_rows=config.credit_rows,

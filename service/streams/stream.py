@@ -51,7 +51,7 @@ _NOTICES = {
 
 
 class SessionStream:
-    """Channels of one stream and the responses that wait to be written. A `host.Holder`."""
+    """Channels of one stream and the responses that wait to be written. A `host.SessionSubscriber`."""
 
     def __init__(self, host: Host, who: Identity) -> None:
         """`who`: whose stream it is; the sessions that it opens are theirs."""
@@ -62,13 +62,13 @@ class SessionStream:
         self._opening = PendingOpens()
         self._released = False
         self._empty_since_s = self._loop.time()
-        self.deaf = False
+        self.input_closed = False
         """Whether nothing that the client says counts any more."""
-        self.cut_by: StatestreamError | None = None
+        self.aborted_by: StatestreamError | None = None
         """Why the stream ended at once, if it did."""
-        self.on_cut: Callable[[], object] = lambda: None
+        self.on_abort: Callable[[], object] = lambda: None
         """Called when it does: what is being written to the client is in vain."""
-        self._unread = SendQueue(host.config.credit_bytes, host.waiting)
+        self._send_queue = SendQueue(host.config.credit_bytes, host.waiting)
         self._waiting_bytes = 0
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
@@ -95,7 +95,7 @@ class SessionStream:
             self._begin_open(open_)
             if count % _OPEN_AT_ONCE == 0:
                 await self._opening.all()
-                await self._unread.room()
+                await self._send_queue.room()
         if self._opening:
             closing = (close.channel for close in request.close)
             await self._opening.of({*request.acks.channel, *request.steps.channel, *closing})
@@ -113,7 +113,7 @@ class SessionStream:
 
     async def settle(self) -> None:
         """Answer what waits, and listen no more."""
-        self.deaf = True
+        self.input_closed = True
         await self._opening.all()
         for channel in list(self._held):
             await self._settled(channel)
@@ -131,7 +131,7 @@ class SessionStream:
             self._host.detach(held)
         self._held.clear()
         self._host.leave(self)
-        self._unread.clear()
+        self._send_queue.clear()
         self._wait(-self._waiting_bytes)
 
     # What the client hears
@@ -143,17 +143,17 @@ class SessionStream:
         Raises:
             StatestreamError: the stream ends with this status.
         """
-        while not self._unread:
+        while not self._send_queue:
             if self._error is not None:
                 raise self._error
             if self._ended:
                 break
             self._writer = self._loop.create_future()
             await self._writer
-        if failpoints.armed("before-reply") and self._host.custody.keeper is not None:
-            await self._host.custody.keeper.commit()
+        if failpoints.armed("before-reply") and self._host.session_manager.snapshot_writer is not None:
+            await self._host.session_manager.snapshot_writer.commit()
             failpoints.reached("before-reply")
-        return self._unread
+        return self._send_queue
 
     def end(self, error: StatestreamError | None = None) -> None:
         """End the stream once what waits has been written."""
@@ -161,15 +161,15 @@ class SessionStream:
         self._error = self._error or error
         self._wake()
 
-    def cut(self, error: StatestreamError) -> None:
+    def abort_now(self, error: StatestreamError) -> None:
         """End the stream at once, whether or not the client reads what waits."""
-        if self.cut_by is None:
-            self.cut_by = error
+        if self.aborted_by is None:
+            self.aborted_by = error
             self.end(error)
-            self._unread.clear()
-            self.on_cut()
+            self._send_queue.clear()
+            self.on_abort()
 
-    def dismiss(self) -> None:
+    def drain(self) -> None:
         """The server is going away: say so, and end."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_DRAIN, text="the server is draining; resume elsewhere")
         self._send(pb.StreamResponse(notices=[notice]))
@@ -178,38 +178,38 @@ class SessionStream:
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         self._wait(-(stop - start) * (runner.row_bytes + _ROW_OVERHEAD))
         self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         lag_ms = min(round(lag_s * 1000), 2**32 - 1)
         progress = pb.Progress(channel=channels, settled_seq=settled_seq, durable_seq=durable_seq, lag_ms=lag_ms)
         self._send(pb.StreamResponse(progress=progress))
 
     def fell_back(self, channel: int, text: str) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_LOST, channel=channel, text=text)
         self._send(pb.StreamResponse(notices=[notice]))
 
     def reset(self, channel: int) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_RESET, channel=channel, text="the session was reset")
         self._send(pb.StreamResponse(notices=[notice]))
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
-        """See `host.Holder`."""
+        """See `host.SessionSubscriber`."""
         self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
         self._refuse(channel, error)
 
@@ -248,10 +248,10 @@ class SessionStream:
             self._host.leave(self)
         else:
             self._held[channel] = held
-            held.runner.table.obey(held.slot, policy)
+            held.runner.table.set_policy(held.slot, policy)
             # However much it was told before: it asked, and asks for no more while that waits.
-            said = opening.opened_message(channel, held, self._host.config, self._host.custody.keeper)
-            self._unread.put(said.SerializeToString())
+            said = opening.opened_message(channel, held, self._host.config, self._host.session_manager.snapshot_writer)
+            self._send_queue.put(said.SerializeToString())
             self._wake()
 
     def _refuse_open(self, channel: int, error: StatestreamError) -> None:
@@ -331,7 +331,7 @@ class SessionStream:
         settled_seq = int(held.runner.table.settled_seq[held.slot])
         self._host.detach(held)
         if close.end_session:
-            await self._host.custody.end(held.session_id)
+            await self._host.session_manager.end(held.session_id)
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
 
     async def _settled(self, channel: int) -> Attachment | None:
@@ -358,9 +358,9 @@ class SessionStream:
     def _write(self, response: bytes) -> None:
         if self._ended:
             return
-        self._unread.put(response)
-        if self._unread.too_many:
-            self.cut(ResourceExhausted(f"{self._unread.bytes} bytes of answers wait unread", field="stream"))
+        self._send_queue.put(response)
+        if self._send_queue.too_many:
+            self.abort_now(ResourceExhausted(f"{self._send_queue.bytes} bytes of answers wait unread", field="stream"))
         self._wake()
 
     def _wait(self, more: int) -> None:

@@ -68,7 +68,7 @@ class _Then:
     batch: Histogram
     queue_s: Histogram
     compute_s: Histogram
-    birth: Int64Array
+    generation: Int64Array
     settled_seq: Int64Array
 
 
@@ -81,7 +81,7 @@ class ServerMonitor:
         self._then: dict[ModelRunner, _Then] = {}
         self._then_s = clock()
 
-    def look(self, most: int) -> Overview:
+    def sample(self, most: int) -> Overview:
         """How things are, with at most so many sessions."""
         now_s = self._clock()
         elapsed_s, then = max(now_s - self._then_s, 1e-9), self._then
@@ -105,7 +105,7 @@ class ServerMonitor:
             manifest=runner.manifest,
             role=self._host.versions.role(runner),
             sessions=len(runner.table),
-            waiting_rows=len(runner.batcher.inbox),
+            waiting_rows=len(runner.batcher.queue),
             rows_per_s=(now.rows - then.rows) / elapsed_s,
             verdicts={v.name: runner.stats.verdicts[v] for v in Verdict if runner.stats.verdicts[v]},
             failed_turns=runner.stats.failed_turns,
@@ -118,25 +118,25 @@ class ServerMonitor:
     def _session(runner: ModelRunner, slot: int, then: _Then | None, elapsed_s: float) -> SessionFigures:
         table, rows = runner.table, 0
         if then is not None:
-            known = slot < len(then.birth) and then.birth[slot] == table.birth[slot]
-            rows = int(table.settled_seq[slot] - (then.settled_seq if known else table.came_seq)[slot])
+            known = slot < len(then.generation) and then.generation[slot] == table.generation[slot]
+            rows = int(table.settled_seq[slot] - (then.settled_seq if known else table.first_seq_here)[slot])
         return SessionFigures(runner.manifest, table.info(table.id_of(slot)), rows / elapsed_s)
 
 
 def _now(runner: ModelRunner) -> _Then:
     stats, table = runner.stats, runner.table
     histograms = (stats.batch.copy(), stats.queue_s.copy(), stats.compute_s.copy())
-    return _Then(sum(stats.verdicts), *histograms, table.birth.copy(), table.settled_seq.copy())
+    return _Then(sum(stats.verdicts), *histograms, table.generation.copy(), table.settled_seq.copy())
 
 
 def _newest(table: SessionTable, most: int) -> list[int]:
     """The slots of the sessions that `Overview.sessions` would have of this table."""
-    slots = np.flatnonzero(table.birth)
+    slots = np.flatnonzero(table.generation)
     if len(slots) > most:
-        rank = table.birth[slots] + _HELD * (table.lane[slots] != NOBODY)
+        rank = table.generation[slots] + _HELD * (table.route[slots] != NOBODY)
         slots = slots[np.argpartition(rank, -most)[-most:]]
     return slots.tolist()
 
 
 def _rank(table: SessionTable, slot: int) -> tuple[bool, int]:
-    return bool(table.lane[slot] != NOBODY), int(table.birth[slot])
+    return bool(table.route[slot] != NOBODY), int(table.generation[slot])

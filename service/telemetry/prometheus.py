@@ -69,7 +69,7 @@ class ServerCollector(Collector):
             decode.add_metric(model, stats.decode_cpu_s)
             engine.add_metric(model, stats.engine_cpu_s)
             sessions.add_metric(model, len(runner.table))
-            waiting.add_metric(model, len(runner.batcher.inbox))
+            waiting.add_metric(model, len(runner.batcher.queue))
             unacked.add_metric(model, runner.table.log.nbytes)
             for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
@@ -81,7 +81,7 @@ class ServerCollector(Collector):
         )
         return [
             *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
-            *_durability(self._host.custody.keeper),
+            *_durability(self._host.session_manager.snapshot_writer),
             *_shadows(self._host.versions),
             *_recording(self._recorder),
             self._oip(),
@@ -107,14 +107,14 @@ class ServerCollector(Collector):
         return refused
 
 
-def _durability(keeper: SnapshotWriter[Any] | None) -> list[Metric]:
+def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
     """What the keeper counts; nothing where there is no store."""
-    if keeper is None:
+    if snapshot_writer is None:
         return []
-    counts = keeper.counts
+    counts = snapshot_writer.counts
     return [
-        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(keeper.up)),
-        GaugeMetricFamily("statestream_durability_lag_seconds", "Since when it does not.", value=keeper.lag_s),
+        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(snapshot_writer.up)),
+        GaugeMetricFamily("statestream_durability_lag_seconds", "Since when it does not.", value=snapshot_writer.lag_s),
         GaugeMetricFamily("statestream_stored_sessions", "Sessions in the store, about.", value=counts.stored_sessions),
         CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
         CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),

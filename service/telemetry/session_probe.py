@@ -34,7 +34,7 @@ class ProbeSample(NamedTuple):
 def probe(runner: ModelRunner, slot: int) -> SessionProbe:
     """A `SessionProbe` for the session in `slot`, attached to its model's runner."""
     tap = SessionProbe(runner.table, slot)
-    runner.tap(tap)
+    runner.watch(tap)
     return tap
 
 
@@ -42,7 +42,7 @@ class SessionProbe:
     """Waits for the next row that advances the session in one slot; of several in a turn, it takes the last."""
 
     def __init__(self, table: SessionTable, slot: int) -> None:
-        self.glimpse: ProbeSample | None = None
+        self.sample: ProbeSample | None = None
         """What it saw, once it did."""
         self._table = table
         self._slot = slot
@@ -65,12 +65,12 @@ class SessionProbe:
                 row = int(mine[-1])
                 verdict, seq, dt_s = Verdict(rows.verdict[row]), int(rows.seq[row]), float(rows.dt_s[row])
                 self._take(verdict, seq, dt_s, row, inputs, int(rows.out[row]), rows.outputs)
-        return self.glimpse is not None
+        return self.sample is not None
 
     def _take(
         self, verdict: Verdict, seq: int, dt_s: float, row: int, inputs: Tensors, out: int, outputs: Tensors
     ) -> None:
-        self.glimpse = ProbeSample(
+        self.sample = ProbeSample(
             seq=seq,
             verdict=verdict,
             dt_s=dt_s,

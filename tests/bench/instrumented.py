@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),
     "store states and results": ((batcher.Batcher, "commit"),),
-    "plan, store: a row that is alone": ((batcher.Batcher, "run_lone"),),
+    "plan, store: a row that is alone": ((batcher.Batcher, "run_single"),),
     "make the reply": (
         (outgoing.ResultBatch, "__init__"),
         (outgoing.ResultBatch, "message"),

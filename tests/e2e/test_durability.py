@@ -412,8 +412,8 @@ async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     server = await start(store=f"sqlite:{tmp_path}/s.db", store_tick_s=60.0)
-    keeper = server.host.custody.keeper
-    right, waiting = keeper._store.claim, threading.Event()
+    snapshot_writer = server.host.session_manager.snapshot_writer
+    right, waiting = snapshot_writer._store.claim, threading.Event()
 
     def claims_when_told(name: str, claims: Any) -> Any:
         assert waiting.wait(20)
@@ -421,7 +421,7 @@ async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
 
     async with wire_stream(server.port) as stream:
         await stream.open(1, "quick")
-        keeper._store.claim = claims_when_told
+        snapshot_writer._store.claim = claims_when_told
         await stream.send(pb.StreamRequest(open=[pb.Open(channel=2, session_id="slow", model="leaky")]))
         heard: dict[int, np.ndarray] = {}
         await stream.send(rows(1, 50))

@@ -222,7 +222,7 @@ async def test_under_load_only_the_newest_frame_is_decoded(server: Server, gate:
         first = asyncio.create_task(session.step(ride.row(0), int(ride.t_ns[0])))
         await _until(lambda: gate.begun == 1)
         rest = asyncio.create_task(session.chunk(ride.rows(1, 41), ride.t_ns[1:]))
-        await _until(lambda: len(runner.batcher.inbox) == 40)
+        await _until(lambda: len(runner.batcher.queue) == 40)
         gate.open.set()
         assert (await first).verdict is Verdict.APPLIED
         assert (await rest).counts() == {Verdict.STALE: 39, Verdict.APPLIED: 1}

@@ -130,14 +130,14 @@ async def test_a_session_that_ends_ends_the_answer(server: Server, page: aiohttp
 async def test_nobody_is_left_watching(server: Server, page: aiohttp.ClientSession) -> None:
     async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
         await stream.open("leaky", session_id="left")
-        runner = server.host.custody.roster.find("left")
+        runner = server.host.session_manager.registry.find("left")
         response = await page.get("/api/session", params={"id": "left"})
         await first(response, lambda line: line["kind"] == "row")
-        assert runner._taps
+        assert runner._row_observers
         response.close()
 
         async def left_alone() -> None:
-            while runner._taps:
+            while runner._row_observers:
                 await asyncio.sleep(0.05)
 
         await asyncio.wait_for(left_alone(), WITHIN_S)

@@ -22,7 +22,7 @@ from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 @dataclass
 class FakeSubscriber:
-    """A `host.Holder` that remembers what it heard."""
+    """A `host.SessionSubscriber` that remembers what it heard."""
 
     lost_channels: dict[int, DetachReason] = field(default_factory=dict)
     durable: dict[int, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class FakeSubscriber:
 async def make_host(
     store: Store | None, clock: FakeClock, *, models: Sequence[str] = ("leaky",), **config: Any
 ) -> Host:
-    """A host that ticks only when it is told to (`keeper.commit`)."""
+    """A host that ticks only when it is told to (`snapshot_writer.commit`)."""
     host = Host(ServerConfig(**({"store_tick_s": 3600.0} | config)), clock)
     for name in models:
         host.add(*leaky_bundle(leaky_manifest(name)))
@@ -111,8 +111,8 @@ def be_wired(runner: ModelRunner) -> str:
 
 
 def keeper_of(host: Host) -> SnapshotWriter:
-    assert host.custody.keeper is not None
-    return host.custody.keeper
+    assert host.session_manager.snapshot_writer is not None
+    return host.session_manager.snapshot_writer
 
 
 def asks(session_id: str, **more: Any) -> OpenRequest:

@@ -34,7 +34,7 @@ class Opening(NamedTuple):
     """A session that the application asked for."""
 
     request: pb.Open
-    terms: SessionOptions
+    options: SessionOptions
     future: asyncio.Future[AsyncSession]
 
 
@@ -60,7 +60,7 @@ class ChannelManager:
 
     def __init__(
         self,
-        flow: Sender,
+        sender: Sender,
         models: Callable[[str, int], Awaitable[ModelInfo]],
         make: Make,
         *,
@@ -71,7 +71,7 @@ class ChannelManager:
         give_up_after_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self._flow = flow
+        self._sender = sender
         self._models = models
         self._make = make
         self._wake = wake
@@ -93,10 +93,10 @@ class ChannelManager:
 
     # What the application wants.
 
-    async def open(self, request: pb.Open, terms: SessionOptions) -> AsyncSession:
+    async def open(self, request: pb.Open, options: SessionOptions) -> AsyncSession:
         """Open a session on a free channel, and wait for it."""
         request.channel = self._take_channel()
-        opening = Opening(request, terms, asyncio.get_running_loop().create_future())
+        opening = Opening(request, options, asyncio.get_running_loop().create_future())
         self._opening[request.channel] = opening
         if self._connection:
             self._ask(request)
@@ -175,7 +175,7 @@ class ChannelManager:
             opening.future.set_exception(error)
             self._leave(pb.Close(channel=opened.channel))
             return
-        self._flow.open(opened, model.row_bytes, opening.terms, durable=self._reconnect)
+        self._sender.open(opened, model.row_bytes, opening.options, durable=self._reconnect)
         session = self._make(opened, model, opening)
         self.sessions[opened.channel] = session
         self.generation += 1
@@ -196,7 +196,7 @@ class ChannelManager:
             self.abandon(session, Fenced(text, field="session_id"))
         else:
             session.reopened(opened)
-            self._flow.reopen(opened, session.terms.policy, self._clock())
+            self._sender.reopen(opened, session.options.policy, self._clock())
             if opened.channel in self._closing:
                 self._leave(self._closing[opened.channel].request)
             self._wake()
@@ -223,9 +223,9 @@ class ChannelManager:
         if session is not None and may_pass and self._again_later(channel, error):
             return
         lost = isinstance(error, (NotFound, Expired))
-        if session is not None and lost and session.terms.on_lost == "restart" and not session.restarting:
+        if session is not None and lost and session.options.on_lost == "restart" and not session.restarting:
             session.restart()
-            self._flow.restart(channel)
+            self._sender.restart(channel)
             first_seq = session.settled_seq + 1
             self._tell(Notice(NoticeKind.RESET, session.session_id, f"{error.text}; started anew at row {first_seq}"))
             self._ask(session.request())
@@ -247,7 +247,7 @@ class ChannelManager:
         closing = self._closing.pop(channel, None)
         self._reopening.discard(channel)
         if session is not None:
-            self._flow.close(channel)
+            self._sender.close(channel)
             self.generation += 1
             session.end(error)
             closed = FailedPrecondition(f"session '{session.session_id}' is closed", field="session_id")
@@ -275,11 +275,11 @@ class ChannelManager:
             self._ask(self.sessions[channel].request())
 
     def _ask(self, request: pb.Open) -> None:
-        self._flow.outbox.open(request)
+        self._sender.queue.open(request)
         self._wake()
 
     def _leave(self, request: pb.Close) -> None:
-        self._flow.outbox.close(request)
+        self._sender.queue.close(request)
         self._wake()
 
     def _take_channel(self) -> int:

@@ -27,13 +27,13 @@ class ResultDispatcher:
     def __init__(
         self,
         sessions: Mapping[int, AsyncSession],
-        flow: Sender,
+        sender: Sender,
         settled: Callable[[Int64Array], None],
         clock: Callable[[], float],
     ) -> None:
         self._sessions = sessions
-        self._flow = flow
-        self._ledger = flow.ledger
+        self._sender = sender
+        self._table = sender.table
         self._settled = settled
         self._clock = clock
         self._bursts: list[PendingBurst] = []
@@ -53,10 +53,10 @@ class ResultDispatcher:
         session = next((s for channel in results.channel if (s := self._sessions.get(channel))), None)
         if session is None:
             return
-        base = self._ledger.base if self._ledger.rebased else None
+        base = self._table.base if self._table.rebased else None
         answers = answers_of(results, session.model.tensors, base)
-        fresh = self._flow.settle(answers)
-        channels = answers.channel[answers.channel < self._ledger.capacity]
+        fresh = self._sender.settle(answers)
+        channels = answers.channel[answers.channel < self._table.capacity]
         if not fresh.all():
             self._reject(answers)
             answers = answers.take(np.flatnonzero(fresh))
@@ -70,9 +70,9 @@ class ResultDispatcher:
         session = self._sessions.get(channel)
         if session is None:
             return False
-        if self._ledger.rebased:
-            seq += int(self._ledger.base[channel])
-        if not session.expects_step(seq) or not self._ledger.settle_next(channel, results.epoch[0], seq):
+        if self._table.rebased:
+            seq += int(self._table.base[channel])
+        if not session.expects_step(seq) or not self._table.settle_next(channel, results.epoch[0], seq):
             return False
         session.deliver_step(results, seq, self._clock())
         self._settled(session.channels)
@@ -99,8 +99,8 @@ class ResultDispatcher:
             session = self._sessions.get(int(answers.channel[row]))
             if session is not None and answers.epoch[row] >= session.epoch:
                 text, resend_from = answers.details.get(row, ("", 0))
-                first_seq = resend_from + int(self._ledger.base[session.channel]) if resend_from else 0
-                served_seq = int(self._ledger.served_seq[session.channel])
+                first_seq = resend_from + int(self._table.base[session.channel]) if resend_from else 0
+                served_seq = int(self._table.served_seq[session.channel])
                 session.reject(first_seq or served_seq + 1, text, busy=bool(answers.verdict[row] == Verdict.BUSY))
 
 

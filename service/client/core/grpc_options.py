@@ -15,8 +15,8 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 MAX_MESSAGE_BYTES = 64 << 20
 
-# A robot on flaky Wi-Fi notices a dead connection within 15 s. With the client's own back-off (see `link`) and gRPC's
-# jitter a new one is tried every second at least. The server permits pings this often; see its options.
+# A robot on flaky Wi-Fi notices a dead connection within 15 s. With the client's own back-off (see `connection`) and
+# gRPC's jitter a new one is tried every second at least. The server permits pings this often; see its options.
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -34,12 +34,12 @@ class RejectionRetry:
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
         """Rows were rejected; the session's next row is `resend_from`."""
-        ledger, channel = self._stream.ledger, self._session.channel
+        table, channel = self._stream.table, self._session.channel
         self._from, self._text, self._busy = resend_from, text, busy
-        self._stream.flow.hold(channel)
-        if ledger.in_flight[channel] or self._timer is not None:
+        self._stream.sender.hold(channel)
+        if table.in_flight[channel] or self._timer is not None:
             return
-        served_seq = int(ledger.served_seq[channel])
+        served_seq = int(table.served_seq[channel])
         if served_seq > self._served_seq:
             self._served_seq, self._attempt = served_seq, 0
         wait_s = delay_s(self._attempt, busy=self._busy)
@@ -55,7 +55,7 @@ class RejectionRetry:
 
     def _send(self) -> None:
         self._timer = None
-        if self._from <= self._stream.ledger.served_seq[self._session.channel]:
+        if self._from <= self._stream.table.served_seq[self._session.channel]:
             error = FailedPrecondition(
                 f"the server asks for row {self._from} again, which was answered before", field="seq"
             )

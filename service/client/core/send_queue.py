@@ -39,7 +39,7 @@ class SendQueue:
         """Queue rows."""
         self._blocks.setdefault(model, deque()).append(block)
 
-    def take(self, ledger: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
+    def take(self, table: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
         """The next message; None when there is nothing to say. Acknowledgements go along with whatever does.
 
         Args:
@@ -49,9 +49,9 @@ class SendQueue:
             return None
         blocks = self._take_blocks()
         closes = [] if self._blocks else self._take_closes()
-        steps = steps_message(blocks, now_s, ledger.base if ledger.rebased else None) if blocks else None
+        steps = steps_message(blocks, now_s, table.base if table.rebased else None) if blocks else None
         request = pb.StreamRequest(open=self._opens, steps=steps, close=closes)
-        acks = ledger.take_acks()
+        acks = table.take_acks()
         if acks is not None:
             request.acks.CopyFrom(acks)
         self._opens = []

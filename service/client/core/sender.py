@@ -37,31 +37,31 @@ class Sender:
     """
 
     def __init__(self, on_loss: OnLoss) -> None:
-        self.ledger = ChannelTable()
-        self.outbox = SendQueue()
+        self.table = ChannelTable()
+        self.queue = SendQueue()
         self._on_loss = on_loss
         self._rings: dict[ModelKey, RetransmitBuffer] = {}
         self._models: dict[int, ModelKey] = {}
         self._behind: set[int] = set()
 
-    def open(self, opened: pb.Opened, row_bytes: int, terms: SessionOptions, *, durable: bool) -> None:
+    def open(self, opened: pb.Opened, row_bytes: int, options: SessionOptions, *, durable: bool) -> None:
         """Bind a channel; `durable`: rows are kept until a snapshot holds them, if the server makes any."""
         channel = opened.channel
         self._models[channel] = (opened.model, opened.version)
-        self.ledger.open(opened, row_bytes)
-        self.ledger.keep(
+        self.table.open(opened, row_bytes)
+        self.table.keep(
             channel,
-            terms.rows(row_bytes),
+            options.rows(row_bytes),
             durable=durable and opened.durability != pb.DURABILITY_UNSPECIFIED,
-            loses=terms.on_full == "lose",
-            deadline_s=terms.policy.deadline_s,
+            loses=options.on_full == "lose",
+            deadline_s=options.policy.deadline_s,
         )
 
     def close(self, channel: int) -> None:
         """Unbind a channel and forget its rows."""
-        self.ledger.close(channel)
+        self.table.close(channel)
         self._behind.discard(channel)
-        self._ring(self._models.pop(channel)).prune()
+        self._buffer(self._models.pop(channel)).prune()
 
     @property
     def behind(self) -> bool:
@@ -72,27 +72,27 @@ class Sender:
 
     def put(self, model: ModelKey, block: RowBlock) -> None:
         """Rows with the next seqs of their sessions, which have room."""
-        self._ring(model).append(block)
-        flowing = self.ledger.flowing(block.channel)
+        self._buffer(model).append(block)
+        flowing = self.table.flowing(block.channel)
         if flowing.all():
-            self.outbox.put(model, block)
+            self.queue.put(model, block)
         elif flowing.any():
-            self.outbox.put(model, block.pick(flowing))
+            self.queue.put(model, block.pick(flowing))
 
     def pump(self, channel: int) -> None:
         """Send rows of the ring as far as there is room, if the session is catching up."""
         if channel not in self._behind:
             return
-        ledger = self.ledger
-        largest = max(1, _MAX_BLOCK_BYTES // int(ledger.row_bytes[channel]))
-        while (first := int(ledger.sent_seq[channel]) + 1) < ledger.next_seq[channel]:
-            room = min(ledger.wire_room(channel), largest)
+        table = self.table
+        largest = max(1, _MAX_BLOCK_BYTES // int(table.row_bytes[channel]))
+        while (first := int(table.sent_seq[channel]) + 1) < table.next_seq[channel]:
+            room = min(table.wire_room(channel), largest)
             if room < 1:
                 return
-            for block in self._again(channel, first, min(int(ledger.next_seq[channel]) - 1, first + room - 1)):
-                self.outbox.put(self._models[channel], block)
-                ledger.sent(channel, len(block))
-        ledger.pace[channel] = SendState.FLOWING
+            for block in self._again(channel, first, min(int(table.next_seq[channel]) - 1, first + room - 1)):
+                self.queue.put(self._models[channel], block)
+                table.sent(channel, len(block))
+        table.pace[channel] = SendState.FLOWING
         self._behind.remove(channel)
 
     def pump_all(self) -> None:
@@ -104,92 +104,92 @@ class Sender:
 
     def settle(self, answers: ResultColumns) -> BoolArray:
         """Take note of answers; `[rows]` those that the application has not had before."""
-        fresh = self.ledger.settle(answers)
+        fresh = self.table.settle(answers)
         if fresh.any():
             unmoved = fresh & ~np.isin(answers.verdict, _ADVANCES)
             if unmoved.any():
                 model = self._models[int(answers.channel[unmoved][0])]
-                self._ring(model).drop(answers.channel[unmoved], answers.seq[unmoved])
+                self._buffer(model).drop(answers.channel[unmoved], answers.seq[unmoved])
         return fresh
 
     def progress(self, progress: pb.Progress) -> Int64Array:
         """Snapshots hold more rows now; `[n]` the channels concerned."""
-        ledger = self.ledger
+        table = self.table
         channel, durable_seq = np.array(progress.channel, np.int64), np.array(progress.durable_seq, np.int64)
-        inside = channel < ledger.capacity
-        bound = inside & (ledger.live[channel * inside] != 0)
+        inside = channel < table.capacity
+        bound = inside & (table.live[channel * inside] != 0)
         concerned: Int64Array = channel[bound]
-        ledger.durable_seq[concerned] = durable_seq[bound] + ledger.base[concerned]
+        table.durable_seq[concerned] = durable_seq[bound] + table.base[concerned]
         for model in {self._models[each] for each in concerned.tolist()}:
-            self._ring(model).prune()
+            self._buffer(model).prune()
         return concerned
 
     # Again
 
     def start(self) -> None:
         """A new connection: nothing has been said on it."""
-        self.outbox = SendQueue()
+        self.queue = SendQueue()
 
     def stop(self) -> None:
         """The connection is lost: rows wait in the ring until their sessions are opened again."""
-        self.ledger.stop()
+        self.table.stop()
         self._behind.clear()
 
     def reopen(self, opened: pb.Opened, policy: Policy, now_s: float) -> None:
         """A session is bound again: send what its server has not got."""
-        self.ledger.reopen(opened)
+        self.table.reopen(opened)
         self._give_up_late_rows(opened.channel, policy, now_s)
         self._catch_up(opened.channel)
 
     def restart(self, channel: int) -> None:
         """The server has lost a session, which will start anew there with the rows that were not heard."""
-        self.ledger.restart(channel)
+        self.table.restart(channel)
 
     def rewind(self, channel: int, first_seq: int) -> None:
         """Send the rows from `first_seq` on again."""
-        self.ledger.sent_seq[channel] = first_seq - 1
+        self.table.sent_seq[channel] = first_seq - 1
         self._catch_up(channel)
 
     def hold(self, channel: int) -> None:
         """Send nothing of a session until `rewind`: rows were refused."""
-        self.ledger.pace[channel] = SendState.STOPPED
+        self.table.pace[channel] = SendState.STOPPED
         self._behind.discard(channel)
 
     def _catch_up(self, channel: int) -> None:
-        self.ledger.pace[channel] = SendState.CATCHING_UP
+        self.table.pace[channel] = SendState.CATCHING_UP
         self._behind.add(channel)
         self.pump(channel)
 
     def _again(self, channel: int, first: int, last: int) -> list[RowBlock]:
         """Rows that are to go again, those that are kept no more as SKIP."""
-        ring = self._ring(self._models[channel])
-        blocks = ring.take(channel, first, last, int(self.ledger.settled_seq[channel]))
+        buffer = self._buffer(self._models[channel])
+        blocks = buffer.take(channel, first, last, int(self.table.settled_seq[channel]))
         found = int(blocks[0].seq[0]) if blocks else last + 1
         if found > first:
             gone = skipped(channel, first, found - 1)
-            ring.append(gone)
+            buffer.append(gone)
             self._on_loss(channel, first, found - 1)
             blocks.insert(0, gone)
         return blocks
 
     def _give_up_late_rows(self, channel: int, policy: Policy, now_s: float) -> None:
         """Of the rows that nobody was told of, only those go that the session's policy would still serve."""
-        ledger = self.ledger
-        first = int(max(ledger.settled_seq[channel], ledger.sent_seq[channel])) + 1
-        last = int(ledger.next_seq[channel]) - 1
-        ring = self._ring(self._models[channel])
+        table = self.table
+        first = int(max(table.settled_seq[channel], table.sent_seq[channel])) + 1
+        last = int(table.next_seq[channel]) - 1
+        buffer = self._buffer(self._models[channel])
         if policy.keep_last:
             late = np.arange(first, last - policy.keep_last + 1)
         elif policy.deadline_s and policy.late == "drop":
-            rows = ring.take(channel, first, last, 0)
+            rows = buffer.take(channel, first, last, 0)
             late = join_blocks(rows).past(now_s) if rows else np.empty(0, np.int64)
         else:
             return
         if len(late):
-            ring.drop(np.full(len(late), channel), late)
+            buffer.drop(np.full(len(late), channel), late)
 
-    def _ring(self, model: ModelKey) -> RetransmitBuffer:
-        ring = self._rings.get(model)
-        if ring is None:
-            ring = self._rings[model] = RetransmitBuffer(self.ledger.released_seq)
-        return ring
+    def _buffer(self, model: ModelKey) -> RetransmitBuffer:
+        buffer = self._rings.get(model)
+        if buffer is None:
+            buffer = self._rings[model] = RetransmitBuffer(self.table.released_seq)
+        return buffer

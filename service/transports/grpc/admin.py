@@ -95,13 +95,13 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         page = islice(after, request.limit or _LIST_LIMIT)
         return pb.ListSessionsResponse(
             sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
-            total=self._host.sessions if owner is None else len(self._host.custody.roster.of(owner)),
+            total=self._host.sessions if owner is None else len(self._host.session_manager.registry.of(owner)),
         )
 
     @_answers
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         """See the proto."""
-        runner = self._host.custody.roster.find(request.session_id, caller())
+        runner = self._host.session_manager.registry.find(request.session_id, caller())
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
             session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
@@ -113,21 +113,23 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         period_s = request.period_s or _WATCH_S
         if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
             await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
-        observer = ServerMonitor(self._host, time.monotonic)
+        monitor = ServerMonitor(self._host, time.monotonic)
         while not self._host.draining:
-            yield wire.overview_message(observer.look(request.sessions or _WATCHED))
+            yield wire.overview_message(monitor.sample(request.sessions or _WATCHED))
             await asyncio.sleep(period_s)
 
     @_answers
     async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
         """See the proto."""
-        return pb.SnapshotSessionResponse(snapshot=await self._host.custody.snapshot(request.session_id, caller()))
+        return pb.SnapshotSessionResponse(
+            snapshot=await self._host.session_manager.snapshot(request.session_id, caller())
+        )
 
     @_answers
     async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
         """See the proto."""
-        session_id = await self._host.custody.restore(request.snapshot, request.session_id, caller())
-        runner = self._host.custody.roster.find(session_id)
+        session_id = await self._host.session_manager.restore(request.snapshot, request.session_id, caller())
+        runner = self._host.session_manager.registry.find(session_id)
         return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
     @_answers
@@ -139,7 +141,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @_answers
     async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         """See the proto."""
-        await self._host.custody.end(request.session_id, caller())
+        await self._host.session_manager.end(request.session_id, caller())
         return pb.CloseSessionResponse()
 
     @_answers

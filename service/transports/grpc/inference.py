@@ -63,7 +63,7 @@ class InferenceServicer:
         reader: asyncio.Task[None] | None = None
         failure: StatestreamError | None = None
         writer = asyncio.current_task()
-        client.on_cut = lambda: writer is not None and writer.cancel()
+        client.on_abort = lambda: writer is not None and writer.cancel()
         try:
             # Metadata first: the RPC could not be cancelled while its first response waits together with it.
             await context.send_initial_metadata(())
@@ -74,9 +74,9 @@ class InferenceServicer:
         except StatestreamError as error:
             failure = error
         except asyncio.CancelledError:
-            if client.cut_by is None:
+            if client.aborted_by is None:
                 raise
-            failure = client.cut_by
+            failure = client.aborted_by
         finally:
             if reader is not None:
                 reader.cancel()
@@ -120,25 +120,25 @@ class InferenceServicer:
         """End the streams that have had no session for too long, and those of callers that are known no more."""
         for client in list(self._streams):
             if not knows(client.who):
-                client.cut(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+                client.abort_now(Unauthenticated("the token or certificate is no longer good", field="authorization"))
             elif client.empty_s() > self._host.config.idle_stream_s:
-                client.cut(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
+                client.abort_now(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
 
     async def drain(self) -> None:
         """Answer what waits on every stream, have it stored, say goodbye and end the stream."""
         streams = list(self._streams)
         await asyncio.gather(*(client.settle() for client in streams))
-        if self._host.custody.keeper is not None:
-            await self._host.custody.keeper.commit()
+        if self._host.session_manager.snapshot_writer is not None:
+            await self._host.session_manager.snapshot_writer.commit()
         for client in streams:
-            client.dismiss()
+            client.drain()
 
     async def _read(self, client: SessionStream, context: Context) -> None:
         try:
             allowance = self._allowances.of(client.who)
             while (raw := await context.read()) is not grpc.aio.EOF:
                 request = _parse(raw)
-                if client.deaf:
+                if client.input_closed:
                     continue
                 if (wait_s := allowance.wait_s(len(request.steps.channel))) > 0:
                     await asyncio.sleep(wait_s)

@@ -72,7 +72,7 @@ class OipServicer:
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
         """End the streams of callers that are no longer known, and detach sequences that are idle."""
-        self.sequences.let_rest()
+        self.sequences.detach_idle()
         for stream in self._streams:
             if not knows(stream.who):
                 stream.end(Unauthenticated("the token or certificate is no longer good", field="authorization"))

@@ -89,7 +89,7 @@ async def test_sessions_that_begin_after_an_upgrade_begin_with_the_new_version(s
         await client.admin.unload_model("leaky", 2, policy=UnloadPolicy.MOVE)
         await client.admin.close_session(first)
     second = await _session(server, but=first)
-    assert server.host.custody.roster.find(second).manifest.version == 1
+    assert server.host.session_manager.registry.find(second).manifest.version == 1
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 15)
     assert "NOT_FOUND" not in json.loads(out)["statuses"], err.decode()
@@ -98,7 +98,7 @@ async def test_sessions_that_begin_after_an_upgrade_begin_with_the_new_version(s
 async def _session(server: Server, but: str) -> str:  # noqa: F811
     """The session of the load, once there is one other than that."""
     for _ in range(600):
-        if there := set(server.host.custody.roster.of(None)) - {but}:
+        if there := set(server.host.session_manager.registry.of(None)) - {but}:
             return there.pop()
         await asyncio.sleep(0.05)
     raise AssertionError("it opens none")

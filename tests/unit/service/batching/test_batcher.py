@@ -115,7 +115,7 @@ def make_batcher(clock: FakeClock | None = None, **limits: int) -> Batcher:
 
 def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
     x = np.array([row.x for row in rows if not row.flags & RowFlag.SKIP], np.float32)
-    batcher.inbox.add(
+    batcher.queue.add(
         [slots[row.session] for row in rows],
         [row.seq for row in rows],
         [row.t_ns for row in rows],
@@ -127,7 +127,7 @@ def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
 
 def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
     """What a turn told each session, run as the server would: a lone plain row by the short way."""
-    row = batcher.run_lone(LeakyModel())
+    row = batcher.run_single(LeakyModel())
     if row is None:
         results = turn(batcher)
         return [[told for _, *told in answers(results, slot)] for slot in slots]
@@ -192,8 +192,8 @@ def test_any_rows_in_any_turns_are_what_one_by_one_would_give(
     batcher = make_batcher(clock, turn_steps=turn_steps, max_batch=max_batch)
     slots = [batcher.table.create(f"s{i}") for i in range(4)]
     for channel, (slot, policy) in enumerate(zip(slots, chosen, strict=True)):
-        batcher.table.attach(slot, lane=0, channel=channel)
-        batcher.table.obey(slot, policy)
+        batcher.table.attach(slot, route=0, channel=channel)
+        batcher.table.set_policy(slot, policy)
     references = [Reference(policy) for policy in chosen]
     for gathered in (sent[i : i + together] for i in range(0, len(sent), together)):
         for rows in gathered:
@@ -202,7 +202,7 @@ def test_any_rows_in_any_turns_are_what_one_by_one_would_give(
         waiting = [[row for rows in gathered for row in rows if row.session == i] for i in range(4)]
         expected = [references[i].take_waiting(waiting[i], turn_steps, now_us=1000) for i in range(4)]
         got: list[list[Told]] = [[] for _ in range(4)]
-        while len(batcher.inbox):
+        while len(batcher.queue):
             for mine, told in zip(got, turn_or_row(batcher, slots), strict=True):
                 mine += told
         for i in range(4):
@@ -248,12 +248,12 @@ def test_a_nan_that_says_not_measured_runs_alone_and_in_a_batch_and_infinity_doe
     batcher = Batcher(manifest, SessionTable(manifest, clock=clock, capacity=2), Limits(), clock)
     slots = [batcher.table.create(f"s{i}") for i in range(3)]
     offer(batcher, slots, [Row(0, 1, NO_TIME, 0, (np.nan, 1.0))])
-    alone = batcher.run_lone(model)
+    alone = batcher.run_single(model)
     assert alone is not None
     h = leak(np.full(2, 0.5, np.float32), np.array([0, 1], np.float32), NOMINAL_S)
     np.testing.assert_allclose(alone.outputs["y"][0], 2 * h, rtol=1e-6)
     offer(batcher, slots, [Row(0, 2, NO_TIME, 0, (np.inf, np.nan))])
-    assert batcher.run_lone(model) is None
+    assert batcher.run_single(model) is None
     offer(batcher, slots, [Row(k, 1, NO_TIME, 0, (1.0, np.nan)) for k in (1, 2)])
     results = turn(batcher, model)
     told = [answers(results, slot)[0][1] for slot in slots]
@@ -264,7 +264,7 @@ def test_a_nan_that_says_not_measured_runs_alone_and_in_a_batch_and_infinity_doe
 def test_a_message_without_rows_leaves_nothing_behind() -> None:
     batcher = make_batcher()
     slots = [batcher.table.create("s")]
-    batcher.inbox.add([], [], [], [], [])
+    batcher.queue.add([], [], [], [], [])
     assert batcher.take() is None
     offer(batcher, slots, [plain(0, 1)])
     assert turn_or_row(batcher, slots)[0][0][0] == Verdict.APPLIED
@@ -359,7 +359,7 @@ def test_a_state_that_is_no_longer_finite_is_taken_back_and_harms_nobody() -> No
 def test_unusable_data_is_invalid_and_says_which_field(columns: list[tuple[str, bytes]], words: list[str]) -> None:
     batcher = make_batcher()
     slot = batcher.table.create("s")
-    batcher.inbox.add([slot], [1], [], [], columns)
+    batcher.queue.add([slot], [1], [], [], columns)
     results = turn(batcher)
     assert results.rows.verdict.tolist() == [Verdict.INVALID]
     for word in words:

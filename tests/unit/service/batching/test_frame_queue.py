@@ -60,7 +60,7 @@ class Bed:
         self.table = SessionTable(MANIFEST, clock=clock)
         self.slots = [self.table.create(f"s{k}") for k in range(sessions)]
         for slot in self.slots if policy else ():
-            self.table.obey(slot, policy or Policy())
+            self.table.set_policy(slot, policy or Policy())
         self.batcher = Batcher(MANIFEST, self.table, Limits(**limits), clock)
         self.decoded: list[int] = []
 
@@ -70,7 +70,7 @@ class Bed:
         with_data = [row for row in range(len(flags) or len(pictures)) if not (flags and flags[row] & RowFlag.SKIP)]
         imu = IMU[: len(with_data)] if imu is None else imu
         rows = len(flags) or len(pictures)
-        self.batcher.inbox.add(
+        self.batcher.queue.add(
             [slot] * rows, range(first, first + rows), [], flags, [("imu", imu.tobytes())], (), {"camera": pictures}
         )
 
@@ -150,7 +150,7 @@ def test_rows_without_a_picture_and_rows_settled_before_need_none() -> None:
 )
 def test_pictures_that_do_not_fit_the_rows_are_named(frames: dict[str, list[bytes]], why: str) -> None:
     bed = Bed()
-    bed.batcher.inbox.add([0, 0], [1, 2], [], [], [("imu", IMU[:2].tobytes())], (), frames)
+    bed.batcher.queue.add([0, 0], [1, 2], [], [], [("imu", IMU[:2].tobytes())], (), frames)
     results = bed.turn()
     assert verdicts(results) == [Verdict.INVALID] * 2
     assert why in results.details[0].text
@@ -159,7 +159,7 @@ def test_pictures_that_do_not_fit_the_rows_are_named(frames: dict[str, list[byte
 
 def test_data_where_a_picture_belongs_is_named() -> None:
     bed = Bed()
-    bed.batcher.inbox.add([0], [1], [], [], [("imu", IMU[:1].tobytes()), ("camera", b"\0" * FRAME_BYTES)])
+    bed.batcher.queue.add([0], [1], [], [], [("imu", IMU[:1].tobytes()), ("camera", b"\0" * FRAME_BYTES)])
     assert "input 'camera' takes frames, got data" in bed.turn().details[0].text
 
 

@@ -54,11 +54,11 @@ def upgrades(host: Host) -> ModelLifecycle:
 
 
 def state_of(host: Host, session_id: str) -> np.ndarray:
-    return np.asarray(host.custody.roster.find(session_id).table.state(session_id)["h"])
+    return np.asarray(host.session_manager.registry.find(session_id).table.state(session_id)["h"])
 
 
 def version_of(host: Host, session_id: str) -> int:
-    return host.custody.roster.find(session_id).manifest.version
+    return host.session_manager.registry.find(session_id).manifest.version
 
 
 def here(stream: FakeSubscriber, held: Attachment, channel: int = 1) -> Attachment:
@@ -74,7 +74,7 @@ async def test_carried_sessions_take_all_that_is_theirs(
     stream, gone = FakeSubscriber(), FakeSubscriber()
     held = await host.open(stream, 1, asks("robot"))
     policy = Policy(keep_last=9, late=Late.SUPPRESS, gap_resets=True)
-    held.runner.table.obey(held.slot, policy)
+    held.runner.table.set_policy(held.slot, policy)
     await advance(held, 5)
     held.runner.table.acknowledge(held.slot, 2)
     left = await host.open(gone, 9, asks("left"))
@@ -184,7 +184,7 @@ async def test_a_session_that_is_being_opened_follows_when_that_is_done(
 ) -> None:
     repository.put(2)
     await host.open(FakeSubscriber(), 1, asks("robot"))
-    async with host.custody.alone("robot"):
+    async with host.session_manager.lock("robot"):
         load = asyncio.create_task(upgrades.load("leaky", 2, CARRY))
         while not host.versions.get("leaky", 2):
             await asyncio.sleep(0)
@@ -271,7 +271,7 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
     await host.open(FakeSubscriber(), 1, asks("other"))
     await keeper_of(host).commit()
     await keeper_of(host).commit()
-    assert len(host.custody.roster) == 1, "robot is in the store alone"
+    assert len(host.session_manager.registry) == 1, "robot is in the store alone"
     await upgrades.load("leaky", 2, CARRY)
     await upgrades.load("leaky", 3, CARRY)
     back = await host.open(FakeSubscriber(), 1, asks("robot", version=1))
@@ -283,9 +283,9 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
     assert np.isnan(known.outputs["z"]).all()
     # The next snapshot names the new version.
     await keeper_of(host).commit()
-    read = await host.custody.snapshot("robot")
-    await host.custody.end("robot")
-    assert await host.custody.restore(read) == "robot"
+    read = await host.session_manager.snapshot("robot")
+    await host.session_manager.end("robot")
+    assert await host.session_manager.restore(read) == "robot"
     assert version_of(host, "robot") == 3
     await keeper_of(host).stop()
 
@@ -408,7 +408,7 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
     assert await upgrades.promote("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=2, stayed=1)
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
     for name, rows in (("robot", 4), ("anew", 3)):
-        table = host.custody.roster.find(name).table
+        table = host.session_manager.registry.find(name).table
         expected = np.full(2, 0.5, np.float32)
         for _ in range(rows):
             expected = leak(expected, 3 * np.ones(2), 0.1)
@@ -465,7 +465,7 @@ async def test_unloading_refuses_waits_or_moves(host: Host, repository: Reposito
         await host.open(FakeSubscriber(), 1, asks("late", version=2))
     old = here(stream, old)
     await advance(old, 1)
-    await host.custody.end("old")
+    await host.session_manager.end("old")
     await waits
     assert [runner.manifest.version for runner in host.versions] == [3]
     # A shadow is dropped by its number.

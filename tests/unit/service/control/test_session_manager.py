@@ -35,7 +35,7 @@ def store(clock: FakeClock) -> MemoryStore:
 
 
 def state_of(host: Host, session_id: str) -> np.ndarray:
-    return np.asarray(host.custody.roster.find(session_id).table.state(session_id)["h"])
+    return np.asarray(host.session_manager.registry.find(session_id).table.state(session_id)["h"])
 
 
 async def test_a_session_is_stored_when_opened_and_its_rows_with_the_next_tick(
@@ -216,7 +216,7 @@ async def test_an_expired_session_says_so_and_can_only_be_begun_anew(clock: Fake
     clock.now_s += 100
     if durable:
         await keeper_of(host).commit()
-    assert host.custody.expire() == ([] if durable else ["robot"])
+    assert host.session_manager.expire() == ([] if durable else ["robot"])
     clock.now_s += 7
     for more in ({}, {"may_create": False}):
         with pytest.raises(Expired, match="expired 7 s ago: no stream held it for longer than 60 s"):
@@ -241,12 +241,12 @@ async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryS
     busy = await host.open(FakeSubscriber(), 1, asks("s19"))
     await keeper_of(host).commit()
     assert host.sessions == 4
-    assert host.custody.roster.of(None) == ["s16", "s17", "s18", "s19"], "the least used go first"
+    assert host.session_manager.registry.of(None) == ["s16", "s17", "s18", "s19"], "the least used go first"
     for number in range(19):
         held = await host.open(FakeSubscriber(), 1, asks(f"s{number}"))
         np.testing.assert_allclose(state_of(host, f"s{number}"), state_after(number), rtol=1e-6)
         assert held.epoch == 2
-    assert busy.runner.table.lane[busy.slot] != NOBODY
+    assert busy.runner.table.route[busy.slot] != NOBODY
 
 
 async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
@@ -254,7 +254,7 @@ async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
     for number in range(5):
         host.detach(await host.open(FakeSubscriber(), 1, asks(f"s{number}")))
     clock.now_s += 100
-    assert host.custody.expire() == []
+    assert host.session_manager.expire() == []
     assert host.sessions == 5
 
 
@@ -265,10 +265,10 @@ async def test_an_unsaved_or_waiting_session_never_spills(store: MemoryStore, cl
     await advance(held, 1)
     host.detach(held)
     clock.now_s += 100
-    assert host.custody.spill() == 0
+    assert host.session_manager.spill() == 0
     store.broken = OSError()
     await keeper_of(host).commit()
-    assert host.custody.spill() == 0
+    assert host.session_manager.spill() == 0
     store.broken = None
     await keeper_of(host).commit()
     assert host.sessions == 0
@@ -301,12 +301,12 @@ async def test_an_ended_session_is_gone_from_the_store_even_if_that_fails_at_fir
     for name in ("one", "two"):
         host.detach(await host.open(FakeSubscriber(), 1, asks(name)))
     await keeper_of(host).commit()
-    await host.custody.end("one")
+    await host.session_manager.end("one")
     assert "one" not in store.entries
     with pytest.raises(NotFound):
-        await host.custody.end("one")
+        await host.session_manager.end("one")
     store.broken = OSError()
-    await host.custody.end("two")
+    await host.session_manager.end("two")
     store.broken = None
     await keeper_of(host).commit()
     assert not (await host.open(FakeSubscriber(), 1, asks("two"))).resumed
@@ -316,21 +316,21 @@ async def test_a_fork_goes_its_own_way(store: MemoryStore, clock: FakeClock) -> 
     host, other = await make_host(store, clock), await make_host(MemoryStore(clock), clock)
     held = await host.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 4)
-    data = await host.custody.snapshot("robot")
+    data = await host.session_manager.snapshot("robot")
     with pytest.raises(AlreadyExists):
-        await host.custody.restore(data)
-    assert await host.custody.restore(data, "fork") == "fork"
-    assert await other.custody.restore(data) == "robot"
+        await host.session_manager.restore(data)
+    assert await host.session_manager.restore(data, "fork") == "fork"
+    assert await other.session_manager.restore(data) == "robot"
     await advance(held, 1)
     for there, name, rows in ((host, "robot", 5), (host, "fork", 4), (other, "robot", 4)):
         np.testing.assert_allclose(state_of(there, name), state_after(rows), rtol=1e-6)
-    assert await host.custody.snapshot("fork") != data
+    assert await host.session_manager.snapshot("fork") != data
     fork = await host.open(FakeSubscriber(), 1, asks("fork"))
     await advance(fork, 1)
     np.testing.assert_allclose(state_of(host, "fork"), state_of(host, "robot"))
     stranger = await make_host(None, clock, models=["other"])
     with pytest.raises(NotFound, match="no model 'leaky' here"):
-        await stranger.custody.restore(data)
+        await stranger.session_manager.restore(data)
 
 
 async def test_a_full_server_refuses_and_claims_nothing(store: MemoryStore, clock: FakeClock) -> None:
@@ -383,15 +383,15 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
             settled = int(opened.runner.table.settled_seq[opened.slot])
             assert settled >= durable, "what was durable is there"
             np.testing.assert_allclose(state_of(host, "robot"), state_after(settled), rtol=1e-5)
-        elif event == "rows" and mine is not None and mine.runner.table.lane[mine.slot] != NOBODY:
+        elif event == "rows" and mine is not None and mine.runner.table.route[mine.slot] != NOBODY:
             await advance(mine, n)
         elif event == "commit":
             await keeper_of(host).commit()
             if host._tasks:
                 await asyncio.wait(host._tasks)
-            if which == owner and mine is not None and "robot" in host.custody.roster.of(None):
+            if which == owner and mine is not None and "robot" in host.session_manager.registry.of(None):
                 durable = max(durable, int(mine.runner.table.durable_seq[mine.slot]))
-        elif event == "detach" and mine is not None and mine.runner.table.lane[mine.slot] != NOBODY:
+        elif event == "detach" and mine is not None and mine.runner.table.route[mine.slot] != NOBODY:
             host.detach(mine)
             held[which] = None
         elif event == "die":
@@ -428,21 +428,21 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
     host.detach(held)
     other = await make_host(store, clock)
     await keeper_of(host).commit()
-    taken = await host.custody.snapshot("left", arm)
+    taken = await host.session_manager.snapshot("left", arm)
     for there in (host, other):
         with pytest.raises(PermissionDenied):
             await there.open(FakeSubscriber(), 1, asks("left", owner="leg", take_over=True))
         with pytest.raises(PermissionDenied):
-            await there.custody.snapshot("left", leg)
+            await there.session_manager.snapshot("left", leg)
         with pytest.raises(PermissionDenied):
-            await there.custody.end("left", leg)
+            await there.session_manager.end("left", leg)
         with pytest.raises(PermissionDenied):
-            await there.custody.restore(taken, "fork", leg)
-    assert other.custody.roster.of(None) == []
-    assert await host.custody.restore(taken, "fork", arm) == "fork"
-    assert host.custody.roster.of("arm") == ["fork", "left"]
+            await there.session_manager.restore(taken, "fork", leg)
+    assert other.session_manager.registry.of(None) == []
+    assert await host.session_manager.restore(taken, "fork", arm) == "fork"
+    assert host.session_manager.registry.of("arm") == ["fork", "left"]
     with pytest.raises(ResourceExhausted, match="'arm' has 2 sessions"):
         await host.open(FakeSubscriber(), 1, asks("third", owner="arm"))
     await host.open(FakeSubscriber(), 1, asks("legs", owner="leg"))
-    await host.custody.end("fork", arm)
+    await host.session_manager.end("fork", arm)
     assert (await host.open(FakeSubscriber(), 1, asks("third", owner="arm"))).resumed is False

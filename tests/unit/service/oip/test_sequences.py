@@ -41,7 +41,7 @@ async def step(sequences: SequenceFrontend, who: Identity = SERVER, **more: Any)
 
 def settled_held(host: Host) -> tuple[bool, int, int]:
     """Whether the sequence is held, how many rows it has settled, and how many of them are remembered."""
-    table = host.custody.roster.find("leaky/7").table
+    table = host.session_manager.registry.find("leaky/7").table
     info = table.info("leaky/7")
     return info.attached, info.settled_seq, info.settled_seq - info.acked_seq
 
@@ -58,16 +58,16 @@ async def test_a_sequence_that_rests_is_let_go_of_and_comes_back(clock: FakeCloc
     host = await make_host(None, clock, idle_ttl_s=60.0)
     sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    sequences.let_rest()
+    sequences.detach_idle()
     assert settled_held(host)[0], "a request has just come"
-    sequences.let_rest()
+    sequences.detach_idle()
     assert not settled_held(host)[0]
     np.testing.assert_allclose(await step(sequences), state_after(2), rtol=1e-6)
     assert settled_held(host)[0]
     for _ in range(2):
-        sequences.let_rest()
+        sequences.detach_idle()
     clock.now_s += 61
-    assert host.custody.expire() == ["leaky/7"]
+    assert host.session_manager.expire() == ["leaky/7"]
     clock.now_s += 5
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} of the sequence .session 'leaky/7' expired 5 s ago"):
         await step(sequences)
@@ -117,7 +117,7 @@ async def test_a_stream_may_take_a_sequence_over_and_give_it_back(clock: FakeClo
         await step(sequences)
     host.detach(held)
     np.testing.assert_allclose(await step(sequences), state_after(2), rtol=1e-6)
-    await host.custody.end("leaky/7")
+    await host.session_manager.end("leaky/7")
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} .*no session 'leaky/7' here"):
         await step(sequences)
 
@@ -158,7 +158,7 @@ async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> Non
             await step(sequences, start=start)
     sequences.release()
     assert not settled_held(host)[0]
-    assert not host._lanes
+    assert not host._routes
 
 
 async def test_a_sequence_is_that_of_who_started_it(clock: FakeClock) -> None:
@@ -174,7 +174,7 @@ async def test_a_sequence_is_that_of_who_started_it(clock: FakeClock) -> None:
         if not resting:
             assert settled_held(host)[0], "nobody took it from its owner"
             for _ in range(2):
-                sequences.let_rest()
+                sequences.detach_idle()
     np.testing.assert_allclose(await step(sequences, ann, end=True), state_after(2), rtol=1e-6)
     await step(sequences, bob, start=True)
     assert [info.owner for _, info in host.infos()] == ["bob"]

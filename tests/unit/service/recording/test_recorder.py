@@ -57,7 +57,7 @@ async def test_replayed_through_the_same_weights_every_output_is_as_recorded(
     host: Host, recorder: Recorder, tmp_path: Path
 ) -> None:
     held = [await host.open(FakeSubscriber(), i, asks(f"s{i}")) for i in range(3)]
-    held[2].runner.table.obey(held[2].slot, Policy(gap_resets=True))
+    held[2].runner.table.set_policy(held[2].slot, Policy(gap_resets=True))
     spoilt = X.copy()
     spoilt[5] = np.nan
     for i, one in enumerate(held):

@@ -225,11 +225,11 @@ def test_only_sessions_that_are_stored_as_they_are_can_be_spared(clock: FakeCloc
     for name in ("young", "old", "held", "moved on", "never saved"):
         slots.append(table.create(name))
         clock.now_s += 1
-    table.used_s[slots[1]] = 0
+    table.last_active_s[slots[1]] = 0
     for slot in slots[:4]:
-        table.settled_seq[slot] = table.saved_seq[slot] = table.durable_seq[slot] = 3
-        table.acked_seq[slot] = table.saved_ack[slot] = 3
-    table.lane[slots[2]] = 0
+        table.settled_seq[slot] = table.snapshot_seq[slot] = table.durable_seq[slot] = 3
+        table.acked_seq[slot] = table.snapshot_ack[slot] = 3
+    table.route[slots[2]] = 0
     table.settled_seq[slots[3]] = 4
-    table.touched[slots[4]] = True
+    table.dirty[slots[4]] = True
     assert [table.id_of(slot) for slot in table.spare().tolist()] == ["old", "young"]

@@ -17,7 +17,7 @@ def table(clock: FakeClock) -> SessionTable:
 
 def test_a_new_session_in_a_used_slot_starts_from_the_beginning(table: SessionTable) -> None:
     slot = table.create("old")
-    table.attach(slot, lane=4, channel=9)
+    table.attach(slot, route=4, channel=9)
     table.settled_seq[slot], table.acked_seq[slot], table.last_ns[slot] = 7, 5, 123
     table.arena.scatter(np.array([slot]), {"h": np.ones((1, 2), np.float32)})
     table.end("old")
@@ -25,7 +25,7 @@ def test_a_new_session_in_a_used_slot_starts_from_the_beginning(table: SessionTa
     assert again == slot
     info = table.info("new")
     assert (info.settled_seq, info.acked_seq, info.last_timestamp_ns, info.epoch) == (0, 0, None, 0)
-    assert table.lane[again] == NOBODY
+    assert table.route[again] == NOBODY
     np.testing.assert_array_equal(table.state("new")["h"], [0.5, 0.5])
 
 
@@ -49,8 +49,8 @@ def test_an_id_can_be_taken_once(table: SessionTable) -> None:
 
 def test_only_sessions_that_nobody_holds_grow_idle(table: SessionTable, clock: FakeClock) -> None:
     held, left = table.create("held"), table.create("left")
-    table.attach(held, lane=0, channel=0)
-    table.attach(left, lane=0, channel=1)
+    table.attach(held, route=0, channel=0)
+    table.attach(left, route=0, channel=1)
     clock.now_s += 50
     table.detach(left)
     clock.now_s += 50

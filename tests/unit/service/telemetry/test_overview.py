@@ -32,30 +32,30 @@ async def test_rates_are_of_the_time_between_two_looks(host: Host, clock: FakeCl
     observer, stream = ServerMonitor(host, clock), FakeSubscriber()
     one = await host.open(stream, 1, asks("one"))
     await advance(one, 5)
-    first = observer.look(10)
+    first = observer.sample(10)
     assert (rates(first), first.models[0].rows_per_s, first.total) == ({"one": 0.0}, 0.0, 1)
     await advance(one, 8)
     await advance(await host.open(stream, 2, asks("two")), 4)
     clock.now_s += 2.0
-    second = observer.look(10)
+    second = observer.sample(10)
     assert rates(second) == {"one": 4.0, "two": 2.0}
     assert second.models[0].rows_per_s == 6.0
     assert second.models[0].verdicts == {"APPLIED": 17}
     clock.now_s += 1.0
-    assert rates(observer.look(10)) == {"one": 0.0, "two": 0.0}
+    assert rates(observer.sample(10)) == {"one": 0.0, "two": 0.0}
 
 
 async def test_who_takes_over_a_slot_has_a_rate_of_its_own(host: Host, clock: FakeClock) -> None:
     observer, stream = ServerMonitor(host, clock), FakeSubscriber()
     old = await host.open(stream, 1, asks("old"))
     await advance(old, 50)
-    observer.look(10)
-    await host.custody.end("old")
+    observer.sample(10)
+    await host.session_manager.end("old")
     new = await host.open(stream, 1, asks("new"))
     assert new.slot == old.slot
     await advance(new, 3)
     clock.now_s += 1.0
-    assert rates(observer.look(10)) == {"new": 3.0}
+    assert rates(observer.sample(10)) == {"new": 3.0}
 
 
 async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, clock: FakeClock) -> None:
@@ -86,15 +86,15 @@ async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock,
     mine, other = await host.open(stream, 1, asks("mine")), await host.open(stream, 2, asks("other"))
     tap = probe(runner, mine.slot)
     await advance(other, 1)
-    assert tap.glimpse is None
+    assert tap.sample is None
     await advance(mine, 1)
     await advance(mine, 1)
-    glimpse = tap.glimpse
-    assert glimpse is not None
-    assert (glimpse.seq, glimpse.verdict, glimpse.dt_s) == (1, Verdict.APPLIED, pytest.approx(0.1))
-    np.testing.assert_array_equal(glimpse.inputs["x"], np.ones(2, np.float32))
-    np.testing.assert_allclose(glimpse.states["h"], state_after(1))
-    np.testing.assert_allclose(glimpse.outputs["y"], 2 * state_after(1))
+    sample = tap.sample
+    assert sample is not None
+    assert (sample.seq, sample.verdict, sample.dt_s) == (1, Verdict.APPLIED, pytest.approx(0.1))
+    np.testing.assert_array_equal(sample.inputs["x"], np.ones(2, np.float32))
+    np.testing.assert_allclose(sample.states["h"], state_after(1))
+    np.testing.assert_allclose(sample.outputs["y"], 2 * state_after(1))
     runner.close()
 
 
@@ -105,17 +105,17 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
     x[3] = np.nan
     held.runner.offer([held.slot] * 4, [1, 2, 3, 4], [], [], [("x", x.tobytes())])
     await held.runner.settled(held.slot)
-    assert tap.glimpse is not None
-    assert tap.glimpse.seq == 3
-    np.testing.assert_allclose(tap.glimpse.states["h"], state_after(3))
+    assert tap.sample is not None
+    assert tap.sample.seq == 3
+    np.testing.assert_allclose(tap.sample.states["h"], state_after(3))
 
 
 async def test_a_tap_that_was_given_back_sees_nothing(host: Host) -> None:
     held = await host.open(FakeSubscriber(), 1, asks("one"))
     tap = probe(held.runner, held.slot)
-    held.runner.untap(tap)
+    held.runner.unwatch(tap)
     await advance(held, 2)
-    assert tap.glimpse is None
+    assert tap.sample is None
 
 
 def test_a_histogram_since_a_copy_and_its_quantiles() -> None:

@@ -20,7 +20,7 @@ def opened(channel: int = 0, **more: Any) -> pb.Opened:
     return pb.Opened(channel=channel, **facts)
 
 
-def ledger(*openings: pb.Opened) -> ChannelTable:
+def table(*openings: pb.Opened) -> ChannelTable:
     book = ChannelTable()
     for each in openings or (opened(),):
         book.open(each, ROW_BYTES)
@@ -46,7 +46,7 @@ def answers(channel: list[int], seq: list[int], verdict: list[int] | None = None
 
 
 def test_credit_is_used_and_returned() -> None:
-    book = ledger()
+    book = table()
     assert book.send(0, 4).tolist() == [1, 2, 3, 4]
     assert book.room(0) == 0
     assert book.settle(answers([0, 0, 0], [1, 2, 3])).all()
@@ -56,7 +56,7 @@ def test_credit_is_used_and_returned() -> None:
 
 def test_credit_in_bytes_is_shared() -> None:
     row = ROW_BYTES + ROW_OVERHEAD_BYTES
-    book = ledger(opened(0, credit_bytes=3 * row), opened(1, credit_bytes=3 * row))
+    book = table(opened(0, credit_bytes=3 * row), opened(1, credit_bytes=3 * row))
     book.send(0, 2)
     assert book.room(1) == 1
     assert not book.has_room(np.array([0, 1]))
@@ -68,7 +68,7 @@ def test_credit_in_bytes_is_shared() -> None:
 
 
 def test_what_is_unread_is_not_acknowledged_and_takes_room() -> None:
-    book = ledger(opened(credit_rows=100))
+    book = table(opened(credit_rows=100))
     book.send(0, 10)
     book.settle(answers([0] * 10, list(range(1, 11))))
     assert book.room(0) == 10
@@ -85,7 +85,7 @@ def test_what_is_unread_is_not_acknowledged_and_takes_room() -> None:
 
 
 def test_acknowledgements_wait_for_half() -> None:
-    book = ledger()
+    book = table()
     for seq in range(1, 6):
         assert not book.acks_due(np.array([0]))
         book.send(0, 1)
@@ -94,14 +94,14 @@ def test_acknowledgements_wait_for_half() -> None:
 
 
 def test_nothing_is_delivered_twice() -> None:
-    book = ledger()
+    book = table()
     book.send(0, 2)
     assert book.settle(answers([0], [1])).tolist() == [True]
     assert book.settle(answers([0, 0], [1, 2])).tolist() == [False, True]
 
 
 def test_answers_of_an_earlier_owner_or_a_closed_channel_are_void() -> None:
-    book = ledger()
+    book = table()
     book.send(0, 2)
     assert not book.settle(answers([0], [1], epoch=1)).any()
     assert not book.settle(answers([5], [1])).any()
@@ -111,7 +111,7 @@ def test_answers_of_an_earlier_owner_or_a_closed_channel_are_void() -> None:
 
 @pytest.mark.parametrize("verdict", [Verdict.GAP, Verdict.BUSY])
 def test_rejected_rows_settle_nothing_and_return_credit(verdict: Verdict) -> None:
-    book = ledger()
+    book = table()
     book.send(0, 2)
     assert book.settle(answers([0, 0], [1, 2], [1, int(verdict)])).tolist() == [True, False]
     assert (book.settled_seq[0], book.in_flight[0]) == (1, 0)
@@ -119,7 +119,7 @@ def test_rejected_rows_settle_nothing_and_return_credit(verdict: Verdict) -> Non
 
 
 def test_resumed_answers_take_no_credit_and_wait_to_be_read() -> None:
-    book = ledger(opened(settled_seq=7, resumed=True))
+    book = table(opened(settled_seq=7, resumed=True))
     assert book.next_seq[0] == 8
     assert book.settle(answers([0, 0], [6, 7])).all()
     assert book.in_flight[0] == 0
@@ -132,7 +132,7 @@ def test_resumed_answers_take_no_credit_and_wait_to_be_read() -> None:
 
 
 def test_the_short_path_settles_the_next_row_alone() -> None:
-    book = ledger()
+    book = table()
     book.send(0, 2)
     assert not book.settle_next(0, 1, 1)
     assert not book.settle_next(0, 2, 2)
@@ -141,7 +141,7 @@ def test_the_short_path_settles_the_next_row_alone() -> None:
 
 
 def test_a_new_clock_is_told_once() -> None:
-    book = ledger(opened(0), opened(1))
+    book = table(opened(0), opened(1))
     both = np.array([0, 1])
     assert book.clocks(both) is None
     book.new_clock[1] = 1
@@ -150,7 +150,7 @@ def test_a_new_clock_is_told_once() -> None:
 
 
 def test_a_channel_used_again_starts_anew() -> None:
-    book = ledger()
+    book = table()
     book.send(0, 3)
     book.close(0)
     book.open(opened(epoch=5), ROW_BYTES)

@@ -17,9 +17,9 @@ def block(seq: int, rows: int = 1, *, timed: bool = True) -> RowBlock:
     return RowBlock(np.zeros(rows, int), seqs, seqs if timed else None, None, {"x": np.zeros((rows, 2), np.float32)})
 
 
-def seqs(outbox: SendQueue) -> list[list[int]]:
+def seqs(queue: SendQueue) -> list[list[int]]:
     messages = []
-    while (request := outbox.take(ChannelTable())) is not None:
+    while (request := queue.take(ChannelTable())) is not None:
         messages.append(list(request.steps.seq))
     return messages
 
@@ -29,35 +29,35 @@ def test_nothing_to_say() -> None:
 
 
 def test_rows_of_one_model_go_together_and_models_take_turns() -> None:
-    outbox = SendQueue()
+    queue = SendQueue()
     for seq in (1, 2, 3):
-        outbox.put(A, block(seq))
-        outbox.put(B, block(seq + 10))
-    assert seqs(outbox) == [[1, 2, 3], [11, 12, 13]]
+        queue.put(A, block(seq))
+        queue.put(B, block(seq + 10))
+    assert seqs(queue) == [[1, 2, 3], [11, 12, 13]]
 
 
 def test_rows_with_and_without_timestamps_keep_their_order() -> None:
-    outbox = SendQueue()
+    queue = SendQueue()
     for seq, timed in ((1, True), (2, True), (3, False), (4, True)):
-        outbox.put(A, block(seq, timed=timed))
-    assert seqs(outbox) == [[1, 2], [3], [4]]
+        queue.put(A, block(seq, timed=timed))
+    assert seqs(queue) == [[1, 2], [3], [4]]
 
 
 def test_a_message_is_of_limited_size() -> None:
-    outbox = SendQueue(max_bytes=100)
+    queue = SendQueue(max_bytes=100)
     for seq in (1, 2, 3, 4, 5, 6):
-        outbox.put(A, block(seq))
-    outbox.put(A, block(7, rows=20))
-    assert seqs(outbox) == [[1, 2, 3, 4], [5, 6], list(range(7, 27))]
+        queue.put(A, block(seq))
+    queue.put(A, block(7, rows=20))
+    assert seqs(queue) == [[1, 2, 3, 4], [5, 6], list(range(7, 27))]
 
 
 def test_opens_go_at_once_and_closes_after_the_rows() -> None:
-    outbox = SendQueue(max_bytes=24)
-    outbox.put(A, block(1))
-    outbox.put(A, block(2))
-    outbox.close(pb.Close(channel=7))
-    outbox.open(pb.Open(channel=8))
-    first, second = outbox.take(ChannelTable()), outbox.take(ChannelTable())
+    queue = SendQueue(max_bytes=24)
+    queue.put(A, block(1))
+    queue.put(A, block(2))
+    queue.close(pb.Close(channel=7))
+    queue.open(pb.Open(channel=8))
+    first, second = queue.take(ChannelTable()), queue.take(ChannelTable())
     assert first is not None
     assert second is not None
     assert ([o.channel for o in first.open], list(first.steps.seq), len(first.close)) == ([8], [1], 0)
@@ -65,14 +65,14 @@ def test_opens_go_at_once_and_closes_after_the_rows() -> None:
 
 
 def test_acks_ride_along() -> None:
-    ledger, outbox = ChannelTable(), SendQueue()
-    ledger.open(pb.Opened(channel=0, max_unacked=9, credit_rows=9, credit_bytes=999), 8)
-    ledger.send(0, 1)
-    ledger.settle_next(0, 0, 1)
-    assert outbox.take(ledger) is None
-    outbox.put(A, block(2))
-    request = outbox.take(ledger)
+    table, queue = ChannelTable(), SendQueue()
+    table.open(pb.Opened(channel=0, max_unacked=9, credit_rows=9, credit_bytes=999), 8)
+    table.send(0, 1)
+    table.settle_next(0, 0, 1)
+    assert queue.take(table) is None
+    queue.put(A, block(2))
+    request = queue.take(table)
     assert request is not None
     assert list(request.acks.seq) == [1]
-    outbox.flush_acks = True
-    assert outbox.take(ledger) is None
+    queue.flush_acks = True
+    assert queue.take(table) is None

@@ -30,10 +30,10 @@ OPS = st.lists(ROWS | st.tuples(st.sampled_from(NAMES), st.just(0), st.just(0)),
 class Client:
     """What a stream does with a `Sender`, without futures: notes each answer that the application would get."""
 
-    def __init__(self, server: ModelServer, terms: SessionOptions) -> None:
-        self.server, self.terms = server, terms
+    def __init__(self, server: ModelServer, options: SessionOptions) -> None:
+        self.server, self.options = server, options
         self.lost: list[tuple[int, int, int]] = []
-        self.flow = Sender(lambda *loss: self.lost.append(loss))
+        self.sender = Sender(lambda *loss: self.lost.append(loss))
         self.x: list[list[float]] = [[] for _ in range(CHANNELS)]
         self.heard: list[list[tuple[int, Verdict, float]]] = [[] for _ in range(CHANNELS)]
         self.rewinds: dict[int, int] = {}
@@ -43,51 +43,51 @@ class Client:
         self.read()
 
     def connect(self, resume: pb.ResumeMode = pb.RESUME_MODE_EXISTING) -> None:
-        self.flow.start()
+        self.sender.start()
         for channel in range(CHANNELS):
-            self.flow.outbox.open(pb.Open(channel=channel, session_id=f"s{channel}", resume=resume))
+            self.sender.queue.open(pb.Open(channel=channel, session_id=f"s{channel}", resume=resume))
 
     def again(self) -> None:
         """The connection is lost, and there is another."""
-        self.flow.stop()
+        self.sender.stop()
         self.rewinds.clear()
         self.connect()
 
     def rows(self, channel: int, rows: int) -> None:
         """Hand rows over, as far as there is room: numbers, some of them NaN, some skipped by the application."""
-        rows = min(rows, self.flow.ledger.room(channel))
+        rows = min(rows, self.sender.table.room(channel))
         if rows < 1:
             return
         x = self._random.integers(1, 1000, rows).astype(np.float32)
         x[self._random.random(rows) < 0.1] = np.nan
         flags = (self._random.random(rows) < 0.1).astype(np.uint8) * np.uint8(RowFlag.SKIP)
         self.x[channel] += [np.inf if flag else float(v) for v, flag in zip(x, flags, strict=True)]
-        seq = self.flow.ledger.send(channel, rows)
+        seq = self.sender.table.send(channel, rows)
         data = {"x": x[flags == 0]} if (flags == 0).any() else {}
-        self.flow.put(MODEL, RowBlock(np.full(rows, channel), seq, None, flags, data))
+        self.sender.put(MODEL, RowBlock(np.full(rows, channel), seq, None, flags, data))
 
     def burst(self) -> None:
         """A row of each session."""
         channels = np.arange(CHANNELS)
-        if self.flow.ledger.has_room(channels):
+        if self.sender.table.has_room(channels):
             x = self._random.integers(1, 1000, CHANNELS).astype(np.float32)
             for channel, value in enumerate(x):
                 self.x[channel].append(float(value))
-            seq = self.flow.ledger.send_each(channels)
-            self.flow.put(MODEL, RowBlock(channels, seq, None, None, {"x": x}))
+            seq = self.sender.table.send_each(channels)
+            self.sender.put(MODEL, RowBlock(channels, seq, None, None, {"x": x}))
 
     def carry(self, most: int = 1000) -> None:
         """Carry messages to the server."""
-        while most and (request := self.flow.outbox.take(self.flow.ledger)) is not None:
+        while most and (request := self.sender.queue.take(self.sender.table)) is not None:
             self._check_flags(request.steps)
             self.server.receive(request)
             most -= 1
 
     def _check_flags(self, steps: pb.Steps) -> None:
         """Rows that were answered go as REPLAY, or as SKIP where they had not advanced the session."""
-        ledger = self.flow.ledger
+        table = self.sender.table
         for channel, seq, flag in zip(steps.channel, steps.seq, list(steps.flags) or [0] * len(steps.seq), strict=True):
-            seq += int(ledger.base[channel])
+            seq += int(table.base[channel])
             heard = seq <= len(self.heard[channel])
             advanced = heard and self.heard[channel][seq - 1][1] in ADVANCES
             gone = any(c == channel and first <= seq <= last for c, first, last in self.lost)
@@ -104,32 +104,32 @@ class Client:
             self._response(response)
         del self.server.replies[:most]
         for channel, first_seq in list(self.rewinds.items()):
-            if not self.flow.ledger.in_flight[channel]:
-                self.flow.rewind(channel, first_seq)
+            if not self.sender.table.in_flight[channel]:
+                self.sender.rewind(channel, first_seq)
                 del self.rewinds[channel]
-        self.flow.pump_all()
-        self.flow.outbox.flush_acks = True
+        self.sender.pump_all()
+        self.sender.queue.flush_acks = True
 
     def _response(self, response: pb.StreamResponse) -> None:
-        flow = self.flow
+        sender = self.sender
         for opened in response.opened:
-            if flow.ledger.capacity > opened.channel and flow.ledger.live[opened.channel]:
-                flow.reopen(opened, self.terms.policy, 0.0)
+            if sender.table.capacity > opened.channel and sender.table.live[opened.channel]:
+                sender.reopen(opened, self.options.policy, 0.0)
             else:
-                flow.open(opened, 4, self.terms, durable=True)
+                sender.open(opened, 4, self.options, durable=True)
         for failed in response.failed:
-            flow.restart(failed.channel)
-            flow.outbox.open(pb.Open(channel=failed.channel, session_id=f"s{failed.channel}"))
+            sender.restart(failed.channel)
+            sender.queue.open(pb.Open(channel=failed.channel, session_id=f"s{failed.channel}"))
         if response.HasField("progress"):
-            flow.progress(response.progress)
+            sender.progress(response.progress)
         if not response.results.seq:
             return
-        answers = answers_of(response.results, SPECS, flow.ledger.base if flow.ledger.rebased else None)
+        answers = answers_of(response.results, SPECS, sender.table.base if sender.table.rebased else None)
         for row in np.flatnonzero(answers.rejected).tolist():
             channel = int(answers.channel[row])
-            flow.hold(channel)
-            self.rewinds[channel] = answers.details[row][1] + int(flow.ledger.base[channel])
-        fresh = flow.settle(answers)
+            sender.hold(channel)
+            self.rewinds[channel] = answers.details[row][1] + int(sender.table.base[channel])
+        fresh = sender.settle(answers)
         for row in np.flatnonzero(fresh).tolist():
             out = answers.out[row]
             y = float(answers.outputs["y"][out]) if out >= 0 else np.nan
@@ -141,14 +141,14 @@ class Client:
         for _ in range(500):
             self.carry()
             self.read()
-            if all(self.flow.ledger.caught_up(channel) for channel in range(CHANNELS)):
+            if all(self.sender.table.caught_up(channel) for channel in range(CHANNELS)):
                 return
             self.server.commit()
         raise AssertionError("rows never came to an end")
 
 
-def play(ops: list[tuple[str, int, int]], server: ModelServer, terms: SessionOptions) -> Client:
-    client = Client(server, terms)
+def play(ops: list[tuple[str, int, int]], server: ModelServer, options: SessionOptions) -> Client:
+    client = Client(server, options)
     for name, channel, rows in ops:
         if name == "rows":
             client.rows(channel, rows)
@@ -238,14 +238,14 @@ def test_a_session_that_its_server_lost_starts_anew_with_the_rows_not_heard(ops:
 def test_rows_wait_in_the_ring_while_there_is_no_connection() -> None:
     server = ModelServer(durable=True, credit_rows=4, max_unacked=6)
     client = Client(server, SessionOptions(ring_rows=30))
-    client.flow.stop()
+    client.sender.stop()
     client.rows(0, 100)
     assert len(client.x[0]) == 30
-    assert client.flow.ledger.pace[0] == SendState.STOPPED
-    assert client.flow.outbox.take(client.flow.ledger) is None
+    assert client.sender.table.pace[0] == SendState.STOPPED
+    assert client.sender.queue.take(client.sender.table) is None
     client.again()
     client.settle_down()
-    assert client.flow.ledger.pace[0] == SendState.FLOWING
+    assert client.sender.table.pace[0] == SendState.FLOWING
     assert [seq for seq, _, _ in client.heard[0]] == list(range(1, 31))
 
 
@@ -256,23 +256,23 @@ def test_rows_are_kept_until_a_snapshot_holds_them_or_without_one_until_answered
     client.rows(0, 12)
     client.carry()
     client.read()
-    ring = client.flow._ring(MODEL)
-    ring.prune()
-    assert len(ring) == kept
+    buffer = client.sender._buffer(MODEL)
+    buffer.prune()
+    assert len(buffer) == kept
     server.commit()
     client.read()
-    assert len(ring) == 0
+    assert len(buffer) == 0
 
 
 def test_late_rows_nobody_was_told_of_are_given_up_by_their_deadline() -> None:
     server = ModelServer(durable=True, credit_rows=50, max_unacked=50)
     client = Client(server, SessionOptions(policy=Policy(deadline_s=0.5)))
-    client.flow.stop()
+    client.sender.stop()
     for due_s, x in ((-1.0, 1.0), (1.0, 2.0)):
-        seq = client.flow.ledger.send(0, 1)
+        seq = client.sender.table.send(0, 1)
         block = RowBlock(np.array([0]), seq, None, None, {"x": np.array([x], np.float32)}, np.array([due_s]))
         client.x[0].append(x)
-        client.flow.put(MODEL, block)
+        client.sender.put(MODEL, block)
     client.again()
     client.settle_down()
     assert [verdict for _, verdict, _ in client.heard[0]] == [Verdict.SKIPPED, Verdict.APPLIED]
