@@ -63,7 +63,7 @@ async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, c
     held = [await host.open(stream, i, asks(f"session-{i}")) for i in range(8)]
     for i in (6, 7):
         held[i].runner.table.detach(held[i].slot)
-    seen = ServerMonitor(host, clock).look(4)
+    seen = ServerMonitor(host, clock).sample(4)
     assert [figures.info.session_id for figures in seen.sessions] == [f"session-{i}" for i in (2, 3, 4, 5)]
     assert seen.total == 8
 
