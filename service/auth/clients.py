@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from statestream.models.bundle import first_problem
 from statestream.models.files import replacing
 from statestream.service.auth.identity import Identity, Role
+from statestream.service.auth.watched_files import WatchedFiles
 from statestream.service.errors import InvalidArgument, NotFound, Unauthenticated
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,7 @@ class ClientsFile:
         self._path = path
         self.exist = path is not None
         """Whether there is a file."""
-        self._stamp = _stamp(path)
+        self._files = WatchedFiles(*([] if path is None else [path]))
         self.now = Clients() if path is None else Clients.read(path)
 
     def bearer(self, authorization: str) -> Identity | None:
@@ -167,9 +168,8 @@ class ClientsFile:
 
     def refresh(self) -> None:
         """Read the file again if it has changed; where it makes no sense, what was read before goes on."""
-        if self._path is None or (stamp := _stamp(self._path)) == self._stamp:
+        if self._path is None or not self._files.changed():
             return
-        self._stamp = stamp
         try:
             self.now = Clients.read(self._path)
         except InvalidArgument as error:
@@ -192,12 +192,3 @@ def _over(token: Token) -> bool:
 
 def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _stamp(path: Path | None) -> tuple[int, int, int]:
-    """Tells a file from the one that was there before."""
-    try:
-        stat = path.stat() if path is not None else None
-    except OSError:
-        stat = None
-    return (0, 0, 0) if stat is None else (stat.st_ino, stat.st_size, stat.st_mtime_ns)

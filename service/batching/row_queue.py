@@ -12,6 +12,7 @@ import numpy as np
 from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.batching.frame_queue import FrameQueue, Frames
 from statestream.service.errors import InvalidArgument
+from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import RowFlag
 
 Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -165,7 +166,7 @@ class RowQueue:
         Returns:
             False, and nothing was added, where something is not as it should be; `add` tells what.
         """
-        if not 0 < seq < NO_SEQ or len(columns) != len(self._row_sizes):
+        if not 0 < seq < SEQ_LIMIT or len(columns) != len(self._row_sizes):
             return False
         for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
             if name != expected or len(part) != size:
@@ -284,9 +285,5 @@ def check_shape(
             raise InvalidArgument(f"{len(column)} values for {rows} rows of steps.channel", field=f"steps.{name}")
     if flags and max(flags) > _KNOWN_FLAGS:
         raise InvalidArgument(f"{max(flags)} has unknown bits; known are {_KNOWN_FLAGS}", field="steps.flags")
-    if rows and not 0 < min(seqs) <= max(seqs) < NO_SEQ:
+    if rows and not 0 < min(seqs) <= max(seqs) < SEQ_LIMIT:
         raise InvalidArgument(f"{min(seqs)} … {max(seqs)}; seqs count from 1", field="steps.seq")
-
-
-NO_SEQ = 2**62
-"""Seqs stay below this."""

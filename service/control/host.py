@@ -184,6 +184,12 @@ class Host:
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
 
+    def close(self) -> None:
+        """Give back the threads of engines and of decoding."""
+        for runner in self.versions:
+            runner.close()
+        self._decoder.close()
+
     # Sessions
 
     @property

@@ -6,6 +6,7 @@ import logging
 import ssl
 from pathlib import Path
 
+from statestream.service.auth.watched_files import WatchedFiles
 from statestream.service.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ class Certificate:
     def __init__(self, cert: Path, key: Path) -> None:
         """Raises InvalidArgument where they cannot be read or do not belong together."""
         self._files = (cert, key)
-        self._stamps = self._look()
+        self._watched = WatchedFiles(cert, key)
         try:
             self.context = _context(self._files)
         except OSError as error:  # ssl.SSLError is one
@@ -25,17 +26,13 @@ class Certificate:
 
     def refresh(self) -> None:
         """Use the files as they are now, if they have changed; where they make no sense, what was read before."""
-        if (stamps := self._look()) == self._stamps:
+        if not self._watched.changed():
             return
-        self._stamps = stamps
         try:
             _context(self._files)  # a pair that does not fit must not become half of the one in use
             self.context.load_cert_chain(*self._files)
         except OSError as error:
             log.error("the page's certificate stays as it was: %s", error)
-
-    def _look(self) -> list[int]:
-        return [path.stat().st_mtime_ns if path.exists() else 0 for path in self._files]
 
 
 def _context(files: tuple[Path, Path]) -> ssl.SSLContext:

@@ -19,9 +19,9 @@ from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Messages, acks, row_times
 from statestream.service.loadtest.verify import Life
+from statestream.service.protocol.services import STREAM
 from statestream.service.protocol.verdict import Verdict
 
-METHOD = "/statestream.v1.Inference/Stream"
 ACK_EVERY = 32
 """Messages between acknowledgements, where the server keeps that many."""
 _NAMES = {int(verdict): verdict.name for verdict in Verdict}
@@ -85,7 +85,7 @@ class LoadStream:
             left_ns = time.monotonic_ns()
             try:
                 async with self._connect() as channel:
-                    call: Any = channel.stream_stream(METHOD, None, None)(metadata=self._plan.access.metadata())
+                    call: Any = channel.stream_stream(STREAM, None, None)(metadata=self._plan.access.metadata())
                     await self._open(call, resume=resume)
                     if resume:
                         self._window.reconnected(time.monotonic_ns() - left_ns)

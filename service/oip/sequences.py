@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
-from statestream.service.batching.row_queue import NO_SEQ
 from statestream.service.control.host import Attachment, Host
 from statestream.service.control.session_manager import DetachReason, OpenRequest
 from statestream.service.errors import (
@@ -32,6 +31,7 @@ from statestream.service.oip.metadata import find
 from statestream.service.oip.request import SequenceRequest, parse_request
 from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
+from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.result_batch import Answer, AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
@@ -123,7 +123,7 @@ class SequenceFrontend:
             answer = turn.answer(row)
             sequence = self._by_channel[answer.channel]
             if sequence.held is not None:
-                runner.table.acknowledge(sequence.held.slot, NO_SEQ)
+                runner.table.acknowledge(sequence.held.slot, SEQ_LIMIT)
             if sequence.answer is not None:
                 sequence.answer.set_result(answer)
 

@@ -95,15 +95,18 @@ async def _play_paced(session: AsyncSession, played: Played, rate: float, on_pro
     due_s = (recording.t_ns - recording.t_ns[0]) * 1e-9 / rate
     late_s = np.zeros(len(recording))
     reader = asyncio.create_task(_read(session, played, late_s, on_progress))
-    begin_s = time.monotonic()
-    for row, t_ns in enumerate(recording.t_ns.tolist()):
-        wait_s = begin_s + due_s[row] - time.monotonic()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-        # Latency counts from when the row was due, so that a sender held up does not look like a fast server.
-        late_s[row] = max(0.0, time.monotonic() - begin_s - due_s[row])
-        await session.send(_shaped(session, recording.features[row : row + 1])[0], t_ns)
-    await reader
+    try:
+        begin_s = time.monotonic()
+        for row, t_ns in enumerate(recording.t_ns.tolist()):
+            wait_s = begin_s + due_s[row] - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            # Latency counts from when the row was due, so that a sender held up does not look like a fast server.
+            late_s[row] = max(0.0, time.monotonic() - begin_s - due_s[row])
+            await session.send(_shaped(session, recording.features[row : row + 1])[0], t_ns)
+        await reader
+    finally:
+        reader.cancel()
 
 
 async def _read(session: AsyncSession, played: Played, late_s: Array, on_progress: OnProgress) -> None:

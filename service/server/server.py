@@ -23,6 +23,7 @@ from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.durability import stores
 from statestream.service.errors import FailedPrecondition, StatestreamError
+from statestream.service.protocol.services import ADMIN, HEALTH, INFERENCE, OIP
 from statestream.service.recording.recorder import Recorder
 from statestream.service.server.systemd import notify
 from statestream.service.server.watchdog import Watchdog
@@ -39,10 +40,8 @@ log = logging.getLogger(__name__)
 _SWEEP_S = 5.0
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_PUBLIC = ("statestream.v1.Inference", "inference.GRPCInferenceService")
-_ADMIN = "statestream.v1.Admin"
+_PUBLIC = (INFERENCE, OIP)
 _DURABILITY = "durability"
-_HEALTH = "grpc.health.v1.Health"
 
 
 class Server:
@@ -101,10 +100,10 @@ class Server:
         for listener in self._listeners:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, listener.grpc)
         if together:
-            self.port = self.admin_port = await self._public.start((*_PUBLIC, _ADMIN, _HEALTH))
+            self.port = self.admin_port = await self._public.start((*_PUBLIC, ADMIN, HEALTH))
         else:
-            self.port = await self._public.start((*_PUBLIC, _HEALTH))
-            self.admin_port = await self._operators.start((_ADMIN, _HEALTH))
+            self.port = await self._public.start((*_PUBLIC, HEALTH))
+            self.admin_port = await self._operators.start((ADMIN, HEALTH))
         if self.config.metrics_address:
             collector = ServerCollector(
                 self.host,
@@ -132,8 +131,7 @@ class Server:
             await self.host.session_manager.snapshot_writer.stop()
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        for runner in self.host.versions:
-            runner.close()
+        self.host.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         if self._metrics is not None:
@@ -163,7 +161,7 @@ class Server:
             raise FailedPrecondition(
                 f"no model can be served: {'; '.join(self.host.versions.refused.values())}", field="repository"
             )
-        for name in ("", *_PUBLIC, _ADMIN):
+        for name in ("", *_PUBLIC, ADMIN):
             await self._health.set(name, _SERVING)
 
     async def _tell_health(self, model: str) -> None:

@@ -41,7 +41,6 @@ class ResultBatch:
         self._epoch = results.epoch[order].tolist()
         self._flags = results.flags[order].tolist() if results.flags.any() else None
         self._original = None if results.original is None else results.original[order].tolist()
-        self.row_bytes = sum(column[:1].nbytes for column in rows.outputs.values())
         out = rows.out[order]
         if results.plain:
             self._place: Sequence[int] = range(results.n + 1)
@@ -125,7 +124,6 @@ class SingleRowBatch:
 
     def __init__(self, row: SingleResult) -> None:
         self._row = row
-        self.row_bytes = sum(column.nbytes for column in row.outputs.values())
 
     def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
         """See `ResultBatch.message`; there is but one row."""

@@ -18,13 +18,13 @@ import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors, TensorSpec
 from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
 from statestream.service.sessions.output_log import SettledRows
 
 MAGIC = b"sts\0"
 FORMAT = 1
 _APPLIED = int(Verdict.APPLIED)
-_SEQ_LIMIT = 2**62
 _CHECKED_FROM = 8
 """The checksum covers every byte after itself."""
 _HEADER = np.dtype(
@@ -269,7 +269,7 @@ def _sizes(head: Mapping[str, int]) -> list[int]:
 def _check(head: Mapping[str, int], size: int) -> None:
     if (expected := sum(_sizes(head))) != size:
         raise SnapshotError(f"{size} bytes; its header says {expected}")
-    if not 0 <= head["acked_seq"] <= head["settled_seq"] < _SEQ_LIMIT:
+    if not 0 <= head["acked_seq"] <= head["settled_seq"] < SEQ_LIMIT:
         raise SnapshotError(f"acked_seq {head['acked_seq']}, settled_seq {head['settled_seq']}")
     if head["settled_seq"] - head["acked_seq"] != head["rows"]:
         raise SnapshotError(f"{head['rows']} rows after {head['acked_seq']} up to {head['settled_seq']}")

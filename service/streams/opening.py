@@ -13,12 +13,11 @@ from statestream.service.control.session_manager import OpenRequest
 from statestream.service.durability.stores.base import Durability
 from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import InvalidArgument
+from statestream.service.protocol.limits import MAX_CHANNEL, MAX_KEEP_LAST
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.streams import converters as wire
 
-MAX_CHANNEL = 65_535
-MAX_KEPT = 65_536
 _DURABILITY = {
     Durability.UNSPECIFIED: pb.DURABILITY_UNSPECIFIED,
     Durability.PROCESS: pb.DURABILITY_PROCESS,
@@ -82,9 +81,9 @@ def policy_of(wanted: pb.Policy) -> Policy:
     for field, values in (("keep", pb.Keep), ("late", pb.Late), ("gap", pb.TimeGap)):
         if getattr(wanted, field) not in values.values():
             raise InvalidArgument(f"{getattr(wanted, field)}, expected one of {values.keys()}", field=f"policy.{field}")
-    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_KEPT:
+    if (wanted.keep == pb.KEEP_LAST) != (wanted.keep_last > 0) or wanted.keep_last > MAX_KEEP_LAST:
         raise InvalidArgument(
-            f"{wanted.keep_last}; expected 1 to {MAX_KEPT} with KEEP_LAST, else 0", field="policy.keep_last"
+            f"{wanted.keep_last}; expected 1 to {MAX_KEEP_LAST} with KEEP_LAST, else 0", field="policy.keep_last"
         )
     late = Late.NOTHING
     if wanted.keep == pb.KEEP_DEADLINE:

@@ -23,6 +23,7 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
+from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 from statestream.service.protocol.status import code_of
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.serving.result_batch import AnyResultBatch
@@ -40,8 +41,6 @@ _REFUSED_AT_ONCE = 1024
 """Channels in one message."""
 _OPEN_AT_ONCE = 256
 """Sessions being opened of one message: as many share a transaction of the store."""
-_ROW_OVERHEAD = 48
-"""Bytes a waiting row takes beside its data, about."""
 _STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
 _NOTICES = {
     DetachReason.TAKEN: pb.NOTICE_KIND_FENCED,
@@ -179,12 +178,12 @@ class SessionStream:
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-(stop - start) * (runner.row_bytes + _ROW_OVERHEAD))
+        self._wait(-(stop - start) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
         self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
+        self._wait(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
@@ -210,7 +209,7 @@ class SessionStream:
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-rows * (row_bytes + _ROW_OVERHEAD))
+        self._wait(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._refuse(channel, error)
 
     # How
@@ -268,7 +267,7 @@ class SessionStream:
 
     def _steps(self, steps: pb.Steps) -> None:
         for runner, slots, part in self._by_runner(steps):
-            self._wait(len(slots) * (runner.row_bytes + _ROW_OVERHEAD))
+            self._wait(len(slots) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
             if self._host.waiting.blames(self._waiting_bytes):
                 raise ResourceExhausted("too much waits, of all clients", field="steps", retry_after_s=1.0)
             if self._waiting_bytes > 2 * self._host.config.credit_bytes:
@@ -292,7 +291,7 @@ class SessionStream:
         if steps.flags or steps.budget_us:
             return False
         t_ns = time[0] if time else None
-        more = held.runner.row_bytes + _ROW_OVERHEAD
+        more = held.runner.row_bytes + ROW_OVERHEAD_BYTES
         if t_ns == NO_TIME or self._waiting_bytes + more > 2 * self._host.config.credit_bytes:
             return False
         columns = [(column.name, column.data) for column in steps.columns]

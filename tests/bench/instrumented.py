@@ -30,7 +30,7 @@ from statestream.service.streams import stream
 from statestream.service.transports.grpc import inference as servicer
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "parse the message": ((servicer, "_parse"),),
+    "parse the message": ((servicer, "parsed"),),
     "judge and queue the row": ((stream.SessionStream, "handle_row"), (stream.SessionStream, "_steps")),
     "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),

@@ -18,11 +18,10 @@ from statestream.models.spec import BoolArray, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.codec import ResultColumns
 from statestream.service.client.core.row_block import Float64Array
+from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 
 NONE_UNREAD = int(np.iinfo(np.int64).max)
 _EVERY_SEQ = int(np.iinfo(np.int64).max)
-ROW_OVERHEAD_BYTES = 32
-"""What a row takes beside its data, counted generously against the stream's credit."""
 
 
 class SendState(IntEnum):

@@ -22,9 +22,9 @@ from statestream.service.errors import (
     StatestreamError,
     Unavailable,
 )
+from statestream.service.protocol.limits import MAX_CHANNEL
 from statestream.service.protocol.status import error_of
 
-_MAX_CHANNELS = 65536
 _RETRY_S, _LONGEST_RETRY_S = 0.25, 1.0
 
 Make = Callable[[pb.Opened, ModelInfo, "Opening"], AsyncSession]
@@ -285,7 +285,9 @@ class ChannelManager:
     def _take_channel(self) -> int:
         if self._free:
             return self._free.pop()
-        if self._next_channel == _MAX_CHANNELS:
-            raise ResourceExhausted(f"a stream has at most {_MAX_CHANNELS} sessions; use another", field="open.channel")
+        if self._next_channel > MAX_CHANNEL:
+            raise ResourceExhausted(
+                f"a stream has at most {MAX_CHANNEL + 1} sessions; use another", field="open.channel"
+            )
         self._next_channel += 1
         return self._next_channel - 1

@@ -23,8 +23,20 @@ class ConditionQueue:
     async def wait(self, channel: int, condition: Callable[[], bool]) -> None:
         """Wait until `condition` held as `wake` looked, or `release` let all of the channel go."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._of.setdefault(channel, []).append((condition, waiter))
-        await waiter
+        entry = (condition, waiter)
+        self._of.setdefault(channel, []).append(entry)
+        try:
+            await waiter
+        finally:
+            self._forget(channel, entry)
+
+    def _forget(self, channel: int, entry: tuple[Callable[[], bool], asyncio.Future[None]]) -> None:
+        """Drop an entry whose waiter was cancelled: `wake` may never come to its channel again."""
+        waiting = self._of.get(channel, [])
+        if entry in waiting:
+            waiting.remove(entry)
+            if not waiting:
+                del self._of[channel]
 
     def wake(self, channels: Int64Array) -> None:
         """Let those go on who wait for what has now become true of `channels`."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 
@@ -15,33 +15,17 @@ from statestream.proto.v1 import admin_pb2_grpc
 from statestream.service.auth.identity import Role, caller
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle, VersionChange
-from statestream.service.errors import InvalidArgument, StatestreamError, Unavailable
+from statestream.service.errors import InvalidArgument, Unavailable
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.telemetry.overview import ServerMonitor
 from statestream.service.transports.grpc import converters as wire
-from statestream.service.transports.grpc.context import Context, abort
+from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
 AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
 _LIST_LIMIT = 1000
 _WATCH_S = 1.0
 _WATCHED = 100
 """Sessions of an overview."""
-
-
-def _answers(
-    method: Callable[[Any, Request], Awaitable[Response]],
-) -> Callable[[Any, Request, Context], Awaitable[Response]]:
-    """A method that raises our errors, as one that ends the RPC with their status."""
-
-    async def answer(self: Any, request: Request, context: Context) -> Response:
-        try:
-            return await method(self, request)
-        except StatestreamError as error:
-            await abort(context, error)
-
-    return answer
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
@@ -61,7 +45,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self._loaded = loaded
         self._drain = drain
 
-    @_answers
+    @ending_with_status
     async def LoadModel(self, request: pb.LoadModelRequest) -> pb.ModelChange:
         """See the proto."""
         policy = _of(UpgradePolicy, request.policy)
@@ -69,24 +53,24 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         await self._loaded(request.name)
         return _change(change)
 
-    @_answers
+    @ending_with_status
     async def PromoteModel(self, request: pb.PromoteModelRequest) -> pb.ModelChange:
         """See the proto."""
         return _change(await self._upgrades.promote(request.name))
 
-    @_answers
+    @ending_with_status
     async def RollbackModel(self, request: pb.RollbackModelRequest) -> pb.ModelChange:
         """See the proto."""
         return _change(await self._upgrades.rollback(request.name))
 
-    @_answers
+    @ending_with_status
     async def UnloadModel(self, request: pb.UnloadModelRequest) -> pb.UnloadModelResponse:
         """See the proto."""
         await self._upgrades.unload(request.name, request.version, _of(UnloadPolicy, request.policy))
         await self._loaded(request.name)
         return pb.UnloadModelResponse()
 
-    @_answers
+    @ending_with_status
     async def ListSessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
         """See the proto."""
         who = caller()
@@ -98,7 +82,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             total=self._host.sessions if owner is None else len(self._host.session_manager.registry.of(owner)),
         )
 
-    @_answers
+    @ending_with_status
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
         """See the proto."""
         runner = self._host.session_manager.registry.find(request.session_id, caller())
@@ -118,33 +102,33 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             yield wire.overview_message(monitor.sample(request.sessions or _WATCHED))
             await asyncio.sleep(period_s)
 
-    @_answers
+    @ending_with_status
     async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
         """See the proto."""
         return pb.SnapshotSessionResponse(
             snapshot=await self._host.session_manager.snapshot(request.session_id, caller())
         )
 
-    @_answers
+    @ending_with_status
     async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
         """See the proto."""
         session_id = await self._host.session_manager.restore(request.snapshot, request.session_id, caller())
         runner = self._host.session_manager.registry.find(session_id)
         return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
-    @_answers
+    @ending_with_status
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
         """See the proto."""
         await self._host.reset(request.session_id, caller())
         return pb.ResetSessionResponse()
 
-    @_answers
+    @ending_with_status
     async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
         """See the proto."""
         await self._host.session_manager.end(request.session_id, caller())
         return pb.CloseSessionResponse()
 
-    @_answers
+    @ending_with_status
     async def Drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
         """See the proto."""
         if self._host.draining:

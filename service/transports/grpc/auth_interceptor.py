@@ -10,34 +10,34 @@ from contextlib import ExitStack, asynccontextmanager
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from statestream.service.auth.audit import audit
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import GUEST, Identity, Role, answering
 from statestream.service.auth.quota import Quotas
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated
+from statestream.service.protocol.services import ADMIN, HEALTH, INFERENCE, OIP, REFLECTION, STREAM
 from statestream.service.protocol.status import to_status
-from statestream.service.transports.grpc.context import Context, abort
+from statestream.service.transports.grpc.context import Context, abort, parsed
 
 log = logging.getLogger(__name__)
 
 Parse: TypeAlias = Callable[[bytes], Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
-_ADMIN = "/statestream.v1.Admin/"
-_INFERENCE = "/statestream.v1.Inference/"
-_OIP = "/inference.GRPCInferenceService/"
+_ADMIN = f"/{ADMIN}/"
+_INFERENCE = f"/{INFERENCE}/"
+_OIP = f"/{OIP}/"
 _ANY = frozenset(Role)
 _OWNERS = frozenset({Role.STREAM, Role.ADMIN})
 """For calls about one session, whose owner the servicer checks."""
-OPEN = frozenset({"/grpc.health.v1.Health/Check"})
+OPEN = frozenset({f"/{HEALTH}/Check"})
 """Methods that anybody may call who can connect: probes have no tokens."""
 RULES = {
-    "/grpc.health.v1.Health/": _ANY,
-    "/grpc.reflection.v1alpha.ServerReflection/": _ANY,
+    f"/{HEALTH}/": _ANY,
+    f"/{REFLECTION}/": _ANY,
     _INFERENCE: _ANY,
-    _INFERENCE + "Stream": frozenset({Role.STREAM}),
+    STREAM: frozenset({Role.STREAM}),
     _OIP: _ANY,
     _OIP + "ModelInfer": frozenset({Role.STREAM}),
     _OIP + "ModelStreamInfer": frozenset({Role.STREAM}),
@@ -125,9 +125,9 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
     async def _parsed(self, parse: Parse | None, raw: Any, context: Context) -> Any:
         """What came, read if it is a message and not a stream of them."""
         try:
-            return raw if parse is None else parse(raw)
-        except DecodeError:
-            await abort(context, InvalidArgument(f"{len(raw)} bytes that are no message of this method"))
+            return raw if parse is None else parsed(parse, raw, "message of this method")
+        except InvalidArgument as error:
+            await abort(context, error)
 
     def _stream(self, method: str, parse: Parse | None, behaviour: Any) -> Any:
         async def write(raw: Any, context: Context) -> None:

@@ -8,23 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, caller
 from statestream.service.auth.quota import Quotas
 from statestream.service.control.host import Host
-from statestream.service.errors import Internal, InvalidArgument, StatestreamError, Unauthenticated, Unavailable
+from statestream.service.errors import Internal, StatestreamError, Unauthenticated, Unavailable
+from statestream.service.protocol.services import INFERENCE
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.streams.stream import SessionStream
 from statestream.service.transports.grpc import converters as wire
-from statestream.service.transports.grpc.context import Context, abort
+from statestream.service.transports.grpc.context import Context, abort, parsed
 
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 30.0
-SERVICE = "statestream.v1.Inference"
 
 
 class InferenceServicer:
@@ -42,7 +41,7 @@ class InferenceServicer:
     def handler(self) -> grpc.GenericRpcHandler:
         """For `Server.add_generic_rpc_handlers`. A stream is of bytes: garbage in it gets a status of its own."""
         return grpc.method_handlers_generic_handler(
-            SERVICE,
+            INFERENCE,
             {
                 "Stream": grpc.stream_stream_rpc_method_handler(self.stream, None, None),
                 "ListModels": grpc.unary_unary_rpc_method_handler(
@@ -137,7 +136,7 @@ class InferenceServicer:
         try:
             allowance = self._allowances.of(client.who)
             while (raw := await context.read()) is not grpc.aio.EOF:
-                request = _parse(raw)
+                request = parsed(pb.StreamRequest.FromString, raw, "StreamRequest", field="stream")
                 if client.input_closed:
                     continue
                 if (wait_s := allowance.wait_s(len(request.steps.channel))) > 0:
@@ -152,10 +151,3 @@ class InferenceServicer:
         except Exception:
             log.exception("a stream failed")
             client.end(Internal("the server failed to handle a message"))
-
-
-def _parse(raw: bytes) -> pb.StreamRequest:
-    try:
-        return pb.StreamRequest.FromString(raw)
-    except DecodeError as error:
-        raise InvalidArgument(f"{len(raw)} bytes that are no StreamRequest", field="stream") from error

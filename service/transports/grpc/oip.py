@@ -27,7 +27,7 @@ from statestream.service.errors import (
 from statestream.service.oip import metadata
 from statestream.service.oip.request import version_of
 from statestream.service.oip.sequences import SequenceFrontend
-from statestream.service.transports.grpc.context import Context, abort
+from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 from statestream.service.transports.grpc.oip_stream import InferStream
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class OipServicer:
             if method.name == "ModelStreamInfer":
                 methods[method.name] = grpc.stream_stream_rpc_method_handler(self.ModelStreamInfer, None, write)
             elif operates or method.name not in _OPERATING:
-                answer = _answering(getattr(self, method.name))
+                answer = ending_with_status(getattr(self, method.name))
                 methods[method.name] = grpc.unary_unary_rpc_method_handler(answer, parse, write)
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
@@ -220,18 +220,6 @@ class OipServicer:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
-
-
-def _answering(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Context], Awaitable[Any]]:
-    """A method that raises our errors, as one that ends the RPC with their status."""
-
-    async def answer(request: Any, context: Context) -> Any:
-        try:
-            return await method(request)
-        except StatestreamError as error:
-            await abort(context, error)
-
-    return answer
 
 
 def _check_repository(name: str) -> None:

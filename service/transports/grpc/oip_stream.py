@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity
-from statestream.service.errors import InvalidArgument, StatestreamError
-from statestream.service.transports.grpc.context import Context
+from statestream.service.errors import StatestreamError
+from statestream.service.transports.grpc.context import Context, parsed
 
 AT_ONCE = 1024
 """Requests that are being carried out or whose answers wait to be written; the next one is read after that."""
@@ -60,7 +59,7 @@ class InferStream:
         answers: set[Answer] = set()
         try:
             while (raw := await context.read()) is not grpc.aio.EOF:
-                request = _parse(raw)
+                request = parsed(pb.ModelInferRequest.FromString, raw, "ModelInferRequest")
                 await self._room.acquire()
                 await self._pace()
                 answer = self._begin(request)
@@ -75,10 +74,3 @@ class InferStream:
         if answers:
             await asyncio.wait(answers)
         self._outbox.put_nowait(None)
-
-
-def _parse(raw: bytes) -> pb.ModelInferRequest:
-    try:
-        return pb.ModelInferRequest.FromString(raw)
-    except DecodeError as error:
-        raise InvalidArgument(f"{len(raw)} bytes that are no ModelInferRequest") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from statestream.service.auth.watched_files import WatchedFiles
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 
@@ -33,11 +34,10 @@ class _Files:
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
         self._cert, self._key, self._client_ca = cert, key, client_ca
-        self._stamps: list[int] = []
+        self._watched = WatchedFiles(*(path for path in (cert, key, client_ca) if path is not None))
 
     def read(self) -> grpc.ServerCertificateConfiguration:
         """What gRPC serves from now on."""
-        self._stamps = self._look()
         pair = _read(self._key, "tls_key"), _read(self._cert, "tls_cert")
         ca = None if self._client_ca is None else _read(self._client_ca, "tls_client_ca")
         return grpc.ssl_server_certificate_configuration([pair], ca)
@@ -45,18 +45,14 @@ class _Files:
     def fetch(self) -> Any:
         """Called by gRPC for each new connection, in a thread of its own: the new files, or None where they are old."""
         try:
-            if self._look() == self._stamps:
+            if not self._watched.changed():
                 return None
             changed = self.read()
-        except (InvalidArgument, OSError) as error:
+        except InvalidArgument as error:
             log.error("the certificate stays as it was: %s", error)
             return None
         log.info("%s has changed and is served from now on", self._cert)
         return changed
-
-    def _look(self) -> list[int]:
-        paths = (self._cert, self._key, self._client_ca)
-        return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths if path is not None]
 
 
 def _read(path: Path, field: str) -> bytes:

@@ -251,7 +251,7 @@ async def test_rows_that_can_never_be_sent_are_refused(connected: Connected) -> 
 
 async def test_a_session_lost_while_waiting_for_room(connected: Connected) -> None:
     fake, client = connected
-    fake.credit_bytes = 100
+    fake.credit_bytes = 120
     async with client.stream(on_notice=lambda _: None) as stream:
         lost, other = await stream.open("leaky", "wrist"), await stream.open("leaky")
         fake.answering.clear()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import ROW_OVERHEAD_BYTES, ChannelTable
+from statestream.service.client.core.channel_table import ChannelTable
 from statestream.service.client.core.codec import ResultColumns
+from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 from statestream.service.protocol.verdict import Verdict
 
 ROW_BYTES = 8

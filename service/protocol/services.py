@@ -1,0 +1,11 @@
+"""Full names of the gRPC services that a server offers."""
+
+from __future__ import annotations
+
+INFERENCE = "statestream.v1.Inference"
+ADMIN = "statestream.v1.Admin"
+OIP = "inference.GRPCInferenceService"
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+STREAM = f"/{INFERENCE}/Stream"
+"""The method that streams rows."""
