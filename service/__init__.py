@@ -1,1 +1,6 @@
-"""The service: sessions, batcher, engine, the gRPC servicer around them, its client, and the command line."""
+"""The service: server, client and commands, in layers (docs/architecture.md).
+
+8 server · 7 transports, dashboard · 6 streams, oip, telemetry · 5 control, recording, embedded · 4 serving ·
+3 batching, durability · 2 engine, sessions, auth, client · 1 errors, config, protocol and other shared words.
+Beside the server: playback, loadtest; above all: cli.
+"""
