@@ -1,1 +1,1 @@
-"""Snapshots and where they are stored."""
+"""Saving sessions: snapshot writer and stores."""

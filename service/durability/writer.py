@@ -1,9 +1,9 @@
-"""Keeping sessions in a store, without ever making the event loop wait for it.
+"""Snapshot writer: saves sessions to a store without blocking the event loop.
 
-One thread owns the store. Every tick the loop copies what changed, by columns; the thread makes bytes of it and stores
-them in one transaction; the loop then tells whom it concerns. Requests for single sessions gather while the thread is
-busy and share its next transaction. While the store fails, streams go on, sessions that may exist cannot be opened, and
-every live session is stored anew once it is back.
+One thread owns the store. Every tick the loop copies the dirty sessions, by columns; the thread encodes them and
+stores them in one transaction; the loop then notifies the observer. Requests for single sessions queue up while the
+thread is busy and share its next transaction. While the store fails, streams continue, and sessions that may exist in
+the store cannot be opened. Once the store is back, every live session is stored again.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ from statestream.service.sessions.table import SessionTable
 log = logging.getLogger(__name__)
 
 _ALIVE_S = 6.0
-"""A server that has been silent for so long, and for three ticks, holds nothing any more. It speaks up three times as
-often, but not with every tick: that would be most of what a quiet server writes."""
+"""Shortest lease of a server; three ticks where that is longer.
+
+A server that has not renewed its lease holds no session. The lease is renewed after a third of its length, not at
+every tick: that would be most of what an idle server writes.
+"""
 _AT_ONCE = 1024
-"""Sessions copied in one go: about a millisecond."""
+"""Sessions copied at a time, without a pause: about a millisecond."""
 _RETRY_S = (0.1, 1.0)
 _REMEMBER_S = 24 * 3600.0
 """How long the store remembers that a session expired."""
 
 
 class HasTable(Protocol):
-    """A model with the table of its sessions."""
+    """A model with its session table."""
 
     table: SessionTable
 
@@ -48,32 +51,32 @@ AnyModel = TypeVar("AnyModel", bound=HasTable, contravariant=True)
 
 
 class Hearer(Protocol[AnyModel]):
-    """Hears on the loop what became of snapshots."""
+    """Callbacks on the event loop with the results of a commit."""
 
     def stored(self, runner: AnyModel, slots: Int64Array) -> None:
         """The sessions in `slots` have a newer snapshot."""
         ...
 
     def all_stored(self) -> None:
-        """Whatever had changed is stored."""
+        """Everything that was dirty when the commit began is stored."""
         ...
 
     def not_stored(self, runner: AnyModel) -> None:
-        """No session got a newer snapshot: the store failed."""
+        """The store failed, so no session has a newer snapshot."""
         ...
 
     def fenced(self, runner: AnyModel, session_id: str, generation: int) -> None:
-        """Another server has claimed a session since."""
+        """Another server has claimed the session."""
         ...
 
     def fell_back(self, runner: AnyModel, slot: int, durable_seq: int, found_seq: int) -> None:
-        """The store had less of a session than it once said."""
+        """The store's record ends at `found_seq`, before `durable_seq`, which it had confirmed."""
         ...
 
 
 @dataclass
 class Counts:
-    """What the keeper did since the start."""
+    """What the snapshot writer has done since its start."""
 
     snapshots: int = 0
     bytes: int = 0
@@ -90,7 +93,7 @@ class _Request(NamedTuple):
 
 
 class SnapshotWriter(Generic[Model]):
-    """The sessions of `runners` in `store`, under the name `server`, which must be this process's alone."""
+    """Saves the sessions of `runners` in `store`. `server` is this process's name there, and must be unique."""
 
     def __init__(
         self,
@@ -104,12 +107,12 @@ class SnapshotWriter(Generic[Model]):
         hearer: Hearer[Model],
         changed: Callable[[bool], None],
     ) -> None:
-        """`changed` hears whether the store is up when that changes."""
+        """Prepare; nothing is opened before `start`. `changed(up)` is called when the store fails or is back."""
         self.server = server
         self.durability = Durability.UNSPECIFIED
         self.counts = Counts()
         self.up = True
-        """Whether the store did what it was last asked to."""
+        """Whether the last operation of the store succeeded."""
         self._store = store
         self._tick_s = tick_s
         self._ttl_s = ttl_s
@@ -126,13 +129,13 @@ class SnapshotWriter(Generic[Model]):
         self._good_s = clock()
         self._retry_s = _RETRY_S[0]
         self._expire_at_s = 0.0
-        self._speak_at_s = 0.0
+        self._renew_at_s = 0.0
 
     async def start(self) -> None:
-        """Open the store and begin to tick.
+        """Open the store, save once, and start the ticks.
 
         Raises:
-            FailedPrecondition: the store cannot be opened, and why.
+            FailedPrecondition: the store cannot be opened; the message has the reason.
         """
         try:
             self.durability = await self._in_thread(self._store.open)
@@ -142,7 +145,7 @@ class SnapshotWriter(Generic[Model]):
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     async def stop(self) -> None:
-        """Store what changed, say that this server is gone, and let go of the store."""
+        """Store dirty sessions, give up this server's lease, and close the store."""
         if self._ticking is not None:
             self._ticking.cancel()
         await self.commit(alive_s=0.0)
@@ -151,23 +154,23 @@ class SnapshotWriter(Generic[Model]):
 
     @property
     def lag_s(self) -> float:
-        """For how long the store has failed; 0 while it does not."""
+        """Seconds since the store last worked, while it fails; otherwise 0."""
         return 0.0 if self.up else self._clock() - self._good_s
 
     # Single sessions
 
     async def read(self, session_id: str) -> Record | None:
-        """What the store has of a session. Raises Unavailable while the store fails."""
+        """The store's record of a session. Raises Unavailable while the store fails."""
         record: Record | None = await self._ask("read", session_id)
         return record
 
     async def claim(self, claim: Claim) -> bool:
-        """Claim a session for this server; says whether that was granted. Raises Unavailable while the store fails."""
+        """Claim a session for this server; true if granted. Raises Unavailable while the store fails."""
         granted: bool = await self._ask("claim", claim)
         return granted
 
     async def end(self, session_id: str, epoch: int) -> None:
-        """Have the store forget a session; once the store is back, if it fails now."""
+        """Delete a session from the store; while the store fails, once it is back."""
         try:
             await self._ask("end", (session_id, epoch))
         except Unavailable:
@@ -175,7 +178,7 @@ class SnapshotWriter(Generic[Model]):
 
     async def _ask(self, kind: str, what: Any) -> Any:
         if not self.up:
-            raise Unavailable("the snapshot store is not there; try again", field="store", retry_after_s=1.0)
+            raise Unavailable("the snapshot store is unavailable; try again later", field="store", retry_after_s=1.0)
         loop = asyncio.get_running_loop()
         request = _Request(kind, what, loop.create_future())
         self._requests.append(request)
@@ -184,11 +187,11 @@ class SnapshotWriter(Generic[Model]):
         return await request.answer
 
     async def _answer(self) -> None:
-        """Have the thread do what was asked, as long as there is any; what is asked meanwhile comes together."""
+        """Run queued requests on the thread until none are left; those queued meanwhile share the next call."""
         while self._requests:
             requests, self._requests = self._requests, []
             try:
-                answers = await self._in_thread(self._together, [(kind, what) for kind, what, _ in requests])
+                answers = await self._in_thread(self._run_batch, [(kind, what) for kind, what, _ in requests])
             except Exception as error:
                 self._failed(error)
                 for request in requests:
@@ -202,8 +205,8 @@ class SnapshotWriter(Generic[Model]):
                         request.answer.set_result(answer)
         self._answering = None
 
-    def _together(self, requests: Sequence[tuple[str, Any]]) -> list[Any]:
-        """Requests of each kind as one call of the store."""
+    def _run_batch(self, requests: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Run requests on the thread: one call of the store a kind."""
         answers: list[Any] = [None] * len(requests)
         for kind, ask in (
             ("end", self._end),
@@ -228,21 +231,25 @@ class SnapshotWriter(Generic[Model]):
             try:
                 await self.commit()
             except Exception:
-                log.exception("a tick of the keeper failed")
+                log.exception("a tick of the snapshot writer failed")
 
     async def commit(self, alive_s: float | None = None) -> bool:
-        """Store what changed since the last time; says whether that worked."""
+        """Store the sessions that are dirty; true if that worked.
+
+        Args:
+            alive_s: this server's lease from now on, seconds; 0 ends it. None: renewed if it is due.
+        """
         async with self._committing:
-            if alive_s is None and self._clock() >= self._speak_at_s:
+            if alive_s is None and self._clock() >= self._renew_at_s:
                 alive_s = max(_ALIVE_S, 3 * self._tick_s)
             try:
                 if not self.up:
-                    await self._in_thread(self._store.save, self.server, [], alive_s)  # is it back?
+                    await self._in_thread(self._store.save, self.server, [], alive_s)  # raises while it still fails
                 if self._unended:
                     ends = list(self._unended)
                     await self._in_thread(self._store.end, ends)
                     del self._unended[: len(ends)]
-                taken = await self._take()
+                taken = await self._copy_dirty()
                 before = await self._in_thread(self._write, [(r.table.layout, c) for r, c in taken], alive_s)
                 await self._expire()
             except Exception as error:
@@ -251,15 +258,15 @@ class SnapshotWriter(Generic[Model]):
                     self._hearer.not_stored(runner)
                 return False
             if alive_s is not None:
-                self._speak_at_s = self._clock() + alive_s / 3
+                self._renew_at_s = self._clock() + alive_s / 3
             self._good()
             for (runner, columns), found in zip(taken, before, strict=True):
-                self._tell(runner, columns, found)
+                self._report(runner, columns, found)
             self._hearer.all_stored()
             return True
 
-    async def _take(self) -> list[tuple[Model, SessionColumns]]:
-        """Copy what changed, some sessions at a time, so that rows need not wait for all of them."""
+    async def _copy_dirty(self) -> list[tuple[Model, SessionColumns]]:
+        """Copy dirty sessions, some at a time: rows need not wait for all."""
         taken = []
         for runner in self._runners():
             slots = runner.table.unsaved()
@@ -271,7 +278,7 @@ class SnapshotWriter(Generic[Model]):
     def _write(
         self, taken: list[tuple[snapshot.SnapshotSchema, SessionColumns]], alive_s: float | None
     ) -> list[Int64Array]:
-        """In the thread: bytes of all sessions, stored in one call. Returns what `Store.save` does, for each part."""
+        """On the thread: encode all sessions and store them in one call. Returns `Store.save`'s results, by part."""
         saves: list[Save] = []
         for layout, columns in taken:
             rows = (columns.ids, columns.epoch.tolist(), columns.settled_seq.tolist(), columns.attached.tolist())
@@ -288,7 +295,7 @@ class SnapshotWriter(Generic[Model]):
         ends = np.cumsum([len(columns.ids) for _, columns in taken])
         return np.split(found, ends[:-1]) if taken else []
 
-    def _tell(self, runner: Model, columns: SessionColumns, found: Int64Array) -> None:
+    def _report(self, runner: Model, columns: SessionColumns, found: Int64Array) -> None:
         table, still = runner.table, runner.table.still(columns)
         for i in np.flatnonzero(still & (found == FENCED)).tolist():
             self._hearer.fenced(runner, columns.ids[i], int(columns.generation[i]))
@@ -315,12 +322,12 @@ class SnapshotWriter(Generic[Model]):
     def _failed(self, error: Exception) -> None:
         self.counts.failures += 1
         if self.up:
-            log.error("the snapshot store fails, sessions go on without snapshots: %s", error)
+            log.error("the snapshot store fails; sessions continue without snapshots: %s", error)
             self._changed(False)
         else:
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
         self.up = False
-        self._speak_at_s = 0.0
+        self._renew_at_s = 0.0
         for runner in self._runners():
             runner.table.mark_all_dirty()
 

@@ -1,1 +1,1 @@
-"""Running a bundle's graphs."""
+"""Inference engine: runs a bundle's graphs with ONNX Runtime."""

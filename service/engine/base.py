@@ -1,4 +1,4 @@
-"""What the batcher needs of an engine."""
+"""The interface through which the batcher runs a model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from statestream.models.spec import BoolArray, Float32Array, Tensors
 
 
 class StepModel(Protocol):
-    """What runs a bundle's graphs. State is a value: it goes in, and the new one comes out."""
+    """Runs a bundle's graphs. State is a value: passed in, and the new state returned."""
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """One step of each session: tensors `[batch, …]` to outputs (aux among them) and new states, `[batch, …]`."""
+        """Advance each session by one step.
+
+        Inputs, states, outputs (aux among them) and new states are `[batch, …]`.
+        """
         ...
 
     def chunk(
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """Several steps of each session: inputs and outputs `[batch, time, …]`; state passes where not `valid`."""
+        """Advance each session by several steps: inputs and outputs are `[batch, time, …]`.
+
+        Where `valid_BT` is false, the state passes through unchanged.
+        """
         ...

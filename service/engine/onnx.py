@@ -1,4 +1,4 @@
-"""Running a bundle with ONNX Runtime."""
+"""ONNX Runtime engine: opens, verifies and runs a bundle's graphs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "bool": "tensor(
 _WARM_UP_BATCHES = (1, 64)
 
 Named = tuple[str, TensorSpec]
-"""A tensor and its name in a graph."""
+"""A tensor's name in the graph, and its spec."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call of the step graph takes, measured at load."""
+    """Duration of one call of the step graph, measured at load."""
 
     step_s: float
     """Seconds for a batch of 1."""
@@ -37,14 +37,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX Runtime session and its tensors: pairs of the manifest's name and the graph's."""
+    """One ONNX Runtime session, and the names of its tensors.
+
+    `inputs` and `states` are pairs: the manifest's name and the graph's.
+    """
 
     session: Any
     inputs: tuple[tuple[str, str], ...]
     states: tuple[tuple[str, str], ...]
     dt: str
     outputs: tuple[str, ...]
-    """Names of the manifest, in the order of `fetch`, which goes on with the new states."""
+    """The manifest's names, in the order of `fetch`; the new states follow there."""
     fetch: list[str]
 
     def run(self, inputs: Tensors, dt: Array, valid: Array | None, states: Tensors) -> tuple[Tensors, Tensors]:
@@ -63,7 +66,7 @@ class Graph:
 
 
 class Engine:
-    """A bundle ready to run. Made by `load`, which refuses what would not compute what its author tested."""
+    """A bundle ready to run. `load` refuses one that does not reproduce its golden recording."""
 
     def __init__(self, manifest: Manifest, step: Graph, chunk: Graph, provider: str) -> None:
         self._step = step
@@ -81,16 +84,16 @@ class Engine:
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
     ) -> Engine:
-        """Open both graphs and check their tensors against the manifest; see `load` for the rest."""
+        """Open both graphs and check their tensors against the manifest; arguments and errors as for `load`."""
         m, chosen = bundle.manifest, presets.available(providers)
         if "tensorrt" in chosen:
             cache.check(m)
-        # XNNPACK has threads of its own.
-        own = 1 if "xnnpack" in chosen else threads
+        # XNNPACK has its own thread pool.
+        session_threads = 1 if "xnnpack" in chosen else threads
         step_arguments = presets.for_step(chosen, m, threads, cache)
-        step = _open(bundle.step_path, m, step_arguments, own, suffix="", extra=())
+        step = _open(bundle.step_path, m, step_arguments, session_threads, suffix="", extra=())
         chunk_arguments = presets.for_chunk(chosen, m, threads, cache)
-        chunk = _open(bundle.chunk_path, m, chunk_arguments, own, suffix="_seq", extra=("valid",))
+        chunk = _open(bundle.chunk_path, m, chunk_arguments, session_threads, suffix="_seq", extra=("valid",))
         provider = str(step.session.get_providers()[0])
         if provider != step_arguments[0][0]:
             log.warning("%s: onnxruntime took %s instead of %s", m.ref, provider, step_arguments[0][0])
@@ -105,12 +108,12 @@ class Engine:
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
     ) -> Engine:
-        """Open both graphs, check their tensors, replay the golden recording, warm up and measure.
+        """Open both graphs, check their tensors, replay the golden recording, and measure.
 
         Args:
-            providers: keys of `PROVIDERS`, the preferred one first; those not there are passed over, with a log line.
+            providers: keys of `PROVIDERS`, the preferred one first; those not available are skipped, with a log line.
             threads: threads of ONNX Runtime within an operator.
-            cache: where TensorRT's engines are, and whether to build those that are not there.
+            cache: where TensorRT's engines are, and whether to build missing ones.
 
         Raises:
             BundleError: the graphs do not have the manifest's tensors, or do not reproduce `golden.npz`.
@@ -124,13 +127,13 @@ class Engine:
         return engine
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """See `base.StepModel`."""
+        """Run the step graph: see `base.StepModel`."""
         return self._step.run(inputs, dt_B1, None, states)
 
     def chunk(
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """See `base.StepModel`."""
+        """Run the chunk graph: see `base.StepModel`."""
         return self._chunk.run(inputs, dt_BT1, valid_BT, states)
 
     def initial(self, batch: int) -> dict[str, Array]:
@@ -141,7 +144,15 @@ class Engine:
         }
 
     def rollout(self, inputs: Tensors, dt_s: Float32Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        """One session step by step: inputs `[time, *shape]`, `dt_s [time]` to outputs and final states `[*shape]`."""
+        """Run one session step by step from the initial state.
+
+        Args:
+            inputs: `[time, *shape]` by name.
+            dt_s: `[time]`, seconds.
+
+        Returns:
+            Outputs `[time, *shape]` and final states `[*shape]`, by name.
+        """
         states: Tensors = self.initial(1)
         rows: list[Tensors] = []
         for k in range(len(dt_s)):
@@ -150,7 +161,11 @@ class Engine:
         return {n: np.concatenate([y[n] for y in rows]) for n in rows[0]}, {n: s[0] for n, s in states.items()}
 
     def replay(self, bundle: Bundle) -> None:
-        """Run the golden recording through both graphs; BundleError where either strays from it."""
+        """Run the golden recording through both graphs and compare.
+
+        Raises:
+            BundleError: an output or final state is off by more than the manifest's tolerance.
+        """
         golden = bundle.golden()
         valid = np.ones((1, len(golden.dt_s)), np.bool_)
         inputs = {name: x[None] for name, x in golden.inputs.items()}
@@ -159,15 +174,15 @@ class Engine:
         for graph, (outputs, final) in ((STEP, self.rollout(golden.inputs, golden.dt_s)), (CHUNK, whole)):
             for spec in self.manifest.outputs:
                 error = np.abs(outputs[spec.name] - golden.outputs[spec.name]) / spec.std_array
-                self._judge(bundle, graph, f"output '{spec.name}'", float(np.max(error)))
+                self._check_error(bundle, graph, f"output '{spec.name}'", float(np.max(error)))
             for state in self.manifest.states:
                 expected = golden.states[state.name]
                 scale = max(1.0, float(np.max(np.abs(expected))))
-                self._judge(
+                self._check_error(
                     bundle, graph, f"state '{state.name}'", float(np.max(np.abs(final[state.name] - expected))) / scale
                 )
 
-    def _judge(self, bundle: Bundle, graph: str, what: str, error: float) -> None:
+    def _check_error(self, bundle: Bundle, graph: str, what: str, error: float) -> None:
         if not error <= self.manifest.tolerance:
             raise BundleError(
                 f"{bundle.path}: {graph} does not reproduce golden.npz: {what} is off by {error:.2g} of its scale, "
@@ -202,9 +217,9 @@ def _open(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that spin between runs take the cores that the service and its neighbours on the device need.
+    # Spinning threads would take cores that the service and other programs on the device need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights in 8 bits are widened once, at load, and not at every step: a CfC of 128 units takes half the time so.
+    # Dequantise 8-bit weights once, at load, instead of at every step: halves the time of a CfC of 128 units.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3
     try:
@@ -237,7 +252,7 @@ def _check(
     others: set[str],
     rank: int,
 ) -> None:
-    """The graph's tensors are the manifest's: names, types and shapes."""
+    """Check that the graph's tensors have the manifest's names, types and shapes."""
     found = {tensor.name: tensor for tensor in actual}
     for name, spec, leading in [(n, t, rank) for n, t in rows] + [(n, t, 1) for n, t in states]:
         if name not in found:

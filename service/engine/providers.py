@@ -1,5 +1,7 @@
-"""What runs the graphs: ONNX Runtime's execution providers by the names that `--providers` takes, each set up so that
-it computes what was trained, and never builds anything while clients wait."""
+"""ONNX Runtime's execution providers, by the names that `--providers` takes.
+
+Their options make them compute what was trained. None builds an engine while clients wait.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +26,32 @@ PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 Argument = tuple[str, dict[str, str]]
-"""A provider as ONNX Runtime takes it: its name there, and options."""
+"""An execution provider for ONNX Runtime: its name there, and its options."""
 _USUAL_BATCH = 64
 _DONE = "complete"
 
 
 @dataclass(frozen=True)
 class TensorRTCache:
-    """TensorRT's engines on disk, a folder for each model. Building one takes minutes."""
+    """TensorRT's engines on disk, one folder a model. Building one takes minutes."""
 
     folder: Path = Path("engines")
     max_batch: int = 1024
-    """Engines are built for batches from 1 up to this."""
+    """Largest batch that engines are built for; the smallest is 1."""
     build: bool = False
-    """Whether what is missing is built; otherwise it is an error."""
+    """Whether missing engines are built; where false, a missing engine is an error."""
 
     def of(self, manifest: Manifest) -> Path:
-        """The folder of a model as it is: with another graph, runtime or `max_batch` it is another folder."""
+        """Folder of a model's engines; another graph, runtime version or `max_batch` gives another folder."""
         graph = manifest.files.get(STEP, "unhashed")[:12]
         return self.folder / f"{manifest.name}-{manifest.version}-{graph}-{runtime().__version__}-{self.max_batch}"
 
     def check(self, manifest: Manifest) -> None:
-        """Raise FailedPrecondition where the engines of a model are not there and not to be built."""
+        """Check that a model's engines exist or may be built.
+
+        Raises:
+            FailedPrecondition: they are missing, and `build` is false.
+        """
         folder = self.of(manifest)
         if self.build:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +62,7 @@ class TensorRTCache:
             )
 
     def finish(self, manifest: Manifest) -> None:
-        """Note that a model's engines are all there."""
+        """Mark a model's engines as completely built."""
         with replacing(self.of(manifest) / _DONE) as temporary:
             temporary.touch()
 
@@ -65,7 +71,7 @@ NO_BUILD = TensorRTCache()
 
 
 def runtime() -> Any:
-    """The module `onnxruntime`; FailedPrecondition where it is not installed."""
+    """The module `onnxruntime`. Raises FailedPrecondition where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -77,37 +83,42 @@ def runtime() -> Any:
 
 
 def installed_providers() -> list[str]:
-    """Keys of `PROVIDERS` that this machine's onnxruntime has."""
-    there = runtime().get_available_providers()
-    return [key for key, name in PROVIDERS.items() if name in there]
+    """Keys of `PROVIDERS` that the installed onnxruntime has."""
+    installed = runtime().get_available_providers()
+    return [key for key, name in PROVIDERS.items() if name in installed]
 
 
 def available(wanted: Sequence[str]) -> list[str]:
-    """Those of `wanted` that are there, in their order.
+    """The installed ones of `wanted`, in their order.
 
     Raises:
-        FailedPrecondition: none is, or one is no provider.
+        FailedPrecondition: none of them is installed, or one is not a key of `PROVIDERS`.
     """
     unknown = [key for key in wanted if key not in PROVIDERS]
     if unknown:
-        raise FailedPrecondition(f"'{unknown[0]}' is none of {', '.join(PROVIDERS)}", field="providers")
-    there = installed_providers()
+        raise FailedPrecondition(f"unknown provider '{unknown[0]}'; expected {', '.join(PROVIDERS)}", field="providers")
+    installed = installed_providers()
     for key in wanted:
-        if key not in there:
-            log.info("provider '%s' is not there (onnxruntime has %s); passing it over", key, ", ".join(there))
-    chosen = [key for key in wanted if key in there]
+        if key not in installed:
+            log.info("provider '%s' is not available (onnxruntime has %s); skipping it", key, ", ".join(installed))
+    chosen = [key for key in wanted if key in installed]
     if not chosen:
-        raise FailedPrecondition(f"onnxruntime has {', '.join(there)}, none of {', '.join(wanted)}", field="providers")
+        raise FailedPrecondition(
+            f"onnxruntime has {', '.join(installed)}, none of {', '.join(wanted)}", field="providers"
+        )
     return chosen
 
 
 def for_step(chosen: Sequence[str], manifest: Manifest, threads: int, cache: TensorRTCache) -> list[Argument]:
-    """Arguments for the step graph."""
+    """Execution providers for the step graph."""
     return [(PROVIDERS[key], _options(key, manifest, threads, cache)) for key in chosen]
 
 
 def for_chunk(chosen: Sequence[str], manifest: Manifest, threads: int, cache: TensorRTCache) -> list[Argument]:
-    """Arguments for the chunk graph, which is a Scan: TensorRT has reported wrong results for loops, so not there."""
+    """Execution providers for the chunk graph, without TensorRT.
+
+    The chunk graph is a Scan, and TensorRT has returned wrong results for loops.
+    """
     return for_step([key for key in chosen if key != "tensorrt"] or ["cpu"], manifest, threads, cache)
 
 
@@ -118,7 +129,7 @@ def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -
         return {} if manifest.allow_tf32 else {"use_tf32": "0"}
     if key == "tensorrt":
         if not manifest.allow_tf32:
-            # TensorRT knows no option for it; NVIDIA's libraries read this when they are loaded.
+            # TensorRT has no option for TF32; NVIDIA's libraries read this variable when they are loaded.
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         folder = str(cache.of(manifest))
         return {
@@ -126,7 +137,7 @@ def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -
             "trt_engine_cache_path": folder,
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": folder,
-            # Without them, each batch of a new size would be a build, in the middle of a turn.
+            # Without these profiles, each new batch size would start a build in the middle of a turn.
             "trt_profile_min_shapes": _shapes(manifest, 1),
             "trt_profile_opt_shapes": _shapes(manifest, min(_USUAL_BATCH, cache.max_batch)),
             "trt_profile_max_shapes": _shapes(manifest, cache.max_batch),
@@ -135,7 +146,7 @@ def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -
 
 
 def _shapes(manifest: Manifest, batch: int) -> str:
-    """The step graph's inputs at a batch, as TensorRT's provider reads them: `x:64x6,dt:64x1,state_h:64x32`."""
+    """The step graph's input shapes at a batch size, in TensorRT's notation: `x:64x6,dt:64x1,state_h:64x32`."""
     inputs = {t.name: t.shape for t in manifest.inputs} | {"dt": (1,)}
     inputs |= {f"state_{s.name}": s.shape for s in manifest.states}
     return ",".join(f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in inputs.items())

@@ -1,4 +1,4 @@
-"""Where snapshots are kept: what a store is (`base`), and those that there are, one a file."""
+"""Stores of snapshots: the interface (`base`) and its implementations, one a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ MEMORY = "memory"
 
 
 def open_store(url: str) -> Store | None:
-    """The store that a configuration names: `memory` (None), `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`."""
+    """Open the store a configuration names; None for `memory`.
+
+    Args:
+        url: `memory`, `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`.
+
+    Raises:
+        InvalidArgument: it is none of these.
+    """
     scheme, _, rest = url.partition(":")
     if url == MEMORY:
         return None

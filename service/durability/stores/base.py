@@ -1,9 +1,9 @@
-"""What every store of snapshots does. All of it may take long or fail, so only the keeper's thread calls it.
+"""The interface of snapshot stores. Calls may block or fail, so only the snapshot writer's thread makes them.
 
-A store holds a record for each session: the snapshot, its epoch, and the server that claimed it last. `claim`
-compares and sets, so that an epoch has one owner; `save` writes nothing where another server has claimed since. A
-server is alive for the time that it last said in a `save`, by the store's own clock: clocks of machines are never
-compared.
+A store has one record a session: the snapshot, its epoch, and the server that claimed it last. `claim` compares and
+sets, so that an epoch has one owner. `save` writes nothing where another server has claimed the session since. Each
+`save` may renew the server's lease; a server is alive until its lease ends, by the store's own clock: clocks of
+different machines are never compared.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 ABSENT = -1
-"""There was no record."""
+"""No record of the session existed."""
 FENCED = -2
 """Another server has claimed the session; nothing was written."""
 
@@ -27,82 +27,87 @@ class Durability(IntEnum):
 
 
 class Record(NamedTuple):
-    """What a store has of a session."""
+    """A store's record of a session."""
 
     epoch: int
     server: str
-    """The server that claimed it last."""
+    """Name of the server that claimed it last."""
     held: bool
-    """Whether a stream of that server holds it and the server is alive."""
+    """Whether that server is alive, with the session attached to a stream."""
     broken_off: bool
-    """Whether the server died while a stream held it: it may have advanced since the snapshot."""
+    """Whether that server died with the session attached: the session may have advanced since the snapshot."""
     expired_s: float | None
-    """How long ago it expired; None: it has not."""
+    """Seconds since it expired; None: it has not expired."""
     snapshot: bytes
-    """Empty once it has expired."""
+    """Empty if it has expired."""
 
 
 class Claim(NamedTuple):
-    """The wish to own a session in `epoch`, which is granted if its epoch still is `expected` (0: no record)."""
+    """Request to own a session in `epoch`; granted if its stored epoch is still `expected` (0: no record)."""
 
     session_id: str
     expected: int
     epoch: int
     settled_seq: int = 0
     snapshot: bytes = b""
-    """What to store; empty: what is there stays."""
+    """Snapshot to store; empty: the stored one stays."""
 
 
 class Save(NamedTuple):
-    """A snapshot to be stored."""
+    """A snapshot to store."""
 
     session_id: str
     epoch: int
     settled_seq: int
     held: bool
-    """Whether a stream holds the session."""
+    """Whether the session is attached to a stream."""
     snapshot: bytes
 
 
 class Store(Protocol):
-    """A place for snapshots. Methods raise whatever goes wrong; any part of what they were asked may then be done."""
+    """Stores snapshots. Methods raise the errors of what they use; part of the work may be done by then."""
 
     def open(self) -> Durability:
-        """Connect, and say what a snapshot will survive. The other methods connect again where that is needed."""
+        """Connect and return what a snapshot survives. The other methods reconnect as needed."""
         ...
 
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
-        """What there is of each session."""
+        """Read the record of each session; None where the store has none."""
         ...
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
-        """Make `server` the owner of sessions; says which of the claims were granted."""
+        """Make `server` the owner of sessions; for each claim, whether it was granted."""
         ...
 
     def save(self, server: str, saves: Sequence[Save], alive_s: float | None) -> list[int]:
-        """Store snapshots; `server` counts as alive for `alive_s` from now, or, None, for as long as it did.
+        """Store snapshots, and set the lease of `server`.
+
+        Args:
+            alive_s: seconds the lease lasts from now; 0 ends it. None: the lease stays as it is.
 
         Returns:
-            For each the settled seq of what was stored before, ABSENT, or FENCED.
+            For each the settled seq of the snapshot stored before, ABSENT, or FENCED.
         """
         ...
 
     def end(self, ends: Sequence[tuple[str, int]]) -> None:
-        """Forget sessions, each by id and epoch, but not where a higher epoch has an owner."""
+        """Delete sessions, each by id and epoch. A record with a higher epoch stays."""
         ...
 
     def expire(self, ttl_s: float, keep_s: float) -> int:
-        """Empty the records that were not saved for `ttl_s` and that no stream of a living server holds.
+        """Empty the records not saved for `ttl_s`.
+
+        Those attached to a stream of a living server stay.
 
         Returns:
-            How many. That they expired is remembered for `keep_s`.
+            How many. The store remembers for `keep_s` that they expired.
         """
         ...
 
     def count(self) -> int:
-        """Sessions stored, without the expired ones."""
+        """Number of stored sessions, without expired ones."""
         ...
 
     def close(self) -> None:
-        """Disconnect; another method connects again."""
+        """Disconnect. Another call connects again."""
         ...

@@ -1,9 +1,10 @@
-"""Snapshots in Redis or Valkey, for servers on several machines.
+"""Redis or Valkey store: snapshots for servers on several machines.
 
-Every operation is a script, which the server runs whole; those of one call travel together. A record is the hash
-`statestream:session:ID`; `statestream:server:SERVER` is there while that server is alive; `statestream:used` orders the
-sessions by their last save. Sessions survive the end of Redis itself as far as its own persistence is configured;
-`open` says POWER only where it syncs every write (`appendonly yes`, `appendfsync always`).
+Every operation is a Lua script, which Redis runs atomically; the scripts of one call are pipelined. A record is the
+hash `statestream:session:ID`. The key `statestream:server:SERVER` exists while that server is alive. The sorted set
+`statestream:used` orders the sessions by their last save. Whether sessions survive a restart of Redis depends on how
+its persistence is configured; `open` returns POWER only where it syncs every write (`appendonly yes`,
+`appendfsync always`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from statestream.service.extras import need
 
 _TIMEOUT_S = 1.0
 _TOGETHER = 1000
-"""Scripts sent at once."""
+"""Scripts in one pipeline."""
 _SESSION = "statestream:session:"
 _SERVER = "statestream:server:"
 _USED = "statestream:used"
@@ -95,7 +96,7 @@ class RedisStore:
     """A `base.Store` at `url`, `redis://[user:password@]host:port/db`."""
 
     def __init__(self, url: str) -> None:
-        """Raises FailedPrecondition where the package `redis` is missing."""
+        """Prepare the client; `open` connects. Raises FailedPrecondition where the package `redis` is missing."""
         redis = need("redis", "redis")
         no_retry = need("redis.retry", "redis").Retry(need("redis.backoff", "redis").NoBackoff(), 0)
         self._redis: Any = redis.Redis.from_url(
@@ -110,10 +111,10 @@ class RedisStore:
 
         self._redis.ping()
         try:
-            said = self._redis.config_get("append*")
-        except redis.ResponseError:  # a hosted Redis may not tell
+            settings = self._redis.config_get("append*")
+        except redis.ResponseError:  # hosted services may refuse CONFIG
             return Durability.PROCESS
-        synced = (said.get("appendonly"), said.get("appendfsync")) == ("yes", "always")
+        synced = (settings.get("appendonly"), settings.get("appendfsync")) == ("yes", "always")
         return Durability.POWER if synced else Durability.PROCESS
 
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
@@ -123,11 +124,11 @@ class RedisStore:
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
-        wishes = (
+        calls = (
             ([_SESSION + c.session_id, _USED], [c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot])
             for c in claims
         )
-        return [granted == 1 for granted in self._run(self._claim, wishes)]
+        return [granted == 1 for granted in self._run(self._claim, calls)]
 
     def save(self, server: str, saves: Sequence[Save], alive_s: float | None) -> list[int]:
         """See `base.Store`."""
@@ -166,7 +167,7 @@ class RedisStore:
         self._redis.close()
 
     def _run(self, script: Any, calls: Iterable[tuple[list[str], list[Any]]]) -> list[Any]:
-        """One script for each of `calls`, its keys and arguments."""
+        """Run a script for each of `calls`, its keys and arguments."""
         answers: list[Any] = []
         calls = iter(calls)
         while part := list(islice(calls, _TOGETHER)):

@@ -1,6 +1,6 @@
-"""Snapshots in one SQLite file, for one machine: durable once stored, whatever happens to process or power.
+"""SQLite store: snapshots in one file, for one machine. What is stored survives a crash and a power failure.
 
-One transaction a call, in write-ahead mode with `synchronous=FULL`: a commit returns once the disk has it.
+One transaction a call, in write-ahead mode with `synchronous=FULL`: a commit returns once it is on disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Durability, Record, Save
 
 _WAIT_S = 0.5
-"""How long to wait for another process that writes."""
+"""How long to wait for another process's write."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     id TEXT PRIMARY KEY,
@@ -32,7 +32,7 @@ SELECT epoch, sessions.server, held, coalesce(alive_until_s > :now, 0), :now - e
 FROM sessions LEFT JOIN servers USING (server) WHERE id = :id
 """
 _CLAIM = "UPDATE sessions SET epoch = ?, server = ?, held = 1, used_s = ? WHERE id = ? AND epoch = ?"
-_CLAIM_ANEW = """
+_CLAIM_WITH_SNAPSHOT = """
 INSERT INTO sessions VALUES (:id, :epoch, :server, 1, :settled_seq, :now, NULL, :snapshot)
 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, server = excluded.server, held = 1,
     settled_seq = excluded.settled_seq, used_s = excluded.used_s, expired_s = NULL, snapshot = excluded.snapshot
@@ -113,7 +113,7 @@ class SqliteStore:
         if claim.expected and not db.execute("SELECT 1 FROM sessions WHERE id = ?", (claim.session_id,)).fetchone():
             return False
         named = {"id": claim.session_id, "now": now_s, "server": server} | claim._asdict()
-        return db.execute(_CLAIM_ANEW, named).rowcount == 1
+        return db.execute(_CLAIM_WITH_SNAPSHOT, named).rowcount == 1
 
     def _save(self, db: sqlite3.Connection, server: str, save: Save, now_s: float) -> int:
         there = db.execute(
@@ -133,7 +133,7 @@ class SqliteStore:
             yield db
             db.execute("COMMIT")
         except BaseException:
-            self.close()  # which rolls back; a connection that failed once is not trusted
+            self.close()  # rolls back; after an error the connection is not used again
             raise
 
     def _connect(self) -> sqlite3.Connection:
