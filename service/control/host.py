@@ -40,7 +40,7 @@ from statestream.service.serving.frame_decoder import FrameDecoder, check_pictur
 from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.result_batch import AnyResultBatch, ResultBatch, SingleRowBatch
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.sessions.table import NOBODY, SessionInfo
+from statestream.service.sessions.table import DETACHED, SessionInfo
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ class Host:
 
     def not_stored(self, runner: ModelRunner) -> None:
         """See `snapshot_writer.Hearer`."""
-        self._progress(runner, np.flatnonzero(runner.table.route != NOBODY))
+        self._progress(runner, np.flatnonzero(runner.table.route != DETACHED))
 
     def fenced(self, runner: ModelRunner, session_id: str, generation: int) -> None:
         """See `snapshot_writer.Hearer`."""
@@ -299,7 +299,7 @@ class Host:
     def _progress(self, runner: ModelRunner, slots: Int64Array) -> None:
         """Tell each stream how far its sessions among `slots` have come."""
         table = runner.table
-        slots = slots[table.route[slots] != NOBODY]
+        slots = slots[table.route[slots] != DETACHED]
         if not len(slots):
             return
         order, spans = _by_route(table.route[slots])

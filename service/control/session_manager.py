@@ -35,7 +35,7 @@ from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions import snapshot
 from statestream.service.sessions.snapshot import Snapshot, SnapshotError
-from statestream.service.sessions.table import NOBODY
+from statestream.service.sessions.table import DETACHED
 
 MAX_ID_BYTES = 256
 _TRIES = 5
@@ -271,7 +271,7 @@ class SessionManager:
 
     async def _release(self, runner: ModelRunner, slot: int, why: DetachReason) -> None:
         """Have no stream hold the session in `slot`, and no row of it wait."""
-        if runner.table.route[slot] != NOBODY:
+        if runner.table.route[slot] != DETACHED:
             self._take_away(runner, slot, why)
         await runner.settled(slot)
 
@@ -281,7 +281,7 @@ class SessionManager:
         """Have a session in its table, as it is there, as the store has it, or new; says whether it existed."""
         runner = self.registry.get(session_id)
         if runner is not None:
-            held = runner.table.route[runner.table.slot(session_id)] != NOBODY
+            held = runner.table.route[runner.table.slot(session_id)] != DETACHED
             self._may_resume(session_id, self.registry.owner_of(session_id), runner, held, request)
             return runner, True
         expired_s = self._expired_s(session_id, record)

@@ -1,1 +1,1 @@
-"""What the numbers of the protocol mean, for server and client alike."""
+"""Meanings of the protocol's numbers, shared by server and client."""

@@ -1,6 +1,6 @@
-"""Errors and status codes: the one place where either becomes the other.
+"""Conversion between errors and gRPC status codes, both ways; the only place for it.
 
-A status carries, beside its code and text, the field at fault (`google.rpc.BadRequest`) and when to try again
+Beside code and text, a status carries the field at fault (`google.rpc.BadRequest`) and the delay before a retry
 (`google.rpc.RetryInfo`) in `grpc-status-details-bin`, where clients in every language look for them.
 """
 
@@ -27,7 +27,7 @@ from statestream.service.errors import (
 )
 
 _MOST_TEXT = 1000
-"""What gRPC sends with a status has 8 KiB in all."""
+"""Characters of an error's text in a status: gRPC limits all of a status's metadata to 8 KiB."""
 _DETAILS = "grpc-status-details-bin"
 _CODES: dict[type[StatestreamError], int] = {
     InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -46,7 +46,7 @@ _GRPC_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.
 
 
 class Status(NamedTuple):
-    """What `context.abort(*status)` takes."""
+    """Arguments of `context.abort`."""
 
     code: grpc.StatusCode
     details: str
@@ -62,7 +62,7 @@ def code_of(error: StatestreamError) -> int:
 
 
 def error_of(code: int, text: str, *, field: str = "", retry_after_s: float = 0.0) -> StatestreamError:
-    """The error of a google.rpc.Code; codes that no class stands for give the base class, their name in the text."""
+    """The error for a google.rpc.Code; the base class, with the code's name in the text, for other codes."""
     kind = _ERRORS.get(code)
     if kind is not None:
         error: StatestreamError = kind(text, field=field, retry_after_s=retry_after_s)
@@ -72,9 +72,9 @@ def error_of(code: int, text: str, *, field: str = "", retry_after_s: float = 0.
 
 
 def to_status(error: StatestreamError) -> Status:
-    """An error as the status that ends an RPC."""
-    said, text = _shorten(str(error), _MOST_TEXT), _shorten(error.text, _MOST_TEXT)
-    rich = status_pb2.Status(code=code_of(error), message=said)
+    """Convert an error to the status that ends an RPC."""
+    message, text = _shorten(str(error), _MOST_TEXT), _shorten(error.text, _MOST_TEXT)
+    rich = status_pb2.Status(code=code_of(error), message=message)
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=text)
         rich.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -83,11 +83,11 @@ def to_status(error: StatestreamError) -> Status:
         retry.retry_delay.FromNanoseconds(round(error.retry_after_s * 1e9))
         rich.details.add().Pack(retry)
     metadata = ((_DETAILS, rich.SerializeToString()),) if rich.details else ()
-    return Status(_GRPC_CODES[rich.code], said, metadata)
+    return Status(_GRPC_CODES[rich.code], message, metadata)
 
 
 def _shorten(text: str, most: int) -> str:
-    """A text that may repeat whatever a client sent, as long as a status can be."""
+    """Cut a text, which a client may have sent, to `most` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -95,7 +95,7 @@ def from_rpc_error(error: grpc.RpcError, *, target: str = "") -> StatestreamErro
     """The error behind a failed RPC.
 
     Args:
-        target: named in the text when the server could not be reached.
+        target: named in the text if the server could not be reached.
     """
     code, text = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE and target and _is_transport(text):
@@ -109,12 +109,12 @@ def from_rpc_error(error: grpc.RpcError, *, target: str = "") -> StatestreamErro
 
 
 def _is_transport(text: str) -> bool:
-    """Whether gRPC itself, not a server, says so. It has no better sign than the text."""
+    """Whether the error comes from gRPC itself and not from a server; only the text shows it."""
     return any(sign in text.lower() for sign in ("connect", "socket", "dns", "address", "transport"))
 
 
 def _read_details(value: str | bytes, text: str) -> tuple[str, str, float]:
-    """Field, its text, and seconds to wait, from `grpc-status-details-bin`."""
+    """Read the field, its text, and the seconds to wait from `grpc-status-details-bin`."""
     field, retry_after_s = "", 0.0
     violation, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
     for detail in status_pb2.Status.FromString(value).details:

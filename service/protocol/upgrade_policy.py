@@ -1,4 +1,7 @@
-"""What becomes of live sessions when versions of a model come and go. In the order of the protocol's numbers."""
+"""Treatment of live sessions when model versions are loaded and unloaded.
+
+Members are in the order of the protocol's numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,25 @@ from enum import Enum
 
 
 class UpgradePolicy(str, Enum):
-    """When a version is loaded."""
+    """Treatment of the model's sessions when a version is loaded."""
 
     PIN = "pin"
-    """They stay with theirs until they are closed; new ones go to the new version."""
+    """Sessions stay on their version until they are closed; new ones go to the new version."""
     CARRY = "carry"
-    """They go on with the new version, which has the same inputs and states, and no output less."""
+    """Sessions continue on the new version.
+
+    It must have the same inputs and states, and at least the same outputs.
+    """
     SHADOW = "shadow"
-    """Nothing: the new version runs beside the active one and never answers."""
+    """Sessions stay; the new version runs beside the active one, and its results are never sent."""
 
 
 class UnloadPolicy(str, Enum):
-    """When a version that has sessions is unloaded."""
+    """Treatment of a version's sessions when it is unloaded."""
 
     REFUSE = "refuse"
-    """It stays while it has any."""
+    """The version is not unloaded while it has sessions."""
     WAIT = "wait"
-    """It takes no new ones, and goes when the last one is closed."""
+    """The version takes no new sessions; the last one's end unloads it."""
     MOVE = "move"
-    """They go on with the active version, or with the one that was so before."""
+    """Sessions continue on the active version, or the one active before."""

@@ -1,4 +1,4 @@
-"""What became of a row, and the bits that rows and results carry. The numbers are the protocol's."""
+"""Verdicts, and the flags of rows and results. The numbers are the protocol's."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ from enum import IntEnum, IntFlag
 
 
 class Verdict(IntEnum):
-    """Each seq is settled once, by one of APPLIED to SKIPPED; the rest settle nothing."""
+    """Result of a row. APPLIED to SKIPPED settle its seq, once; the others do not."""
 
     UNSPECIFIED = 0
     APPLIED = 1
-    """The state advanced; the output is here."""
+    """The state advanced; the result has the output."""
     SUPPRESSED = 2
-    """The state advanced; the output is withheld because it would be late."""
+    """The state advanced; the output is withheld, as it would be late."""
     STALE = 3
     """Dropped by the session's policy; state and time are unchanged."""
     INVALID = 4
-    """Not usable, the detail says why; state and time are unchanged."""
+    """Not usable, for the reason in the detail; state and time are unchanged."""
     SKIPPED = 5
-    """The client dropped it; state and time are unchanged."""
+    """Dropped by the client; state and time are unchanged."""
     DUPLICATE = 6
-    """Settled before; verdict and output are repeated while they are unacknowledged."""
+    """Settled before; verdict and output are repeated while unacknowledged."""
     GAP = 7
-    """Rows before this one are missing; send again from the seq named."""
+    """Earlier rows are missing; send again from the seq given."""
     BUSY = 8
-    """No room; send again from the seq named, later."""
+    """No room; send again later, from the seq given."""
 
 
 class RowFlag(IntFlag):
-    """Bits of a row sent."""
+    """Flags of a row in a request."""
 
     SKIP = 1
     """The client dropped this row; it has no data."""
     REPLAY = 2
-    """The row advanced the session before: no deadline, no drop."""
+    """The row has advanced the session before; no deadline or drop applies."""
     NEW_CLOCK = 4
-    """The client's clock starts anew here: the nominal dt."""
+    """The client's clock restarted at this row; the dt is the nominal one."""
 
 
 class ResultFlag(IntFlag):
-    """Bits of a row answered."""
+    """Flags of a row's result."""
 
     TIME_CLAMPED = 1
     """More time passed than the manifest's longest dt, which was used."""
     RESET = 2
-    """The state was started anew before this row."""
+    """The state was reset before this row."""
 
 
 NO_OUTPUT = -1
-"""Index of a row without an output."""
+"""Index that stands for no output."""

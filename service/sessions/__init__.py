@@ -1,1 +1,1 @@
-"""The sessions of one model."""
+"""Sessions of one model: table, state, unacknowledged results, snapshots."""

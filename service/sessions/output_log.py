@@ -1,8 +1,8 @@
-"""What sessions were told and have not yet acknowledged.
+"""Results that sessions have received and not yet acknowledged.
 
-A client that lost its connection resumes with these, and a row sent twice is answered from them. The log keeps the very
-arrays of each turn, so that remembering costs nothing on the data path; a sweep copies together what is still needed
-once most of it is not.
+A resume after a lost connection repeats them, and so does the answer to a row sent twice. The log keeps the arrays of
+each turn without copying, so that an append costs nothing on the data path. A sweep compacts them once most rows are
+acknowledged.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from statestream.service.protocol.verdict import NO_OUTPUT
 
 
 class SettledRows(NamedTuple):
-    """Rows that were settled, in the order in which that happened; columns of equal length but `outputs`."""
+    """Settled rows, in the order they were settled; all columns but `outputs` have equal length."""
 
     slot: Int64Array
     seq: Int64Array
     verdict: Int64Array
     dt_s: Float32Array
     out: Int64Array
-    """Index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
+    """Index of each row's output in `outputs`; `NO_OUTPUT` where it has none."""
     outputs: Mapping[str, Array]
     """`[n, *shape]` by name."""
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.slot)
 
     @property
@@ -39,17 +39,17 @@ class SettledRows(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, about."""
+        """Size in memory, approximately."""
         return 36 * len(self.slot) + sum(array.nbytes for array in self.outputs.values())
 
     def pick(self, rows: Int64Array) -> SettledRows:
-        """These rows alone, their outputs left where they are."""
+        """Select rows; `outputs` is shared, not copied."""
         return SettledRows(
             self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], self.out[rows], self.outputs
         )
 
     def take(self, rows: Int64Array) -> SettledRows:
-        """These rows alone, their outputs packed densely."""
+        """Copy rows, with only their outputs."""
         out = self.out[rows]
         has = out != NO_OUTPUT
         packed = np.where(has, np.cumsum(has) - 1, NO_OUTPUT)
@@ -58,7 +58,7 @@ class SettledRows(NamedTuple):
 
 
 def join(parts: list[SettledRows]) -> SettledRows:
-    """The rows of `parts`, one after the other."""
+    """Concatenate `parts`."""
     starts = np.cumsum([0] + [part.output_rows for part in parts])
     out = [np.where(p.out == NO_OUTPUT, NO_OUTPUT, p.out + s) for p, s in zip(parts, starts, strict=False)]
     return SettledRows(
@@ -72,7 +72,7 @@ def join(parts: list[SettledRows]) -> SettledRows:
 
 
 class UnackedLog:
-    """Settled rows by session, until acknowledged. `acked_seq[slot]` is kept by the session table."""
+    """Settled rows by session, until acknowledged. The session table keeps `acked_seq[slot]`."""
 
     _SWEEP_BYTES = 1 << 18
 
@@ -83,11 +83,11 @@ class UnackedLog:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, about."""
+        """Size in memory, approximately."""
         return self._bytes
 
     def append(self, rows: SettledRows, acked_seq: Int64Array) -> None:
-        """Remember `rows`, and forget what has been acknowledged where that is cheap."""
+        """Add `rows`; sweep where the log has doubled since the last sweep."""
         self._blocks.append(rows)
         self._bytes += rows.nbytes
         if self._bytes > self._sweep_at:
@@ -95,7 +95,7 @@ class UnackedLog:
             self._sweep_at = max(self._SWEEP_BYTES, 2 * self._bytes)
 
     def unacked(self, slot: int, acked_seq: Int64Array) -> SettledRows | None:
-        """The unacknowledged rows of one session, in order of seq; None when there are none."""
+        """Unacknowledged rows of one session, in order of seq; None if there are none."""
         block = self._sweep(acked_seq)
         if block is None:
             return None
@@ -103,18 +103,18 @@ class UnackedLog:
         return block.take(rows) if len(rows) else None
 
     def unacked_of(self, slots: Int64Array, acked_seq: Int64Array) -> SettledRows | None:
-        """The unacknowledged rows of several sessions, one after the other; None when there are none."""
+        """Unacknowledged rows of several sessions, session by session; None if there are none."""
         block = self._sweep(acked_seq)
         if block is None:
             return None
         place = np.full(len(acked_seq), -1)
         place[slots] = np.arange(len(slots))
         rows = np.flatnonzero(place[block.slot] >= 0)
-        # Rows of a session stand in order of seq already, which a stable sort keeps.
+        # Rows of a session are in order of seq already; a stable sort keeps that.
         return block.take(rows[np.argsort(place[block.slot[rows]], kind="stable")])
 
     def forget(self, slots: Int64Array, acked_seq: Int64Array) -> None:
-        """Drop all rows of sessions that have ended, before their slots are used again."""
+        """Drop all rows of ended sessions, before their slots are reused."""
         if not self._blocks:
             return
         acked_seq = acked_seq.copy()
@@ -122,7 +122,7 @@ class UnackedLog:
         self._sweep(acked_seq)
 
     def _sweep(self, acked_seq: Int64Array) -> SettledRows | None:
-        """Keep the unacknowledged rows alone, in one block."""
+        """Keep only the unacknowledged rows, in one block."""
         if not self._blocks:
             return None
         whole = self._blocks[0] if len(self._blocks) == 1 else join(self._blocks)

@@ -1,4 +1,4 @@
-"""What a session's owner lets the server do with rows that it cannot serve in time."""
+"""Drop policy: what the server does with rows it cannot serve in time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Late(IntEnum):
-    """What becomes of a row whose budget is spent before it runs."""
+    """Treatment of a row whose budget is spent before it runs."""
 
     NOTHING = 0
-    """It is applied all the same."""
+    """Applied all the same."""
     DROP = 1
     """STALE: the state is unchanged."""
     SUPPRESS = 2
@@ -18,10 +18,10 @@ class Late(IntEnum):
 
 
 class Policy(NamedTuple):
-    """See `Policy` in `inference.proto`."""
+    """Drop policy of a session, see `Policy` in `inference.proto`."""
 
     keep_last: int = 0
-    """Rows that may wait, older ones are STALE; 0: all."""
+    """Most rows that may wait, older ones are STALE; 0: no limit."""
     late: Late = Late.NOTHING
     gap_resets: bool = False
-    """Whether the state starts anew where more than the manifest's longest dt has passed."""
+    """Whether a pause longer than the manifest's longest dt resets the state."""

@@ -1,4 +1,4 @@
-"""Which sessions of a table one has met, for those that follow a model from some moment on."""
+"""Sessions an observer has seen; a reused slot counts as new."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from statestream.models.spec import BoolArray, Int64Array
 
 
 class SeenSessions:
-    """Sessions by slot and birth (see `SessionTable`): whoever takes a slot later is another session."""
+    """Sessions seen so far, by slot and generation (see `SessionTable`)."""
 
     def __init__(self) -> None:
-        self._births = np.zeros(0, np.int64)
+        self._generations = np.zeros(0, np.int64)
 
-    def meet(self, slots: Int64Array, births: Int64Array) -> BoolArray:
-        """`[sessions]` which of these were not known until now."""
-        if len(slots) and (most := int(slots.max())) >= len(self._births):
-            self._births = np.concatenate([self._births, np.zeros(most + 1, np.int64)])
-        new: BoolArray = self._births[slots] != births
-        self._births[slots] = births
+    def meet(self, slots: Int64Array, generations: Int64Array) -> BoolArray:
+        """Mark sessions as seen; `[sessions]`, true for those that were new."""
+        if len(slots) and (most := int(slots.max())) >= len(self._generations):
+            self._generations = np.concatenate([self._generations, np.zeros(most + 1, np.int64)])
+        new: BoolArray = self._generations[slots] != generations
+        self._generations[slots] = generations
         return new
 
-    def knows(self, slots: Int64Array, births: Int64Array) -> BoolArray:
-        """`[sessions]` which of these are known."""
-        known = np.zeros(len(slots), np.bool_)
-        there = slots < len(self._births)
-        known[there] = self._births[slots[there]] == births[there]
-        return known
+    def knows(self, slots: Int64Array, generations: Int64Array) -> BoolArray:
+        """`[sessions]`, true for those seen before."""
+        seen = np.zeros(len(slots), np.bool_)
+        inside = slots < len(self._generations)
+        seen[inside] = self._generations[slots[inside]] == generations[inside]
+        return seen
 
     def forget(self, slots: Int64Array) -> None:
-        """Take these for new ones when they are met again."""
-        self._births[slots[slots < len(self._births)]] = 0
+        """Count these sessions as new again."""
+        self._generations[slots[slots < len(self._generations)]] = 0
 
     def forget_all(self) -> None:
-        """Take every session for a new one."""
-        self._births[:] = 0
+        """Count every session as new again."""
+        self._generations[:] = 0

@@ -1,4 +1,6 @@
-"""A session as a value and as bytes: what stores keep, and what moves a session to another server.
+"""Session snapshot, as a value and as bytes.
+
+Stores keep it, and it moves a session to another server.
 
 Layout of the bytes, little-endian: the header below, then id, model and owner in UTF-8, the state (tensors by name),
 and for every settled row that is not acknowledged, in order of seq: all verdicts (uint8), all dt (float32 seconds),
@@ -26,7 +28,7 @@ MAGIC = b"sts\0"
 FORMAT = 1
 _APPLIED = int(Verdict.APPLIED)
 _CHECKED_FROM = 8
-"""The checksum covers every byte after itself."""
+"""First byte that the checksum covers: every byte after itself."""
 _HEADER = np.dtype(
     [
         ("magic", "S4"),
@@ -51,7 +53,7 @@ _HEADER = np.dtype(
 
 
 class SnapshotError(InvalidArgument):
-    """Bytes that are no snapshot, or a damaged one."""
+    """Bytes that are not a snapshot, or a damaged one."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, field="snapshot")
@@ -64,7 +66,7 @@ class SessionColumns(NamedTuple):
     owners: list[str]
     slot: Int64Array
     generation: Int64Array
-    """Tells the session in a slot from one that had it before or gets it later."""
+    """Number of the session among all that its table has had; tells apart sessions that use one slot in turn."""
     epoch: Int64Array
     settled_seq: Int64Array
     acked_seq: Int64Array
@@ -73,11 +75,11 @@ class SessionColumns(NamedTuple):
     states: Tensors
     """`[sessions, *shape]` by name."""
     rows: SettledRows
-    """Every row after `acked_seq` up to `settled_seq`, session by session, in order of seq."""
+    """Rows after `acked_seq` up to `settled_seq`, by session and seq."""
 
 
 class Snapshot(NamedTuple):
-    """One session, as read from bytes."""
+    """One session, decoded from bytes."""
 
     session_id: str
     model: str
@@ -96,7 +98,7 @@ class Snapshot(NamedTuple):
 
 
 class SnapshotSchema:
-    """How the tensors of one model become bytes."""
+    """Byte layout of a model's states and outputs."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
@@ -108,22 +110,22 @@ class SnapshotSchema:
 
     @property
     def no_rows(self) -> SettledRows:
-        """No settled rows."""
+        """An empty `SettledRows`."""
         none = np.empty(0, np.int64)
         outputs = {name: np.empty((0, *t.shape), t.np_dtype) for name, t in self._outputs}
         return SettledRows(none, none, none, np.empty(0, np.float32), none, outputs)
 
     def states_of(self, states: Tensors, n: int) -> Array:
-        """States `[n, *shape]` as bytes `[n, bytes]`."""
+        """Convert states `[n, *shape]` to bytes `[n, bytes]`."""
         return _pack(states, self._states, n)
 
     def outputs_of(self, rows: SettledRows) -> Array:
-        """Outputs of the rows that have one, `[n, bytes]`."""
+        """Convert the outputs of rows that have one to bytes `[n, bytes]`."""
         out = rows.out[rows.out != NO_OUTPUT]
         return _pack({name: rows.outputs[name][out] for name, _ in self._outputs}, self._outputs, len(out))
 
     def completed(self, rows: SettledRows) -> SettledRows:
-        """Rows that another version settled, with the outputs that it lacked: NaN, or zeros where there is no NaN."""
+        """Add the outputs that rows of another version lack: NaN, or zeros for integers."""
         n = rows.output_rows
         missing = {
             name: np.full((n, *t.shape), np.nan if t.np_dtype.kind == "f" else 0, t.np_dtype)
@@ -133,10 +135,14 @@ class SnapshotSchema:
         return rows._replace(outputs={**rows.outputs, **missing})
 
     def check(self, snapshot: Snapshot) -> None:
-        """Raises FailedPrecondition where the snapshot is of another model, and says what differs."""
-        m, said = self.manifest, f"session '{snapshot.session_id}'"
+        """Check that a snapshot is of this model.
+
+        Raises:
+            FailedPrecondition: it is of another model, or of other states or outputs; the message says which.
+        """
+        m, session = self.manifest, f"session '{snapshot.session_id}'"
         if snapshot.model != m.name:
-            raise FailedPrecondition(f"{said} is of model '{snapshot.model}', not '{m.name}'", field="model")
+            raise FailedPrecondition(f"{session} is of model '{snapshot.model}', not '{m.name}'", field="model")
         for what, theirs, ours in (
             ("state", snapshot.state_hash, self.state_hash.decode()),
             ("output", snapshot.output_hash, self.output_hash.decode()),
@@ -144,15 +150,15 @@ class SnapshotSchema:
             if theirs != ours and (what == "state" or len(snapshot.verdict)):
                 ref = f"{snapshot.model}:{snapshot.version}"
                 raise FailedPrecondition(
-                    f"{said} has the {what}s of {ref} (schema {theirs}); those of {m.ref} differ (schema {ours})",
+                    f"{session} has the {what}s of {ref} (schema {theirs}); those of {m.ref} differ (schema {ours})",
                     field="model",
                 )
 
     def unpack(self, snapshot: Snapshot, slot: int) -> tuple[Tensors, SettledRows]:
-        """States `[1, *shape]` and the settled rows of a snapshot that passed `check`, for `slot`.
+        """Unpack a snapshot that passed `check`, for `slot`: states `[1, *shape]` and settled rows.
 
         Raises:
-            SnapshotError: the tensors are not what the schema says, or a state is not finite.
+            SnapshotError: the tensors do not have the schema's size, or a state is not finite.
         """
         states = _unpack(snapshot.state, self._states, 1, "state")
         for name, state in states.items():
@@ -172,7 +178,7 @@ class SnapshotSchema:
 
 
 def encode(layout: SnapshotSchema, sessions: SessionColumns) -> list[bytes]:
-    """Each session as bytes. The work is done by columns; what is left for each session is to cut and join."""
+    """Encode each session. The work is done by columns; cutting and joining remain for each session."""
     n, rows = len(sessions.ids), sessions.rows
     ids = [session_id.encode() for session_id in sessions.ids]
     owners = [owner.encode() for owner in sessions.owners]
@@ -215,10 +221,10 @@ def encode(layout: SnapshotSchema, sessions: SessionColumns) -> list[bytes]:
 
 
 def decode(data: bytes) -> Snapshot:
-    """Read bytes that may be anything. Nothing is allocated beyond a copy of them.
+    """Decode untrusted bytes; allocates nothing but a copy of them.
 
     Raises:
-        SnapshotError: naming what is wrong.
+        SnapshotError: the bytes are not a valid snapshot; the message names the fault.
     """
     if len(data) < _HEADER.itemsize:
         raise SnapshotError(f"{len(data)} bytes; the header alone has {_HEADER.itemsize}")
@@ -252,7 +258,7 @@ def decode(data: bytes) -> Snapshot:
 
 
 def _sizes(head: Mapping[str, int]) -> list[int]:
-    """Bytes of the header and of each part after it."""
+    """Size in bytes of the header and of each part after it."""
     rows = head["rows"]
     return [
         _HEADER.itemsize,
@@ -270,11 +276,13 @@ def _check(head: Mapping[str, int], size: int) -> None:
     if (expected := sum(_sizes(head))) != size:
         raise SnapshotError(f"{size} bytes; its header says {expected}")
     if not 0 <= head["acked_seq"] <= head["settled_seq"] < SEQ_LIMIT:
-        raise SnapshotError(f"acked_seq {head['acked_seq']}, settled_seq {head['settled_seq']}")
+        raise SnapshotError(
+            f"acked_seq {head['acked_seq']}, settled_seq {head['settled_seq']} are out of order or range"
+        )
     if head["settled_seq"] - head["acked_seq"] != head["rows"]:
-        raise SnapshotError(f"{head['rows']} rows after {head['acked_seq']} up to {head['settled_seq']}")
+        raise SnapshotError(f"it has {head['rows']} rows for seqs {head['acked_seq'] + 1} to {head['settled_seq']}")
     if head["epoch"] < 0 or head["version"] < 1 or not head["id_bytes"]:
-        raise SnapshotError(f"epoch {head['epoch']}, version {head['version']}, an id of {head['id_bytes']} bytes")
+        raise SnapshotError(f"epoch {head['epoch']}, version {head['version']}, {head['id_bytes']} bytes of id")
 
 
 def _text(data: bytes, name: str) -> str:
@@ -287,7 +295,7 @@ def _text(data: bytes, name: str) -> str:
 def _verdicts(data: bytes, applied: int) -> Int64Array:
     verdict = np.frombuffer(data, "u1").astype(np.int64)
     if len(verdict) and not _APPLIED <= verdict.min() <= verdict.max() <= int(Verdict.SKIPPED):
-        raise SnapshotError(f"verdicts from {verdict.min()} to {verdict.max()}")
+        raise SnapshotError(f"verdicts from {verdict.min()} to {verdict.max()}, which settle no row")
     if (found := int((verdict == _APPLIED).sum())) != applied:
         raise SnapshotError(f"{found} rows are APPLIED; its header says {applied}")
     return verdict

@@ -1,4 +1,4 @@
-"""The state of all sessions of one model: one preallocated array per state tensor, indexed by slot."""
+"""State arena: one preallocated array per state tensor, indexed by slot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statestream.models.spec import Array, BoolArray, Int64Array, StateSpec
 
 
 class StateArena:
-    """`arena[name][slot]` is the state of the session in `slot`; sessions are gathered and scattered by index."""
+    """States of all sessions of a model; `arena[name][slot]` is that of the session in `slot`."""
 
     def __init__(self, states: tuple[StateSpec, ...], capacity: int) -> None:
         self._states = states
@@ -18,7 +18,7 @@ class StateArena:
         self.grow(capacity)
 
     def grow(self, capacity: int) -> None:
-        """Make room for `capacity` slots; those there keep their state."""
+        """Make room for `capacity` slots; existing ones keep their state."""
         for state in self._states:
             old = self._arrays[state.name]
             new = np.empty((capacity, *state.shape), state.dtype)
@@ -27,25 +27,25 @@ class StateArena:
             self._arrays[state.name] = new
 
     def reset(self, slot: int) -> None:
-        """Give `slot` the initial state."""
+        """Set `slot` to the initial state."""
         for state in self._states:
             self._arrays[state.name][slot] = state.initial_array
 
-    def gather(self, slots: Int64Array, anew: BoolArray | None = None) -> dict[str, Array]:
-        """Copies of the states of `slots`, each `[len(slots), *shape]`; the initial state where `anew` says so."""
+    def gather(self, slots: Int64Array, fresh: BoolArray | None = None) -> dict[str, Array]:
+        """Copy the states of `slots`, each `[len(slots), *shape]`; the initial state where `fresh` is true."""
         states = {name: array.take(slots, axis=0) for name, array in self._arrays.items()}
-        if anew is not None:
+        if fresh is not None:
             for state in self._states:
-                states[state.name][anew] = state.initial_array
+                states[state.name][fresh] = state.initial_array
         return states
 
     def scatter(self, slots: Int64Array, states: Mapping[str, Array]) -> None:
-        """Store states, each `[len(slots), *shape]`, for `slots`, which must differ from one another."""
+        """Store states, each `[len(slots), *shape]`, for `slots`, which must be distinct."""
         for name, array in self._arrays.items():
             array[slots] = states[name]
 
     def view(self, slot: int) -> dict[str, Array]:
-        """The states of one slot, each `[1, *shape]`, as they stand in the arena: good until it grows or changes."""
+        """View of one slot's states, each `[1, *shape]`; valid until the arena grows or changes."""
         return {name: array[slot : slot + 1] for name, array in self._arrays.items()}
 
     def put(self, slot: int, states: Mapping[str, Array]) -> None:

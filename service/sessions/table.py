@@ -1,4 +1,4 @@
-"""The sessions of one model as a struct of arrays: column `name[slot]` for each fact of a session."""
+"""Session table: a struct of arrays with a column `name[slot]` for each attribute of a session."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from statestream.service.sessions.policy import Policy
 from statestream.service.sessions.snapshot import SessionColumns, Snapshot, SnapshotSchema
 from statestream.service.sessions.state_arena import StateArena
 
-NOBODY = -1
-"""The route of a session that no stream holds."""
+DETACHED = -1
+"""Route of a detached session, which no stream holds."""
 
 _COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
     "settled_seq": (np.int64, 0),
     "acked_seq": (np.int64, 0),
     "last_ns": (np.int64, NO_TIME),
     "epoch": (np.int64, 0),
-    "route": (np.int64, NOBODY),
+    "route": (np.int64, DETACHED),
     "channel": (np.int64, 0),
     "last_active_s": (np.float64, 0),
     "latency_s": (np.float64, np.nan),
@@ -43,7 +43,7 @@ _COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """One session as an operator sees it."""
+    """A session's attributes for operators."""
 
     session_id: str
     owner: str
@@ -54,31 +54,31 @@ class SessionInfo:
     last_timestamp_ns: int | None
     idle_s: float
     latency_s: float | None
-    """From the receipt of its last row until that was settled; None before the first."""
+    """Seconds from the receipt of its last row until that was settled; None before the first row."""
     attached: bool
     verdicts: dict[str, int]
     """Rows by verdict since the session came to this server."""
 
 
 class SessionTable:
-    """The sessions of one model as columns: one slot a session, taken by `create` and free again after `end`.
+    """Sessions of one model, as columns. `create` takes a slot; `end` frees it.
 
     Columns, each `[capacity]`:
         settled_seq: the last seq with a verdict.
         acked_seq: the last seq whose output the client has.
         last_ns: timestamp of the row that last advanced the session.
         epoch: number of owners so far.
-        route: where its results go; `NOBODY` where no stream holds it.
+        route: where its results go; `DETACHED` where no stream holds it.
         channel: its number on that stream.
-        last_active_s: the clock at its last row or stream.
+        last_active_s: time of its last row, attach or detach, by `clock`.
         latency_s: time from the receipt of its last row until that was settled.
         generation: number of the session among all that the table ever had; 0 in a free slot.
-        durable_seq: the last seq that a stored snapshot holds.
-        snapshot_seq, snapshot_ack: settled_seq and acked_seq of the last snapshot taken.
-        dirty: whether it must be taken again all the same.
+        durable_seq: the last seq in a stored snapshot.
+        snapshot_seq, snapshot_ack: settled_seq and acked_seq when it was last copied for the store.
+        dirty: whether it must be copied again although these are unchanged.
         keep_last, late, gap_resets: its `Policy`.
-        verdicts: `[capacity, verdict]`, rows by verdict since it came here, but for APPLIED, which is the rest of
-            those after `first_seq_here`.
+        verdicts: `[capacity, verdict]`, rows by verdict since it came to this server. APPLIED is not counted: it is the
+            rest of the seqs after `first_seq_here`.
 
     Growing replaces the columns: do not keep one across a call of `create`.
     """
@@ -107,13 +107,13 @@ class SessionTable:
         self._slots: dict[str, int] = {}
         self._ids: list[str] = []
         self._owners: list[str] = []
-        self._births = count(1)
+        self._generation_numbers = count(1)
         self.layout = SnapshotSchema(manifest)
         self._free: list[int] = []
         self.arena = StateArena(manifest.states, 0)
         self.log = UnackedLog()
         self.policies = False
-        """Whether any session has had a policy that needs looking at."""
+        """Whether any session has had a policy other than the default."""
         for name, (dtype, _) in _COLUMNS.items():
             setattr(self, name, np.empty(0, dtype))
         self._grow(capacity)
@@ -131,15 +131,15 @@ class SessionTable:
 
     @property
     def ids(self) -> list[str]:
-        """Every session."""
+        """Ids of all sessions."""
         return list(self._slots)
 
     def slot(self, session_id: str) -> int:
-        """The slot of a session; KeyError where there is none of this id."""
+        """The slot of a session; KeyError if there is no session of this id."""
         return self._slots[session_id]
 
     def create(self, session_id: str, owner: str = "") -> int:
-        """Take a slot for a new session in the initial state; KeyError where the id is taken."""
+        """Take a slot for a new session in the initial state; KeyError if the id is taken."""
         if session_id in self._slots:
             raise KeyError(session_id)
         if not self._free:
@@ -148,12 +148,12 @@ class SessionTable:
         self.arena.reset(slot)
         self._slots[session_id] = slot
         self._ids[slot], self._owners[slot] = session_id, owner
-        self.generation[slot] = next(self._births)
+        self.generation[slot] = next(self._generation_numbers)
         self.last_active_s[slot] = self._clock()
         return slot
 
     def restore(self, session_id: str, snapshot: Snapshot) -> int:
-        """Take a slot for a session and put there what `snapshot` holds, which a store has.
+        """Create a session in the state of a stored snapshot.
 
         Raises:
             FailedPrecondition: the snapshot is of another model.
@@ -177,14 +177,14 @@ class SessionTable:
         return slot
 
     def adopt(self, other: SessionTable, slots: Int64Array, states: Tensors | None = None) -> Int64Array:
-        """Take sessions over from the table of another version, with all that it knows of them.
+        """Move sessions here from another version's table, with all their columns.
 
         Args:
-            slots: where they are there.
-            states: `[sessions, *shape]` by name, to go on with; None: those that they have, of the same schema.
+            slots: their slots in `other`.
+            states: new states, `[sessions, *shape]` by name; None: copied from `other`, which has the same schema.
 
         Returns:
-            Where they are here.
+            Their slots in this table.
         """
         ids = [other.id_of(slot) for slot in slots.tolist()]
         rows = other.log.unacked_of(slots, other.acked_seq)
@@ -202,7 +202,7 @@ class SessionTable:
         return mine
 
     def end(self, *session_ids: str) -> None:
-        """Forget sessions and all they were told."""
+        """Delete sessions and their unacknowledged results."""
         slots = [self._slots.pop(session_id) for session_id in session_ids]
         self.log.forget(np.array(slots, np.int64), self.acked_seq)
         for name, (_, initial) in _COLUMNS.items():
@@ -210,7 +210,7 @@ class SessionTable:
         self._free.extend(slots)
 
     def attach(self, slot: int, route: int, channel: int, epoch: int | None = None) -> None:
-        """Give a session to a stream, its owner in `epoch`; None: the next one."""
+        """Attach a session to a stream, as its owner in `epoch`; None: the next epoch."""
         self.epoch[slot] = self.epoch[slot] + 1 if epoch is None else epoch
         self.route[slot] = route
         self.channel[slot] = channel
@@ -218,37 +218,37 @@ class SessionTable:
         self.dirty[slot] = True
 
     def set_policy(self, slot: int, policy: Policy) -> None:
-        """From now on, treat a session's rows so."""
+        """Set the session's drop policy for rows from now on."""
         self.policies = self.policies or policy != Policy()
         self.keep_last[slot] = policy.keep_last
         self.late[slot] = policy.late
         self.gap_resets[slot] = policy.gap_resets
 
     def detach(self, slot: int) -> None:
-        """Take a session from its stream; it waits to be resumed."""
-        self.route[slot] = NOBODY
+        """Detach a session from its stream; it can be resumed."""
+        self.route[slot] = DETACHED
         self.last_active_s[slot] = self._clock()
         self.dirty[slot] = True
 
     def reset(self, slot: int) -> None:
-        """Set a session back to the initial state, with no earlier time; its seqs go on."""
+        """Set a session to the initial state, without a last timestamp; its seqs continue."""
         self.arena.reset(slot)
         self.last_ns[slot] = NO_TIME
         self.dirty[slot] = True
 
     def acknowledge(self, slot: int, seq: int) -> None:
-        """The client's application has the outputs up to `seq`; one not settled yet means the last that is."""
+        """Record that the client has the outputs up to `seq`; limited to settled seqs."""
         if seq > self.acked_seq[slot]:
             self.acked_seq[slot] = min(seq, int(self.settled_seq[slot]))
 
     def unacked(self, slot: int) -> SettledRows | None:
-        """What the session was told and has not acknowledged, in order of seq."""
+        """Results that the session has not acknowledged, in order of seq."""
         return self.log.unacked(slot, self.acked_seq)
 
     # Snapshots
 
     def copy(self, slots: Int64Array) -> SessionColumns:
-        """What there is to know of the sessions in `slots`, as it is now."""
+        """Copy the sessions in `slots`, with all attributes that a snapshot has."""
         rows = None
         if (self.settled_seq[slots] > self.acked_seq[slots]).any():
             rows = self.log.unacked_of(slots, self.acked_seq)
@@ -261,18 +261,18 @@ class SessionTable:
             settled_seq=self.settled_seq[slots],
             acked_seq=self.acked_seq[slots],
             last_ns=self.last_ns[slots],
-            attached=self.route[slots] != NOBODY,
+            attached=self.route[slots] != DETACHED,
             states=self.arena.gather(slots),
             rows=rows or self.layout.no_rows,
         )
 
     def unsaved(self) -> Int64Array:
-        """Slots of the sessions that changed since they were last taken."""
+        """Slots of dirty sessions: those that changed since they were last copied for the store."""
         changed = (self.settled_seq != self.snapshot_seq) | (self.acked_seq != self.snapshot_ack) | self.dirty
         return np.flatnonzero(changed)
 
     def take(self, slots: Int64Array) -> SessionColumns:
-        """Copy the sessions in `slots` to be saved; those that have ended are left out."""
+        """Copy the sessions in `slots` to be stored, and mark them clean; skips those that have ended."""
         slots = slots[self.generation[slots] > 0]
         self.snapshot_seq[slots] = self.settled_seq[slots]
         self.snapshot_ack[slots] = self.acked_seq[slots]
@@ -280,35 +280,35 @@ class SessionTable:
         return self.copy(slots)
 
     def mark_all_dirty(self) -> None:
-        """Have every session taken anew: what was taken before may not have been stored."""
+        """Mark every session dirty, as the last copies may not be stored."""
         self.dirty[list(self._slots.values())] = True
 
     def still(self, taken: SessionColumns) -> BoolArray:
-        """`[sessions]` which of them are still the ones in their slots."""
+        """`[sessions]`, true for those that are still in their slots."""
         same: BoolArray = self.generation[taken.slot] == taken.generation
         return same
 
     def spare(self) -> Int64Array:
-        """Slots of sessions that a store has as they are here and no stream holds, the longest unused first."""
+        """Evictable slots (clean, stored, detached), least recently used first."""
         stored = (self.snapshot_seq == self.settled_seq) & (self.durable_seq == self.settled_seq) & ~self.dirty
         slots = np.flatnonzero(
-            stored & (self.snapshot_ack == self.acked_seq) & (self.route == NOBODY) & (self.generation > 0)
+            stored & (self.snapshot_ack == self.acked_seq) & (self.route == DETACHED) & (self.generation > 0)
         )
         return slots[np.argsort(self.last_active_s[slots], kind="stable")]
 
     # Around
 
     def id_of(self, slot: int) -> str:
-        """The id of the session in a slot that is taken."""
+        """Id of the session in a slot that is in use."""
         return self._ids[slot]
 
     def owner_of(self, slot: int) -> str:
-        """Whose the session is in a slot that is taken."""
+        """Owner of the session in a slot that is in use."""
         return self._owners[slot]
 
     def idle(self, ttl_s: float) -> list[str]:
-        """Sessions that no stream has held for `ttl_s`."""
-        old = (self.route == NOBODY) & (self.last_active_s < self._clock() - ttl_s)
+        """Ids of sessions detached for longer than `ttl_s`."""
+        old = (self.route == DETACHED) & (self.last_active_s < self._clock() - ttl_s)
         return [session_id for session_id, slot in self._slots.items() if old[slot]]
 
     def info(self, session_id: str) -> SessionInfo:
@@ -324,7 +324,7 @@ class SessionTable:
             last_timestamp_ns=None if last_ns == NO_TIME else last_ns,
             idle_s=self._clock() - float(self.last_active_s[slot]),
             latency_s=None if np.isnan(latency_s := float(self.latency_s[slot])) else latency_s,
-            attached=int(self.route[slot]) != NOBODY,
+            attached=int(self.route[slot]) != DETACHED,
             verdicts=self._verdicts(slot),
         )
 

@@ -17,7 +17,7 @@ from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.stats import Histogram
-from statestream.service.sessions.table import NOBODY, SessionInfo, SessionTable
+from statestream.service.sessions.table import DETACHED, SessionInfo, SessionTable
 
 _HELD = np.int64(2) ** 62
 """Beyond every birth."""
@@ -133,10 +133,10 @@ def _newest(table: SessionTable, most: int) -> list[int]:
     """The slots of the sessions that `Overview.sessions` would have of this table."""
     slots = np.flatnonzero(table.generation)
     if len(slots) > most:
-        rank = table.generation[slots] + _HELD * (table.route[slots] != NOBODY)
+        rank = table.generation[slots] + _HELD * (table.route[slots] != DETACHED)
         slots = slots[np.argpartition(rank, -most)[-most:]]
     return slots.tolist()
 
 
 def _rank(table: SessionTable, slot: int) -> tuple[bool, int]:
-    return bool(table.route[slot] != NOBODY), int(table.generation[slot])
+    return bool(table.route[slot] != DETACHED), int(table.generation[slot])

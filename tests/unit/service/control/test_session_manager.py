@@ -23,7 +23,7 @@ from statestream.service.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from statestream.service.sessions.table import NOBODY
+from statestream.service.sessions.table import DETACHED
 from tests.conftest import FakeClock
 from tests.support.hosts import FakeSubscriber, advance, asks, keeper_of, make_host, state_after
 from tests.support.stores import MemoryStore
@@ -246,7 +246,7 @@ async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryS
         held = await host.open(FakeSubscriber(), 1, asks(f"s{number}"))
         np.testing.assert_allclose(state_of(host, f"s{number}"), state_after(number), rtol=1e-6)
         assert held.epoch == 2
-    assert busy.runner.table.route[busy.slot] != NOBODY
+    assert busy.runner.table.route[busy.slot] != DETACHED
 
 
 async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
@@ -383,7 +383,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
             settled = int(opened.runner.table.settled_seq[opened.slot])
             assert settled >= durable, "what was durable is there"
             np.testing.assert_allclose(state_of(host, "robot"), state_after(settled), rtol=1e-5)
-        elif event == "rows" and mine is not None and mine.runner.table.route[mine.slot] != NOBODY:
+        elif event == "rows" and mine is not None and mine.runner.table.route[mine.slot] != DETACHED:
             await advance(mine, n)
         elif event == "commit":
             await keeper_of(host).commit()
@@ -391,7 +391,7 @@ async def two_servers(told: list[tuple[str, int, int]]) -> None:
                 await asyncio.wait(host._tasks)
             if which == owner and mine is not None and "robot" in host.session_manager.registry.of(None):
                 durable = max(durable, int(mine.runner.table.durable_seq[mine.slot]))
-        elif event == "detach" and mine is not None and mine.runner.table.route[mine.slot] != NOBODY:
+        elif event == "detach" and mine is not None and mine.runner.table.route[mine.slot] != DETACHED:
             host.detach(mine)
             held[which] = None
         elif event == "die":

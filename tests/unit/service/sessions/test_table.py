@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import NO_TIME
-from statestream.service.sessions.table import NOBODY, SessionTable
+from statestream.service.sessions.table import DETACHED, SessionTable
 from tests.conftest import FakeClock, leaky_manifest
 
 
@@ -25,7 +25,7 @@ def test_a_new_session_in_a_used_slot_starts_from_the_beginning(table: SessionTa
     assert again == slot
     info = table.info("new")
     assert (info.settled_seq, info.acked_seq, info.last_timestamp_ns, info.epoch) == (0, 0, None, 0)
-    assert table.route[again] == NOBODY
+    assert table.route[again] == DETACHED
     np.testing.assert_array_equal(table.state("new")["h"], [0.5, 0.5])
 
 
