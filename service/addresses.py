@@ -1,4 +1,4 @@
-"""Addresses that a server listens on: `host:port` or `unix:/path`."""
+"""Server addresses: `host:port` or `unix:/path`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from ipaddress import ip_address
 
 
 def is_socket(address: str) -> bool:
-    """Whether it is a UNIX socket."""
+    """Whether the address is a UNIX socket."""
     return address.startswith(("unix:", "unix-abstract:"))
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach what listens there."""
+    """Whether only this machine can reach the address."""
     if is_socket(address):
         return True
     host = address.rpartition(":")[0].strip("[]")
@@ -22,7 +22,7 @@ def is_local(address: str) -> bool:
 
 
 def shifted(address: str, by: int) -> str:
-    """The address of a process that is one of several: `by` ports higher, or a socket whose name ends in `.by`."""
+    """Address of worker `by`: that many ports higher, or a socket with `.by` at its name's end."""
     if not by or not address:
         return address
     if is_socket(address):

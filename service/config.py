@@ -1,6 +1,6 @@
-"""What a server can be told: one TOML file, then environment variables, then flags, the later ones winning.
+"""Server settings: from a TOML file, environment variables and flags; later ones override earlier ones.
 
-The docstrings of the settings are what `docs/configuration.md` says of them.
+The docstrings of the settings are the text of `docs/configuration.md`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statestream.service.addresses import is_local
 from statestream.service.errors import InvalidArgument
 
 DEFAULT_FILE = Path("/etc/statestream/server.toml")
-"""What `serve` reads where it is told of no other file, if it is there."""
+"""File that `serve` reads if it exists and no other is named."""
 ENV_PREFIX = "STATESTREAM_"
 
 Count = Annotated[int, Field(gt=0)]
@@ -34,7 +34,7 @@ Provider = Literal["cpu", "xnnpack", "cuda", "tensorrt"]
 
 
 def _split(value: Any) -> Any:
-    """What environment variables and flags say of a list: `a,b`."""
+    """Split a list from an environment variable or flag: `a,b`."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
@@ -45,12 +45,12 @@ Providers = Annotated[tuple[Provider, ...], NoDecode, BeforeValidator(_split)]
 
 
 def file_to_read(named: Path | None) -> Path | None:
-    """The file that was named, else the usual one where there is one."""
+    """The file that was named, otherwise the default file if it exists."""
     return named or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else None)
 
 
 class ServerConfig(BaseSettings):
-    """Configuration of one server. Environment variables are `STATESTREAM_` and the field's name in capitals."""
+    """Settings of one server. Environment variables are `STATESTREAM_` and the setting's name in capitals."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
@@ -59,104 +59,117 @@ class ServerConfig(BaseSettings):
     repository: Path = Path("repository")
     """Folder of bundles, `NAME/VERSION/`."""
     address: str = "127.0.0.1:50051"
-    """`host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach needs TLS."""
+    """Address of the service: `host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach
+    needs TLS.
+    """
     admin_address: str = ""
-    """Where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket, `unix:/path`,
-    it asks for no proof: whoever may open the file operates the server. Worker k's is at the port k higher, or at the
-    socket whose name ends in `.k`."""
+    """Address where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket,
+    `unix:/path`, it requires no authentication: every user who may open the file operates the server. Worker k adds k
+    to the port, or `.k` to the name of the socket.
+    """
     tls_cert: Path | None = None
-    """PEM of the server's certificate and those between it and its authority: the server speaks TLS. It and the other
-    files of TLS are read again when they change."""
+    """PEM file with the server's certificate and any intermediate ones; turns TLS on. All TLS files are read again when
+    they change.
+    """
     tls_key: Path | None = None
-    """PEM of its private key."""
+    """PEM file with the certificate's private key."""
     tls_client_ca: Path | None = None
-    """PEM of the authority whose certificates clients must show. A client's name is its certificate's common name."""
+    """PEM file of the authority for clients' certificates. A client's name is its certificate's common name."""
     clients: Path | None = None
-    """File of who may do what, and of their hashed tokens (see `statestream tokens`), read again when it changes."""
+    """File of clients, roles and hashed tokens (see `statestream tokens`). It is read again when it changes."""
     insecure_public: bool = False
-    """Whether addresses that other machines can reach may be without TLS: a proxy in between has it, or nobody does."""
+    """Allow public addresses without TLS. Needed where a proxy has the TLS, or the network is trusted."""
     audit_log: Path | None = None
-    """File for a line of JSON for each call of the `Admin` service; they are in the log in any case."""
+    """File with a JSON line for each call of the `Admin` service; the log has them in any case."""
     models: Names = ()
-    """Names to load, `NAME` or `NAME:VERSION`; empty: the newest version of each."""
+    """Models to load, `NAME` or `NAME:VERSION`; empty: the newest version of each."""
     providers: Providers = ("cuda", "cpu")
-    """What runs the graphs, the preferred first; those not there are passed over."""
+    """Execution providers that run the graphs, the preferred first; those not available are skipped."""
     threads: Count = 1
     """Threads of ONNX Runtime within an operator."""
     engine_cache: Path = Path("engines")
     """Folder of TensorRT's engines, which `statestream warmup` builds and `serve` only reads."""
     workers: Count = 1
-    """Processes that share the port, each on a core of its own with the sessions of its connections. A session can be
-    resumed by any of them where there is a store; worker k's metrics and page are at ports k higher."""
+    """Processes that share the port. Each has a core of its own and the sessions of its connections. With a store, any
+    of them can resume a session. Worker k adds k to the ports of metrics and page.
+    """
     max_sessions: Count = 100_000
-    """Sessions of all models; one more is refused."""
+    """Most sessions of all models together; another open is refused."""
     max_sessions_per_client: Count = 10_000
-    """Sessions of one client, by its name; those of a server that knows no names do not count."""
+    """Most sessions of one client, by its name; anonymous clients are not limited."""
     max_streams: Count = 10_000
-    """Streams at once; one more is refused."""
+    """Most streams at once; another one is refused."""
     max_streams_per_client: Count = 1_000
-    """Streams of one client at once, by its name."""
+    """Most streams of one client at once, by its name."""
     max_steps_per_s: Rate = 0.0
-    """Steps a second of all clients; what is more waits, up to ten seconds, beyond which its stream ends with
-    RESOURCE_EXHAUSTED. 0: as many as come."""
+    """Most steps a second of all clients together. Steps beyond it wait; a stream whose steps would wait for more than
+    ten seconds ends with RESOURCE_EXHAUSTED. 0: no limit.
+    """
     max_steps_per_s_per_client: Rate = 0.0
-    """Steps a second of one client, by its name; see `max_steps_per_s`."""
+    """Most steps a second of one client, by its name; see `max_steps_per_s`."""
     idle_stream_s: Seconds = 300.0
-    """A stream without a session for so long is ended."""
+    """Close a stream that has had no open session for this long."""
     idle_ttl_s: Seconds = 3600.0
-    """A session that no stream has held for so long is dropped."""
+    """Delete a session that no stream has had attached for this long."""
     store: str = "memory"
-    """Where snapshots of sessions are kept: `memory` (nowhere; they end with the process), `sqlite:PATH`, or
-    `redis://HOST:PORT/DB` for several servers."""
+    """Store of session snapshots: `memory` (none; sessions end with the process), `sqlite:PATH`, or
+    `redis://HOST:PORT/DB` for several servers.
+    """
     store_tick_s: Seconds = 1.0
-    """How often sessions that changed are stored: what clients send again after a crash, and how fast flash wears."""
+    """Interval between saves of the sessions that changed. A longer one means more to send again after a crash, a
+    shorter one more wear of flash storage.
+    """
     max_resident: Count = 100_000
-    """Sessions in memory where there is a store; those that no stream holds are dropped from it beyond that."""
+    """Most sessions in memory where there is a store; beyond it, detached sessions are evicted from memory."""
     spill_after_s: Seconds = 600.0
-    """Where there is a store, a session that no stream has held for so long is dropped from memory."""
+    """With a store, evict sessions from memory that have been detached for this long."""
     credit_rows: Count = 1024
-    """Rows of one session that may wait at once."""
+    """Most rows of one session that may wait at once."""
     credit_bytes: Count = 16 << 20
-    """Bytes of one stream that may wait at once."""
+    """Most bytes of one stream that may wait at once."""
     max_unacked: Count = 4096
-    """Settled rows of a session whose outputs are kept until acknowledged."""
+    """Most settled rows a session keeps until their outputs are acknowledged."""
     max_message_bytes: Count = 4 << 20
-    """Largest message a client may send."""
+    """Size of the largest message a client may send."""
     max_message_rows: Count = 65_536
-    """Rows in one message; also its sessions opened, acknowledged and closed."""
+    """Most rows in one message; also the most sessions that it opens, acknowledges and closes."""
     max_decoded_bytes: Count = 64 << 20
-    """Bytes of decoded pictures of one model at once; a bundle of which a single row has more is refused."""
+    """Most bytes of decoded images of one model at once; a bundle with larger rows is refused."""
     decode_threads: Count = 2
-    """Threads that decode pictures, for all models."""
+    """Threads that decode images, for all models together."""
     max_waiting_bytes: Count = 256 << 20
-    """Bytes that may wait for all clients together, of rows for their turn and of answers to be read; beyond it the
-    streams that have much of it are ended."""
+    """Most bytes that may wait for all clients together: rows for their turn, and responses to be read. Beyond it,
+    streams that hold much of it are closed.
+    """
     max_batch: Count = 1024
-    """Sessions in one run of the engine."""
+    """Most sessions in one run of the engine."""
     max_turn_ms: Seconds = 5.0
-    """How long one turn should last at most, so that a long chunk does not hold up others."""
+    """Target for the longest turn: long chunks must not delay other sessions."""
     drain_s: Annotated[float, Field(ge=0)] = 10.0
     """How long a drain waits for clients to leave."""
     drain_wait_s: Annotated[float, Field(ge=0)] = 0.0
-    """How long a drain tells its health before it refuses sessions, so that proxies look elsewhere; none on Ctrl-C."""
+    """How long a drain reports NOT_SERVING before it refuses sessions. Proxies choose another server meanwhile. Not on
+    Ctrl-C.
+    """
     record: Path | None = None
-    """Folder for what sessions send and hear, to be replayed; none: it is not recorded."""
+    """Folder for recordings of what sessions send and receive, to be replayed; none: nothing is recorded."""
     metrics_address: str = ""
     """`host:port` of the Prometheus endpoint; empty: none."""
     http_address: str = ""
-    """`host:port` of the page that shows what the server is doing, https where there is `tls_cert`; empty: none."""
+    """`host:port` of the dashboard page, https where there is `tls_cert`; empty: none."""
     stuck_s: Seconds = 60.0
-    """An engine that has run one turn for so long, or an event loop that has stood still for so long, is stuck: health
-    says NOT_SERVING and the process ends, so that its supervisor starts another."""
+    """Time after which one turn of an engine, or a blocked event loop, is stuck. Health reports NOT_SERVING and the
+    process ends, so that its supervisor starts another.
+    """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is logged."""
+    """Lowest level that is logged."""
     log_format: Literal["text", "json"] = "text"
-    """Lines for people, or an object of JSON a line."""
+    """Format of log lines: text for people, or a JSON object a line."""
 
     @model_validator(mode="after")
     def _secure(self) -> ServerConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("tls_cert and tls_key must be set together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         plain = {"metrics_address": self.metrics_address}
@@ -166,13 +179,13 @@ class ServerConfig(BaseSettings):
             if address and not is_local(address) and not self.insecure_public:
                 raise ValueError(
                     f"{name}: {address} can be reached by other machines, without TLS; give it a certificate "
-                    "(tls_cert, tls_key) or say insecure_public"
+                    "(tls_cert, tls_key) or set insecure_public"
                 )
         return self
 
     @property
     def asks(self) -> bool:
-        """Whether callers have to show who they are."""
+        """Whether callers must authenticate."""
         return self.clients is not None or self.tls_client_ca is not None
 
     @classmethod
@@ -190,16 +203,16 @@ class ServerConfig(BaseSettings):
 
     @classmethod
     def load(cls, file: Path | None = None, **flags: Any) -> ServerConfig:
-        """Configuration from `file`, the environment and `flags` (those that are None do not count).
+        """Read the settings from `file`, the environment and `flags`; flags that are None are ignored.
 
         Raises:
-            InvalidArgument: naming the field and the value it got.
+            InvalidArgument: a setting is invalid; the message names it and its value.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         try:
             if file is None:
                 return cls(**given)
-            with file.open("rb"):  # the reader of TOML passes over a file that is not there
+            with file.open("rb"):  # the TOML reader ignores a missing file
                 pass
             from_file = type("ServerConfig", (cls,), {"model_config": {**cls.model_config, "toml_file": file}})
             config: ServerConfig = from_file(**given)
@@ -212,7 +225,7 @@ class ServerConfig(BaseSettings):
             raise InvalidArgument(f"{file}: {error}", field="config") from error
 
     def to_toml(self) -> str:
-        """As a file that `load` reads; settings that are none stand there as comments."""
+        """Write settings as a file that `load` reads; unset ones are comments."""
         return "".join(_line(name, value) for name, value in self.model_dump(mode="json").items())
 
 

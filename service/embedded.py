@@ -1,7 +1,7 @@
-"""A model inside the robot's own process: the server's sessions, batcher and engine, without gRPC.
+"""Embedded model: sessions, batcher and engine in the caller's process, without gRPC.
 
-Rows are judged, timed and batched as in the server, by the same code; nothing waits, since the caller is the only
-client. Not for several threads at once.
+Rows are checked, timed and batched by the server's code. Nothing waits, since the caller is the only client. Not safe
+for several threads at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TURN_STEPS = 256
 
 
 class Embedded:
-    """A bundle and the sessions of it that this process holds.
+    """A bundle, with its sessions in this process.
 
     model = Embedded.open("repository/wrist/1")
     arm = model.session("left-arm")
@@ -49,28 +49,30 @@ class Embedded:
 
     @classmethod
     def open(cls, bundle: Path | str, *, providers: Sequence[str] = ("cpu",), threads: int = 1) -> Embedded:
-        """Load a bundle's folder, checked as a server would; for arguments and errors see `Engine.load`."""
+        """Load a bundle's folder, with the checks of a server; for arguments and errors see `Engine.load`."""
         return cls(Engine.load(Bundle.open(bundle), providers=providers, threads=threads))
 
     def session(self, session_id: str = "") -> EmbeddedSession:
-        """A new session in the initial state; AlreadyExists where there is one of this id."""
+        """Create a session in the initial state. Raises AlreadyExists if the id is taken."""
         session_id = session_id or str(uuid.uuid4())
         if session_id in self.table:
-            raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
+            raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
         self.table.create(session_id)
         return EmbeddedSession(self, session_id)
 
     def burst(
         self, sessions: Sequence[EmbeddedSession], x: Input, timestamp_ns: npt.ArrayLike | None = None
     ) -> ChunkResult:
-        """One row of each of `sessions`, in one batch: `x [sessions, *shape]`, `timestamp_ns [sessions]`."""
+        """Advance each of `sessions` by one row, in one batch: `x [sessions, *shape]`, `timestamp_ns [sessions]`."""
         columns, rows = rows_of(x, self.manifest.inputs, len(sessions))
         return self.run([session.slot for session in sessions], columns, times_of(timestamp_ns, rows))
 
     def run(self, slots: Sequence[int], columns: dict[str, Array], t_ns: Int64Array | None) -> ChunkResult:
-        """Advance sessions by rows, `[rows, *shape]` by input name; rows of one session stand in order."""
+        """Advance sessions by rows, `[rows, *shape]` by input name; rows of one session are in order."""
         if len(set(slots)) < len(slots) and len(set(slots)) > 1:
-            raise InvalidArgument("a session stands there twice", field="sessions")
+            raise InvalidArgument(
+                "a session is listed twice; use chunk() for several rows of one session", field="sessions"
+            )
         begin_s = self._clock()
         first = self.table.settled_seq[np.asarray(slots)] + 1
         seqs = (first + (np.arange(len(slots)) if len(set(slots)) == 1 else 0)).tolist()
@@ -90,7 +92,7 @@ class Embedded:
 
 
 class EmbeddedSession:
-    """One session; made by `Embedded.session`."""
+    """One session; created by `Embedded.session`."""
 
     def __init__(self, model: Embedded, session_id: str) -> None:
         self.session_id = session_id
@@ -98,7 +100,7 @@ class EmbeddedSession:
 
     @property
     def slot(self) -> int:
-        """Where the session is in the table; FailedPrecondition once it is closed."""
+        """The session's slot in the table. Raises FailedPrecondition once it is closed."""
         if self.session_id not in self._model.table:
             raise FailedPrecondition(f"session '{self.session_id}' is closed", field="session_id")
         return self._model.table.slot(self.session_id)
@@ -123,17 +125,17 @@ class EmbeddedSession:
         return self._model.run([self.slot] * rows, columns, times_of(timestamp_ns, rows))
 
     def reset(self) -> None:
-        """Back to the initial state, with no earlier time."""
+        """Reset to the initial state, without a last timestamp."""
         self._model.table.reset(self.slot)
 
     def close(self) -> None:
-        """Forget the session."""
+        """Delete the session."""
         if self.session_id in self._model.table:
             self._model.table.end(self.session_id)
 
 
 def _chunk(results: TurnResults, latency_s: float) -> ChunkResult:
-    """A turn's results as the client shows them."""
+    """Convert a turn's results to the client's type."""
     settled = results.rows
     row = np.flatnonzero(settled.out != NO_OUTPUT)
     return ChunkResult(

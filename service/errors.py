@@ -1,26 +1,25 @@
-"""What can go wrong, by what the caller can do about it.
+"""Errors of the service and its client, by the caller's remedy.
 
 StatestreamError
 ├── InvalidArgument       the request is wrong; sending it again is useless
 ├── NotFound              no such model, version or session
-├── AlreadyExists         a session or channel of this name is there already
-├── FailedPrecondition    right request, wrong moment: not opened, still in use, another model
-├── Unauthenticated       who asks has not shown who it is: no token, or one that is wrong or expired
-├── PermissionDenied      who asks may not do that, or not to that session
-├── ResourceExhausted     a limit is reached; `retry_after_s` says when to try again
-├── Expired               the session was there and is gone for good; the text says since when and why
+├── AlreadyExists         a session or channel of this name exists already
+├── FailedPrecondition    valid request at the wrong moment: not opened, still in use, another model
+├── Unauthenticated       the caller is not identified: no token, or one that is wrong or expired
+├── PermissionDenied      the caller may not do this, or not to this session
+├── ResourceExhausted     a limit is reached; `retry_after_s` has when to try again
+├── Expired               the session existed and is gone for good; the text has when it expired and why
 ├── Unavailable           the server is draining or unreachable; try again, perhaps elsewhere
-└── Internal              a fault of the server's own; the state of sessions is as it was before the request
+└── Internal              a fault of the server; sessions keep the state they had before the request
 
-Every error names the field at fault, so that a person can find it. Transport code maps them to status codes in one
-place (`service/protocol/status.py`).
+Every error names the field at fault. `service/protocol/status.py` maps errors to status codes.
 """
 
 from __future__ import annotations
 
 
 class StatestreamError(Exception):
-    """Base of every error of the service and its client."""
+    """Base class of the errors of service and client."""
 
     def __init__(self, text: str, *, field: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(text)
@@ -37,23 +36,23 @@ class InvalidArgument(StatestreamError):
 
 
 class NotFound(StatestreamError):
-    """There is no such model, version or session."""
+    """No such model, version or session exists."""
 
 
 class AlreadyExists(StatestreamError):
-    """A session or channel of this name is there already."""
+    """A session or channel of this name exists already."""
 
 
 class FailedPrecondition(StatestreamError):
-    """A right request at the wrong moment."""
+    """The request is valid, but not at this moment."""
 
 
 class Unauthenticated(StatestreamError):
-    """Who asks has not shown who it is."""
+    """The caller is not identified."""
 
 
 class PermissionDenied(StatestreamError):
-    """Who asks may not do that."""
+    """The caller may not do this."""
 
 
 class ResourceExhausted(StatestreamError):
@@ -61,7 +60,7 @@ class ResourceExhausted(StatestreamError):
 
 
 class Expired(StatestreamError):
-    """The session was there and is gone for good."""
+    """The session existed and is gone for good."""
 
 
 class Unavailable(StatestreamError):
@@ -69,4 +68,4 @@ class Unavailable(StatestreamError):
 
 
 class Internal(StatestreamError):
-    """A fault of the server's own."""
+    """The server has a fault."""

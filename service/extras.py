@@ -1,4 +1,4 @@
-"""Optional packages: each belongs to an extra of the distribution."""
+"""Optional packages, which extras of the distribution install."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from statestream.service.errors import FailedPrecondition
 
 
 def need(module: str, extra: str) -> ModuleType:
-    """Import a module that an extra brings, or one of ours that stands on such.
+    """Import a module that needs the packages of an extra.
 
     Raises:
-        FailedPrecondition: a package is missing; the text says how to get it.
+        FailedPrecondition: a package is missing; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)

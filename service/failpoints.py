@@ -1,7 +1,9 @@
-"""Places where a test can have the process die, as by `kill -9`: `STATESTREAM_FAILPOINT=PLACE:N` at its N-th passing.
+"""Failpoints: places where a test has the process die, as by `kill -9`.
 
-before-commit     snapshots are taken and not stored
-before-progress   snapshots are stored and nobody has been told
+`STATESTREAM_FAILPOINT=PLACE:N` does so at the N-th passing.
+
+before-commit     snapshots are copied and not stored
+before-progress   snapshots are stored, and no client knows
 before-reply      results are settled and stored, and not sent
 """
 
@@ -15,12 +17,12 @@ _passed = 0
 
 
 def armed(place: str) -> bool:
-    """Whether the process is to die at `place`."""
+    """Whether the process will die at `place`."""
     return place == _PLACE
 
 
 def reached(place: str) -> None:
-    """Die here, if it is the place and the time."""
+    """Kill the process if this is the named place and passing."""
     global _passed
     if armed(place):
         _passed += 1

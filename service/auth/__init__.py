@@ -1,1 +1,1 @@
-"""Identities, roles, tokens, quotas."""
+"""Authentication and authorisation: identities, roles, tokens, quotas."""

@@ -1,8 +1,8 @@
-"""Who the clients of a server are: a file of names, roles and hashed tokens, read again whenever it changes.
+"""Clients file: names, roles and hashed tokens, read again when it changes.
 
 A token is `NAME.SECRET`, where the secret has 256 random bits; the file has the secret's SHA-256. (Slow hashes are for
-what people choose; nobody guesses 256 bits.) A client may have several tokens, so that a new one can be handed out
-before the old one ends, or none, where its certificate is enough.
+passwords that people choose; 256 random bits cannot be guessed.) A client may have several tokens, so that a new one
+can be handed out before the old one expires, or none, if it has a certificate.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from statestream.service.errors import InvalidArgument, NotFound, Unauthenticate
 log = logging.getLogger(__name__)
 
 _SECRET_BYTES = 32
-_NOBODYS = "0" * 64
+_NO_HASH = "0" * 64
 _CERTIFICATE = "certificate"
 UNLISTED = frozenset({Role.STREAM})
-"""What a client may do that has a certificate of the right authority and does not stand in the file."""
+"""Roles of a client with a valid certificate that the file does not list."""
 
 
 def now() -> datetime:
-    """The time, for tokens to expire by."""
+    """Current time in UTC, against which tokens expire."""
     return datetime.now(timezone.utc)
 
 
 class Token(BaseModel):
-    """One secret of a client."""
+    """A client's secret, hashed, and when it expires."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +47,7 @@ class Token(BaseModel):
 
 
 class Client(BaseModel):
-    """What a client may do, and by what it is known."""
+    """A client's roles and tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +56,7 @@ class Client(BaseModel):
 
 
 class Clients(BaseModel):
-    """The clients by name: the content of the file."""
+    """Clients by name: the content of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +64,7 @@ class Clients(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Clients:
-        """Raises InvalidArgument where the file is not there or makes no sense."""
+        """Read the file. Raises InvalidArgument if it is missing or invalid."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
@@ -73,13 +73,13 @@ class Clients(BaseModel):
             raise InvalidArgument(f"{path}: {first_problem(error)}", field="clients") from error
 
     def write(self, path: Path) -> None:
-        """Replace the file as a whole; only its owner can read it."""
+        """Replace the file atomically; only its owner can read it."""
         with replacing(path) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(self.model_dump_json(indent=2) + "\n")
 
     def with_client(self, name: str, roles: frozenset[Role], *, keep_tokens: bool = True) -> Clients:
-        """These clients and one more, or one with other roles. InvalidArgument where the name cannot be one."""
+        """A copy with a client added, or with other roles for it. Raises InvalidArgument for an invalid name."""
         had = self.clients.get(name)
         return self._with(name, Client(roles=roles, tokens=had.tokens if had is not None and keep_tokens else ()))
 
@@ -91,16 +91,16 @@ class Clients(BaseModel):
         lasts: timedelta | None = None,
         others_last: timedelta | None = None,
     ) -> tuple[Clients, str]:
-        """These clients with a new token for one of them, and the token.
+        """A copy with a new token for a client, and the token.
 
         Args:
-            roles: what it may do; None: what it may do already.
-            lasts: how long the token is good for; None: for ever.
-            others_last: how much longer the tokens are good for that it has; None: as long as they are now.
+            roles: the client's roles; None: those it has.
+            lasts: lifetime of the token; None: it does not expire.
+            others_last: remaining lifetime of the client's other tokens; None: unchanged.
 
         Raises:
-            NotFound: there is no such client, and no roles for a new one.
-            InvalidArgument: the name cannot be one.
+            NotFound: there is no such client, and no `roles` for a new one.
+            InvalidArgument: the name is invalid.
         """
         had = self.clients.get(name)
         if roles is None and had is None:
@@ -119,27 +119,27 @@ class Clients(BaseModel):
             raise InvalidArgument(first_problem(error), field="name") from error
 
     def of_token(self, token: str) -> Identity:
-        """Whose token it is. Unauthenticated where it is nobody's, or has expired."""
+        """Identify the client of a token. Raises Unauthenticated if the token is unknown or expired."""
         name, _, secret = token.rpartition(".")
         client, given = self.clients.get(name), _hash(secret)
         found = None
-        # All are looked at, and one at least, so that the time it takes tells nothing.
-        for each in (client.tokens if client is not None else ()) or (Token(sha256=_NOBODYS),):
+        # Compares all tokens, and at least one, so that the time taken reveals nothing.
+        for each in (client.tokens if client is not None else ()) or (Token(sha256=_NO_HASH),):
             if hmac.compare_digest(each.sha256, given):
                 found = each
         if client is None or found is None:
-            raise Unauthenticated("the token is nobody's", field="authorization")
+            raise Unauthenticated("unknown token", field="authorization")
         if _over(found):
             raise Unauthenticated(f"the token expired at {found.expires:%Y-%m-%d %H:%M:%S %Z}", field="authorization")
         return Identity(name, client.roles, found.sha256)
 
     def of_certificate(self, name: str) -> Identity:
-        """Whose certificate it is, by its common name."""
+        """Identify the client of a certificate, by its common name."""
         client = self.clients.get(name)
         return Identity(name, UNLISTED if client is None else client.roles, _CERTIFICATE)
 
     def knows(self, who: Identity) -> bool:
-        """Whether what a caller was recognised by still holds, with the roles that it had."""
+        """Whether a caller's token or certificate is still valid, with unchanged roles."""
         if not who.proof:
             return True
         if who.proof == _CERTIFICATE:
@@ -150,36 +150,42 @@ class Clients(BaseModel):
 
 
 class ClientsFile:
-    """The clients of a file, as it is now; of none, where there is no file."""
+    """The clients in a file, read again when it changes; no clients without a file."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises InvalidArgument where the file is not there or makes no sense."""
+        """Read the file. Raises InvalidArgument if it is missing or invalid."""
         self._path = path
         self.exist = path is not None
-        """Whether there is a file."""
+        """Whether a file is configured."""
         self._files = WatchedFiles(*([] if path is None else [path]))
         self.now = Clients() if path is None else Clients.read(path)
 
     def bearer(self, authorization: str) -> Identity | None:
-        """Whose token `Bearer TOKEN` has; None of any other text, or where there is no file. Unauthenticated where the
-        token is nobody's, or has expired."""
+        """Identify the client of an Authorization header `Bearer TOKEN`.
+
+        Returns:
+            None for any other header, or where no file is configured.
+
+        Raises:
+            Unauthenticated: the token is unknown or expired.
+        """
         scheme, _, token = authorization.partition(" ")
         return self.now.of_token(token.strip()) if scheme.lower() == "bearer" and self.exist else None
 
     def refresh(self) -> None:
-        """Read the file again if it has changed; where it makes no sense, what was read before goes on."""
+        """Read the file again if it has changed; if it is invalid, the last valid content stays."""
         if self._path is None or not self._files.changed():
             return
         try:
             self.now = Clients.read(self._path)
         except InvalidArgument as error:
-            log.error("the clients stay as they were: %s", error)
+            log.error("the clients file is invalid; the last valid one stays in use: %s", error)
         else:
             log.info("%s: %d clients", self._path, len(self.now.clients))
 
 
 def _ending(token: Token, within: timedelta | None) -> Token:
-    """A token that ends within that time, if it does not end before."""
+    """A copy of the token that expires within that time, or earlier."""
     if within is None:
         return token
     end = now() + within

@@ -1,6 +1,6 @@
-"""Certificates for development: an authority, and what it signs. (`pip install 'statestream[certs]'`)
+"""Development certificates: an authority and what it signs (`pip install 'statestream[certs]'`).
 
-An authority for the field keeps its key elsewhere; this one's lies beside what it signed.
+The authority's key lies beside the certificates; in production, keep it elsewhere.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from statestream.models.files import replacing
 
 _BACKDATED = timedelta(hours=1)
-"""Clocks of devices are late, now and then."""
+"""Certificates start an hour ago, since devices' clocks may be slow."""
 _CA_DAYS = 3650
 
 
 class Authority:
-    """A certificate authority in a folder: `ca.pem` and `ca.key`, made where they are not there."""
+    """Certificate authority in a folder: `ca.pem` and `ca.key`, created if missing."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,11 +45,11 @@ class Authority:
         _write(folder, "ca", key, self._certificate)
 
     def server(self, hosts: Sequence[str], days: int) -> None:
-        """Make `server.pem` and `server.key`, for a server that is reached by these names or addresses."""
+        """Create `server.pem` and `server.key` for a server with these names or addresses."""
         self._issue("server", hosts[0], _alternatives(hosts), ExtendedKeyUsageOID.SERVER_AUTH, days)
 
     def client(self, name: str, days: int) -> None:
-        """Make `NAME.pem` and `NAME.key`, for the client of that name."""
+        """Create `NAME.pem` and `NAME.key` for the client of that name."""
         self._issue(name, name, None, ExtendedKeyUsageOID.CLIENT_AUTH, days)
 
     def _issue(
@@ -101,7 +101,7 @@ def _alternatives(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
 
 
 def _write(folder: Path, name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    """The key first: who serves them looks at both, and takes them when they fit."""
+    """Write the key, then the certificate; servers load the pair only when both match."""
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for suffix, data, mode in ((".key", private, 0o600), (".pem", certificate.public_bytes(Encoding.PEM), 0o644)):
         with replacing(folder / f"{name}{suffix}") as temporary:

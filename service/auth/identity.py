@@ -1,7 +1,7 @@
-"""Who asks: what every service of a server is told of the caller of an RPC.
+"""Identity of an RPC's caller, and its roles.
 
-The guard finds out before a servicer sees the call; a servicer asks `caller()`, once a call or session and never for a
-row.
+`AuthInterceptor` sets it before a servicer gets the call; a servicer asks `caller()`, once a call or session and never
+for a row.
 """
 
 from __future__ import annotations
@@ -16,54 +16,58 @@ from statestream.service.errors import PermissionDenied
 
 
 class Role(str, Enum):
-    """What a caller may do."""
+    """Role of a caller."""
 
     STREAM = "stream"
-    """Open sessions, which are then its own, and handle those."""
+    """Open sessions, which the caller then owns, and use these."""
     READ = "read"
-    """See which models and sessions there are, but no session's state."""
+    """List models and sessions, without the state of sessions."""
     ADMIN = "admin"
-    """Handle models, every session, and the server itself."""
+    """Manage models, all sessions, and the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller. Two with the same name are the same owner of sessions, whatever proved who they are."""
+    """A caller. Sessions belong to a name, whatever the caller proved it with."""
 
     name: str
-    """Empty: nobody in particular, where a server asks for no proof."""
+    """Empty: anonymous, on a server that requires no authentication."""
     roles: frozenset[Role]
     proof: str = ""
-    """What it was recognised by, to see later whether that still holds."""
+    """What proved the name, checked again later: the hash of a token, `certificate`, or empty."""
 
     def may(self, roles: Iterable[Role]) -> bool:
-        """Whether it has any of `roles`."""
+        """Whether the caller has any of `roles`."""
         return not self.roles.isdisjoint(roles)
 
     def check_handles(self, session_id: str, owner: str) -> None:
-        """Raises PermissionDenied where this caller may not look into or end a session of `owner`."""
+        """Check that the caller may inspect or end a session of `owner`.
+
+        Raises:
+            PermissionDenied: it is neither the owner nor an admin.
+        """
         if Role.ADMIN not in self.roles:
             check_owner(session_id, owner, self.name)
 
 
 def check_owner(session_id: str, owner: str, name: str) -> None:
-    """Raises PermissionDenied where a session of `owner` is not that of the caller `name`."""
+    """Check that `name` owns the session; raises PermissionDenied if it does not."""
     if name != owner:
         raise PermissionDenied(f"session '{session_id}' belongs to another client", field="session_id")
 
 
 SERVER = Identity("", frozenset(Role))
-"""The server itself, and whoever calls one that asks for no proof and cannot be reached from outside."""
+"""The server itself, and callers of a local server without authentication."""
 GUEST = Identity("", frozenset({Role.STREAM, Role.READ}))
-"""Whoever calls a server that asks for no proof and can be reached from outside."""
+"""Callers of a public server without authentication."""
 
 
 def unproven(address: str, *, asks: bool) -> Identity | None:
-    """Whom to take a caller for that shows neither token nor certificate; None: such are refused.
+    """Identity of a caller that shows neither token nor certificate; None: it is refused.
 
     Args:
-        address: where the server was reached.
-        asks: whether it knows callers by tokens or certificates.
+        address: the address it called.
+        asks: whether the server requires authentication.
     """
     return None if asks else SERVER if is_local(address) else GUEST
 
@@ -72,10 +76,10 @@ _caller: ContextVar[Identity] = ContextVar("caller", default=SERVER)
 
 
 def caller() -> Identity:
-    """Who called the RPC that this task answers."""
+    """Identity of the caller whose RPC this task serves."""
     return _caller.get()
 
 
 def answering(who: Identity) -> None:
-    """From here on, this task answers `who`."""
+    """Set the caller for this task."""
     _caller.set(who)

@@ -1,6 +1,6 @@
-"""What one caller may use at once, and what all may together: streams, and steps a second.
+"""Quotas on streams and steps a second, per caller and in total.
 
-Sessions are counted where they are kept (`control.session_registry`), sizes of messages where they are read.
+Sessions are limited in `control.session_registry`, sizes of messages where they are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST_WAIT_S = 10.0
 
 
 class TokenBucket:
-    """Lets `rate` steps a second pass, and at once as many as a second has. 0: it is of no use."""
+    """Token bucket: `rate` steps a second, with bursts of one second. A rate of 0 must not be used."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
         self.rate = rate
@@ -25,50 +25,54 @@ class TokenBucket:
         self._then_s = clock()
 
     def wait_s(self, steps: int) -> float:
-        """Seconds before so many more steps may pass after those that were taken; 0 or less: now."""
+        """Seconds until `steps` more may pass, after those taken; 0 or less: now."""
         now_s = self._clock()
         self._left = min(self.rate, self._left + (now_s - self._then_s) * self.rate)
         self._then_s = now_s
         return (steps - self._left) / self.rate
 
     def take(self, steps: int) -> None:
-        """Steps pass, or will."""
+        """Take steps; the bucket may go below zero."""
         self._left -= steps
 
 
 class Quota:
-    """What one caller uses."""
+    """Streams and steps of one caller."""
 
-    def __init__(self, everybody: Quotas, bucket: TokenBucket, max_streams: int, name: str) -> None:
+    def __init__(self, total: Quotas, bucket: TokenBucket, max_streams: int, name: str) -> None:
         self.streams = 0
-        self._everybody = everybody
-        self._buckets = tuple(each for each in (bucket, everybody.bucket) if each.rate)
+        self._total = total
+        self._buckets = tuple(each for each in (bucket, total.bucket) if each.rate)
         self._max_streams = max_streams
         self._name = name
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """One more stream, for as long as this lasts. ResourceExhausted where there are enough."""
+        """Count a stream for the length of the `with` block. Raises ResourceExhausted at the limit."""
         if self.streams >= self._max_streams:
-            raise ResourceExhausted(f"'{self._name}' has {self.streams} streams, its most", retry_after_s=5.0)
-        self._everybody.begin_stream()
+            raise ResourceExhausted(
+                f"'{self._name}' has {self.streams} streams, its limit (max_streams_per_client)", retry_after_s=5.0
+            )
+        self._total.begin_stream()
         self.streams += 1
         try:
             yield
         finally:
             self.streams -= 1
-            self._everybody.streams -= 1
+            self._total.streams -= 1
 
     def wait_s(self, steps: int) -> float:
-        """Count steps that came, and say for how long they must wait; 0: not at all.
+        """Count steps and return how long they must wait, in seconds.
 
         Raises:
-            ResourceExhausted: for too long. They do not count.
+            ResourceExhausted: longer than ten seconds. The steps are not counted.
         """
         wait_s = max((bucket.wait_s(steps) for bucket in self._buckets), default=0.0)
         if wait_s > _LONGEST_WAIT_S:
             raise ResourceExhausted(
-                f"{steps} steps, too many a second: they would wait {wait_s:.1f} s", field="steps", retry_after_s=wait_s
+                f"{steps} steps, too many a second: they would have to wait {wait_s:.1f} s",
+                field="steps",
+                retry_after_s=wait_s,
             )
         for bucket in self._buckets:
             bucket.take(steps)
@@ -76,7 +80,7 @@ class Quota:
 
 
 class Quotas:
-    """What all callers of a server use."""
+    """Quotas of all callers of a server."""
 
     def __init__(self, config: ServerConfig, clock: Callable[[], float]) -> None:
         self.streams = 0
@@ -86,7 +90,7 @@ class Quotas:
         self._of: dict[str, Quota] = {}
 
     def of(self, who: Identity) -> Quota:
-        """A caller's. Those without a name are everybody, to whom the limits of one do not apply."""
+        """The caller's quota. Anonymous callers share one, without per-client limits."""
         known = self._of.get(who.name)
         if known is None:
             config = self._config
@@ -96,7 +100,9 @@ class Quotas:
         return known
 
     def begin_stream(self) -> None:
-        """Count one more; ResourceExhausted where there are enough."""
+        """Count a stream. Raises ResourceExhausted at the limit."""
         if self.streams >= self._config.max_streams:
-            raise ResourceExhausted(f"the server has {self.streams} streams, its most", retry_after_s=5.0)
+            raise ResourceExhausted(
+                f"the server has {self.streams} streams, its limit (max_streams)", retry_after_s=5.0
+            )
         self.streams += 1

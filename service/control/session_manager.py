@@ -190,7 +190,7 @@ class SessionManager:
         async with self.lock(session_id):
             record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
             if session_id in self.registry or (record is not None and record.expired_s is None):
-                raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
+                raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
             runner = self._put(session_id, read)
             slot = runner.table.slot(session_id)
             runner.table.durable_seq[slot] = 0
@@ -198,7 +198,7 @@ class SessionManager:
             if self.snapshot_writer is not None:
                 claim = self._claim(runner, session_id, record, anew=True)
                 if not await self._granted(self.snapshot_writer, claim):
-                    raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
+                    raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
                 runner.table.epoch[slot] = claim.epoch
         return session_id
 
@@ -332,7 +332,7 @@ class SessionManager:
     def _may_resume(self, session_id: str, owner: str, runner: ModelRunner, held: bool, request: OpenRequest) -> None:
         check_owner(session_id, owner, request.owner)
         if not request.may_resume:
-            raise AlreadyExists(f"there is a session '{session_id}'", field="session_id")
+            raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
         if held and not request.take_over:
             raise AlreadyExists(
                 f"a stream holds session '{session_id}'; set take_over to take it over", field="session_id"

@@ -211,7 +211,7 @@ async def test_a_snapshot_goes_to_another_server_and_back_as_a_fork(start: Calla
                 await there.send(rows(61, 80))
                 await hear(there, again, 80)
         for port, data, words in (
-            (a.port, snapshot, b"there is a session 'robot'"),
+            (a.port, snapshot, b"session 'robot' exists already"),
             (a.port, snapshot[:-9], b"damaged"),
             (a.port, b"#!/bin/sh", b"9 bytes; the header alone has"),
         ):

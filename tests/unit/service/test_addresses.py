@@ -31,7 +31,7 @@ def test_not_local(address: str) -> None:
         ({"address": "0.0.0.0:1"}, "address: 0.0.0.0:1 can be reached"),
         ({"admin_address": "[::]:1"}, "admin_address"),
         ({"metrics_address": "0.0.0.0:1", "tls_cert": "c", "tls_key": "k"}, "metrics_address"),
-        ({"tls_cert": "c"}, "tls_cert and tls_key go together"),
+        ({"tls_cert": "c"}, "tls_cert and tls_key must be set together"),
         ({"tls_client_ca": "c"}, "tls_client_ca needs tls_cert"),
     ],
 )

@@ -182,7 +182,7 @@ async def test_a_server_that_cannot_take_a_session_leaves_it_where_it_is(store: 
     c = await make_host(store, clock, models=["leaky", "other"])
     with pytest.raises(FailedPrecondition, match="is of model leaky:1, not other:1"):
         await c.open(FakeSubscriber(), 1, asks("robot", model="other", take_over=True))
-    with pytest.raises(AlreadyExists, match="there is a session"):
+    with pytest.raises(AlreadyExists, match="exists already"):
         await c.open(FakeSubscriber(), 1, asks("robot", may_resume=False, take_over=True))
     assert (b.sessions, c.sessions) == (0, 0)
     await advance(held, 1)
