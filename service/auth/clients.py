@@ -29,7 +29,7 @@ _SECRET_BYTES = 32
 _NO_HASH = "0" * 64
 _CERTIFICATE = "certificate"
 UNLISTED = frozenset({Role.STREAM})
-"""Roles of a client with a valid certificate that the file does not list."""
+"""Roles of unlisted clients that have a valid certificate."""
 
 
 def now() -> datetime:

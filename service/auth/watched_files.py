@@ -1,4 +1,4 @@
-"""Files that an operator replaces while the server runs: certificates, keys, lists of clients."""
+"""Watched files, which an operator may replace while the server runs: certificates, keys, lists of clients."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from pathlib import Path
 
 
 class WatchedFiles:
-    """Tells whether any of several files has changed since the last look."""
+    """Detects changes to any of several files."""
 
     def __init__(self, *paths: Path) -> None:
         self._paths = paths
-        self._stamps = self._look()
+        self._stamps = self._current_stamps()
 
     def changed(self) -> bool:
-        """Whether a file is another than at the last call, or at the start before the first."""
-        before, self._stamps = self._stamps, self._look()
+        """Whether a file has changed since the last call; the first compares with the start."""
+        before, self._stamps = self._stamps, self._current_stamps()
         return self._stamps != before
 
-    def _look(self) -> list[tuple[int, int, int]]:
+    def _current_stamps(self) -> list[tuple[int, int, int]]:
         return [_stamp(path) for path in self._paths]
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """What tells a file from the one that was there before; zeros where there is none."""
+    """Inode, size and time of a file, which differ when it changes; zeros if it is missing."""
     try:
         stat = path.stat()
     except OSError:

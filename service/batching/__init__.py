@@ -1,1 +1,1 @@
-"""From queued rows to batches and back."""
+"""Batching: from queued rows to engine calls and back to results."""

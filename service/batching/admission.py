@@ -1,7 +1,7 @@
-"""What may become of rows: a pure function from columns and what sessions know to verdicts and elapsed time.
+"""Admission: a pure function from rows and session marks to verdicts and dt.
 
-Rows stand in a grid `[sessions, time]` (suffix _GT): a session's rows in one line, in order. A turn of single steps is
-a grid with one column. Columns that say nothing, as most do most of the time, are None and cost nothing.
+Rows are in a grid `[sessions, time]` (suffix _GT): one line a session, its rows in order. A turn of single steps is a
+grid with one column. Optional columns are None where they say nothing of any row, which is the usual case and free.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RESET = int(ResultFlag.RESET)
 
 
 class Grid(NamedTuple):
-    """Rows of several sessions, a line each."""
+    """Rows of several sessions, one line a session."""
 
     seq_GT: Int64Array
     t_ns_GT: Int64Array
@@ -36,26 +36,26 @@ class Grid(NamedTuple):
     over_GT: BoolArray | None
     """Rows beyond their session's credit; None: no row."""
     present_GT: BoolArray | None
-    """Cells with a row; None: all."""
+    """Cells that have a row; None: all."""
     stale_GT: BoolArray | None = None
     """Rows that their session's policy drops; None: no row."""
     suppressed_GT: BoolArray | None = None
-    """Rows that may advance their session, but are too late for an output; None: no row."""
+    """Rows that may advance their session, but too late for an output; None: no row."""
     gap_resets_G: BoolArray | None = None
-    """Sessions whose state starts anew after a gap; None: no session."""
+    """Sessions whose state is reset after a gap; None: no session."""
 
 
 class SessionMarks(NamedTuple):
-    """What the table knows of the grid's sessions, each `[sessions]`."""
+    """The table's values for the sessions of a grid, each `[sessions]`."""
 
     settled_seq_G: Int64Array
     last_ns_G: Int64Array
     highest_seq_G: Int64Array
-    """Beyond it rows are BUSY: the client must first acknowledge what it has."""
+    """Rows beyond it are BUSY: the client must first acknowledge outputs."""
 
 
 class Admission(NamedTuple):
-    """Which rows settle, which of them advance their session, and by how much time."""
+    """Verdicts of a grid: which rows settle, which advance their session, and their dt."""
 
     verdict_GT: Int64Array
     advance_GT: BoolArray
@@ -65,12 +65,12 @@ class Admission(NamedTuple):
     last_ns_G: Int64Array
     plain: bool
     """Whether every cell has a row and every row is APPLIED."""
-    anew_G: BoolArray | None = None
-    """Sessions that start anew at the first of their rows that advances; None: no session."""
+    fresh_G: BoolArray | None = None
+    """Sessions reset before their first row that advances; None: no session."""
 
 
 def admit(grid: Grid, known: SessionMarks, time: TimeSpec) -> Admission:
-    """Judge every row of `grid`."""
+    """Decide the verdict and dt of every row of `grid`."""
     steps = grid.seq_GT.shape[1]
     next_GT = known.settled_seq_G[:, None] + (1 if steps == 1 else np.arange(1, steps + 1))
     regular_GT = (grid.seq_GT == next_GT) & (grid.seq_GT <= known.highest_seq_G[:, None])
@@ -90,7 +90,7 @@ def admit(grid: Grid, known: SessionMarks, time: TimeSpec) -> Admission:
 
 
 def _admit_one_by_one(grid: Grid, known: SessionMarks, time: TimeSpec, regular_GT: BoolArray) -> Admission:
-    """`admit` where some row is missing, out of order, flagged or unusable."""
+    """`admit`, where some row is missing, out of order, flagged or unusable."""
     verdict_GT = _order(grid, known, regular_GT)
     settles_GT = verdict_GT == APPLIED
     counts_GT = settles_GT if grid.usable_GT is None else settles_GT & grid.usable_GT
@@ -109,12 +109,12 @@ def _admit_one_by_one(grid: Grid, known: SessionMarks, time: TimeSpec, regular_G
     if grid.suppressed_GT is not None:
         verdict_GT[advance_GT & grid.suppressed_GT] = SUPPRESSED
     dt_s_GT, clamped_GT = elapsed.dt_s, elapsed.clamped & advance_GT
-    flags_GT, anew_G = clamped_GT * TIME_CLAMPED, None
+    flags_GT, fresh_G = clamped_GT * TIME_CLAMPED, None
     if grid.gap_resets_G is not None:
         reset_GT = clamped_GT & grid.gap_resets_G[:, None]
         dt_s_GT = np.where(reset_GT, np.float32(time.nominal_s), dt_s_GT)
         flags_GT = np.where(reset_GT, RESET, flags_GT)
-        anew_G = reset_GT.any(axis=1)
+        fresh_G = reset_GT.any(axis=1)
     return Admission(
         verdict_GT=verdict_GT,
         advance_GT=advance_GT,
@@ -123,12 +123,12 @@ def _admit_one_by_one(grid: Grid, known: SessionMarks, time: TimeSpec, regular_G
         settled_seq_G=known.settled_seq_G + settles_GT.sum(axis=1),
         last_ns_G=elapsed.last_ns,
         plain=False,
-        anew_G=anew_G,
+        fresh_G=fresh_G,
     )
 
 
 def _order(grid: Grid, known: SessionMarks, regular_GT: BoolArray) -> Int64Array:
-    """APPLIED for the rows that settle now, else DUPLICATE, GAP or BUSY; UNSPECIFIED where there is no row."""
+    """APPLIED for the rows that settle now, else DUPLICATE, GAP or BUSY; UNSPECIFIED for cells without a row."""
     present_GT = np.ones_like(regular_GT) if grid.present_GT is None else grid.present_GT
     over_GT = np.zeros_like(regular_GT) if grid.over_GT is None else grid.over_GT
     verdict_GT = np.where(present_GT, APPLIED, int(Verdict.UNSPECIFIED))
@@ -144,7 +144,7 @@ def _order(grid: Grid, known: SessionMarks, regular_GT: BoolArray) -> Int64Array
 
 
 def _walk(seqs: list[int], over: list[bool], settled: int, highest: int) -> list[int]:
-    """The verdicts of one session's rows, one by one: for the few sessions whose rows are out of order."""
+    """Verdicts of one session's rows, row by row; used only where rows are out of order."""
     verdicts: list[int] = []
     for seq, no_credit in zip(seqs, over, strict=True):
         if seq <= settled:

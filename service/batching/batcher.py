@@ -1,7 +1,7 @@
-"""Deciding what runs next, and recording what came of it. Both are plain functions of state; `runner` does the running.
+"""Batcher: plans what a turn runs, and commits its results to the table. `ModelRunner` runs it.
 
-There are no timers: a turn takes whatever is ready. Its rows form grids `[sessions, time]`: sessions with one row go
-through the step graph, those with more through the chunk graph, with others of about their length.
+There are no timers: a turn takes whatever is ready. Its rows form grids `[sessions, time]`. Sessions with one row use
+the step graph; those with more use the chunk graph, together with others of similar length.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
-from statestream.service.batching import single_row as lone
+from statestream.service.batching import single_row
 from statestream.service.batching.admission import APPLIED, INVALID, Admission, Grid, SessionMarks, admit
 from statestream.service.batching.drop_policy import NO_FATE, beyond_gaps, fate
 from statestream.service.batching.finite import finite_lines, measured
@@ -29,28 +29,28 @@ from statestream.service.sessions.table import SessionTable
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one turn takes."""
+    """Limits on turns and on the waiting rows of a session."""
 
     credit_rows: int = 1024
     """Rows of one session that may wait at once."""
     max_unacked: int = 4096
-    """Settled rows of one session whose outputs are kept until acknowledged."""
+    """Settled rows that one session keeps until their outputs are acknowledged."""
     max_batch: int = 1024
     """Sessions in one run of the engine."""
     turn_steps: int = 64
     """Rows of one session in one turn."""
     turn_bytes: int = 64 << 20
-    """Bytes of decoded pictures in one turn."""
+    """Bytes of decoded images in one turn."""
 
 
 class EngineCall(NamedTuple):
-    """One call of the engine: a grid of rows and what it needs."""
+    """One call of the engine: a grid of rows with its inputs and states."""
 
     places: GridLayout
     slot_G: Int64Array
     admission: Admission
     cells: PackedCells | None
-    """Cells of the grid that advance, as they stand in the engine's run; None: all, as they stand in the grid."""
+    """Cells of the grid that advance, packed for the engine; None: all, unpacked."""
     inputs: Tensors
     dt_s: Float32Array
     valid: BoolArray
@@ -58,7 +58,7 @@ class EngineCall(NamedTuple):
 
     @property
     def batch(self) -> int:
-        """Sessions that advance."""
+        """Number of sessions that advance."""
         return len(self.valid)
 
     @property
@@ -72,7 +72,7 @@ class EngineCall(NamedTuple):
         return slice(None) if self.cells is None else self.cells.lines
 
     def execute(self, model: StepModel) -> tuple[Tensors, Tensors]:
-        """Outputs and new states of the lines that advance; empty when none does."""
+        """Run the engine: outputs and new states of the lines that advance; empty if none does."""
         if not self.batch:
             return {}, {}
         if self.steps == 1:
@@ -81,21 +81,24 @@ class EngineCall(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The rows of a turn, and what is known of each before they are laid out, `[rows]`; None: nothing of any."""
+    """Rows of a turn before layout, with decisions of drop policy and credit.
+
+    Decisions are `[rows]`; None: of no row.
+    """
 
     rows: RowBatch
     stale: BoolArray | None
     suppressed: BoolArray | None
     over: BoolArray | None = None
-    """Beyond its session's credit."""
+    """Rows beyond their session's credit."""
 
     def take(self, rows: Int64Array) -> Judged:
-        """These rows alone."""
+        """Select rows."""
         return Judged(self.rows.take(rows), *(None if column is None else column[rows] for column in self[1:]))
 
 
 class Dequeued(NamedTuple):
-    """What one turn has taken of the rows that wait."""
+    """Rows that a turn has taken from the queue."""
 
     judged: Judged
     places: GridLayout
@@ -106,25 +109,25 @@ class Dequeued(NamedTuple):
         return self.judged.rows
 
     def with_rows(self, rows: RowBatch) -> Dequeued:
-        """The same with rows of which more is known."""
+        """A copy with other rows, for example with decoded images."""
         return self._replace(judged=self.judged._replace(rows=rows))
 
 
 class Turn(NamedTuple):
-    """What runs now."""
+    """One turn: the rows and the engine calls planned for them."""
 
     rows: RowBatch
     runs: Sequence[EngineCall]
     planned_s: float
 
     def execute(self, model: StepModel) -> list[tuple[Tensors, Tensors]]:
-        """Run every grid; safe in a thread, since it touches no table."""
+        """Run every grid. Safe in a thread, as it touches no table."""
         return [run.execute(model) for run in self.runs]
 
 
 @dataclass
 class Batcher:
-    """Rows of one model on their way through its engine."""
+    """Makes engine calls of one model's queued rows, and results of outcomes."""
 
     manifest: Manifest
     table: SessionTable
@@ -136,17 +139,17 @@ class Batcher:
         self.queue = RowQueue(self.manifest.inputs, self.clock)
 
     def run_single(self, model: StepModel) -> SingleResult | None:
-        """Run and store the only row that waits, if it is a plain one; None: take `plan`, nothing has changed."""
-        row = self.queue.lone()
+        """Run the only queued row if it is plain; otherwise None, and nothing has changed."""
+        row = self.queue.single()
         if row is None:
             return None
-        done = lone.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
+        done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
         if done is not None:
             self.queue.clear()
         return done
 
     def take(self) -> Dequeued | None:
-        """Take what is ready, as much as one turn may have; None when nothing is."""
+        """Take the queued rows, as many as one turn may have; None if there are none."""
         if not len(self.queue):
             return None
         rows = self.queue.take()
@@ -156,35 +159,35 @@ class Batcher:
             policies = fate(rows, table.keep_last.take(rows.slot), table.late.take(rows.slot), now_s)
         judged, places = Judged(rows, *policies), place(rows.slot, table.capacity)
         if places.steps > 1 or rows.frames:
-            judged, places = self._of_this_turn(judged, places)
+            judged, places = self._fit_turn(judged, places)
         return Dequeued(judged, places, now_s)
 
     def to_decode(self, taken: Dequeued) -> Int64Array:
-        """Rows whose pictures are needed: not those that cannot advance their session anyway."""
+        """Rows whose images must be decoded: those that can still advance their session."""
         rows = taken.rows
         needed = ~_idle(taken.judged) & (rows.seq > self.table.settled_seq.take(rows.slot))
         needed[list(rows.problems)] = False
         return np.flatnonzero(needed)
 
     def plan(self, taken: Dequeued) -> Turn:
-        """Decide what runs; pictures are decoded by now."""
+        """Plan the engine calls of a turn, once images are decoded."""
         judged, usable = taken.judged, _usable(taken.rows, self.manifest.gappy_inputs)
         runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
         return Turn(judged.rows, runs, taken.taken_s)
 
     def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> TurnResults:
-        """Store the states of a turn that ran and say what became of its rows."""
+        """Store a turn's states and build the results of its rows."""
         rows = turn.rows
-        filling = ResultBuilder(rows.n, self.manifest)
+        builder = ResultBuilder(rows.n, self.manifest)
         plain = True
         for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
             whole = self._store(run, states)
             plain &= whole
-            filling.put(run.places, run.admission, run.cells, outputs, whole=whole)
-        settled = SettledRows(rows.slot, rows.seq, filling.verdict, filling.dt_s, filling.out, filling.outputs())
-        self._remember(settled, everything=plain)
+            builder.put(run.places, run.admission, run.cells, outputs, whole=whole)
+        settled = SettledRows(rows.slot, rows.seq, builder.verdict, builder.dt_s, builder.out, builder.outputs())
+        self._append_to_log(settled, everything=plain)
         now_s = self.clock()
-        self.table.latency_s[rows.slot] = now_s - rows.received_s  # of several rows of a session, the last one counts
+        self.table.latency_s[rows.slot] = now_s - rows.received_s  # if a session has several rows, the last one counts
         original, details = None, Details()
         if not plain:
             np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
@@ -195,7 +198,7 @@ class Batcher:
             route=self.table.route.take(rows.slot),
             channel=self.table.channel.take(rows.slot),
             epoch=self.table.epoch.take(rows.slot),
-            flags=filling.flags,
+            flags=builder.flags,
             plain=plain,
             original=original,
             details=details,
@@ -204,16 +207,16 @@ class Batcher:
             batch=sum(run.batch for run in turn.runs),
         )
 
-    def _of_this_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
-        """Leave to the next turn what would make this one too long, or put a gap in the middle of a line."""
+    def _fit_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
+        """Put back rows that make this turn too long or put a gap into a line."""
         rows, limits = judged.rows, self.limits
         if places.steps > limits.credit_rows:
             judged = judged._replace(over=places.k >= limits.credit_rows)
-        # Rows that their session's policy drops take neither time nor room.
+        # Rows that their session's policy drops take neither time nor space.
         wait = (places.k if judged.stale is None else ahead(rows.slot, ~judged.stale)) >= limits.turn_steps
         if rows.frames:
-            picture_bytes = sum(spec.row_bytes for spec in self.manifest.encoded_inputs.values())
-            wait |= np.cumsum(~_idle(judged)) > max(1, limits.turn_bytes // picture_bytes)
+            image_bytes = sum(spec.row_bytes for spec in self.manifest.encoded_inputs.values())
+            wait |= np.cumsum(~_idle(judged)) > max(1, limits.turn_bytes // image_bytes)
         if self.table.policies and (resets := self.table.gap_resets.take(rows.slot)).any():
             wait |= beyond_gaps(rows.slot, rows.t_ns, resets, self.manifest.time)
         if judged.over is not None:
@@ -225,7 +228,7 @@ class Batcher:
         return judged, place(judged.rows.slot, self.table.capacity)
 
     def _run(self, judged: Judged, usable: BoolArray | None, places: GridLayout) -> EngineCall:
-        """Judge the rows of one grid and gather what the engine needs for those that advance."""
+        """Admit one grid's rows and gather inputs and states of those that advance."""
         rows, table, grid = judged.rows, self.table, places.grid
         slot_G = rows.slot[places.first]
         resets_G = table.gap_resets.take(slot_G) if table.policies else None
@@ -257,21 +260,21 @@ class Batcher:
         return self._packed_run(rows, places, slot_G, admission)
 
     def _packed_run(self, rows: RowBatch, places: GridLayout, slot_G: Int64Array, admission: Admission) -> EngineCall:
-        """The rows that advance and no others: what is dropped costs the engine nothing."""
+        """Gather only the rows that advance: dropped rows cost the engine nothing."""
         cells = packed(admission.advance_GT)
         shape = (len(cells.lines), cells.steps)
         row = places.grid(np.arange(rows.n))[cells.g, cells.k]
         inputs = {n: cells.put(np.zeros((*shape, *x.shape[1:]), x.dtype), x[row]) for n, x in rows.data.items()}
-        # Where there is no row the graph's result is dropped; a step of no time could make NaN of it.
+        # Results of cells without a row are dropped, but a dt of 0 could turn them into NaN.
         dt_s = np.full(shape, self.manifest.time.nominal_s, np.float32)
         dt_s = cells.put(dt_s, admission.dt_s_GT[cells.g, cells.k])
         valid = cells.put(np.zeros(shape, np.bool_), np.array(True))
-        anew = None if admission.anew_G is None else admission.anew_G[cells.lines]
-        states = self.table.arena.gather(slot_G[cells.lines], anew)
+        fresh = None if admission.fresh_G is None else admission.fresh_G[cells.lines]
+        states = self.table.arena.gather(slot_G[cells.lines], fresh)
         return EngineCall(places, slot_G, admission, cells, inputs, dt_s, valid, states)
 
     def _store(self, run: EngineCall, states: Tensors) -> bool:
-        """Write back the states of one run, but not those that are no longer finite; returns whether all went well."""
+        """Store the states of one call except non-finite ones; returns whether all rows were APPLIED."""
         admission, table = run.admission, self.table
         slots = run.slot_G[run.lines]
         finite = finite_lines(states, len(slots))
@@ -287,8 +290,8 @@ class Batcher:
         table.last_active_s[run.slot_G] = self.clock()
         return admission.plain and finite is None
 
-    def _remember(self, settled: SettledRows, *, everything: bool) -> None:
-        """Keep what was settled until it is acknowledged."""
+    def _append_to_log(self, settled: SettledRows, *, everything: bool) -> None:
+        """Add settled rows to the log until they are acknowledged."""
         if not everything:
             rows = np.flatnonzero(settled.verdict <= Verdict.SKIPPED)
             if not len(rows):
@@ -298,7 +301,7 @@ class Batcher:
 
 
 def _idle(judged: Judged) -> BoolArray:
-    """`[rows]` whether a row has nothing to run: it is dropped, beyond its session's credit, or was never sent."""
+    """`[rows]`, true where nothing is to run: dropped, beyond the session's credit, or SKIP."""
     idle = np.zeros(judged.rows.n, np.bool_)
     for dropped in (judged.stale, judged.over):
         if dropped is not None:
@@ -307,7 +310,10 @@ def _idle(judged: Judged) -> BoolArray:
 
 
 def _usable(rows: RowBatch, gappy: Collection[str]) -> BoolArray | None:
-    """`[rows]` whether a row's data is complete and finite, or, in `gappy` inputs, not measured; None: all are."""
+    """`[rows]`, whether a row's data is complete and finite; None: all.
+
+    Inputs in `gappy` may have NaN, which means "not measured".
+    """
     usable = finite_lines(measured(rows.data, gappy), rows.n)
     if rows.problems:
         usable = np.ones(rows.n, np.bool_) if usable is None else usable

@@ -1,4 +1,4 @@
-"""What a session's owner lets the server do with rows that it cannot serve in time."""
+"""Drop policies applied to the rows of a turn: which are stale, which suppressed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NEARLY = 1 - 1e-9
 
 
 class Fate(NamedTuple):
-    """What policies make of the rows of a turn, each `[rows]`; None: nothing."""
+    """Rows of a turn that policies drop or suppress, each `[rows]`; None: no row."""
 
     stale: BoolArray | None
     suppressed: BoolArray | None
@@ -28,16 +28,16 @@ NO_FATE = Fate(None, None)
 
 
 def fate(rows: RowBatch, keep_last: Int32Array, late: Int8Array, now_s: float) -> Fate:
-    """Which rows are not worth running any more, and which only for the sake of the state.
+    """Decide which rows are dropped, and which only advance the state.
 
     Args:
-        keep_last: `[rows]` of each row's session; see `Policy`.
-        late: `[rows]` likewise.
+        keep_last: `[rows]`, of each row's session; see `Policy`.
+        late: `[rows]`, likewise.
     """
     stale = _crowded_out(rows, keep_last)
     suppressed: BoolArray | None = None
     if rows.due_s is not None:
-        overdue = (rows.due_s < now_s) & _open_to_it(rows)
+        overdue = (rows.due_s < now_s) & _droppable(rows)
         if (dropped := overdue & (late == Late.DROP)).any():
             stale = dropped if stale is None else stale | dropped
         if (withheld := overdue & (late == Late.SUPPRESS)).any():
@@ -46,8 +46,8 @@ def fate(rows: RowBatch, keep_last: Int32Array, late: Int8Array, now_s: float) -
 
 
 def _crowded_out(rows: RowBatch, keep: Int32Array) -> BoolArray | None:
-    """Rows that as many newer ones of their session wait behind as it keeps."""
-    mine = np.flatnonzero((keep > 0) & _open_to_it(rows))
+    """Rows with at least `keep` newer rows of their session behind them."""
+    mine = np.flatnonzero((keep > 0) & _droppable(rows))
     if len(mine) < 2:
         return None
     newest_first = mine[np.argsort(rows.slot[mine], kind="stable")][::-1]
@@ -59,19 +59,19 @@ def _crowded_out(rows: RowBatch, keep: Int32Array) -> BoolArray | None:
     return stale if stale.any() else None
 
 
-def _open_to_it(rows: RowBatch) -> BoolArray:
-    """Rows that a policy may touch: not those that advanced the session before, nor those that are nothing."""
+def _droppable(rows: RowBatch) -> BoolArray:
+    """Rows a policy may drop: without the flags SKIP and REPLAY."""
     return np.ones(rows.n, np.bool_) if rows.flags is None else rows.flags & _EXEMPT == 0
 
 
 def beyond_gaps(slot: Int64Array, t_ns: Int64Array, resets: BoolArray, time: TimeSpec) -> BoolArray:
-    """Rows that must wait for another turn, so that a session that resets in gaps has none but at the head of one.
+    """Rows to leave to a later turn, so that a turn has resets only at its start.
 
-    They are those from the first that is farther from the earliest before it than the longest dt, or has a time when
-    one before it has none: sometimes more than must wait, never fewer.
+    A session's rows wait from the first one that is more than the longest dt after the earliest before it, or that has
+    a time while an earlier one has none. More rows may wait than necessary, never fewer.
 
     Args:
-        resets: `[rows]` whether the session of each row resets in gaps.
+        resets: `[rows]`, whether the session of each row resets after gaps.
     """
     wait = np.zeros(len(slot), np.bool_)
     earliest_ns: dict[int, int] = {}
@@ -79,7 +79,7 @@ def beyond_gaps(slot: Int64Array, t_ns: Int64Array, resets: BoolArray, time: Tim
     for row in np.flatnonzero(resets).tolist():
         mine, t = int(slot[row]), int(t_ns[row])
         if mine not in cut:
-            first = earliest_ns[mine] = min(earliest_ns.get(mine, t), t)  # NO_TIME is the least
+            first = earliest_ns[mine] = min(earliest_ns.get(mine, t), t)  # NO_TIME is the smallest value
             if (t - first) * 1e-9 > time.max_s * _NEARLY:
                 cut.add(mine)
         wait[row] = mine in cut

@@ -1,4 +1,4 @@
-"""Whether numbers are finite: of rows before they run, of states before they are stored."""
+"""Finite checks: inputs before they run, states before they are stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statestream.models.spec import Array, BoolArray, Tensors
 
 
 def surely_finite(array: Array) -> bool:
-    """Whether all elements are finite, by their sum of squares: quick, and False also where that overflows."""
+    """Quick check that all elements are finite, by their sum of squares; false if that overflows, too."""
     if array.dtype.kind != "f":
         return True
     flat = array.reshape(-1)
@@ -19,14 +19,14 @@ def surely_finite(array: Array) -> bool:
 
 
 def measured(inputs: Tensors, gappy: Collection[str]) -> Tensors:
-    """Inputs as they are to be finite: with 0 for NaN in the `gappy` ones, where it says "not measured"."""
+    """Inputs for the finite check: NaN, which means "not measured" in `gappy` inputs, becomes 0 there."""
     if not gappy:
         return inputs
     return {name: np.where(np.isnan(x), 0, x) if name in gappy else x for name, x in inputs.items()}
 
 
 def finite_lines(tensors: Tensors, lines: int) -> BoolArray | None:
-    """`[lines]` whether a line of each of `tensors` `[lines, …]` has finite elements alone; None: all have."""
+    """`[lines]`, whether the line is finite in each of `tensors` `[lines, …]`; None: all are."""
     good: BoolArray | None = None
     for array in tensors.values():
         if not surely_finite(array):

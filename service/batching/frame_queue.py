@@ -1,4 +1,4 @@
-"""Encoded pictures of the rows that wait in an inbox: kept as they came until their turn, when they may be decoded."""
+"""Frame queue: encoded images of queued rows, kept undecoded until their turn."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from statestream.models.spec import Array, BoolArray, InputSpec
 
 Frames = Mapping[str, Sequence[bytes]]
-"""Pictures by the name of their input, one for each row that has data."""
+"""Encoded images by input name, one for each row that has data."""
 
 
 class FrameQueue:
-    """A queue for each input whose rows come encoded, a place in it for every row that waits."""
+    """Queues of encoded inputs, with an entry for every queued row."""
 
     def __init__(self, specs: Mapping[str, InputSpec]) -> None:
         self._specs = specs
         self.clear()
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Remove all images."""
         self._queues: dict[str, list[bytes]] = {name: [] for name in self._specs}
 
     def problem(self, frames: Frames, with_data: int) -> str:
-        """What is wrong with the pictures of a message whose rows, as many, have data; empty where nothing is."""
+        """What is wrong with a message's images, for `with_data` rows; empty: nothing."""
         for name in frames:
             if name not in self._specs:
                 return f"steps.columns['{name}']: frames, but the model has no input '{name}' that takes any"
@@ -36,7 +36,14 @@ class FrameQueue:
         return ""
 
     def append(self, frames: Frames, rows: int, has_data: BoolArray | None) -> dict[int, str]:
-        """Queue the pictures of `rows` rows; None: all have data. Returns what is wrong with a row, by its number."""
+        """Queue the images of `rows` rows.
+
+        Args:
+            has_data: `[rows]`; None: all have data.
+
+        Returns:
+            What is wrong with a row's image, by row number.
+        """
         problems: dict[int, str] = {}
         places: Iterable[int] = range(rows) if has_data is None else np.flatnonzero(has_data).tolist()
         for name, spec in self._specs.items():
@@ -58,13 +65,13 @@ class FrameQueue:
         return taken
 
     def put_back(self, frames: Mapping[str, Array]) -> None:
-        """Append what was taken."""
+        """Append images that `take` returned."""
         for name, column in frames.items():
             self._queues[name] += column.tolist()
 
 
 def _column(values: Sequence[bytes]) -> Array:
-    """Python's own bytes as an array, which makes strings of them by itself."""
+    """An array of bytes objects; numpy by itself would make fixed-length strings."""
     column = np.empty(len(values), object)
     column[:] = values
     return column

@@ -1,4 +1,4 @@
-"""Laying out rows of several sessions as grids `[sessions, time]`, little of them padding."""
+"""Layout of rows as grids `[sessions, time]`, with little padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statestream.models.spec import Array, BoolArray, Int64Array
 
 
 class GridLayout(NamedTuple):
-    """Where rows stand in a grid: row `row[i]` of the turn in line `g[i]`, column `k[i]`."""
+    """Positions of rows in a grid: row `row[i]` of the turn is in line `g[i]`, column `k[i]`."""
 
     row: Int64Array | None
     """None: every row of the turn, in order."""
@@ -26,7 +26,7 @@ class GridLayout(NamedTuple):
     @overload
     def grid(self, column: None) -> None: ...
     def grid(self, column: Array | None) -> Array | None:
-        """`[rows, …]` of the turn as `[sessions, time, …]`, zeros where there is no row; None stays None."""
+        """Lay out `[rows, …]` as `[sessions, time, …]`; zeros where no row is, None for None."""
         if column is None:
             return None
         if self.row is not None:
@@ -38,11 +38,11 @@ class GridLayout(NamedTuple):
         return padded
 
     def cells(self, grid: Array) -> Array:
-        """`[sessions, time]` as `[rows]`, in the order of `row`."""
+        """Pick `[rows]`, in the order of `row`, from `[sessions, time]`."""
         return grid[:, 0] if self.steps == 1 else grid[self.g, self.k]
 
     def present(self) -> BoolArray | None:
-        """Cells with a row; None: all."""
+        """Cells that have a row; None: all."""
         if len(self.g) == len(self.first) * self.steps:
             return None
         present = np.zeros((len(self.first), self.steps), np.bool_)
@@ -55,7 +55,7 @@ _ONE_ROW = GridLayout(None, _ZERO, _ZERO, _ZERO, 1)
 
 
 class PackedCells(NamedTuple):
-    """Cells of a grid that the engine runs, packed to the left: cell `[g, k]` is its line `line`, column `column`."""
+    """Cells of a grid that the engine runs, packed to the left: cell `[g, k]` is at `[line, column]`."""
 
     g: Int64Array
     k: Int64Array
@@ -64,16 +64,16 @@ class PackedCells(NamedTuple):
     lines: Int64Array
     """Lines of the grid that have any."""
     steps: int
-    """Columns of what runs."""
+    """Columns of the packed grid."""
 
     def put(self, into: Array, values: Array) -> Array:
-        """`into` `[lines, steps, …]` with the values `[cells, …]`."""
+        """Write the values `[cells, …]` into `into` `[lines, steps, …]`; returns it."""
         into[self.line, self.column] = values
         return into
 
 
 def packed(runs_GT: BoolArray) -> PackedCells:
-    """The cells that are set, each line's in order of time and without gaps."""
+    """Pack the cells that are set, each line in order of time."""
     g, k = np.nonzero(runs_GT)
     lines, starts, line = np.unique(g, return_index=True, return_inverse=True)
     column = np.arange(len(g)) - starts[line]
@@ -81,7 +81,7 @@ def packed(runs_GT: BoolArray) -> PackedCells:
 
 
 def ahead(slot: Int64Array, counts: BoolArray) -> Int64Array:
-    """`[rows]` how many rows before it, of its own session, count."""
+    """`[rows]`, how many earlier rows of the same session have `counts` set."""
     order = np.argsort(slot, kind="stable")
     before: Int64Array = np.cumsum(counts[order]) - counts[order]
     starts = np.flatnonzero(np.diff(slot[order], prepend=-1))
@@ -92,10 +92,10 @@ def ahead(slot: Int64Array, counts: BoolArray) -> Int64Array:
 
 
 def place(slot: Int64Array, capacity: int) -> GridLayout:
-    """The one grid of all rows: a line for each session, in order of arrival.
+    """Lay out all rows in one grid: one line a session, in order of arrival.
 
     Args:
-        slot: `[rows]` below `capacity`.
+        slot: `[rows]`, each below `capacity`.
     """
     if len(slot) == 1:
         return _ONE_ROW
@@ -115,7 +115,7 @@ def place(slot: Int64Array, capacity: int) -> GridLayout:
 
 
 def split(places: GridLayout, max_batch: int) -> list[GridLayout]:
-    """Grids of at most `max_batch` sessions of similar length."""
+    """Split a grid into grids of at most `max_batch` sessions of similar length."""
     sessions = len(places.first)
     if places.steps == 1 and sessions <= max_batch:
         return [places]
@@ -129,12 +129,12 @@ def split(places: GridLayout, max_batch: int) -> list[GridLayout]:
 
 
 def _part(places: GridLayout, lengths: Int64Array, lines: Int64Array) -> GridLayout:
-    """The grid of these lines alone."""
+    """The grid of the given lines."""
     new_line = np.full(len(places.first), -1)
     new_line[lines] = np.arange(len(lines))
     row = np.flatnonzero(new_line[places.g] >= 0)
     g, k, steps = new_line[places.g[row]], places.k[row], int(lengths[lines].max())
-    if steps == 1:  # `cells` takes such a grid's lines for its rows
+    if steps == 1:  # in such a grid, `cells` assumes rows in the order of lines
         by_line = np.argsort(g)
         row, g, k = row[by_line], g[by_line], k[by_line]
     return GridLayout(row, g, k, places.first[lines], steps)

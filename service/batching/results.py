@@ -1,4 +1,4 @@
-"""What became of the rows of a turn, in columns, with words for those that did not go as their sender hoped."""
+"""Results of a turn, in columns, with explanations of rejected rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from statestream.service.sessions.table import SessionTable
 
 
 class Detail(NamedTuple):
-    """Words about one row; `resend_from` where it has to come again."""
+    """Explanation of a row's verdict; `resend_from` is the seq to send again from, 0: none."""
 
     text: str
     resend_from: int = 0
@@ -27,10 +27,10 @@ Details = dict[int, Detail]
 
 
 class TurnResults(NamedTuple):
-    """What became of the rows of a turn, in the order in which they came; columns of equal length."""
+    """Results of a turn's rows, in order of arrival; columns of equal length."""
 
     rows: SettledRows
-    """Every row, those that settled nothing included."""
+    """Every row, also those that were not settled."""
     route: Int64Array
     channel: Int64Array
     epoch: Int64Array
@@ -38,7 +38,7 @@ class TurnResults(NamedTuple):
     plain: bool
     """Whether every row was APPLIED."""
     original: Int64Array | None
-    """For DUPLICATE rows the verdict first given; None when there are no such rows."""
+    """For DUPLICATE rows the first verdict; None if there are no such rows."""
     details: Details
     queue_s: float
     compute_s: float
@@ -46,12 +46,12 @@ class TurnResults(NamedTuple):
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.route)
 
 
 class ResultBuilder:
-    """The columns of a turn's results, filled grid by grid."""
+    """Builds the columns of a turn's results, grid by grid."""
 
     verdict: Int64Array
     flags: Int64Array
@@ -67,9 +67,11 @@ class ResultBuilder:
     def put(
         self, places: GridLayout, admission: Admission, cells: PackedCells | None, outputs: Tensors, *, whole: bool
     ) -> None:
-        """Put the rows of one grid where they stand in the turn; `whole`: all are APPLIED.
+        """Add the results of one grid.
 
-        `outputs` are of its `cells`, None: of all.
+        Args:
+            cells: the cells that `outputs` are of; None: all.
+            whole: whether all rows are APPLIED.
         """
         verdict, flags = places.cells(admission.verdict_GT), places.cells(admission.flags_GT)
         dt_s, out = places.cells(admission.dt_s_GT), self._take_outputs(places, admission, cells, outputs, whole)
@@ -87,7 +89,7 @@ class ResultBuilder:
     def _take_outputs(
         self, places: GridLayout, admission: Admission, cells: PackedCells | None, outputs: Tensors, whole: bool
     ) -> Int64Array:
-        """Keep a grid's outputs where the engine put them; the index of each row's."""
+        """Keep a grid's outputs in the engine's order; returns the index of each row's output."""
         if not outputs:
             return np.full(len(places.g), NO_OUTPUT)
         shape = admission.verdict_GT.shape if cells is None else (len(cells.lines), cells.steps)
@@ -102,7 +104,7 @@ class ResultBuilder:
         return places.cells(index if whole else np.where(admission.verdict_GT == APPLIED, index, NO_OUTPUT))
 
     def outputs(self) -> Tensors:
-        """`[n, *shape]` by name, which `out` points into."""
+        """`[n, *shape]` by name; `out` has indices into them."""
         if len(self._blocks) == 1:
             return self._blocks[0]
         if not self._blocks:
@@ -111,7 +113,7 @@ class ResultBuilder:
 
 
 def repeat(settled: SettledRows, table: SessionTable) -> tuple[SettledRows, Int64Array | None]:
-    """Answer rows that were settled before with the verdict and output they had, while the table has them."""
+    """Repeat verdict and output of DUPLICATE rows, where the table has them."""
     again = np.flatnonzero(settled.verdict == Verdict.DUPLICATE)
     if not len(again):
         return settled, None
@@ -135,7 +137,7 @@ def repeat(settled: SettledRows, table: SessionTable) -> tuple[SettledRows, Int6
 
 
 def explain(rows: RowBatch, settled: SettledRows, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
-    """Words for the rows that are INVALID, GAP or BUSY."""
+    """Explanations of the rows that are INVALID, GAP or BUSY."""
     details: Details = {}
     busy_from: dict[int, int] = {}
     for row in np.flatnonzero(np.isin(settled.verdict, (Verdict.INVALID, Verdict.GAP, Verdict.BUSY))).tolist():
@@ -147,15 +149,15 @@ def explain(rows: RowBatch, settled: SettledRows, table: SessionTable, manifest:
             details[row] = Detail(f"steps.seq: {seq}, expected {expected}", expected)
         else:
             acked = int(table.acked_seq[slot])
-            why = f"at most {max_unacked} rows after acked_seq {acked} may wait to be acknowledged"
+            why = f"at most {max_unacked} rows after acked_seq {acked} may be unacknowledged"
             if seq <= acked + max_unacked:
-                why = "more rows of the session wait than Opened.credit_rows"
+                why = "more rows of this session wait than Opened.credit_rows allows"
             details[row] = Detail(f"steps.seq: no room for {seq}: {why}", busy_from.setdefault(slot, seq))
     return details
 
 
 def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -> str:
-    """Why a row was not usable: its data, a value in it, its time, or the state it led to."""
+    """Why a row is INVALID: its data, a value in it, its time, or the state after it."""
     if row in rows.problems:
         return rows.problems[row]
     for spec in manifest.inputs:
@@ -167,5 +169,5 @@ def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -
             return f"steps.columns['{spec.name}']: element {at}{label} is {data.flat[at]}"
     t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
     if t_ns < last_ns:
-        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns}, that of a row before it"
-    return "the state after this row is not finite; it is as it was before"
+        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns} of a row before it"
+    return "the state after this row would not be finite; it is unchanged"

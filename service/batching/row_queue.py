@@ -1,4 +1,4 @@
-"""Rows that wait for their turn: columns that grow as messages come in and are taken all at once."""
+"""Row queue: rows that wait for a turn, in columns that grow as messages arrive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
 
 
 class RowBatch(NamedTuple):
-    """Rows of several sessions as columns of equal length; rows of one session stand in order of arrival."""
+    """Rows of several sessions, as columns of equal length; rows of one session are in order."""
 
     slot: Int64Array
     seq: Int64Array
@@ -31,21 +31,21 @@ class RowBatch(NamedTuple):
     """None: no row has any."""
     received_s: Float64Array
     due_s: Float64Array | None
-    """When each row's budget is spent, on the clock of `received_s`; None: no row has one."""
+    """When each row's budget ends, on the clock of `received_s`; None: no row has one."""
     data: Mapping[str, Array]
     """`[rows, *shape]` by input name; zeros where a row has no usable data."""
     problems: Mapping[int, str]
-    """Rows whose data cannot be used, and why."""
+    """Rows with unusable data, and why."""
     frames: Mapping[str, Array] = {}
-    """`[rows]` bytes: pictures of inputs that come encoded, until they are in `data`; empty where a row has none."""
+    """`[rows]` bytes: images of encoded inputs before they are decoded into `data`; empty where a row has none."""
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.slot)
 
     def take(self, rows: Int64Array) -> RowBatch:
-        """These rows alone."""
+        """Select rows."""
         flags = None if self.flags is None else self.flags[rows]
         problems = {new: self.problems[old] for new, old in enumerate(rows.tolist()) if old in self.problems}
         data = {name: column[rows] for name, column in self.data.items()}
@@ -58,7 +58,7 @@ class RowBatch(NamedTuple):
 
 
 class SingleRow(NamedTuple):
-    """One row that came alone, without flags."""
+    """One row that arrived alone, without flags."""
 
     slot: int
     seq: int
@@ -69,18 +69,18 @@ class SingleRow(NamedTuple):
 
 
 class RowQueue:
-    """Where rows of one model gather while the engine is busy."""
+    """Queued rows of one model; they gather here while the engine is busy."""
 
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
         self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
-        self._pictures = FrameQueue(self._encoded) if self._encoded else None
+        self._images = FrameQueue(self._encoded) if self._encoded else None
         self.clear()
 
     def clear(self) -> None:
-        """Forget the rows that wait."""
+        """Remove all rows."""
         self._slot = array("q")
         self._seq = array("q")
         self._t_ns = array("q")
@@ -91,14 +91,14 @@ class RowQueue:
         self._due = False
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self._problems: dict[int, str] = {}
-        if self._pictures is not None:
-            self._pictures.clear()
+        if self._images is not None:
+            self._images.clear()
 
     def __len__(self) -> int:
         return len(self._slot)
 
     def count(self, slot: int) -> int:
-        """Rows of the session in `slot` that wait here."""
+        """Number of queued rows of the session in `slot`."""
         return self._slot.count(slot)
 
     def add(
@@ -120,11 +120,11 @@ class RowQueue:
             flags: `[rows]`, or empty where no row has any.
             columns: name and data of each input, over the rows that are not SKIP.
             budgets_us: `[rows]` microseconds left to each row's deadline, or empty where no row has any.
-            frames: the pictures of each input that comes encoded, over the rows that are not SKIP.
+            frames: the images of each encoded input, over the rows that are not SKIP.
 
         Raises:
-            InvalidArgument: the columns do not fit one another, so that no row can be told from its neighbour. Nothing
-                was added. Data of a wrong name or size is a problem of its rows instead, which get a verdict.
+            InvalidArgument: the columns have different lengths, so that rows cannot be told apart; nothing was added.
+                Data of a wrong name or size is not an error here: its rows get the verdict INVALID.
         """
         rows = len(slots)
         check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
@@ -134,15 +134,15 @@ class RowQueue:
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
         data, problem = self._data_of(rows - skipped, columns)
-        if self._pictures is not None:
+        if self._images is not None:
             frames = frames or {}
-            problem = problem or self._pictures.problem(frames, rows - skipped)
-            too_long = self._pictures.append({} if problem else frames, rows, has_data)
+            problem = problem or self._images.problem(frames, rows - skipped)
+            too_long = self._images.append({} if problem else frames, rows, has_data)
             self._problems |= {start + row: why for row, why in too_long.items()}
         if problem or skipped == rows:
             data = {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}
         elif has_data is not None:
-            data = self._spread(data, has_data)
+            data = self._expand(data, has_data)
         self._slot.extend(slots)
         self._seq.extend(seqs)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
@@ -164,7 +164,7 @@ class RowQueue:
         """Append one row without flags, its columns in the manifest's order.
 
         Returns:
-            False, and nothing was added, where something is not as it should be; `add` tells what.
+            False if the row is not valid, and nothing was added; `add` reports why.
         """
         if not 0 < seq < SEQ_LIMIT or len(columns) != len(self._row_sizes):
             return False
@@ -181,9 +181,9 @@ class RowQueue:
             self._data[name].append(part)
         return True
 
-    def lone(self) -> SingleRow | None:
-        """The only row that waits, if it has neither flags nor a deadline; it stays here."""
-        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._pictures is not None:
+    def single(self) -> SingleRow | None:
+        """The only queued row, if it has neither flags nor a deadline; it stays queued."""
+        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._images is not None:
             return None
         data = {
             name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
@@ -192,7 +192,7 @@ class RowQueue:
         return SingleRow(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
 
     def take(self) -> RowBatch:
-        """All waiting rows; the inbox is empty afterwards."""
+        """Take all rows; the queue is empty afterwards."""
         data = {
             name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
                 -1, *spec.shape
@@ -208,13 +208,13 @@ class RowQueue:
             np.frombuffer(self._due_s, np.float64) if self._due else None,
             data,
             self._problems,
-            {} if self._pictures is None else self._pictures.take(),
+            {} if self._images is None else self._images.take(),
         )
         self.clear()
         return rows
 
     def put_back(self, rows: RowBatch) -> None:
-        """Append rows that were taken, here or from another inbox of the same inputs, as they were."""
+        """Append rows taken from this queue or another of the same inputs."""
         start = len(self._slot)
         self._slot.frombytes(rows.slot.tobytes())
         self._seq.frombytes(rows.seq.tobytes())
@@ -226,12 +226,12 @@ class RowQueue:
         self._due = self._due or rows.due_s is not None
         for name, column in rows.data.items():
             self._data[name].append(column.tobytes())
-        if self._pictures is not None:
-            self._pictures.put_back(rows.frames)
+        if self._images is not None:
+            self._images.put_back(rows.frames)
         self._problems |= {start + row: problem for row, problem in rows.problems.items()}
 
     def _data_of(self, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
-        """Each input's bytes for the rows that have data, and what is wrong with them."""
+        """Collect each input's bytes for the rows with data, and any problem."""
         data: dict[str, bytes] = {}
         problem = ""
         for name, part in columns:
@@ -239,7 +239,7 @@ class RowQueue:
             if spec is None:
                 problem = f"steps.columns: {self._no_data(name)}"
             elif name in data:
-                problem = f"steps.columns: '{name}' stands there twice"
+                problem = f"steps.columns: '{name}' is given twice"
             elif len(part) != with_data * spec.row_bytes:
                 problem = (
                     f"steps.columns['{name}']: {len(part)} bytes for {with_data} rows; expected "
@@ -251,10 +251,10 @@ class RowQueue:
             problem = f"steps.columns: input '{missing}' is missing"
         return data, problem
 
-    def _spread(
+    def _expand(
         self, data: Mapping[str, bytes], has_data: np.ndarray[tuple[int], np.dtype[np.bool_]]
     ) -> dict[str, bytes]:
-        """Data of all rows from that of the rows that have any, zeros between."""
+        """Expand data to all rows, with zeros for rows without any."""
         spread = {}
         for name, part in data.items():
             row_bytes = self._inputs[name].row_bytes
@@ -264,7 +264,7 @@ class RowQueue:
         return spread
 
     def _no_data(self, name: str) -> str:
-        """Why data of this name is of no use."""
+        """Why data of this name cannot be used."""
         if name in self._encoded:
             return f"input '{name}' takes frames, got data"
         names = ", ".join(f"'{each}'" for each, _ in self._row_sizes)
@@ -278,12 +278,12 @@ def check_shape(
     flags: Sequence[int],
     budgets_us: Sequence[int],
 ) -> None:
-    """Raises InvalidArgument where the columns of a message are not of one length, or hold what none may."""
+    """Raises InvalidArgument where a message's columns differ in length or have invalid values."""
     columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
     for name, column in columns.items():
         if len(column) != rows and (column or name == "seq"):
             raise InvalidArgument(f"{len(column)} values for {rows} rows of steps.channel", field=f"steps.{name}")
     if flags and max(flags) > _KNOWN_FLAGS:
-        raise InvalidArgument(f"{max(flags)} has unknown bits; known are {_KNOWN_FLAGS}", field="steps.flags")
+        raise InvalidArgument(f"{max(flags)} has unknown bits; the known ones are {_KNOWN_FLAGS}", field="steps.flags")
     if rows and not 0 < min(seqs) <= max(seqs) < SEQ_LIMIT:
         raise InvalidArgument(f"{min(seqs)} … {max(seqs)}; seqs count from 1", field="steps.seq")

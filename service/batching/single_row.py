@@ -1,7 +1,7 @@
-"""A turn of one plain row: what the batcher does for many, in plain numbers.
+"""Turn of a single plain row: the batcher's work in plain numbers.
 
-A quiet server's turns are of this kind, one sensor's next row, and there the arrays of a batch cost more than the
-model. Whatever is out of the ordinary is left to the batcher, which decides all over again.
+Most turns of an idle server are of this kind, one sensor's next row, and a batch's arrays would cost more than the
+model. Any other row is left to the batcher, which decides on it from the start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from statestream.service.sessions.table import SessionTable
 
 
 class SingleResult(NamedTuple):
-    """What became of a row that was APPLIED, alone in its turn."""
+    """Result of an APPLIED row, alone in its turn."""
 
     slot: int
     route: int
@@ -46,7 +46,7 @@ def advance(
     max_unacked: int,
     clock: Callable[[], float],
 ) -> SingleResult | None:
-    """Run a row and store what came of it; None, and nothing was stored, where it is no plain row."""
+    """Run and store a row. None, with nothing stored, if it is not plain."""
     begin_s = clock()
     slot, seq = row.slot, row.seq
     if seq != table.settled_seq.item(slot) + 1 or seq > table.acked_seq.item(slot) + max_unacked:
@@ -61,7 +61,7 @@ def advance(
     dt_11 = np.array([[dt_s]], np.float32)
     try:
         outputs, states = model.step(row.data, dt_11, table.arena.view(slot))
-    except Exception:  # the batcher will meet it too, and knows whom to tell
+    except Exception:  # the batcher will meet it too, and reports it
         return None
     if not all(map(surely_finite, states.values())):
         return None

@@ -1,12 +1,12 @@
-"""Limits that server and client share."""
+"""Limits shared by server and client."""
 
 from __future__ import annotations
 
 MAX_CHANNEL = 65_535
-"""The highest channel of a stream."""
+"""Highest channel of a stream."""
 MAX_KEEP_LAST = 65_536
-"""The most rows that a `keep_last` policy may let wait."""
+"""Most rows that a `keep_last` policy lets wait."""
 SEQ_LIMIT = 2**62
-"""Every seq is below it."""
+"""Upper bound of seqs, exclusive."""
 ROW_OVERHEAD_BYTES = 48
-"""Bytes that a waiting row takes beside its data, about; both sides count them against `Opened.credit_bytes`."""
+"""Approximate bytes of a waiting row beside its data; both sides count them against `Opened.credit_bytes`."""

@@ -1,4 +1,4 @@
-"""Full names of the gRPC services that a server offers."""
+"""Full names of the server's gRPC services."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ OIP = "inference.GRPCInferenceService"
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 STREAM = f"/{INFERENCE}/Stream"
-"""The method that streams rows."""
+"""Method that streams rows."""

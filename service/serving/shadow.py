@@ -115,7 +115,7 @@ class Shadow:
         if not len(kept):
             return None
         slots = run.slot_G[lines][kept]
-        anew = np.zeros(len(kept), np.bool_) if admission.anew_G is None else admission.anew_G[lines][kept]
+        anew = np.zeros(len(kept), np.bool_) if admission.fresh_G is None else admission.fresh_G[lines][kept]
         if len(kept) < run.batch:
             run = run._replace(
                 inputs={name: x[kept] for name, x in run.inputs.items()},

@@ -126,7 +126,7 @@ def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
 
 
 def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
-    """What a turn told each session, run as the server would: a lone plain row by the short way."""
+    """What a turn told each session, run as the server would: a single plain row by the short way."""
     row = batcher.run_single(LeakyModel())
     if row is None:
         results = turn(batcher)
