@@ -170,4 +170,4 @@ def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -
     t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
     if t_ns < last_ns:
         return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns} of a row before it"
-    return "the state after this row would not be finite; it is unchanged"
+    return "the state after this row is not finite; the session keeps the state before it"

@@ -1,1 +1,1 @@
-"""Control plane."""
+"""Control plane: sessions, models and their versions on one server."""

@@ -1,4 +1,4 @@
-"""Frontend: one protocol's streams, as the server's life sees them."""
+"""Frontend: the streams of one protocol, as the server manages them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from statestream.service.auth.identity import Identity
 
 
 class Frontend(Protocol):
-    """The open streams of one protocol."""
+    """Open streams of one protocol."""
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
-        """End the streams that are idle, and those of callers that `knows` no longer accepts."""
+        """End idle streams, and those of callers that `knows` rejects."""
         ...
 
     async def drain(self) -> None:
-        """Answer what waits on every stream and end it."""
+        """Send the results of waiting rows on every stream, then end it."""
         ...

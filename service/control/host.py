@@ -1,4 +1,4 @@
-"""What a server holds: its models, and which session belongs to which of them and to which stream."""
+"""Host: the models and sessions of one server, and the routes of results to streams."""
 
 from __future__ import annotations
 
@@ -48,50 +48,50 @@ _MAX_NAME_BYTES = 255
 
 
 class SessionSubscriber(Protocol):
-    """A stream, as far as its sessions are concerned."""
+    """A stream's callbacks for its sessions."""
 
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
-        """Take the rows from `start` to `stop` of a turn's results."""
+        """Receive the rows from `start` to `stop` of a turn's results."""
         ...
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
-        """The session on `channel` is no longer this stream's, which hears nothing of the `rows` that wait."""
+        """The session was detached from this stream; its queued `rows` will get no results here."""
         ...
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
-        """The session on `channel` goes on with another version of its model, there."""
+        """The session continues on another version of its model, in this slot."""
         ...
 
     def reset(self, channel: int) -> None:
-        """The session on `channel` was set back to the initial state."""
+        """The session was reset."""
         ...
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """How far sessions have come, and for how long the store has failed."""
+        """Settled and durable seqs of sessions; `lag_s` is how long the store has failed."""
         ...
 
     def fell_back(self, channel: int, text: str) -> None:
-        """The store had less of the session on `channel` than it once said."""
+        """The store lost a snapshot of the session that it had confirmed."""
         ...
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
-        """Rows of `channel` could not run; the session is as it was before them."""
+        """Rows of the session could not run; its state is unchanged."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where results go: a stream, and the outputs that it wants of them."""
+    """Destination of results: a stream, and the outputs it wants."""
 
-    holder: SessionSubscriber
+    subscriber: SessionSubscriber
     outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A session on a channel of a stream."""
+    """A session attached to a channel of a stream."""
 
     session_id: str
     runner: ModelRunner
@@ -102,12 +102,12 @@ class Attachment:
 
 
 class Host:
-    """Models and sessions of one server. All methods run on its event loop."""
+    """Models and sessions of one server. All methods run on its event loop, except `load`."""
 
     def __init__(
         self, config: ServerConfig, clock: Callable[[], float], on_load: Callable[[ModelRunner], None] | None = None
     ) -> None:
-        """`on_load` is called with each model before it serves: observers attach themselves there."""
+        """Prepare. `on_load` is called with each model before it serves, so that observers can attach."""
         self.config = config
         self._on_load = on_load
         self.draining = False
@@ -115,7 +115,7 @@ class Host:
         self._clock = clock
         self.versions = ModelRegistry()
         self.session_manager = SessionManager(
-            config, clock, versions=self.versions, take_away=self._take_away, moved=self._tell_moved
+            config, clock, versions=self.versions, take_away=self._take_away, moved=self._notify_moved
         )
         self._decoder = FrameDecoder(config.decode_threads)
         self._routes: dict[int, Route] = {}
@@ -125,7 +125,7 @@ class Host:
     # Models
 
     def add(self, bundle: Bundle, engine: Engine) -> ModelRunner:
-        """Serve a bundle whose version is not there yet; active if no other version of its name is."""
+        """Serve a bundle whose version is not loaded; active if no other version of its name is."""
         limits = Limits(
             credit_rows=self.config.credit_rows,
             max_unacked=self.config.max_unacked,
@@ -157,14 +157,15 @@ class Host:
         return runner
 
     def load(self, name: str, version: int = 0, *, build: bool = False) -> tuple[Bundle, Engine]:
-        """Read and check a bundle of the repository and make it ready to run, in any thread.
+        """Read a bundle of the repository, check it, and load its engine. Safe in any thread.
 
         Args:
             build: whether TensorRT may build its engines, which takes minutes.
 
         Raises:
             NotFound: the repository has no such model or version.
-            FailedPrecondition: it must not be served, and why; a link that leads out of the repository is a reason.
+            FailedPrecondition: the bundle is refused; the message has the reason, for example a link out of the
+                repository.
         """
         found = bundles.versions(self.config.repository, name) if _plain(name) else []
         if not found:
@@ -185,7 +186,7 @@ class Host:
             raise FailedPrecondition(str(error), field="bundle") from error
 
     def close(self) -> None:
-        """Give back the threads of engines and of decoding."""
+        """Stop the threads of engines and decoder."""
         for runner in self.versions:
             runner.close()
         self._decoder.close()
@@ -194,15 +195,15 @@ class Host:
 
     @property
     def sessions(self) -> int:
-        """Sessions in the tables; those that only the store has do not count."""
+        """Number of sessions in memory; those only in the store are not counted."""
         return len(self.session_manager.registry)
 
-    async def open(self, holder: SessionSubscriber, channel: int, request: OpenRequest) -> Attachment:
-        """Give a session to a stream: a new one, or one that exists.
+    async def open(self, subscriber: SessionSubscriber, channel: int, request: OpenRequest) -> Attachment:
+        """Attach a session to a stream: a new one, or one that exists.
 
         Raises:
             Unavailable: the server is draining.
-            InvalidArgument: no usable id or outputs.
+            InvalidArgument: the id is not usable, or an output does not exist.
             StatestreamError: see `SessionManager.acquire`.
         """
         if self.draining:
@@ -212,51 +213,53 @@ class Host:
         async with self.session_manager.lock(session_id):
             runner, slot, epoch, resumed = await self.session_manager.acquire(session_id, request)
             outputs = wanted_outputs(runner, request.outputs)
-            runner.table.attach(slot, self._route(holder, outputs), channel, epoch)
+            runner.table.attach(slot, self._route(subscriber, outputs), channel, epoch)
         return Attachment(session_id, runner, slot, epoch, outputs, resumed)
 
     def detach(self, held: Attachment) -> None:
-        """A stream lets go of a session, which waits to be resumed. Rows that wait still run."""
+        """Detach a session from its stream; it can be resumed. Its queued rows still run."""
         held.runner.table.detach(held.slot)
 
     async def reset(self, session_id: str, by: Identity = SERVER) -> None:
-        """Set a session back to its initial state, after the rows that wait; its seqs go on. For errors see
-        `SessionRegistry.find`."""
+        """Reset a session after its queued rows; its seqs continue. For errors see `SessionRegistry.find`."""
         async with self.session_manager.lock(session_id):
             runner = self.session_manager.registry.find(session_id, by)
             slot = runner.table.slot(session_id)
             await runner.settled(slot)
             runner.reset(slot)
-            self._with_holder(runner, slot, lambda holder, channel: holder.reset(channel))
+            self._notify(runner, slot, lambda subscriber, channel: subscriber.reset(channel))
 
     def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[ModelRunner, SessionInfo]]:
-        """Every session by id, of one model or of all, of one owner or of all."""
+        """Sessions in order of id, of one model or all, one owner or all."""
         for session_id in self.session_manager.registry.of(owner):
             runner = self.session_manager.registry.find(session_id)
             if model in ("", runner.manifest.name):
                 yield runner, runner.table.info(session_id)
 
-    def _tell_moved(self, runner: ModelRunner, slot: int) -> None:
-        self._with_holder(runner, slot, lambda holder, channel: holder.moved(channel, runner, slot))
+    def _notify_moved(self, runner: ModelRunner, slot: int) -> None:
+        self._notify(runner, slot, lambda subscriber, channel: subscriber.moved(channel, runner, slot))
 
     def _take_away(self, runner: ModelRunner, slot: int, reason: DetachReason) -> None:
         rows = runner.waiting(slot)
-        self._with_holder(runner, slot, lambda holder, channel: holder.lost(channel, reason, rows, runner.row_bytes))
+        self._notify(runner, slot, lambda subscriber, channel: subscriber.lost(channel, reason, rows, runner.row_bytes))
         runner.table.detach(slot)
 
-    def _with_holder(self, runner: ModelRunner, slot: int, tell: Callable[[SessionSubscriber, int], None]) -> None:
-        """Tell the stream that holds the session in `slot`, if one does."""
+    def _notify(self, runner: ModelRunner, slot: int, notify: Callable[[SessionSubscriber, int], None]) -> None:
+        """Call `notify` with the stream and channel of the session in `slot`, if attached."""
         route = self._routes.get(int(runner.table.route[slot]))
         if route is not None:
-            tell(route.holder, int(runner.table.channel[slot]))
+            notify(route.subscriber, int(runner.table.channel[slot]))
 
     # Snapshots
 
     async def keep_in(self, store: Store, changed: Callable[[bool], None] = lambda up: None) -> None:
-        """Keep the sessions in a store from now on; `changed` hears when it begins to fail and when it is back.
+        """Save sessions in a store from now on.
+
+        Args:
+            changed: called with False when the store fails, with True when it is back.
 
         Raises:
-            FailedPrecondition: it cannot be opened.
+            FailedPrecondition: the store cannot be opened.
         """
         snapshot_writer = SnapshotWriter[ModelRunner](
             store,
@@ -272,32 +275,32 @@ class Host:
         self.session_manager.snapshot_writer = snapshot_writer
 
     def stored(self, runner: ModelRunner, slots: Int64Array) -> None:
-        """See `snapshot_writer.Hearer`."""
+        """See `writer.Hearer`."""
         self._progress(runner, slots)
 
     def all_stored(self) -> None:
-        """See `snapshot_writer.Hearer`."""
+        """See `writer.Hearer`."""
         self.session_manager.spill()
 
     def not_stored(self, runner: ModelRunner) -> None:
-        """See `snapshot_writer.Hearer`."""
+        """See `writer.Hearer`."""
         self._progress(runner, np.flatnonzero(runner.table.route != DETACHED))
 
     def fenced(self, runner: ModelRunner, session_id: str, generation: int) -> None:
-        """See `snapshot_writer.Hearer`."""
+        """See `writer.Hearer`."""
         log.warning("another server has claimed session '%s'", session_id)
         task = asyncio.get_running_loop().create_task(self.session_manager.drop(runner, session_id, generation))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def fell_back(self, runner: ModelRunner, slot: int, durable_seq: int, found_seq: int) -> None:
-        """See `snapshot_writer.Hearer`."""
-        text = f"the store had {found_seq} where it once said {durable_seq}; the session was stored again"
+        """See `writer.Hearer`."""
+        text = f"the store had seq {found_seq} although it had confirmed {durable_seq}; the session was stored again"
         log.error("session '%s': %s", runner.table.id_of(slot), text)
-        self._with_holder(runner, slot, lambda holder, channel: holder.fell_back(channel, text))
+        self._notify(runner, slot, lambda subscriber, channel: subscriber.fell_back(channel, text))
 
     def _progress(self, runner: ModelRunner, slots: Int64Array) -> None:
-        """Tell each stream how far its sessions among `slots` have come."""
+        """Report settled and durable seqs to the streams of the sessions in `slots`."""
         table = runner.table
         slots = slots[table.route[slots] != DETACHED]
         if not len(slots):
@@ -313,43 +316,43 @@ class Host:
                     table.settled_seq[mine].tolist(),
                     table.durable_seq[mine].tolist(),
                 )
-                route.holder.progress(*columns, lag_s)
+                route.subscriber.progress(*columns, lag_s)
 
-    # Lanes
+    # Routes
 
-    def leave(self, holder: SessionSubscriber) -> None:
-        """A stream has ended; its lanes lead nowhere."""
-        self._routes = {route: there for route, there in self._routes.items() if there.holder is not holder}
+    def leave(self, subscriber: SessionSubscriber) -> None:
+        """Remove the routes of a stream that has ended."""
+        self._routes = {number: kept for number, kept in self._routes.items() if kept.subscriber is not subscriber}
 
-    def _route(self, holder: SessionSubscriber, outputs: tuple[str, ...]) -> int:
+    def _route(self, subscriber: SessionSubscriber, outputs: tuple[str, ...]) -> int:
         for number, route in self._routes.items():
-            if route.holder is holder and route.outputs == outputs:
+            if route.subscriber is subscriber and route.outputs == outputs:
                 return number
         number = next(self._next_route)
-        self._routes[number] = Route(holder, outputs)
+        self._routes[number] = Route(subscriber, outputs)
         return number
 
     def _deliver(self, runner: ModelRunner, results: TurnResults | SingleResult) -> None:
         if isinstance(results, SingleResult):
             if (route := self._routes.get(results.route)) is not None:
-                route.holder.deliver(runner, SingleRowBatch(results), 0, 1, route.outputs)
+                route.subscriber.deliver(runner, SingleRowBatch(results), 0, 1, route.outputs)
             return
         order, spans = _by_route(results.route)
         turn = ResultBatch(results, order)
         for number, start, stop in spans:
             if (route := self._routes.get(number)) is not None:
-                route.holder.deliver(runner, turn, start, stop, route.outputs)
+                route.subscriber.deliver(runner, turn, start, stop, route.outputs)
 
     def _turn_failed(self, runner: ModelRunner, rows: RowBatch, error: Internal) -> None:
         slots, counts = np.unique(rows.slot, return_counts=True)
         for slot, waiting in zip(slots.tolist(), counts.tolist(), strict=True):
             route = self._routes.get(int(runner.table.route[slot]))
             if route is not None:
-                route.holder.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
+                route.subscriber.failed(int(runner.table.channel[slot]), waiting, runner.row_bytes, error)
 
 
 def _by_route(route: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
-    """An order in which the rows of each lane stand together, and each lane with where its rows start and stop."""
+    """Order rows by route; also each route's number, start and stop."""
     first = int(route[0])
     if (route == first).all():
         return slice(None), [(first, 0, len(route))]
@@ -361,12 +364,12 @@ def _by_route(route: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int
 
 
 def _turn_steps(engine: Engine, max_turn_ms: float) -> int:
-    """Rows of one session in a turn, so that a batch of 64 such sessions takes about `max_turn_ms`."""
+    """Rows of a session a turn: a batch of 64 sessions takes about `max_turn_ms`."""
     return int(np.clip(max_turn_ms / 1000 / max(engine.cost.batch_s, 1e-9), 1, 256))
 
 
 def _check_inside(path: Path, repository: Path) -> None:
-    """Raises FailedPrecondition where a bundle's folder, or a file in it, really lies somewhere else."""
+    """Check that a bundle's folder and files lie in the repository; raises FailedPrecondition otherwise."""
     root = repository.resolve()
     for each in (path, *path.iterdir()):
         if not each.resolve().is_relative_to(root):
@@ -374,7 +377,7 @@ def _check_inside(path: Path, repository: Path) -> None:
 
 
 def _plain(name: str) -> bool:
-    """Whether a name stays within the repository."""
+    """Whether a name is a single folder in the repository."""
     if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or name.startswith("."):
         return False
     return not any(character in name for character in "/\\\0")

@@ -1,7 +1,7 @@
-"""Changing the version of a model while streams run: loaded, followed, promoted, rolled back, unloaded.
+"""Model lifecycle: loads, shadows, promotes, rolls back and unloads versions while streams run.
 
-A version becomes active only once its bundle reproduces its golden recording. Sessions move between turns: state,
-elapsed time, unacknowledged outputs and rows that wait go with them, and their streams notice nothing.
+A version becomes active only if its bundle reproduces its golden recording. Sessions move between turns: state, last
+timestamp, unacknowledged results and queued rows move with them, and their streams continue without interruption.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from statestream.service.serving.shadow import Shadow
 log = logging.getLogger(__name__)
 
 _AT_ONCE = 1000
-"""Sessions that move together, so that many of them do not hold up others."""
-_LOOK_AGAIN_S = 0.2
+"""Sessions moved at a time; moving more would delay others."""
+_POLL_S = 0.2
 
 
 class VersionChange(NamedTuple):
-    """What a change came to."""
+    """Result of a change of versions."""
 
     manifest: Manifest
-    """The version that it was about: active now, or the shadow."""
+    """The version in question: active now, or the shadow."""
     moved: int = 0
-    """Sessions that go on with it."""
+    """Sessions moved to it."""
     stayed: int = 0
-    """Sessions that stay with theirs until they are closed."""
+    """Sessions that stay on their version until they are closed."""
 
 
 class ModelLifecycle:
@@ -47,12 +47,12 @@ class ModelLifecycle:
         self._changing = asyncio.Lock()
 
     async def load(self, name: str, version: int = 0, policy: UpgradePolicy = UpgradePolicy.PIN) -> VersionChange:
-        """Load a version of the repository (0: its newest) if it is not loaded, and make it active, or the shadow.
+        """Load a version of the repository (0: its newest), and make it active, or the shadow.
 
         Raises:
-            NotFound: the repository has no such model or version; or there is no version for a shadow to follow.
+            NotFound: the repository has no such model or version, or a shadow would have no active version.
             AlreadyExists: it is active; or it is loaded and cannot be a shadow.
-            FailedPrecondition: its bundle must not be served, or sessions cannot go on with it. All is as before.
+            FailedPrecondition: its bundle is refused, or sessions cannot continue on it. Nothing has changed.
         """
         async with self._changing:
             if policy is UpgradePolicy.SHADOW:
@@ -64,7 +64,7 @@ class ModelLifecycle:
             if policy is UpgradePolicy.PIN:
                 self._versions.activate(new)
                 return VersionChange(new.manifest, stayed=sum(len(old.table) for old in others))
-            # The active one may have sessions that only the store has.
+            # The active version may have sessions that are only in the store.
             others = [old for old in others if len(old.table) or old is self._versions.active(name)]
             try:
                 for old in others:
@@ -77,14 +77,14 @@ class ModelLifecycle:
             return VersionChange(new.manifest, moved=sum([await self._carry(old, new) for old in others]))
 
     async def promote(self, name: str) -> VersionChange:
-        """Make the shadow active, and have the sessions that it follows go on with it.
+        """Make the shadow active and move the sessions it has seen.
 
-        They go on with their states where both versions have states of the same kind, else with the shadow's. Sessions
-        that it has not met then stay with their version.
+        They keep their states if both versions have the same state schema, otherwise they get the shadow's. In that
+        case, sessions that the shadow has not seen stay on their version.
 
         Raises:
             NotFound: no such model.
-            FailedPrecondition: no version follows the active one.
+            FailedPrecondition: the active version has no shadow.
         """
         async with self._changing:
             old = self._versions.find(name)
@@ -100,13 +100,13 @@ class ModelLifecycle:
             return VersionChange(new.manifest, moved, stayed=len(old.table))
 
     async def rollback(self, name: str) -> VersionChange:
-        """Make the version active that was so before. Sessions go on with it if they can, else stay where they are.
+        """Make the previously active version active again. Sessions move to it if they can.
 
         The version that was active takes no new sessions, and is unloaded if it has none.
 
         Raises:
             NotFound: no such model.
-            FailedPrecondition: no version was active before, or it is gone.
+            FailedPrecondition: no version was active before, or it is unloaded.
         """
         async with self._changing:
             old, new = self._versions.find(name), self._versions.before(name)
@@ -129,11 +129,12 @@ class ModelLifecycle:
     async def unload(self, name: str, version: int, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
         """Stop serving a version (0: the active one), or drop the shadow.
 
-        Where it was active, the version before it is so again. A wait that is given up leaves it without new sessions.
+        If it was active, the version before it is active again. If a wait is cancelled, the version keeps its sessions
+        and takes no new ones.
 
         Raises:
-            NotFound: it is not here.
-            FailedPrecondition: it has sessions, which nobody said to wait for or to move, or which cannot be moved.
+            NotFound: it is not loaded.
+            FailedPrecondition: it has sessions and the policy is REFUSE, or they cannot be moved.
         """
         async with self._changing:
             active = self._versions.active(name)
@@ -156,14 +157,14 @@ class ModelLifecycle:
                 self._versions.retire(runner)
                 await self._carry(runner, successor)
             self._versions.retire(runner)
-        # Sessions end in many places, and none of them need know of this.
+        # Polling: sessions end in many places, which need not know of this.
         while len(runner.table):  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            await asyncio.sleep(_POLL_S)
         if self._versions.get(name, runner.manifest.version) is runner:
             self._versions.remove(runner)
 
     async def _loaded(self, name: str, version: int) -> tuple[ModelRunner, bool]:
-        """A version, and whether it was loaded just now."""
+        """The version, and whether it was loaded by this call."""
         if (runner := self._versions.get(name, version)) is not None:
             return runner, False
         bundle, engine = await asyncio.to_thread(self._host.load, name, version)
@@ -183,22 +184,22 @@ class ModelLifecycle:
         return VersionChange(bundle.manifest, stayed=len(active.table))
 
     async def _carry(self, old: ModelRunner, new: ModelRunner) -> int:
-        """Have every session of `old` go on with `new`; returns how many.
+        """Move every session of `old` to `new`; returns how many.
 
         Those that are being opened or ended follow as soon as that is done.
         """
         session_manager = self._host.session_manager
         self._versions.redirect(old, new)
-        ids, held_up, moved = old.table.ids, list[str](), 0
+        ids, busy, moved = old.table.ids, list[str](), 0
         for start in range(0, len(ids), _AT_ONCE):
             await old.rest()
-            there = [session_id for session_id in ids[start : start + _AT_ONCE] if session_id in old.table]
-            free = [session_id for session_id in there if not session_manager.locked(session_id)]
-            held_up += [session_id for session_id in there if session_manager.locked(session_id)]
+            present = [session_id for session_id in ids[start : start + _AT_ONCE] if session_id in old.table]
+            free = [session_id for session_id in present if not session_manager.locked(session_id)]
+            busy += [session_id for session_id in present if session_manager.locked(session_id)]
             session_manager.move(free, old, new)
             moved += len(free)
             await asyncio.sleep(0)
-        for session_id in held_up:
+        for session_id in busy:
             async with session_manager.lock(session_id):
                 await old.rest()
                 if session_id in old.table:
@@ -209,9 +210,9 @@ class ModelLifecycle:
         return moved
 
     def _adopt(self, old: ModelRunner, new: ModelRunner, shadow: Shadow) -> int:
-        """Have the sessions that the shadow knows go on with `new`, and with the shadow's states; returns how many.
+        """Move sessions the shadow has seen to `new`, with its states; returns how many.
 
-        They go all at once: the shadow follows no more.
+        They move all at once, as the shadow repeats no more turns.
         """
         session_manager = self._host.session_manager
         free = [session_id for session_id in old.table.ids if not session_manager.locked(session_id)]
@@ -221,6 +222,6 @@ class ModelLifecycle:
         return len(known)
 
     async def _store(self) -> None:
-        """Have the store know which version the sessions are of, the sooner the better."""
+        """Store at once which version the sessions are on."""
         if self._host.session_manager.snapshot_writer is not None:
             await self._host.session_manager.snapshot_writer.commit()

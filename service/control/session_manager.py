@@ -1,7 +1,7 @@
-"""Which sessions this server has, and how it comes by them: from its tables, from the store, or as new ones.
+"""Session manager: opens, resumes, takes over, restores, moves and evicts sessions.
 
-With a store every opening claims the session there, so that an epoch has one owner among all servers that share it.
-Whatever concerns one session id happens under that id's lock (`alone`), one after the other.
+With a store, every open claims the session there, so that an epoch has one owner among the servers that share it. All
+operations on one session id run one after the other, under that id's `lock`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MAX_EXPIRED = 100_000
 
 
 class DetachReason(Enum):
-    """Why a stream lost a session."""
+    """Why a session was detached from its stream."""
 
     TAKEN = "another stream took the session over"
     MOVED = "another server took the session over"
@@ -52,7 +52,7 @@ class DetachReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """What an Open asks for; see `inference.proto`."""
+    """Arguments of an Open; see `inference.proto`."""
 
     session_id: str
     model: str
@@ -62,13 +62,13 @@ class OpenRequest:
     take_over: bool
     outputs: tuple[str, ...]
     owner: str = ""
-    """Who asks: a new session is theirs, and one that exists must be."""
+    """Name of the caller: owner of a new session; an existing one must belong to it."""
     complete: bool = False
-    """Only if it is known to be as its owner last saw it: the client could not send again what a server lost."""
+    """Refuse a session whose server died: it may have lost rows that the client cannot send again."""
 
 
 class Acquired(NamedTuple):
-    """A session that is here and this server's."""
+    """A session in its table, claimed by this server."""
 
     runner: ModelRunner
     slot: int
@@ -77,7 +77,7 @@ class Acquired(NamedTuple):
 
 
 class SessionManager:
-    """The sessions of one server."""
+    """Manages the sessions of one server."""
 
     def __init__(
         self,
@@ -88,8 +88,12 @@ class SessionManager:
         take_away: Callable[[ModelRunner, int, DetachReason], None],
         moved: Callable[[ModelRunner, int], None],
     ) -> None:
-        """`take_away` takes a session from the stream that holds it, and says why; `moved` tells that stream of
-        another place."""
+        """Prepare.
+
+        Args:
+            take_away: detaches a session from its stream and notifies it of the reason.
+            moved: notifies the stream of a session's new version and slot.
+        """
         self.snapshot_writer: SnapshotWriter[ModelRunner] | None = None
         self.registry = SessionRegistry(config)
         self._config = config
@@ -102,27 +106,27 @@ class SessionManager:
 
     @asynccontextmanager
     async def lock(self, session_id: str) -> AsyncIterator[None]:
-        """The lock of a session id."""
+        """Hold the lock of a session id."""
         lock = self._locks.setdefault(session_id, asyncio.Lock())
         async with lock:
             yield
 
     async def acquire(self, session_id: str, request: OpenRequest) -> Acquired:
-        """Have a session here, held by no stream and with no row waiting, and claimed for this server.
+        """Put a session into its table: detached, without queued rows, and claimed by this server.
 
-        To be called under the session's lock.
+        Must be called under the session's lock.
 
         Raises:
-            AlreadyExists: the id is taken, or a stream holds it and `take_over` was not asked for.
-            PermissionDenied: there is such a session, of another owner.
-            NotFound: no such model or version, or no such session and none may be made.
-            Expired: there was such a session.
-            FailedPrecondition: the session belongs to another model.
+            AlreadyExists: the id is taken, or the session is attached and `take_over` was not requested.
+            PermissionDenied: the session belongs to another owner.
+            NotFound: no such model or version, or no such session and none may be created.
+            Expired: the session existed and expired.
+            FailedPrecondition: the session is of another model.
             ResourceExhausted: no room for another session.
-            Unavailable: the store is not there to ask.
+            Unavailable: the store fails.
         """
         if self.snapshot_writer is None:
-            runner, resumed = self._here(session_id, request, None)
+            runner, resumed = self._find_or_create(session_id, request, None)
             epoch = int(runner.table.epoch[runner.table.slot(session_id)]) + 1
         else:
             runner, epoch, resumed = await self._claimed(self.snapshot_writer, session_id, request)
@@ -131,8 +135,12 @@ class SessionManager:
         return Acquired(runner, slot, epoch, resumed)
 
     async def end(self, session_id: str, by: Identity = SERVER) -> None:
-        """Forget a session, after the rows that wait; a stream that holds it is told. NotFound where there is none,
-        PermissionDenied where it is none that `by` may handle."""
+        """Delete a session after its queued rows; notifies its stream.
+
+        Raises:
+            NotFound: there is no such session.
+            PermissionDenied: `by` may not use it.
+        """
         async with self.lock(session_id):
             if session_id in self.registry:
                 runner = self.registry.find(session_id, by)
@@ -146,7 +154,7 @@ class SessionManager:
                 await self.snapshot_writer.end(session_id, epoch)
 
     async def drop(self, runner: ModelRunner, session_id: str, generation: int) -> None:
-        """Forget a session that another server has claimed since; a stream that holds it is told."""
+        """Delete a session that another server has claimed; notifies its stream."""
         async with self.lock(session_id):
             if self.registry.get(session_id) is runner:
                 slot = runner.table.slot(session_id)
@@ -157,8 +165,12 @@ class SessionManager:
     # Snapshots
 
     async def snapshot(self, session_id: str, by: Identity = SERVER) -> bytes:
-        """A session as bytes, as it is now. NotFound where there is none of this id, PermissionDenied where it is none
-        that `by` may handle."""
+        """Encode a session as it is now.
+
+        Raises:
+            NotFound: there is no such session.
+            PermissionDenied: `by` may not use it.
+        """
         if session_id in self.registry:
             runner = self.registry.find(session_id, by)
             taken = runner.table.copy(np.array([runner.table.slot(session_id)]))
@@ -166,7 +178,7 @@ class SessionManager:
         return (await self._stored(session_id, by)).snapshot
 
     async def _stored(self, session_id: str, by: Identity) -> Record:
-        """What the store has of a session that `by` may handle."""
+        """The store's record of a session that `by` may use."""
         record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
         if record is None or record.expired_s is not None:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
@@ -174,14 +186,13 @@ class SessionManager:
         return record
 
     async def restore(self, data: bytes, session_id: str = "", by: Identity = SERVER) -> str:
-        """Make a session of a snapshot, under another id where one is given; returns the id. Its owner is the
-        snapshot's.
+        """Create a session from a snapshot, with `session_id` if given; returns its id. The owner is the snapshot's.
 
         Raises:
-            SnapshotError: the bytes are no snapshot, or damaged.
-            PermissionDenied: `by` may not handle the sessions of that owner.
-            NotFound, FailedPrecondition: its model is not here, or differs.
-            AlreadyExists: there is a session of this id.
+            SnapshotError: the bytes are not a valid snapshot.
+            PermissionDenied: `by` may not use sessions of that owner.
+            NotFound, FailedPrecondition: its model is not loaded, or differs.
+            AlreadyExists: a session of this id exists.
         """
         read = snapshot.decode(data)
         session_id = session_id or read.session_id
@@ -191,13 +202,13 @@ class SessionManager:
             record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
             if session_id in self.registry or (record is not None and record.expired_s is None):
                 raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
-            runner = self._put(session_id, read)
+            runner = self._restore(session_id, read)
             slot = runner.table.slot(session_id)
             runner.table.durable_seq[slot] = 0
             runner.table.dirty[slot] = True
             if self.snapshot_writer is not None:
-                claim = self._claim(runner, session_id, record, anew=True)
-                if not await self._granted(self.snapshot_writer, claim):
+                claim = self._claim(runner, session_id, record, fresh=True)
+                if not await self._claim_or_forget(self.snapshot_writer, claim):
                     raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
                 runner.table.epoch[slot] = claim.epoch
         return session_id
@@ -205,15 +216,15 @@ class SessionManager:
     # Between versions
 
     def locked(self, session_id: str) -> bool:
-        """Whether somebody is about to open, reset or end the session."""
+        """Whether the session is being opened, reset, moved or ended."""
         lock = self._locks.get(session_id)
         return lock is not None and lock.locked()
 
     def move(self, ids: Sequence[str], old: ModelRunner, new: ModelRunner, states: Tensors | None = None) -> None:
-        """Have sessions go on with another version, rows that wait included; no turn of `old` runs meanwhile.
+        """Move sessions to another version, with their queued rows; no turn of `old` may be running.
 
         Args:
-            states: `[sessions, *shape]` by name, to go on with; None: those that they have, of the same schema.
+            states: new states, `[sessions, *shape]` by name; None: their own, of the same schema.
         """
         slots = np.array([old.table.slot(session_id) for session_id in ids], np.int64)
         rows = old.hand_over(slots)
@@ -227,7 +238,7 @@ class SessionManager:
     # Leaving the tables
 
     def expire(self) -> list[str]:
-        """Where there is no store, forget the sessions that no stream has held for too long; returns their ids."""
+        """Without a store, delete sessions that were detached for too long; returns their ids."""
         if self.snapshot_writer is not None:
             return []
         now_s = self._clock()
@@ -245,8 +256,10 @@ class SessionManager:
         return expired
 
     def spill(self) -> int:
-        """Forget sessions that the store has and no stream holds: those unused for `spill_after_s`, and as many of the
-        others as are more than `max_resident`. They come back when opened."""
+        """Evict stored, detached sessions: those unused for `spill_after_s`, and those beyond `max_resident`.
+
+        They return to memory when they are opened.
+        """
         too_many = len(self.registry) - self._config.max_resident
         before_s = self._clock() - min(self._config.spill_after_s, self._config.idle_ttl_s)
         spilled = 0
@@ -266,23 +279,27 @@ class SessionManager:
         return spilled
 
     def _at_rest(self, runner: ModelRunner, session_id: str) -> bool:
-        """Whether no row of a session waits and nobody is about to open it."""
+        """Whether a session has no queued rows and is not being opened."""
         return not runner.waiting(runner.table.slot(session_id)) and not self.locked(session_id)
 
     async def _release(self, runner: ModelRunner, slot: int, why: DetachReason) -> None:
-        """Have no stream hold the session in `slot`, and no row of it wait."""
+        """Detach the session in `slot` and wait for its queued rows."""
         if runner.table.route[slot] != DETACHED:
             self._take_away(runner, slot, why)
         await runner.settled(slot)
 
     # Coming into the tables
 
-    def _here(self, session_id: str, request: OpenRequest, record: Record | None) -> tuple[ModelRunner, bool]:
-        """Have a session in its table, as it is there, as the store has it, or new; says whether it existed."""
+    def _find_or_create(self, session_id: str, request: OpenRequest, record: Record | None) -> tuple[ModelRunner, bool]:
+        """Find a session in its table, restore it from `record`, or create it.
+
+        Returns:
+            Its model, and whether it existed.
+        """
         runner = self.registry.get(session_id)
         if runner is not None:
             held = runner.table.route[runner.table.slot(session_id)] != DETACHED
-            self._may_resume(session_id, self.registry.owner_of(session_id), runner, held, request)
+            self._check_resume(session_id, self.registry.owner_of(session_id), runner, held, request)
             return runner, True
         expired_s = self._expired_s(session_id, record)
         if expired_s is not None and request.may_resume:
@@ -295,12 +312,12 @@ class SessionManager:
             read = _decoded(session_id, record)
             runner = self._versions.successor(read.model, read.version)
             held = record.held and self.snapshot_writer is not None and record.server != self.snapshot_writer.server
-            self._may_resume(session_id, read.owner, runner, held, request)
+            self._check_resume(session_id, read.owner, runner, held, request)
             if record.broken_off and request.complete:
                 raise FailedPrecondition(
                     f"the server that had session '{session_id}' died, and rows of it may be lost", field="session_id"
                 )
-            self._put(session_id, read)
+            self._restore(session_id, read)
             runner.table.epoch[runner.table.slot(session_id)] = record.epoch
             return runner, True
         if not request.may_create:
@@ -318,8 +335,8 @@ class SessionManager:
             return record.expired_s
         return self._clock() - self._expired[session_id] if session_id in self._expired else None
 
-    def _put(self, session_id: str, read: Snapshot) -> ModelRunner:
-        """Have a session in its table as it was stored; where its version's sessions were carried on, so is it."""
+    def _restore(self, session_id: str, read: Snapshot) -> ModelRunner:
+        """Put a stored session into a table: its version's, or that of the version its sessions were moved to."""
         self.registry.check_room(read.owner)
         runner = self._versions.successor(read.model, read.version)
         own = self._versions.get(read.model, read.version) or runner
@@ -329,7 +346,7 @@ class SessionManager:
             self.move([session_id], own, runner)
         return runner
 
-    def _may_resume(self, session_id: str, owner: str, runner: ModelRunner, held: bool, request: OpenRequest) -> None:
+    def _check_resume(self, session_id: str, owner: str, runner: ModelRunner, held: bool, request: OpenRequest) -> None:
         check_owner(session_id, owner, request.owner)
         if not request.may_resume:
             raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
@@ -349,29 +366,31 @@ class SessionManager:
     async def _claimed(
         self, snapshot_writer: SnapshotWriter[ModelRunner], session_id: str, request: OpenRequest
     ) -> tuple[ModelRunner, int, bool]:
-        """Have a session here and in this server's name: its model, its new epoch, and whether it existed."""
+        """Find or create a session and claim it: its model, its new epoch, and whether it existed."""
         record: Record | None = None
         ours = session_id in self.registry
-        anew = not ours
-        if anew and request.session_id:
+        fresh = not ours
+        if fresh and request.session_id:
             record = await snapshot_writer.read(session_id)
         for _ in range(_TRIES):
-            runner, resumed = self._here(session_id, request, record)
-            claim = self._claim(runner, session_id, record, anew=anew)
+            runner, resumed = self._find_or_create(session_id, request, record)
+            claim = self._claim(runner, session_id, record, fresh=fresh)
             try:
-                if await (snapshot_writer.claim(claim) if ours else self._granted(snapshot_writer, claim)):
+                if await (snapshot_writer.claim(claim) if ours else self._claim_or_forget(snapshot_writer, claim)):
                     return runner, claim.epoch, resumed
             except Unavailable:
                 if request.session_id:
                     raise
-                # Nobody else can know an id that was just made.
-                return self._here(session_id, request, None)[0], claim.epoch, False
-            record, anew = await snapshot_writer.read(session_id), True
+                # No other server can know an id that was just generated.
+                return self._find_or_create(session_id, request, None)[0], claim.epoch, False
+            record, fresh = await snapshot_writer.read(session_id), True
             if ours and record is not None and self._moved(snapshot_writer, runner, session_id, record):
                 await self._release(runner, runner.table.slot(session_id), DetachReason.MOVED)
                 self.registry.forget(session_id)
                 ours = False
-        raise Unavailable(f"others are opening session '{session_id}'", field="session_id", retry_after_s=0.1)
+        raise Unavailable(
+            f"other servers are opening session '{session_id}'; try again", field="session_id", retry_after_s=0.1
+        )
 
     @staticmethod
     def _moved(
@@ -382,11 +401,11 @@ class SessionManager:
             record.server != snapshot_writer.server and record.epoch > runner.table.epoch[runner.table.slot(session_id)]
         )
 
-    def _claim(self, runner: ModelRunner, session_id: str, record: Record | None, *, anew: bool) -> Claim:
-        """The claim on a session in its table; the store has `record` of it, or what we put there (not `anew`)."""
+    def _claim(self, runner: ModelRunner, session_id: str, record: Record | None, *, fresh: bool) -> Claim:
+        """Build the compare-and-set claim. `fresh=False`: the store still holds what this server last wrote."""
         table, slot = runner.table, runner.table.slot(session_id)
         here = int(table.epoch[slot])
-        if not anew:
+        if not fresh:
             return Claim(session_id, here, here + 1)
         stored = 0 if record is None else record.epoch
         epoch = max(here, stored) + 1
@@ -396,8 +415,8 @@ class SessionManager:
         data = snapshot.encode(table.layout, taken)[0]
         return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data)
 
-    async def _granted(self, snapshot_writer: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
-        """Claim a session that was just put into its table, and take it out again where that fails."""
+    async def _claim_or_forget(self, snapshot_writer: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
+        """Claim a session that was just put into its table; remove it if the claim fails."""
         granted = False
         try:
             granted = await snapshot_writer.claim(claim)
@@ -408,7 +427,11 @@ class SessionManager:
 
 
 def check_id(session_id: str) -> None:
-    """Raises InvalidArgument where an id is too long, or would break the lines of a log."""
+    """Check an id's length and characters: control characters would break log lines.
+
+    Raises:
+        InvalidArgument: it is too long, or has some.
+    """
     if any(unicodedata.category(character) == "Cc" for character in session_id):
         raise InvalidArgument(f"{session_id!r} has control characters", field="session_id")
     if len(session_id.encode()) > MAX_ID_BYTES:
@@ -416,7 +439,7 @@ def check_id(session_id: str) -> None:
 
 
 def wanted_outputs(runner: ModelRunner, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The outputs that a stream wants; empty stands for all. InvalidArgument names one that there is not."""
+    """Check the outputs that a stream wants; none stands for all. Raises InvalidArgument if one does not exist."""
     m = runner.manifest
     everything = [t.name for t in m.outputs]
     for name in wanted:

@@ -1,1 +1,1 @@
-"""Loaded models."""
+"""Serving: loaded models, their runners and results."""

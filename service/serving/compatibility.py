@@ -1,4 +1,4 @@
-"""Whether one version of a model can stand in for another while clients go on as they are."""
+"""Compatibility checks between two versions of a model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from statestream.service.errors import FailedPrecondition
 
 
 def check_same_state(old: Manifest, new: Manifest) -> None:
-    """`new` can go on with sessions of `old`: it understands them, and has their states.
+    """Check that `new` can continue sessions of `old`: same interface and same states.
 
     Raises:
-        FailedPrecondition: it cannot, and why.
+        FailedPrecondition: it cannot; the message has the reason.
     """
     check_same_interface(old, new)
     if old.state_hash != new.state_hash:
@@ -23,10 +23,10 @@ def check_same_state(old: Manifest, new: Manifest) -> None:
 
 
 def check_same_interface(old: Manifest, new: Manifest) -> None:
-    """`new` takes what clients of `old` send and says what they hear: the same inputs, and no output less.
+    """Check that clients of `old` can use `new`: same inputs, and at least the same outputs.
 
     Raises:
-        FailedPrecondition: it does not, and why.
+        FailedPrecondition: they cannot; the message has the reason.
     """
     mine, theirs = _meanings(new.inputs), _meanings(old.inputs)
     if mine != theirs:
@@ -39,7 +39,7 @@ def check_same_interface(old: Manifest, new: Manifest) -> None:
 
 
 def _meanings(tensors: Sequence[TensorSpec]) -> dict[str, dict[str, Any]]:
-    """What a client must know of each tensor, by name: all but scale, which only tolerances are made of."""
+    """What clients depend on in each tensor, by name: all fields but `std`, which only sets tolerances."""
     return {t.name: t.model_dump(exclude={"name", "std"}) for t in tensors}
 
 
@@ -54,7 +54,7 @@ def _differ(
     if name not in mine:
         return f"{new.ref} has no {kind} '{name}', which {old.ref} has"
     if name not in theirs:
-        return f"{new.ref} has an {kind} '{name}', which {old.ref} has not"
+        return f"{new.ref} has an {kind} '{name}', which {old.ref} does not have"
     field = next(f for f, value in mine[name].items() if theirs[name].get(f) != value)
     return f"{kind} '{name}': {field} is {mine[name][field]!r} in {new.ref}, {theirs[name].get(field)!r} in {old.ref}"
 

@@ -1,4 +1,4 @@
-"""Decoding the pictures of a turn's rows in threads of their own, so that the event loop never waits for one."""
+"""Frame decoder: threads that decode the images of a turn, so that the event loop does not wait."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from statestream.service.errors import FailedPrecondition
 
 
 def check_pictures(manifest: Manifest, max_bytes: int) -> None:
-    """Whether pictures of a model's rows can be decoded, within `max_bytes`.
+    """Check that a model's images can be decoded, within `max_bytes` a row.
 
     Raises:
-        FailedPrecondition: they cannot, and why.
+        FailedPrecondition: they cannot; the message has the reason.
     """
     if not manifest.encoded_inputs:
         return
@@ -31,24 +31,24 @@ def check_pictures(manifest: Manifest, max_bytes: int) -> None:
     size = sum(spec.row_bytes for spec in manifest.encoded_inputs.values())
     if size > max_bytes:
         raise FailedPrecondition(
-            f"the pictures of a row of {manifest.ref} have {size} bytes, max_decoded_bytes is {max_bytes}",
+            f"a row of {manifest.ref} has {size} bytes of decoded images; max_decoded_bytes is {max_bytes}",
             field="bundle",
         )
 
 
 class Decoded(NamedTuple):
-    """What became of pictures."""
+    """Result of decoding a share of a turn's images."""
 
     problems: Mapping[int, str]
-    """Rows whose picture cannot be used, and why."""
+    """Rows whose image is unusable, and why."""
     cpu_s: float
-    """CPU time of the threads."""
+    """CPU time of the decoding."""
 
 
 class FrameDecoder:
-    """Threads that decode for all models of a server.
+    """Threads that decode images for all models of a server.
 
-    A model has one turn at a time, whose rows are dealt out among the threads: so no more than that waits for them.
+    A model has one turn at a time, whose rows are split among the threads, so no more than one turn a model waits.
     """
 
     def __init__(self, threads: int) -> None:
@@ -58,7 +58,7 @@ class FrameDecoder:
     async def decode(
         self, rows: RowBatch, specs: Mapping[str, InputSpec], needed: Int64Array
     ) -> tuple[RowBatch, float]:
-        """The rows with pictures where they were encoded ones, and the CPU seconds that took; see `decoded`."""
+        """Decode a turn's images: the rows with decoded images, and the CPU seconds used; see `decoded`."""
         data = _empty(rows, specs)
         loop = asyncio.get_running_loop()
         shares = [share for share in np.array_split(needed, self._threads) if len(share)]
@@ -67,18 +67,18 @@ class FrameDecoder:
         return _with(rows, data, parts), sum(part.cpu_s for part in parts)
 
     def close(self) -> None:
-        """Give back the threads."""
+        """Stop the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def decoded(rows: RowBatch, specs: Mapping[str, InputSpec], needed: Int64Array) -> RowBatch:
-    """The rows with pictures in `data`, zeros where they are not `needed`, and a problem where one cannot be used."""
+    """Decode the images of `needed` rows into `data`; other rows get zeros, unusable images a problem."""
     data = _empty(rows, specs)
     return _with(rows, data, [_decode(rows, specs, needed, data)])
 
 
 def _empty(rows: RowBatch, specs: Mapping[str, InputSpec]) -> dict[str, Array]:
-    # Memory that is never written to is never there: rows that are dropped take none.
+    # Pages of zeros that are never written take no memory, so dropped rows cost none.
     return {name: np.zeros((rows.n, *spec.shape), spec.np_dtype) for name, spec in specs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Observers of a model's turns: they attach themselves, so that a runner knows none of them."""
+"""Observers of a model's turns; they attach themselves, so a runner imports none of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from statestream.service.sessions.table import SessionTable
 
 
 class TurnObserver(Protocol):
-    """Sees every turn, before and after its commit."""
+    """Called with every turn, before and after its commit."""
 
     def before(self, turn: Turn, table: SessionTable) -> None:
-        """Look at a turn whose results are not in the table yet."""
+        """Observe a turn whose results are not in the table yet."""
         ...
 
     def after(self, turn: Turn, results: TurnResults) -> None:
-        """Look at what became of the turn's rows."""
+        """Observe a turn's results."""
         ...
 
     def forget(self, slot: int) -> None:
-        """The session in `slot` was set back to its initial state."""
+        """The session in `slot` was reset."""
         ...
 
 
@@ -31,5 +31,5 @@ class RowObserver(Protocol):
     """Waits for one row of one session."""
 
     def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
-        """Look at a turn and its inputs `[rows, *shape]`; True once there is nothing more to wait for."""
+        """Observe a turn and its inputs `[rows, *shape]`; true once the row has been seen."""
         ...

@@ -1,4 +1,4 @@
-"""Which bundles of its repository a server is asked to serve."""
+"""Choice of bundles to load from the repository."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from statestream.service.errors import FailedPrecondition, InvalidArgument
 
 
 def models_to_load(config: ServerConfig) -> list[tuple[str, int]]:
-    """Names and versions, 0 for the newest; of one name the newest first.
+    """Names and versions to load, 0 for the newest; of one name, the newest first.
 
     Raises:
         InvalidArgument: one is not written as `NAME` or `NAME:VERSION`.
-        FailedPrecondition: there is none.
+        FailedPrecondition: the repository has no bundle.
     """
     wanted = [_name_and_version(text) for text in config.models] or list(bundles.models(config.repository))
     if not wanted:

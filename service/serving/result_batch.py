@@ -1,4 +1,4 @@
-"""The results of a turn as messages: each stream's are a slice of it, in bytes ready to be written."""
+"""Result batch: a turn's results as Python values, and each stream's slice of them as an encoded message."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from statestream.service.protocol.verdict import NO_OUTPUT
 
 
 class Answer(NamedTuple):
-    """What became of one row, for those that answer rows one by one."""
+    """Result of one row, for protocols that answer rows one by one."""
 
     channel: int
     verdict: int
     text: str
-    """Why, where it did not go as its sender hoped."""
+    """Why the row was rejected; empty if it was not."""
     outputs: Mapping[str, bytes]
-    """By name, aux included; empty where the row has none."""
+    """By name, aux included; empty if the row has no output."""
     queue_us: int
     compute_us: int
 
 
 class ResultBatch:
-    """The results of a turn, turned into Python values once, from which each stream's message is a slice."""
+    """Results of a turn, converted to Python values once; each stream's message is a slice."""
 
     def __init__(self, results: TurnResults, order: Int64Array | slice) -> None:
-        """Rows stand as `order` says, so that each message's are together."""
+        """Convert the rows in `order`, which puts each message's rows together."""
         rows = results.rows
         self._channel = results.channel[order].tolist()
         self._seq = rows.seq[order].tolist()
@@ -57,7 +57,7 @@ class ResultBatch:
         self._batch = results.batch
 
     def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
-        """A `StreamResponse` with the rows from `start` to `stop` and their outputs `wanted`."""
+        """Encode rows `start` to `stop`, with the outputs `wanted`, as a `StreamResponse`."""
         if self._singles and stop == start + 1:
             parts = [data[start * size : stop * size] for data, size in map(self._columns.__getitem__, wanted)]
             return _ONE_ROW.fill(
@@ -98,7 +98,7 @@ class ResultBatch:
         return response.SerializeToString()
 
     def answer(self, row: int) -> Answer:
-        """One row alone, with everything it has."""
+        """Result of one row with all its outputs."""
         place = self._place[row]
         outputs = {}
         if self._place[row + 1] > place:
@@ -120,13 +120,13 @@ class ResultBatch:
 
 
 class SingleRowBatch:
-    """A turn of one row, as `ResultBatch`."""
+    """Result of a turn of one row; same methods as `ResultBatch`."""
 
     def __init__(self, row: SingleResult) -> None:
         self._row = row
 
     def message(self, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
-        """See `ResultBatch.message`; there is but one row."""
+        """Encode the only row; see `ResultBatch.message`."""
         row = self._row
         queue_us, compute_us = round(row.queue_s * 1e6), round(row.compute_s * 1e6)
         parts = [row.outputs[name].tobytes() for name in wanted]
@@ -139,10 +139,10 @@ class SingleRowBatch:
         return response.SerializeToString()
 
     def answer(self, row: int) -> Answer:
-        """See `ResultBatch.answer`."""
-        lone = self._row
-        outputs = {name: column.tobytes() for name, column in lone.outputs.items()}
-        return Answer(lone.channel, APPLIED, "", outputs, round(lone.queue_s * 1e6), round(lone.compute_s * 1e6))
+        """Result of the only row; see `ResultBatch.answer`."""
+        single = self._row
+        outputs = {name: column.tobytes() for name, column in single.outputs.items()}
+        return Answer(single.channel, APPLIED, "", outputs, round(single.queue_s * 1e6), round(single.compute_s * 1e6))
 
 
 AnyResultBatch = ResultBatch | SingleRowBatch
@@ -156,7 +156,7 @@ def results_message(
     epoch: Sequence[int],
     columns: Iterable[tuple[str, bytes]],
 ) -> pb.StreamResponse:
-    """A response with these columns. Filling a message in place takes half the time of naming it all to its maker."""
+    """A response with these columns. Filling it in place takes half the time of keyword arguments."""
     response = pb.StreamResponse()
     results = response.results
     results.channel.extend(channel)
@@ -172,10 +172,10 @@ def results_message(
 
 
 class _OneRow:
-    """The `StreamResponse` of one APPLIED row, made once and filled in again for each: most messages are such.
+    """The `StreamResponse` of one APPLIED row, the usual message; built once and filled in again each time.
 
-    Its outputs follow as messages of their own: a protobuf parser merges what is strung together. (Set in place, their
-    bytes would stay in the message's arena for good.)
+    Its outputs are appended as messages of their own: a protobuf parser merges concatenated messages. (Set in place,
+    their bytes would stay in the message's arena for good.)
     """
 
     def __init__(self) -> None:
@@ -197,7 +197,7 @@ class _OneRow:
         compute_us: int,
         batch: int,
     ) -> bytes:
-        """The message, with the bytes of the outputs `wanted`."""
+        """Encode the message, with the bytes of the outputs `wanted`."""
         results = self._results
         self._channel[0], self._seq[0], self._dt_s[0], self._epoch[0] = channel, seq, dt_s, epoch
         results.queue_us, results.compute_us, results.batch = queue_us, compute_us, batch
@@ -207,7 +207,7 @@ class _OneRow:
         return message
 
     def _head(self, name: str, size: int) -> bytes:
-        """What stands before the data of an output of `size` bytes."""
+        """The bytes before the data of an output of `size` bytes."""
         head = self._heads.get((name, size))
         if head is None:
             column = pb.Column(name=name, data=bytes(size))

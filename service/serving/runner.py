@@ -1,6 +1,6 @@
-"""Running one model's turns: on the event loop where a turn is short, in a thread where it is not.
+"""Model runner: runs one model's turns, on the event loop if they are short, otherwise in a thread.
 
-There are no timers. When the engine is free, whatever is ready runs; while it runs, more gathers.
+There are no timers. When the engine is free, whatever is ready runs; while it runs, more rows gather.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from statestream.service.sessions.table import SessionTable
 log = logging.getLogger(__name__)
 
 INLINE_S = 1e-3
-"""A batch of 64 that takes less than this runs on the loop: a hop to a thread and back would cost more."""
+"""Models with a faster batch of 64 run on the loop; a thread hop would cost more."""
 
 
 class ModelRunner:
-    """One loaded model with its sessions and the rows that wait for it. Lives on one event loop."""
+    """One loaded model with its sessions and queued rows. Used from one event loop."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class ModelRunner:
         self.stats = ModelStats()
         self.inline = engine.cost.batch_s < INLINE_S
         self.row_bytes = bundle.manifest.row_bytes
-        """Of one row on the wire, at most."""
+        """Largest size of a row on the wire."""
         self.shadow: Shadow | None = None
-        """A version that follows this one."""
+        """A version that repeats this one's turns."""
         self._observer: TurnObserver | None = None
         self._row_observers: list[RowObserver] = []
         self._deliver = deliver
@@ -88,34 +88,34 @@ class ModelRunner:
         self._wake()
 
     def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
-        """`offer` for a message of one plain row; False where it is not one (see `RowQueue.add_row`)."""
+        """Queue a message of one plain row; false if it is not one (see `RowQueue.add_row`)."""
         taken = self.batcher.queue.add_row(slot, seq, t_ns, columns)
         if taken:
             self._wake()
         return taken
 
     def waiting(self, slot: int) -> int:
-        """Rows of the session in `slot` that wait or run."""
+        """Number of queued or running rows of the session in `slot`."""
         running = 0 if self._running is None else int((self._running.slot == slot).sum())
         return running + self.batcher.queue.count(slot)
 
     async def settled(self, slot: int) -> None:
-        """Return when no row of the session in `slot` waits or runs."""
+        """Return once the session in `slot` has no queued or running row."""
         while self.waiting(slot):
             await self._next_turn()
 
     @property
     def run(self) -> int | None:
-        """The number of the run that the engine, or a shadow's, is in beside the loop; None: it rests."""
+        """Number of the run in progress beside the loop, the engine's or the shadow's; None if none is."""
         return self._runs if self._busy else None
 
     async def rest(self) -> None:
-        """Return when neither a turn nor the shadow's runs; until the caller waits for something, none begins."""
+        """Return once neither a turn nor the shadow runs; until the caller awaits, none starts."""
         while self._busy:
             await self._next_turn()
 
     def reset(self, slot: int) -> None:
-        """Set the session in `slot`, of which no row waits, back to the initial state."""
+        """Reset the session in `slot`, which has no queued rows."""
         self.table.reset(slot)
         if self.shadow is not None:
             self.shadow.forget(slot)
@@ -123,7 +123,7 @@ class ModelRunner:
             self._observer.forget(slot)
 
     def hand_over(self, slots: Int64Array) -> RowBatch:
-        """Give up the rows of these sessions that wait. Whoever waited for them to settle looks anew."""
+        """Remove and return the queued rows of these sessions; wakes `settled()`."""
         rows = self.batcher.queue.take()
         theirs = np.isin(rows.slot, slots)
         if not theirs.all():
@@ -132,32 +132,32 @@ class ModelRunner:
         return rows.take(np.flatnonzero(theirs))
 
     def take_over(self, rows: RowBatch) -> None:
-        """Queue rows that another version's runner gave up."""
+        """Queue rows that another version's runner handed over."""
         if rows.n:
             self.batcher.queue.put_back(rows)
             self._wake()
 
     def observe(self, observer: TurnObserver) -> None:
-        """Show every turn to `observer` from now on."""
+        """Call `observer` with every turn from now on."""
         self._observer = observer
 
-    def watch(self, tap: RowObserver) -> None:
-        """Show turns to `tap` until it has seen what it waits for."""
-        self._row_observers.append(tap)
+    def watch(self, observer: RowObserver) -> None:
+        """Call `observer` with turns until it has seen its row."""
+        self._row_observers.append(observer)
 
-    def unwatch(self, tap: RowObserver) -> None:
-        """Watch out for it no more."""
-        if tap in self._row_observers:
-            self._row_observers.remove(tap)
+    def unwatch(self, observer: RowObserver) -> None:
+        """Stop calling `observer`."""
+        if observer in self._row_observers:
+            self._row_observers.remove(observer)
 
     def drop_shadow(self) -> None:
-        """Let no version follow this one any more."""
+        """Stop the shadow, if there is one."""
         if self.shadow is not None:
             log.info("%s no longer follows %s", self.shadow.manifest.ref, self.manifest.ref)
             self.shadow = None
 
     def close(self) -> None:
-        """Give back the thread."""
+        """Stop the thread."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -173,8 +173,8 @@ class ModelRunner:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._alone and (row := self.batcher.run_single(self.engine)) is not None:
-            self._tell(row, row.inputs)
+        if self._single_allowed and (row := self.batcher.run_single(self.engine)) is not None:
+            self._publish(row, row.inputs)
             self._go_on()
             return
         taken = self.batcher.take()
@@ -188,7 +188,7 @@ class ModelRunner:
             self._decoding = self._loop.create_task(self._decode(taken, self._decoder))
 
     async def _decode(self, taken: Dequeued, decoder: FrameDecoder) -> None:
-        """Have the pictures of a turn decoded, then run it."""
+        """Decode the images of a turn, then run it."""
         specs, needed = self.manifest.encoded_inputs, self.batcher.to_decode(taken)
         try:
             rows, cpu_s = await decoder.decode(taken.rows, specs, needed)
@@ -210,8 +210,8 @@ class ModelRunner:
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
     @property
-    def _alone(self) -> bool:
-        """Whether turns run on the loop and nobody follows them."""
+    def _single_allowed(self) -> bool:
+        """Whether single rows may skip the batcher: turns run on the loop, without shadow or observer."""
         return self._thread is None and self.shadow is None and self._observer is None
 
     def _finish(self, turn: Turn, outcome: list[tuple[Tensors, Tensors]] | Exception) -> None:
@@ -224,7 +224,7 @@ class ModelRunner:
         results = self.batcher.commit(turn, outcome)
         if self._observer is not None:
             self._observer.after(turn, results)
-        self._tell(results, turn.rows.data)
+        self._publish(results, turn.rows.data)
         if self.shadow is None:
             self._go_on()
         else:
@@ -237,14 +237,14 @@ class ModelRunner:
         self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
         self._go_on()
 
-    def _tell(self, results: TurnResults | SingleResult, inputs: Tensors) -> None:
+    def _publish(self, results: TurnResults | SingleResult, inputs: Tensors) -> None:
         self.stats.count(results)
         self._deliver(self, results)
         if self._row_observers:
-            self._row_observers = [tap for tap in self._row_observers if not tap.sees(results, inputs)]
+            self._row_observers = [each for each in self._row_observers if not each.sees(results, inputs)]
 
     def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
-        """Let the shadow repeat a turn, after the answers have gone out."""
+        """Have the shadow repeat a turn, after its results were sent."""
         self._busy = True
         self._runs += 1
         if self._thread is None:
@@ -274,7 +274,7 @@ class ModelRunner:
 
 
 def _outcome(turn: Turn, engine: Engine, stats: ModelStats) -> list[tuple[Tensors, Tensors]] | Exception:
-    """What the engine makes of a turn; its failure is a value too, since nothing has been stored yet."""
+    """Run a turn: its outcomes, or the exception, as a value, since nothing has been stored yet."""
     begin_s = time.thread_time()
     try:
         return turn.execute(engine)
@@ -285,7 +285,7 @@ def _outcome(turn: Turn, engine: Engine, stats: ModelStats) -> list[tuple[Tensor
 
 
 def _repeated(shadow: Shadow, steps: list[Step]) -> Exception | None:
-    """What went wrong when the shadow ran."""
+    """Run the shadow's steps; returns the exception if they failed."""
     try:
         shadow.run(steps)
     except Exception as error:

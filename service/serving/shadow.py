@@ -1,8 +1,8 @@
-"""A version that runs beside the active one and never answers: what it would have said is compared, and no more.
+"""Shadow: a version that repeats the active one's turns, whose results are compared and never sent.
 
-After a turn was answered, the shadow runs the same rows: same inputs, same dt, its own states. A session that it has
-not met starts with the active version's state of that moment where both have the same kind of state, else with the
-initial one. Deciding (`plan`) is the event loop's; running (`run`) touches the shadow alone and may happen in a thread.
+After the results of a turn were sent, the shadow runs the same rows: same inputs, same dt, its own states. A session
+new to it starts with the active version's state at that moment if both have the same state schema, otherwise with the
+initial state. `plan` runs on the event loop; `run` touches only the shadow and may run in a thread.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from statestream.service.sessions.table import SessionTable
 
 @dataclass
 class Divergence:
-    """How far two versions are apart in one output, in the active one's standard deviations.
+    """Distance between two versions in one output, in standard deviations of the active one.
 
-    A row counts by the element that is farthest off.
+    A row counts by its element with the largest error.
     """
 
     rows: int = 0
     total: float = 0.0
     max: float = 0.0
     unusable: int = 0
-    """Rows for which the shadow had no finite output or state; they count for nothing else."""
+    """Rows for which the shadow had no finite output or state; they count nowhere else."""
 
     @property
     def mean(self) -> float:
-        """Over all rows; 0 before the first."""
+        """Mean over all rows; 0 before the first."""
         return self.total / self.rows if self.rows else 0.0
 
     def add(self, error: Array, usable: BoolArray) -> None:
-        """Take in rows: `error` and `usable` `[rows]`."""
+        """Add rows: `error` and `usable` are `[rows]`."""
         error = error[usable]
         self.unusable += len(usable) - len(error)
         if len(error):
@@ -53,28 +53,28 @@ class Divergence:
 
 
 class Step(NamedTuple):
-    """One run of the engine that the active version made, for the shadow to repeat."""
+    """An engine call of the active version, for the shadow to repeat."""
 
     steps: int
     slots: Int64Array
     new: BoolArray
-    """`[lines]` sessions that the shadow had not met."""
-    anew: BoolArray
-    """`[lines]` sessions that start from the initial state."""
+    """`[lines]`, sessions new to the shadow."""
+    fresh: BoolArray
+    """`[lines]`, sessions that start from the initial state."""
     inputs: Tensors
     dt_s: Float32Array
     valid: BoolArray
     states: Tensors
-    """What the active version started from."""
+    """States that the active version started from."""
     outputs: Tensors
-    """What it said, `[lines, time, …]`."""
+    """Outputs of the active version, `[lines, time, …]`."""
 
 
 class Shadow:
-    """A loaded version that follows the active one of its name."""
+    """A loaded version that repeats the active version's turns."""
 
     def __init__(self, bundle: Bundle, engine: Engine, active: Manifest) -> None:
-        """`active` is what it is compared with; it has the same inputs, and no output that the shadow has not."""
+        """Prepare. `active`, which it is compared with, has the same inputs, and no outputs that the shadow lacks."""
         self.bundle = bundle
         self.engine = engine
         self.manifest = bundle.manifest
@@ -86,36 +86,36 @@ class Shadow:
         self._capacity = 0
 
     def plan(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]], table: SessionTable) -> list[Step]:
-        """What there is to repeat of a turn that was committed."""
+        """Plan the calls of a committed turn to repeat."""
         steps = [self._step(run, outputs, table) for run, (outputs, _) in zip(turn.runs, outcomes, strict=True)]
         return [step for step in steps if step is not None]
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Advance the shadow's states and take in how far its outputs are off."""
+        """Advance the shadow's states and add its errors to `divergence`."""
         for step in steps:
             self._run(step)
 
     def knows(self, slots: Int64Array, table: SessionTable) -> BoolArray:
-        """`[sessions]` for which of them the shadow has states."""
+        """`[sessions]`, whether the shadow has a state for each."""
         return self._seen.knows(slots, table.generation[slots])
 
     def states(self, slots: Int64Array) -> Tensors:
-        """The shadow's states of sessions that it knows, `[sessions, *shape]` by name."""
+        """The shadow's states of sessions it has seen, `[sessions, *shape]` by name."""
         return self._arena.gather(slots)
 
     def forget(self, slot: int) -> None:
-        """The session there was set back: start with it as with one never met."""
+        """The session in `slot` was reset: treat it as new."""
         self._seen.forget(np.array([slot]))
 
     def _step(self, run: EngineCall, outputs: Tensors, table: SessionTable) -> Step | None:
-        # What the state guard rolled back the active version never did.
+        # Rows that the finite check rolled back did not advance the active version.
         admission, lines = run.admission, run.lines
         advance, verdict = admission.advance_GT[lines], admission.verdict_GT[lines]
         kept = np.flatnonzero(~(advance & (verdict == INVALID)).any(axis=1))
         if not len(kept):
             return None
         slots = run.slot_G[lines][kept]
-        anew = np.zeros(len(kept), np.bool_) if admission.fresh_G is None else admission.fresh_G[lines][kept]
+        fresh = np.zeros(len(kept), np.bool_) if admission.fresh_G is None else admission.fresh_G[lines][kept]
         if len(kept) < run.batch:
             run = run._replace(
                 inputs={name: x[kept] for name, x in run.inputs.items()},
@@ -128,7 +128,7 @@ class Shadow:
             steps=run.steps,
             slots=slots,
             new=self._seen.meet(slots, table.generation[slots]),
-            anew=anew,
+            fresh=fresh,
             inputs=run.inputs,
             dt_s=run.dt_s,
             valid=run.valid,
@@ -156,12 +156,12 @@ class Shadow:
             divergence.add(error, usable & np.isfinite(error))
 
     def _start(self, step: Step) -> Tensors:
-        """The states to start from: the shadow's own, those of the active version, or the initial ones."""
+        """States to start from: the shadow's own, the active version's, or the initial ones."""
         if (capacity := int(step.slots.max()) + 1) > self._capacity:
             self._capacity = max(capacity, 2 * self._capacity)
             self._arena.grow(self._capacity)
-        states = self._arena.gather(step.slots, step.anew if self.same_states else step.anew | step.new)
-        if self.same_states and (adopt := step.new & ~step.anew).any():
+        states = self._arena.gather(step.slots, step.fresh if self.same_states else step.fresh | step.new)
+        if self.same_states and (adopt := step.new & ~step.fresh).any():
             for name, state in states.items():
                 state[adopt] = step.states[name][adopt]
         return states

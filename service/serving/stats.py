@@ -1,4 +1,4 @@
-"""What a model's runner counts: plain numbers, touched once a turn, read by whoever scrapes them."""
+"""Counters of a model runner: plain numbers, updated once a turn, read by metrics and monitors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 @dataclass
 class Histogram:
-    """Counts per bucket; a value falls into the first bucket whose bound is not below it."""
+    """Counts per bucket; a value is counted in the first bucket whose bound is at least the value."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(init=False)
@@ -35,26 +35,29 @@ class Histogram:
 
     @property
     def n(self) -> int:
-        """How many values."""
+        """Number of values."""
         return sum(self.counts)
 
     @property
     def mean(self) -> float | None:
-        """None of no values."""
+        """Mean; None if there are no values."""
         return self.total / self.n if self.n else None
 
     def quantile(self, share: float) -> float | None:
-        """The bound that this share of the values is not above: infinite beyond the last, None of no values."""
+        """Smallest bound with this share of the values at or below it.
+
+        Infinite beyond the last bound; None if there are no values.
+        """
         if not self.n:
             return None
         return (*self.bounds, math.inf)[bisect_left(list(accumulate(self.counts)), share * self.n)]
 
     def copy(self) -> Histogram:
-        """As it is now."""
+        """An independent copy."""
         return self.since(Histogram(self.bounds))
 
     def since(self, before: Histogram) -> Histogram:
-        """The values that came after a copy was made."""
+        """The values added since `before`, a copy, was made."""
         later = Histogram(self.bounds)
         later.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
         later.total = self.total - before.total
@@ -69,15 +72,15 @@ class ModelStats:
     failed_turns: int = 0
     failed_shadows: int = 0
     decode_cpu_s: float = 0.0
-    """CPU time that decoding pictures took."""
+    """CPU time of decoding images."""
     engine_cpu_s: float = 0.0
-    """CPU time that running the graphs took; of a row alone in its turn, the length of the turn."""
+    """CPU time of running the graphs; for a row alone in its turn, the turn's duration."""
     queue_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
 
     def count(self, results: TurnResults | SingleResult) -> None:
-        """Take in one turn."""
+        """Count one turn."""
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
         if isinstance(results, SingleResult):

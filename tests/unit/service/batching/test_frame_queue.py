@@ -197,5 +197,5 @@ def test_pictures_are_sent_again_out_of_the_ring() -> None:
 
 def test_a_bundle_whose_pictures_are_too_large_is_refused() -> None:
     check_pictures(MANIFEST, FRAME_BYTES)
-    with pytest.raises(FailedPrecondition, match=f"{FRAME_BYTES} bytes, max_decoded_bytes is 1000"):
+    with pytest.raises(FailedPrecondition, match=f"{FRAME_BYTES} bytes of decoded images; max_decoded_bytes is 1000"):
         check_pictures(MANIFEST, 1000)
