@@ -1,1 +1,1 @@
-"""The Open Inference Protocol over the server's sessions: what Triton's clients speak. A "sequence" is a session."""
+"""Open Inference Protocol, as Triton's clients speak it. A "sequence" is a session."""

@@ -1,4 +1,4 @@
-"""Models as Triton would describe them: a sequence model with its state kept by the server."""
+"""Descriptions of models in Triton's terms: a sequence model whose state the server keeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
 
 
 def find(versions: ModelRegistry, name: str, version: int) -> ModelRunner:
-    """A version that takes sequences, 0 for the active one. NotFound in the words of Triton, and ours."""
+    """A version that takes sequences, 0 for the active one. Raises NotFound, in Triton's words and ours."""
     try:
         return versions.find(name, version)
     except NotFound as error:
@@ -38,7 +38,7 @@ def model_metadata(manifest: Manifest, versions: Iterable[int]) -> pb.ModelMetad
 
 
 def model_config(manifest: Manifest, config: ServerConfig) -> pb.ModelConfig:
-    """What the model's `config.pbtxt` would say."""
+    """The model's `config.pbtxt`, as Triton would have it."""
     return pb.ModelConfig(
         name=manifest.name,
         platform=_PLATFORM,

@@ -1,4 +1,4 @@
-"""What the parameters of a request ask for."""
+"""Parameters of an inference request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _INTEGERS = ("int64_param", "uint64_param")
 
 
 class SequenceRequest(NamedTuple):
-    """One step of one sequence."""
+    """Request for one step of one sequence."""
 
     who: Identity
     model: str
@@ -26,18 +26,18 @@ class SequenceRequest(NamedTuple):
     start: bool
     end: bool
     timeout_us: int
-    """How long the step may wait for its turn; 0: as long as it takes."""
+    """How long the step may wait for its turn; 0: without limit."""
     t_ns: int
-    """When the row was measured; `NO_TIME`: the nominal step after the one before."""
+    """When the row was measured; `NO_TIME`: the nominal dt after the previous row."""
 
     @property
     def session_id(self) -> str:
-        """Sequences of different models may have the same id, sessions of a server may not."""
+        """Id of the session; it includes the model, as sequences of different models may have the same id."""
         return f"{self.model}/{self.sequence}"
 
 
 def parse_request(request: pb.ModelInferRequest, who: Identity) -> SequenceRequest:
-    """What `who` asks for. Raises InvalidArgument, naming the parameter and its value."""
+    """Read the parameters of a request. Raises InvalidArgument, naming the parameter and its value."""
     parameters = request.parameters
     sequence = _sequence(parameters)
     if not sequence:
@@ -58,7 +58,7 @@ def parse_request(request: pb.ModelInferRequest, who: Identity) -> SequenceReque
 
 
 def version_of(text: str) -> int:
-    """A model's version as the protocol writes it; empty, the active one, is 0."""
+    """Parse a model version; empty stands for the active one, 0."""
     if text and not (text.isdecimal() and int(text) > 0):
         raise InvalidArgument(
             f"failed to get model version from specified version string '{text}', "

@@ -1,8 +1,8 @@
-"""Sequences: sessions held under an id of the client's own choice, whichever connection a request comes by.
+"""Sequences: sessions under an id of the client's choice, independent of connections.
 
-Requests of one sequence run one after the other, in the order in which they came; those of different sequences share
-turns, with one another and with the rows of streams. A sequence that rests is let go of, as a session is that no stream
-holds: it may expire or spill, and comes back with its next request. What is answered counts as acknowledged.
+Requests of one sequence run one after the other, in order of arrival. Those of different sequences share turns, with
+one another and with rows of streams. An idle sequence is detached: like any detached session it may expire or be
+evicted, and its next request resumes it. Results sent count as acknowledged.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from statestream.service.sessions.policy import Late, Policy
 
 @dataclass(eq=False)
 class Sequence:
-    """One sequence, while anybody is concerned with it."""
+    """A sequence with requests in progress, or a session attached."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Of the request that is carried out."""
+    """Held by the request in progress."""
     held: Attachment | None = None
     owner: str = ""
-    """Whose it is, while it is held."""
+    """Owner of the session, while it is attached."""
     channel: int = 0
     answer: asyncio.Future[Answer] | None = None
-    """To the row that waits or runs."""
-    rests: bool = False
-    """Whether no request has come since somebody looked."""
+    """Result of the row in progress."""
+    idle: bool = False
+    """Whether there was no request since the last call of `detach_idle`."""
 
 
 class SequenceFrontend:
@@ -65,14 +65,14 @@ class SequenceFrontend:
         self._statistics: WeakKeyDictionary[ModelRunner, Statistics] = WeakKeyDictionary()
 
     async def infer(self, request: pb.ModelInferRequest, who: Identity) -> pb.ModelInferResponse:
-        """One step of a sequence of `who`, which the request may start and end. Not to be cancelled.
+        """Run one step of a sequence; the request may start and end it. Must not be cancelled.
 
         Raises:
-            InvalidArgument: the request makes no sense, its row cannot be used, or its sequence is not here.
-            PermissionDenied: the sequence is another client's.
+            InvalidArgument: the request or its row is invalid, or its sequence does not exist.
+            PermissionDenied: the sequence belongs to another client.
             NotFound: no such model.
             Unavailable: the server is draining, or the request waited for longer than its timeout.
-            StatestreamError: as opening a session does.
+            StatestreamError: opening the session failed.
         """
         begin_s = time.monotonic()
         want = parse_request(request, who)
@@ -80,7 +80,7 @@ class SequenceFrontend:
             raise Unavailable("the server is draining", retry_after_s=1.0)
         sequence = self._by_id.setdefault(want.session_id, Sequence())
         async with sequence.turn:
-            sequence.rests = False
+            sequence.idle = False
             if sequence.held is not None:
                 check_owner(want.session_id, sequence.owner, who.name)
             runner = await self._runner(sequence, want)
@@ -91,7 +91,7 @@ class SequenceFrontend:
                 raise
 
     def statistics(self, runner: ModelRunner) -> Statistics:
-        """How requests for a version of a model have fared."""
+        """Request statistics of a version of a model."""
         return self._statistics.setdefault(runner, Statistics())
 
     def requests(self, runner: ModelRunner) -> dict[str, int]:
@@ -100,19 +100,19 @@ class SequenceFrontend:
         return {"success": statistics.success.count, "failure": statistics.fail.count}
 
     def detach_idle(self) -> None:
-        """Let go of the sequences of which no request has come since this was last called."""
+        """Detach the sequences without a request since the last call."""
         for sequence in list(self._by_channel.values()):
-            if sequence.rests and not sequence.turn.locked():
-                self._let_go(sequence)
-            sequence.rests = True
+            if sequence.idle and not sequence.turn.locked():
+                self._detach(sequence)
+            sequence.idle = True
 
     def release(self) -> None:
-        """The server ends, and no request is carried out any more: let go of all sequences."""
+        """Detach all sequences. For the server's end, with no request in progress."""
         for sequence in list(self._by_channel.values()):
-            self._let_go(sequence)
+            self._detach(sequence)
         self._host.leave(self)
 
-    # As a holder of sessions
+    # Session subscriber
 
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
@@ -144,18 +144,18 @@ class SequenceFrontend:
             sequence.held = replace(sequence.held, runner=runner, slot=slot)
 
     def reset(self, channel: int) -> None:
-        """See `host.SessionSubscriber`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`; the protocol has no message for it."""
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """See `host.SessionSubscriber`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`; the protocol has no message for it."""
 
     def fell_back(self, channel: int, text: str) -> None:
-        """See `host.SessionSubscriber`. The protocol has no words for it."""
+        """See `host.SessionSubscriber`; the protocol has no message for it."""
 
-    # How
+    # Internals
 
     async def _runner(self, sequence: Sequence, want: SequenceRequest) -> ModelRunner:
-        """Where a request runs: a new sequence's model, or that which the sequence has."""
+        """The model a request runs on: a new sequence's, or that of the existing one."""
         if want.start:
             return find(self._host.versions, want.model, want.version)
         if sequence.held is None:
@@ -193,7 +193,7 @@ class SequenceFrontend:
         return response
 
     async def _start(self, sequence: Sequence, want: SequenceRequest) -> None:
-        """Begin anew, whatever there was under this id."""
+        """Start the sequence, and end an existing one of this id."""
         await self._end(sequence, want)
         await self._open(sequence, want, new=True)
 
@@ -239,12 +239,12 @@ class SequenceFrontend:
 
     async def _end(self, sequence: Sequence, want: SequenceRequest) -> None:
         if sequence.held is not None:
-            self._let_go(sequence)
+            self._detach(sequence)
         with suppress(NotFound):
             await self._host.session_manager.end(want.session_id, want.who)
 
-    def _let_go(self, sequence: Sequence) -> None:
-        """Have the session wait to be resumed."""
+    def _detach(self, sequence: Sequence) -> None:
+        """Detach the session; it can be resumed."""
         if sequence.held is not None:
             self._host.detach(sequence.held)
             sequence.held = None
@@ -257,7 +257,7 @@ def _fail(sequence: Sequence, error: StatestreamError) -> None:
 
 
 def _check(answer: Answer, want: SequenceRequest) -> None:
-    """Raises where a row was not applied."""
+    """Raise the error of a row that was not applied."""
     if answer.verdict == Verdict.APPLIED:
         return
     if answer.verdict == Verdict.STALE:

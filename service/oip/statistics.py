@@ -1,4 +1,4 @@
-"""How requests of the protocol fared, per version of a model, as `ModelStatistics` reports it."""
+"""Request statistics per version of a model, as `ModelStatistics` reports them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from statestream.proto.oip import inference_pb2 as pb
 
 @dataclass
 class Duration:
-    """How often something happened, and how long it took altogether."""
+    """Number of events and their total duration."""
 
     count: int = 0
     ns: int = 0
 
     def add(self, seconds: float) -> None:
-        """Once more."""
+        """Count one event."""
         self.count += 1
         self.ns += round(seconds * 1e9)
 
@@ -32,16 +32,16 @@ class Statistics:
     success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
     queue: Duration = field(default_factory=Duration)
-    """Of requests that succeeded, here and below: waiting for the turn, reading tensors, the turn, writing tensors."""
+    """This and the next three are of successful requests: waiting, reading tensors, the turn, writing tensors."""
     compute_input: Duration = field(default_factory=Duration)
     compute_infer: Duration = field(default_factory=Duration)
     compute_output: Duration = field(default_factory=Duration)
     turns: int = 0
     last_ms: int = 0
-    """When the last one was answered, since 1970."""
+    """Time of the last answer, milliseconds since 1970."""
 
     def succeeded(self, total_s: float, queue_s: float, input_s: float, infer_s: float, output_s: float) -> None:
-        """Count a request that was answered as its sender hoped."""
+        """Count a successful request."""
         self.last_ms = time.time_ns() // 1_000_000
         self.success.add(total_s)
         self.queue.add(queue_s)
@@ -50,12 +50,12 @@ class Statistics:
         self.compute_output.add(output_s)
 
     def failed(self, total_s: float) -> None:
-        """Count a request that was not."""
+        """Count a failed request."""
         self.last_ms = time.time_ns() // 1_000_000
         self.fail.add(total_s)
 
     def message(self, manifest: Manifest) -> pb.ModelStatistics:
-        """As the protocol has it."""
+        """Convert to the protocol's message."""
         return pb.ModelStatistics(
             name=manifest.name,
             version=str(manifest.version),

@@ -1,4 +1,4 @@
-"""Tensors of a request as columns of one row, and outputs as those of a response."""
+"""Conversion of request tensors to rows, and of outputs to response tensors."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from statestream.service.errors import InvalidArgument
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8", "bool": "BOOL"}
 _CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents"}
 _LENGTH = struct.Struct("<I")
-"""What stands before each element of BYTES that come raw."""
+"""Length before each element of raw BYTES."""
 _SHARED_MEMORY = "shared_memory_region"
 
 Tensor = pb.ModelInferRequest.InferInputTensor
 
 
 class Form(NamedTuple):
-    """What the protocol calls a tensor: a picture that comes encoded is an element of BYTES."""
+    """The protocol's datatype and shape of a tensor; an encoded image is an element of BYTES."""
 
     datatype: str
     shape: tuple[int, ...]
-    """Of one row."""
+    """Shape of one row."""
 
 
 def form_of(spec: TensorSpec) -> Form:
-    """How a tensor is sent."""
+    """Datatype and shape in which a tensor is sent."""
     if isinstance(spec, InputSpec) and spec.encoding != "raw":
         return Form("BYTES", (1,))
     return Form(_DATATYPES[spec.dtype], spec.shape)
 
 
 class Row(NamedTuple):
-    """The one row that a request brings."""
+    """The only row of a request."""
 
     columns: list[tuple[str, bytes]]
     """Name and data of each input, in the manifest's order."""
     frames: dict[str, list[bytes]]
-    """Pictures of the inputs that come encoded."""
+    """Images of encoded inputs."""
 
 
 def row_of(request: pb.ModelInferRequest, manifest: Manifest) -> Row:
     """Read the tensors of a request.
 
     Raises:
-        InvalidArgument: an input is missing, unknown, or not what the manifest says, in the words of Triton.
+        InvalidArgument: an input is missing, unknown, or does not fit the manifest; the message is Triton's.
     """
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
@@ -75,32 +75,32 @@ def row_of(request: pb.ModelInferRequest, manifest: Manifest) -> Row:
 
 
 def wanted_outputs(request: pb.ModelInferRequest, manifest: Manifest) -> list[TensorSpec]:
-    """The outputs that a request wants: all of the manifest, unless it names some, `aux_<name>` among them perhaps.
+    """The outputs that a request asks for, which may include `aux_<name>`; if none, all of the manifest's.
 
     Raises:
-        InvalidArgument: it names one that there is not, or wants more than its values.
+        InvalidArgument: an output does not exist, or has an unsupported parameter.
     """
     if not request.outputs:
         return list(manifest.outputs)
-    there = output_specs(manifest)
+    specs = output_specs(manifest)
     for output in request.outputs:
-        if output.name not in there:
+        if output.name not in specs:
             raise InvalidArgument(f"unexpected inference output '{output.name}' for model '{manifest.name}'")
         for name in ("classification", _SHARED_MEMORY):
             if name in output.parameters:
                 raise InvalidArgument(f"output '{output.name}': parameter '{name}' is not supported")
-    return [there[output.name] for output in request.outputs]
+    return [specs[output.name] for output in request.outputs]
 
 
 def output_specs(manifest: Manifest) -> dict[str, TensorSpec]:
-    """All that may be asked for, by name."""
+    """Specs of all outputs that may be requested, by name."""
     return {name: spec.model_copy(update={"name": name}) for name, spec in manifest.results.items()}
 
 
 def response_of(
     request: pb.ModelInferRequest, manifest: Manifest, wanted: Sequence[TensorSpec], outputs: Mapping[str, bytes]
 ) -> pb.ModelInferResponse:
-    """The answer to a request, its outputs `wanted` out of `outputs`, raw whatever the request's were."""
+    """Build the response to a request, with the outputs `wanted` as raw bytes."""
     response = pb.ModelInferResponse(model_name=manifest.name, model_version=str(manifest.version), id=request.id)
     for spec in wanted:
         response.outputs.add(name=spec.name, datatype=_DATATYPES[spec.dtype], shape=(1, *spec.shape))
@@ -171,7 +171,7 @@ def _typed(tensor: Tensor, spec: InputSpec, model: str) -> bytes:
     if form.datatype == "BYTES":
         return bytes(values[0])
     if spec.dtype == "uint8" and max(values) > np.iinfo(np.uint8).max:
-        raise InvalidArgument(f"input '{spec.name}': {max(values)} in uint_contents is no UINT8")
+        raise InvalidArgument(f"input '{spec.name}': {max(values)} in uint_contents exceeds UINT8")
     return np.asarray(values, spec.np_dtype).tobytes()
 
 

@@ -1,1 +1,1 @@
-"""Recording and replay."""
+"""Recording of sessions, and replay of recordings."""

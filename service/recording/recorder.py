@@ -1,14 +1,14 @@
-"""Recording what sessions send and hear, without ever making the event loop wait for the disk.
+"""Recorder: writes rows in and out of sessions to disk, without blocking the event loop.
 
 A recording is a folder of one version of a model and one run of a server, `NAME/VERSION/STARTED/`: the bundle's
-`manifest.json` (with the hash of each file), and numbered segments, NumPy archives that are there whole or not at all.
-A *take* is a stretch of one session without a gap; it starts with the state that the session had.
+`manifest.json` (with the hash of each file), and numbered segments, NumPy archives that are written atomically.
+A *take* is a stretch of one session without a gap; it has the session's state at its start.
 
     started         [takes]          number of each take that starts in this segment
     session         [takes]          its session's id
     settled_seq     [takes]          the last seq settled before it; 0: the session starts here
     state_<name>    [takes, shape]   the state before its first row
-    take            [rows]           rows that were settled, those of a take in order of seq
+    take            [rows]           take of each settled row; rows of a take are in order of seq
     seq, t_ns, flags, verdict, result_flags, dt_s      [rows]
     input_<name>    [rows, shape]    zeros where a row has no usable data
     output_<name>   [applied, shape] of the rows that are APPLIED, in order
@@ -43,11 +43,11 @@ _APPLIED = int(Verdict.APPLIED)
 _FLUSH_S = 1.0
 _MAX_WAITING_BYTES = 64 << 20
 _ROW_BYTES = 64
-"""Bytes of a row beside its tensors, about."""
+"""Approximate bytes of a row beside its tensors."""
 
 
 class Takes(NamedTuple):
-    """Takes that start."""
+    """Takes that start in a turn."""
 
     number: Int64Array
     session: list[str]
@@ -56,7 +56,7 @@ class Takes(NamedTuple):
 
 
 class RecordedTurn(NamedTuple):
-    """What one turn settled."""
+    """Settled rows of one turn."""
 
     started: Takes
     take: Int64Array
@@ -72,19 +72,21 @@ class RecordedTurn(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, about."""
+        """Size in memory, approximately."""
         tensors = (*self.inputs.values(), *self.outputs.values(), *self.started.states.values())
         return _ROW_BYTES * len(self.take) + sum(array.nbytes for array in tensors)
 
 
 class Recorder:
-    """A thread that writes segments, and what waits for it: at most `max_waiting_bytes`, beyond which rows are lost to
-    the recording, and counted. Nothing else suffers."""
+    """Thread that writes segments, with a queue of at most `max_waiting_bytes`.
+
+    Rows beyond it are missing in the recording, and counted. Sessions are not affected.
+    """
 
     def __init__(self, folder: Path, *, flush_s: float = _FLUSH_S, max_waiting_bytes: int = _MAX_WAITING_BYTES) -> None:
         self.recorded_rows = 0
         self.lost_rows = 0
-        """Settled rows that are not in the recording: the disk was too slow, or failed."""
+        """Settled rows missing in the recording: the disk was slow or failed."""
         self._run = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self._folder = folder
         self._flush_s = flush_s
@@ -100,14 +102,14 @@ class Recorder:
 
     def attach(self, runner: ModelRunner) -> None:
         """Record the turns of a model from now on."""
-        runner.observe(self.tape(runner.manifest))
+        runner.observe(self.track(runner.manifest))
 
-    def tape(self, manifest: Manifest) -> ModelTrack:
+    def track(self, manifest: Manifest) -> ModelTrack:
         """The observer that records one version of a model."""
         return ModelTrack(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
 
-    def take(self, tape: ModelTrack, piece: RecordedTurn) -> bool:
-        """Queue rows; says whether there was room."""
+    def take(self, track: ModelTrack, piece: RecordedTurn) -> bool:
+        """Queue rows; false if there was no room."""
         with self._counting:
             room = self._waiting_bytes + piece.nbytes <= self._max_waiting_bytes
             if room:
@@ -115,21 +117,21 @@ class Recorder:
         if not room:
             self._lose(len(piece.take), "the disk is too slow")
             return False
-        self._waiting.append((tape, piece))
+        self._waiting.append((track, piece))
         return True
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the queued rows."""
         with self._flushing:
             pieces: dict[ModelTrack, list[RecordedTurn]] = {}
             while self._waiting:
-                tape, piece = self._waiting.popleft()
-                pieces.setdefault(tape, []).append(piece)
-            for tape, mine in pieces.items():
-                self._write(tape, mine)
+                track, piece = self._waiting.popleft()
+                pieces.setdefault(track, []).append(piece)
+            for track, mine in pieces.items():
+                self._write(track, mine)
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write the queued rows, and end the thread."""
         self._closing.set()
         self._thread.join()
 
@@ -138,12 +140,12 @@ class Recorder:
             self.flush()
         self.flush()
 
-    def _write(self, tape: ModelTrack, pieces: list[RecordedTurn]) -> None:
+    def _write(self, track: ModelTrack, pieces: list[RecordedTurn]) -> None:
         rows = sum(len(piece.take) for piece in pieces)
         try:
-            tape.write(pieces)
+            track.write(pieces)
         except OSError as error:
-            tape.broken = True
+            track.broken = True
             self._lose(rows, str(error))
         else:
             self.recorded_rows += rows
@@ -159,11 +161,11 @@ class Recorder:
 
 
 class ModelTrack:
-    """What one version's runner records. Made by `Recorder.tape`; `before` and `after` each turn's commit."""
+    """Recording of one version's turns; created by `Recorder.track`."""
 
     def __init__(self, recorder: Recorder, manifest: Manifest, folder: Path) -> None:
         self.broken = False
-        """Whether rows were lost since the last turn, so that every session needs a new take."""
+        """Whether rows were lost since the last turn; every session needs a new take."""
         self._recorder = recorder
         self._manifest = manifest
         self._folder = folder
@@ -174,7 +176,7 @@ class ModelTrack:
         self._started: Takes
 
     def before(self, turn: Turn, table: SessionTable) -> None:
-        """Note the states of sessions that this tape has not met, while they are as they were before the turn."""
+        """Start takes for new sessions, with their states before the turn."""
         if self.broken:
             self.broken = False
             self._seen.forget_all()
@@ -189,7 +191,7 @@ class ModelTrack:
         self._started = Takes(number, ids, table.settled_seq[new], table.arena.gather(new))
 
     def after(self, turn: Turn, results: TurnResults) -> None:
-        """Record what became of a turn's rows."""
+        """Record the results of a turn."""
         rows, settled = turn.rows, results.rows
         flags = np.zeros(rows.n, np.uint8) if rows.flags is None else rows.flags
         keep: slice | Int64Array = slice(None)
@@ -213,11 +215,11 @@ class ModelTrack:
             self._seen.forget(rows.slot)
 
     def forget(self, slot: int) -> None:
-        """The session there was set back: its next row starts a new take."""
+        """The session was reset: its next row starts a new take."""
         self._seen.forget(np.array([slot]))
 
     def write(self, pieces: Sequence[RecordedTurn]) -> None:
-        """Write a segment; in the recorder's thread."""
+        """Write a segment; called on the recorder's thread."""
         if not self._segments:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / MANIFEST) as path:

@@ -1,8 +1,7 @@
-"""A recording (see `record`) run once more through a bundle: what it would say now, against what it said then.
+"""Replay: runs a recording (see `recorder`) through a bundle and compares the outputs.
 
-Every take goes through the chunk graph with the elapsed times that were used, over exactly the rows that advanced the
-session. A take that begins in the middle of a session starts from the state recorded there, if the bundle's states are
-of that kind.
+Every take goes through the chunk graph with the recorded dt, over exactly the rows that advanced the session. A take
+that starts in the middle of a session uses the state recorded there, if the bundle has the same state schema.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ _ADVANCES = (Verdict.APPLIED, Verdict.SUPPRESSED)
 _RESET = int(ResultFlag.RESET)
 
 Segment = dict[str, Array]
-"""The arrays of one segment; see `record`."""
+"""Arrays of one segment; see `recorder`."""
 
 
 class Recording(NamedTuple):
-    """What one run of a server recorded of one version."""
+    """Recording of one version in one run of a server."""
 
     manifest: Manifest
     segments: Sequence[Path]
@@ -39,29 +38,29 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """A row whose output is not what was recorded."""
+    """A row whose output differs from the recorded one."""
 
     seq: int
     output: str
     element: int
-    """Of the output, flattened: the one that is farthest off."""
+    """Index of the flattened output's element with the largest error."""
     recorded: float
     got: float
 
 
 @dataclass
 class Replayed:
-    """What became of one session's rows."""
+    """Result of replaying one session."""
 
     session: str
     rows: int = 0
     """Rows whose outputs were compared."""
     max_error: float = 0.0
-    """In the recorded version's standard deviations; infinite where an output is not finite now."""
+    """In the recorded version's standard deviations; infinite if a new output is not finite."""
     first: Difference | None = None
     """The first row beyond the tolerance."""
     missing_rows: int = 0
-    """Rows that were not run: the recording lacks rows before them, or starts with states of another kind."""
+    """Rows not run: earlier rows are missing in the recording, or the state schema differs."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,19 +73,19 @@ class _Take:
     states: Tensors
     """`[*shape]` by name."""
     broken: bool
-    """Whether the rest of it cannot be run."""
+    """Whether the rest of the take cannot be run."""
 
 
 @dataclass
 class Replayer:
-    """Runs recordings through `engine`; `sessions` is what came of it, by id."""
+    """Runs recordings through `engine`; `sessions` has the results, by session id."""
 
     engine: Engine
     tolerance: float
     sessions: dict[str, Replayed] = field(default_factory=dict)
 
     def run(self, recording: Recording, on_segment: Callable[[], object] = lambda: None) -> None:
-        """Run one recording and compare.
+        """Run one recording and compare its outputs.
 
         Raises:
             FailedPrecondition: the bundle has other inputs than the recorded model, or lacks an output of it.
@@ -111,7 +110,7 @@ class Replayer:
 
     def _segment(self, takes: dict[int, _Take], segment: Segment, recorded: Manifest) -> None:
         usable = self._usable(takes, segment)
-        # Takes one after the other, each in order; a line of the grid is a take, or its part after a reset.
+        # Order rows by take. A line of the grid is a take, or its part after a reset.
         order = np.argsort(segment["take"], kind="stable")
         rows = order[(usable & np.isin(segment["verdict"], _ADVANCES))[order]]
         if not len(rows):
@@ -129,7 +128,7 @@ class Replayer:
         self._compare(takes, segment, rows, y, recorded)
 
     def _usable(self, takes: dict[int, _Take], segment: Segment) -> BoolArray:
-        """`[rows]` which can be run: their take's beginning is known, and no row before them is missing."""
+        """`[rows]`, true for rows that can be run: their take's start is known, and no earlier row is missing."""
         usable = np.zeros(len(segment["take"]), np.bool_)
         for number in np.unique(segment["take"]).tolist():
             mine = np.flatnonzero(segment["take"] == number)
@@ -148,7 +147,7 @@ class Replayer:
         return self.sessions.setdefault(take.session, Replayed(take.session))
 
     def _states(self, takes: dict[int, _Take], take: Int64Array, reset: BoolArray) -> dict[str, Array]:
-        """What each line starts from, `[lines, *shape]` by name."""
+        """Initial states of each line, `[lines, *shape]` by name."""
         states = self.engine.initial(len(take))
         for line in np.flatnonzero(~reset).tolist():
             for name, start in takes[int(take[line])].states.items():
@@ -175,7 +174,7 @@ class Replayer:
         return y, final
 
     def _chunk(self, part: GridLayout, inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Tensors, Tensors]:
-        """One grid through the chunk graph; where it has no row, nothing happens."""
+        """Run one grid through the chunk graph; cells without a row change nothing."""
         present = part.present()
         valid = np.ones((len(part.first), part.steps), np.bool_) if present is None else present
         dt = np.where(valid, part.grid(dt_s), np.float32(self.engine.manifest.time.nominal_s))
@@ -217,10 +216,10 @@ class Replayer:
 
 
 def recordings(folder: Path, name: str) -> list[Recording]:
-    """What there is of a model in a folder that `serve --record` wrote to, the earliest first.
+    """Recordings of a model below a `serve --record` folder, the earliest first.
 
     Raises:
-        NotFound: nothing.
+        NotFound: there are none.
     """
     found = [
         Recording(read_manifest(path.parent), sorted(path.parent.glob("[0-9]*.npz")))

@@ -1,1 +1,1 @@
-"""One client's stream."""
+"""Streams of statestream's own protocol."""

@@ -1,4 +1,4 @@
-"""Between protobuf messages and numpy columns; the one place that knows both."""
+"""Conversion between stream messages and numpy columns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statestream.service.sessions.output_log import SettledRows
 
 
 def unacknowledged(known: SettledRows, channel: int, epoch: int, wanted: tuple[str, ...]) -> pb.Results:
-    """What a resumed session was told before and had not acknowledged, as it was told."""
+    """Unacknowledged results of a resumed session, to be sent again."""
     out, n = known.out[known.out != NO_OUTPUT], known.n
     columns = [(name, known.outputs[name][out].tobytes()) for name in wanted] if len(out) else []
     seq, verdict, dt_s = known.seq.tolist(), known.verdict.tolist(), known.dt_s.tolist()
@@ -19,7 +19,7 @@ def unacknowledged(known: SettledRows, channel: int, epoch: int, wanted: tuple[s
 
 
 def select_rows(steps: pb.Steps, keep: list[int], row_flag_skip: int) -> pb.Steps:
-    """The rows `keep` of a message alone. Columns that do not divide evenly among the rows are left as they are."""
+    """Select the rows `keep` of a message. Columns that do not divide evenly among the rows stay as they are."""
     skipped = [bool(flag & row_flag_skip) for flag in steps.flags] or [False] * len(steps.channel)
     place = np.cumsum([not skip for skip in skipped]) - 1
     with_data = sum(not skip for skip in skipped)

@@ -1,4 +1,4 @@
-"""Opening sessions on the channels of a stream: what an `Open` asks for, the wait until it is done, and the answer."""
+"""Opening sessions on a stream's channels: from `Open` to `Opened`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _DURABILITY = {
 
 
 class PendingOpens:
-    """The channels that are being opened, in a task each: one may wait for the store, and the others not with it."""
+    """Channels that are being opened, each in its own task.
+
+    One may wait for the store while others do not.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -43,17 +46,21 @@ class PendingOpens:
         task.add_done_callback(lambda _: self._tasks.pop(channel))
 
     async def of(self, channels: set[int]) -> None:
-        """Return when none of these channels is being opened."""
+        """Return once none of these channels is being opened."""
         if tasks := [task for channel, task in self._tasks.items() if channel in channels]:
             await asyncio.wait(tasks)
 
     async def all(self) -> None:
-        """Return when no channel is."""
+        """Return once no channel is being opened."""
         await self.of(set(self._tasks))
 
 
 def check(open_: pb.Open) -> None:
-    """Raises InvalidArgument naming the field that no server could follow; its policy is for `policy_of` to judge."""
+    """Check the channel and protocol version of an Open; `policy_of` checks its policy.
+
+    Raises:
+        InvalidArgument: names the field.
+    """
     if open_.channel > MAX_CHANNEL:
         raise InvalidArgument(f"{open_.channel}, at most {MAX_CHANNEL}", field="channel")
     if open_.protocol_version not in (0, PROTOCOL_VERSION):
@@ -63,7 +70,7 @@ def check(open_: pb.Open) -> None:
 
 
 def request_of(open_: pb.Open, owner: str) -> OpenRequest:
-    """Which session an Open asks for, by whom."""
+    """Convert an Open of a caller to the session manager's request."""
     return OpenRequest(
         session_id=open_.session_id,
         model=open_.model,
@@ -77,7 +84,7 @@ def request_of(open_: pb.Open, owner: str) -> OpenRequest:
 
 
 def policy_of(wanted: pb.Policy) -> Policy:
-    """How an Open asks for its rows to be treated. InvalidArgument names the field that makes no sense."""
+    """Convert an Open's policy. Raises InvalidArgument, naming the invalid field."""
     for field, values in (("keep", pb.Keep), ("late", pb.Late), ("gap", pb.TimeGap)):
         if getattr(wanted, field) not in values.values():
             raise InvalidArgument(f"{getattr(wanted, field)}, expected one of {values.keys()}", field=f"policy.{field}")
@@ -94,7 +101,7 @@ def policy_of(wanted: pb.Policy) -> Policy:
 def opened_message(
     channel: int, held: Attachment, config: ServerConfig, snapshot_writer: SnapshotWriter[ModelRunner] | None
 ) -> pb.StreamResponse:
-    """What the client of a session that was opened is told: where it stands, and what it had not acknowledged."""
+    """The answer to an Open: the session's seqs and limits, and its unacknowledged results."""
     table, m = held.runner.table, held.runner.manifest
     opened = pb.Opened(
         channel=channel,

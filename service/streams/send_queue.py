@@ -1,4 +1,4 @@
-"""Answers that wait for a client to read them, and how many bytes may."""
+"""Send queue: encoded responses waiting to be written to a client, with byte limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statestream.service.control.byte_budget import SharedByteBudget
 
 
 class SendQueue:
-    """The messages that one client is to read, in order."""
+    """Messages to write to one client, in order."""
 
     def __init__(self, most: int, budget: SharedByteBudget) -> None:
         self.bytes = 0
@@ -23,27 +23,27 @@ class SendQueue:
 
     @property
     def too_many(self) -> bool:
-        """Whether more waits than may."""
+        """Whether more bytes wait than the stream or the shared budget allows."""
         return self.bytes > self._most or self._budget.blames(self.bytes)
 
     def put(self, message: bytes) -> None:
-        """One more."""
+        """Append a message."""
         self._messages.append(message)
         self._count(len(message))
 
     def take(self) -> bytes:
-        """The next one, which is being written from now on."""
+        """Remove the next message, to be written now."""
         message = self._messages.popleft()
         self._count(-len(message))
         return message
 
     def clear(self) -> None:
-        """Nobody will read them."""
+        """Drop all messages."""
         self._messages.clear()
         self._count(-self.bytes)
 
     async def room(self) -> None:
-        """Return when no more than half of what may wait does."""
+        """Return once at most half of the allowed bytes wait."""
         if 2 * self.bytes > self._most:
             self._room = asyncio.get_running_loop().create_future()
             await self._room

@@ -1,4 +1,4 @@
-"""One client's stream: what its messages mean, and what is owed to it. Knows protobuf and sessions, but not gRPC."""
+"""Session stream: handles a client's messages and queues the responses. Knows protobuf and sessions, but not gRPC."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MAX_COLUMNS = 256
 _REFUSED_AT_ONCE = 1024
 """Channels in one message."""
 _OPEN_AT_ONCE = 256
-"""Sessions being opened of one message: as many share a transaction of the store."""
+"""Opens of one message in progress at once; they share transactions of the store."""
 _STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
 _NOTICES = {
     DetachReason.TAKEN: pb.NOTICE_KIND_FENCED,
@@ -50,10 +50,10 @@ _NOTICES = {
 
 
 class SessionStream:
-    """Channels of one stream and the responses that wait to be written. A `host.SessionSubscriber`."""
+    """Channels of one stream, and its queued responses. A `host.SessionSubscriber`."""
 
     def __init__(self, host: Host, who: Identity) -> None:
-        """`who`: whose stream it is; the sessions that it opens are theirs."""
+        """Prepare. `who` is the caller, who will own new sessions."""
         self.who = who
         self._host = host
         self._loop = asyncio.get_running_loop()
@@ -62,21 +62,21 @@ class SessionStream:
         self._released = False
         self._empty_since_s = self._loop.time()
         self.input_closed = False
-        """Whether nothing that the client says counts any more."""
+        """Whether messages of the client are no longer handled."""
         self.aborted_by: StatestreamError | None = None
-        """Why the stream ended at once, if it did."""
+        """Error that ended the stream at once; None if it was not."""
         self.on_abort: Callable[[], object] = lambda: None
-        """Called when it does: what is being written to the client is in vain."""
+        """Called when the stream is aborted, to stop the current write."""
         self._send_queue = SendQueue(host.config.credit_bytes, host.waiting)
         self._waiting_bytes = 0
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
         self._error: StatestreamError | None = None
 
-    # What the client says
+    # Requests
 
     def handle_row(self, request: pb.StreamRequest) -> bool:
-        """Act on a message of one plain row and nothing else, with the least ado; False where it is not one."""
+        """Handle a message of exactly one plain row, the fast path; false if it is not one."""
         parts = request.ListFields()
         if len(parts) != 1 or parts[0][0].number != _STEPS:
             return False
@@ -84,10 +84,10 @@ class SessionStream:
         return len(steps.channel) == 1 and self._row(steps)
 
     async def handle(self, request: pb.StreamRequest) -> None:
-        """Act on one message: open, acks, steps, close.
+        """Handle one message: opens, acks, steps, closes.
 
         Raises:
-            StatestreamError: the message makes no sense as a whole, or breaks the stream's limits; the stream must end.
+            StatestreamError: the message is invalid as a whole, or exceeds the stream's limits; the stream must end.
         """
         self._check_size(request)
         for count, open_ in enumerate(request.open, 1):
@@ -106,25 +106,25 @@ class SessionStream:
             await self._close(close)
 
     async def finish(self) -> None:
-        """The client will send no more: answer what waits, then end."""
+        """Settle all rows and end, as the client sends no more."""
         await self.settle()
         self.end()
 
     async def settle(self) -> None:
-        """Answer what waits, and listen no more."""
+        """Handle no more messages, and return once all queued rows are settled."""
         self.input_closed = True
         await self._opening.all()
         for channel in list(self._held):
             await self._settled(channel)
 
     def empty_s(self) -> float:
-        """For how long it has had no session, as far as those know who have asked before."""
+        """Seconds without a session, since the last call that saw one."""
         if self._held or self._opening:
             self._empty_since_s = self._loop.time()
         return self._loop.time() - self._empty_since_s
 
     def release(self) -> None:
-        """The stream is gone: its sessions wait to be resumed."""
+        """Detach all sessions of the ended stream; they can be resumed."""
         self._released = True
         for held in self._held.values():
             self._host.detach(held)
@@ -133,11 +133,10 @@ class SessionStream:
         self._send_queue.clear()
         self._wait(-self._waiting_bytes)
 
-    # What the client hears
+    # Responses
 
     async def responses(self) -> SendQueue:
-        """Each `StreamResponse` that there is to write, as soon as there is any, for the caller to take; empty when the
-        stream ends well.
+        """Wait for responses: the queue to take them from, empty once the stream has ended well.
 
         Raises:
             StatestreamError: the stream ends with this status.
@@ -155,13 +154,13 @@ class SessionStream:
         return self._send_queue
 
     def end(self, error: StatestreamError | None = None) -> None:
-        """End the stream once what waits has been written."""
+        """End the stream once the queued responses are written."""
         self._ended = True
         self._error = self._error or error
         self._wake()
 
     def abort_now(self, error: StatestreamError) -> None:
-        """End the stream at once, whether or not the client reads what waits."""
+        """End the stream at once, and drop the queued responses."""
         if self.aborted_by is None:
             self.aborted_by = error
             self.end(error)
@@ -169,7 +168,7 @@ class SessionStream:
             self.on_abort()
 
     def drain(self) -> None:
-        """The server is going away: say so, and end."""
+        """Announce that the server drains, then end."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_DRAIN, text="the server is draining; resume elsewhere")
         self._send(pb.StreamResponse(notices=[notice]))
         self.end(Unavailable("the server is draining; resume elsewhere", retry_after_s=1.0))
@@ -212,7 +211,7 @@ class SessionStream:
         self._wait(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._refuse(channel, error)
 
-    # How
+    # Internals
 
     def _begin_open(self, open_: pb.Open) -> None:
         channel = open_.channel
@@ -235,22 +234,24 @@ class SessionStream:
         except StatestreamError as error:
             self._refuse_open(open_.channel, error)
         except Exception:
-            log.exception("a session could not be opened")
+            log.exception("opening a session failed")
             self._refuse_open(open_.channel, Internal("the server failed to open the session"))
         else:
-            self._take(open_.channel, held, policy)
+            self._register(open_.channel, held, policy)
 
-    def _take(self, channel: int, held: Attachment, policy: Policy) -> None:
-        """Hold a session that was opened, unless the client has gone meanwhile."""
+    def _register(self, channel: int, held: Attachment, policy: Policy) -> None:
+        """Register an opened session; if the stream has ended meanwhile, detach it."""
         if self._released:
             self._host.detach(held)
             self._host.leave(self)
         else:
             self._held[channel] = held
             held.runner.table.set_policy(held.slot, policy)
-            # However much it was told before: it asked, and asks for no more while that waits.
-            said = opening.opened_message(channel, held, self._host.config, self._host.session_manager.snapshot_writer)
-            self._send_queue.put(said.SerializeToString())
+            # Sent even if the queue is full: the client requested it, and reads nothing more until it arrives.
+            opened = opening.opened_message(
+                channel, held, self._host.config, self._host.session_manager.snapshot_writer
+            )
+            self._send_queue.put(opened.SerializeToString())
             self._wake()
 
     def _refuse_open(self, channel: int, error: StatestreamError) -> None:
@@ -269,7 +270,9 @@ class SessionStream:
         for runner, slots, part in self._by_runner(steps):
             self._wait(len(slots) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
             if self._host.waiting.blames(self._waiting_bytes):
-                raise ResourceExhausted("too much waits, of all clients", field="steps", retry_after_s=1.0)
+                raise ResourceExhausted(
+                    "the waiting bytes of all clients exceed max_waiting_bytes", field="steps", retry_after_s=1.0
+                )
             if self._waiting_bytes > 2 * self._host.config.credit_bytes:
                 raise ResourceExhausted(
                     f"{self._waiting_bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
@@ -283,7 +286,7 @@ class SessionStream:
             runner.offer(slots, part.seq, part.timestamp_ns, part.flags, columns, part.budget_us, frames)
 
     def _row(self, steps: pb.Steps) -> bool:
-        """Queue the only row of a message with the least ado; False where anything about it is out of the ordinary."""
+        """Queue the only row of a message, the fast path; false if it is not plain."""
         held = self._held.get(steps.channel[0])
         seq, time = steps.seq, steps.timestamp_ns
         if held is None or len(seq) != 1 or len(time) > 1 or len(steps.columns) > _MAX_COLUMNS:
@@ -301,7 +304,7 @@ class SessionStream:
         return True
 
     def _by_runner(self, steps: pb.Steps) -> list[tuple[ModelRunner, list[int], pb.Steps]]:
-        """The rows of each model: nearly always those of one, and the message as it came."""
+        """Split a message by model. Nearly always it is of one model, and returned unchanged."""
         held = [self._held.get(channel) for channel in steps.channel]
         runners = {None if one is None else one.runner for one in held}
         if len(runners) == 1 and None not in runners:
@@ -325,7 +328,7 @@ class SessionStream:
             return
         held = await self._settled(close.channel)
         if held is None:
-            return  # lost meanwhile, and said so
+            return  # detached meanwhile, which sent a notice
         del self._held[close.channel]
         settled_seq = int(held.runner.table.settled_seq[held.slot])
         self._host.detach(held)
@@ -334,7 +337,7 @@ class SessionStream:
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
 
     async def _settled(self, channel: int) -> Attachment | None:
-        """The session on a channel, once none of its rows waits, wherever it is by then; None where it was lost."""
+        """Wait until a channel's session has no queued rows, also if it moves; None if lost."""
         held = self._held.get(channel)
         while held is not None and held.runner.waiting(held.slot):
             await held.runner.settled(held.slot)
@@ -359,16 +362,18 @@ class SessionStream:
             return
         self._send_queue.put(response)
         if self._send_queue.too_many:
-            self.abort_now(ResourceExhausted(f"{self._send_queue.bytes} bytes of answers wait unread", field="stream"))
+            self.abort_now(
+                ResourceExhausted(f"{self._send_queue.bytes} bytes of responses wait to be read", field="stream")
+            )
         self._wake()
 
     def _wait(self, more: int) -> None:
-        """Count bytes of rows that wait for their turn, or do no longer."""
+        """Count bytes of queued rows, or discount them where negative."""
         self._waiting_bytes += more
         self._host.waiting.bytes += more
 
     def _check_size(self, request: pb.StreamRequest) -> None:
-        """Raises InvalidArgument where a message has more of anything than it may."""
+        """Check the counts in a message against their limits; raises InvalidArgument beyond one."""
         most = self._host.config.max_message_rows
         steps = request.steps
         for field, part, limit in (

@@ -1,1 +1,1 @@
-"""Metrics and views."""
+"""Metrics, and samples of what a server is doing."""

@@ -1,6 +1,6 @@
-"""What a server is doing, for whoever watches it: what changed between two looks, read from the counters and columns.
+"""Server monitor: rates and figures between two samples, from counters and columns.
 
-Nothing of this is on the data path. A look costs what is shown, and a difference of two columns for each model.
+Nothing here is on the data path. A sample costs what it shows, and one difference of columns a model.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.stats import Histogram
 from statestream.service.sessions.table import DETACHED, SessionInfo, SessionTable
 
-_HELD = np.int64(2) ** 62
-"""Beyond every birth."""
+_ATTACHED = np.int64(2) ** 62
+"""Higher than every generation."""
 
 
 class ModelFigures(NamedTuple):
-    """A version of a model. Rates and histograms are of the time between two looks, the rest since it was loaded."""
+    """Figures of a model version; rates and histograms are between two samples, the rest since it was loaded."""
 
     manifest: Manifest
     role: Role
@@ -37,13 +37,13 @@ class ModelFigures(NamedTuple):
     batch: Histogram
     """Sessions that advanced in a turn."""
     queue_s: Histogram
-    """The oldest row's wait for its turn."""
+    """How long the oldest row of a turn waited."""
     compute_s: Histogram
-    """Length of a turn."""
+    """Duration of a turn."""
 
 
 class SessionFigures(NamedTuple):
-    """A session, and its rate between two looks."""
+    """A session, and its rate between two samples."""
 
     manifest: Manifest
     info: SessionInfo
@@ -51,18 +51,18 @@ class SessionFigures(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """What a server is doing."""
+    """Figures of a server."""
 
     models: list[ModelFigures]
     sessions: list[SessionFigures]
-    """By id: those that a stream holds before the others, the newest before older ones, as many as were asked for."""
+    """At most the number requested, by id: attached ones before detached ones, newer before older ones."""
     total: int
     """Sessions of all models."""
 
 
 @dataclass(frozen=True)
-class _Then:
-    """What the last look saw of a model."""
+class _Previous:
+    """Values of a model at the last sample."""
 
     rows: int
     batch: Histogram
@@ -73,16 +73,16 @@ class _Then:
 
 
 class ServerMonitor:
-    """Looks at a server again and again; rates are of the time since the look before, and 0 in the first."""
+    """Samples a server. Rates are since the previous sample, and 0 in the first."""
 
     def __init__(self, host: Host, clock: Callable[[], float]) -> None:
         self._host = host
         self._clock = clock
-        self._then: dict[ModelRunner, _Then] = {}
+        self._then: dict[ModelRunner, _Previous] = {}
         self._then_s = clock()
 
     def sample(self, most: int) -> Overview:
-        """How things are, with at most so many sessions."""
+        """Sample the server, with at most `most` sessions."""
         now_s = self._clock()
         elapsed_s, then = max(now_s - self._then_s, 1e-9), self._then
         runners = list(self._host.versions)
@@ -98,7 +98,7 @@ class ServerMonitor:
             self._host.sessions,
         )
 
-    def _model(self, runner: ModelRunner, then: _Then | None, elapsed_s: float) -> ModelFigures:
+    def _model(self, runner: ModelRunner, then: _Previous | None, elapsed_s: float) -> ModelFigures:
         now = self._then[runner]
         then = then or now
         return ModelFigures(
@@ -115,7 +115,7 @@ class ServerMonitor:
         )
 
     @staticmethod
-    def _session(runner: ModelRunner, slot: int, then: _Then | None, elapsed_s: float) -> SessionFigures:
+    def _session(runner: ModelRunner, slot: int, then: _Previous | None, elapsed_s: float) -> SessionFigures:
         table, rows = runner.table, 0
         if then is not None:
             known = slot < len(then.generation) and then.generation[slot] == table.generation[slot]
@@ -123,17 +123,17 @@ class ServerMonitor:
         return SessionFigures(runner.manifest, table.info(table.id_of(slot)), rows / elapsed_s)
 
 
-def _now(runner: ModelRunner) -> _Then:
+def _now(runner: ModelRunner) -> _Previous:
     stats, table = runner.stats, runner.table
     histograms = (stats.batch.copy(), stats.queue_s.copy(), stats.compute_s.copy())
-    return _Then(sum(stats.verdicts), *histograms, table.generation.copy(), table.settled_seq.copy())
+    return _Previous(sum(stats.verdicts), *histograms, table.generation.copy(), table.settled_seq.copy())
 
 
 def _newest(table: SessionTable, most: int) -> list[int]:
-    """The slots of the sessions that `Overview.sessions` would have of this table."""
+    """Slots of the sessions of this table that may be in `Overview.sessions`."""
     slots = np.flatnonzero(table.generation)
     if len(slots) > most:
-        rank = table.generation[slots] + _HELD * (table.route[slots] != DETACHED)
+        rank = table.generation[slots] + _ATTACHED * (table.route[slots] != DETACHED)
         slots = slots[np.argpartition(rank, -most)[-most:]]
     return slots.tolist()
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics, read from the runners' counters when somebody scrapes: nothing of this is on the data path."""
+"""Prometheus metrics, read from the runners' counters at each scrape; nothing here is on the data path."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MODEL = ("model", "version")
 
 
 class ServerCollector(Collector):
-    """What a server counts, as metric families.
+    """Metric families of a server's counters.
 
     Args:
-        streams: open streams.
+        streams: number of open streams.
         oip_requests: requests of Triton's clients to a model, by outcome.
         refused_calls: refused calls, by status.
-        recorder: the recorder of sessions, where there is one.
+        recorder: the recorder of sessions, if there is one.
     """
 
     def __init__(
@@ -50,15 +50,17 @@ class ServerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
         failed = CounterMetricFamily("statestream_failed_turns", "Turns that the engine failed to run.", labels=_MODEL)
-        decode = CounterMetricFamily("statestream_decode_cpu_seconds", "CPU time that pictures took.", labels=_MODEL)
+        decode = CounterMetricFamily("statestream_decode_cpu_seconds", "CPU time of decoding images.", labels=_MODEL)
         engine = CounterMetricFamily("statestream_engine_cpu_seconds", "CPU time of running graphs.", labels=_MODEL)
-        sessions = GaugeMetricFamily("statestream_sessions", "Sessions held.", labels=_MODEL)
+        sessions = GaugeMetricFamily("statestream_sessions", "Sessions in memory.", labels=_MODEL)
         waiting = GaugeMetricFamily("statestream_waiting_rows", "Rows that wait for a turn.", labels=_MODEL)
         unacked = GaugeMetricFamily(
             "statestream_unacknowledged_bytes", "Results kept until acknowledged.", labels=_MODEL
         )
-        queue = HistogramMetricFamily("statestream_queue_seconds", "Oldest row's wait for its turn.", labels=_MODEL)
-        compute = HistogramMetricFamily("statestream_compute_seconds", "Length of a turn.", labels=_MODEL)
+        queue = HistogramMetricFamily(
+            "statestream_queue_seconds", "How long the oldest row of a turn waited.", labels=_MODEL
+        )
+        compute = HistogramMetricFamily("statestream_compute_seconds", "Duration of a turn.", labels=_MODEL)
         batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
         for runner in self._host.versions:
             model = [runner.manifest.name, str(runner.manifest.version)]
@@ -100,7 +102,7 @@ class ServerCollector(Collector):
 
     def _refused(self) -> Metric:
         refused = CounterMetricFamily(
-            "statestream_refused_calls", "Calls whose caller may not make them, by status.", labels=("code",)
+            "statestream_refused_calls", "Calls refused by authentication or quota, by status.", labels=("code",)
         )
         for code, calls in self._refused_calls().items():
             refused.add_metric([code.lower()], calls)
@@ -108,18 +110,20 @@ class ServerCollector(Collector):
 
 
 def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
-    """What the keeper counts; nothing where there is no store."""
+    """Metrics of the snapshot writer; none without a store."""
     if snapshot_writer is None:
         return []
     counts = snapshot_writer.counts
     return [
         GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(snapshot_writer.up)),
-        GaugeMetricFamily("statestream_durability_lag_seconds", "Since when it does not.", value=snapshot_writer.lag_s),
+        GaugeMetricFamily(
+            "statestream_durability_lag_seconds", "How long the store has failed.", value=snapshot_writer.lag_s
+        ),
         GaugeMetricFamily("statestream_stored_sessions", "Sessions in the store, about.", value=counts.stored_sessions),
         CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
         CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),
         CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
-        CounterMetricFamily("statestream_spilled_sessions", "Sessions dropped from memory.", value=counts.spilled),
+        CounterMetricFamily("statestream_spilled_sessions", "Sessions evicted from memory.", value=counts.spilled),
         CounterMetricFamily(
             "statestream_expired_sessions", "Sessions that expired in the store.", value=counts.expired
         ),
@@ -127,13 +131,13 @@ def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
 
 
 def _shadows(versions: ModelRegistry) -> list[Metric]:
-    """How far shadows are from the versions that they follow, whose names these metrics bear."""
+    """Divergence of shadows, labelled with the versions they follow."""
     labels = (*_MODEL, "shadow", "output")
     failed = CounterMetricFamily("statestream_failed_shadows", "Shadows dropped because they failed.", labels=_MODEL)
     rows = GaugeMetricFamily("statestream_shadow_rows", "Rows compared.", labels=labels)
     worst = GaugeMetricFamily("statestream_shadow_max_divergence", "Largest difference, in std.", labels=labels)
     mean = GaugeMetricFamily("statestream_shadow_mean_divergence", "Mean difference, in std.", labels=labels)
-    unusable = GaugeMetricFamily("statestream_shadow_unusable_rows", "Rows it had nothing finite for.", labels=labels)
+    unusable = GaugeMetricFamily("statestream_shadow_unusable_rows", "Rows without finite output.", labels=labels)
     for runner in versions:
         model = [runner.manifest.name, str(runner.manifest.version)]
         failed.add_metric(model, runner.stats.failed_shadows)
@@ -148,12 +152,14 @@ def _shadows(versions: ModelRegistry) -> list[Metric]:
 
 
 def _recording(recorder: Recorder | None) -> list[Metric]:
-    """What the recorder wrote; nothing where there is none."""
+    """Metrics of the recorder; none without one."""
     if recorder is None:
         return []
     return [
         CounterMetricFamily("statestream_recorded_rows", "Rows recorded.", value=recorder.recorded_rows),
-        CounterMetricFamily("statestream_unrecorded_rows", "Rows the disk had no time for.", value=recorder.lost_rows),
+        CounterMetricFamily(
+            "statestream_unrecorded_rows", "Rows lost because the disk was slow or failed.", value=recorder.lost_rows
+        ),
     ]
 
 
@@ -163,7 +169,7 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 def serve_metrics(collector: ServerCollector, address: str) -> WSGIServer:
-    """Start the endpoint at `address` (`host:port`); `shutdown()` of what it returns ends it."""
+    """Start the endpoint at `address` (`host:port`); `shutdown()` of the result stops it."""
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)

@@ -1,7 +1,7 @@
-"""A look at one session in passing: its next row, with what went in, what came out, and the state afterwards.
+"""Session probe: captures a session's next row, with inputs, outputs and the state after it.
 
-Whoever watches a session asks for one row at a time, as often as it can show one. So a model whose sessions nobody
-watches pays nothing, and one that is watched pays for a few rows a second, however many there are.
+An observer of a session requests one row at a time, as often as it can show one. An unobserved model costs nothing,
+and an observed one a few rows a second, whatever its rate.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ from statestream.service.sessions.table import SessionTable
 
 
 class ProbeSample(NamedTuple):
-    """A row that advanced a session, and that session's state after it; tensors `[*shape]` by name, copies."""
+    """A row that advanced a session, and the state after it; copies of tensors, `[*shape]` by name."""
 
     seq: int
     verdict: Verdict
     dt_s: float
     inputs: dict[str, Array]
     outputs: dict[str, Array]
-    """Aux included; empty where the output was withheld."""
+    """Aux included; empty if the output was withheld."""
     states: dict[str, Array]
 
 
 def probe(runner: ModelRunner, slot: int) -> SessionProbe:
-    """A `SessionProbe` for the session in `slot`, attached to its model's runner."""
-    tap = SessionProbe(runner.table, slot)
-    runner.watch(tap)
-    return tap
+    """Attach a `SessionProbe` for the session in `slot` to its model's runner."""
+    attached = SessionProbe(runner.table, slot)
+    runner.watch(attached)
+    return attached
 
 
 class SessionProbe:
-    """Waits for the next row that advances the session in one slot; of several in a turn, it takes the last."""
+    """Captures the next row that advances the session in one slot; of several in a turn, the last."""
 
     def __init__(self, table: SessionTable, slot: int) -> None:
         self.sample: ProbeSample | None = None
-        """What it saw, once it did."""
+        """The captured row; None until there is one."""
         self._table = table
         self._slot = slot
 
     def now(self) -> ProbeSample:
-        """The session as it is, without a row."""
+        """A sample of the session as it is, without a row."""
         seq = int(self._table.settled_seq[self._slot])
         return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
 
     def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
-        """Look at a turn whose states are stored, and at its inputs, `[rows, *shape]`; whether the row was there."""
+        """Observe a turn whose states are stored, and its inputs `[rows, *shape]`; true once the row is captured."""
         if isinstance(done, SingleResult):
             if done.slot == self._slot:
-                self._take(Verdict.APPLIED, done.seq, done.dt_s, 0, inputs, 0, done.outputs)
+                self._capture(Verdict.APPLIED, done.seq, done.dt_s, 0, inputs, 0, done.outputs)
         else:
             rows = done.rows
             mine = np.flatnonzero(rows.slot == self._slot)
@@ -64,10 +64,10 @@ class SessionProbe:
             if len(mine):
                 row = int(mine[-1])
                 verdict, seq, dt_s = Verdict(rows.verdict[row]), int(rows.seq[row]), float(rows.dt_s[row])
-                self._take(verdict, seq, dt_s, row, inputs, int(rows.out[row]), rows.outputs)
+                self._capture(verdict, seq, dt_s, row, inputs, int(rows.out[row]), rows.outputs)
         return self.sample is not None
 
-    def _take(
+    def _capture(
         self, verdict: Verdict, seq: int, dt_s: float, row: int, inputs: Tensors, out: int, outputs: Tensors
     ) -> None:
         self.sample = ProbeSample(
