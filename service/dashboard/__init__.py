@@ -1,1 +1,1 @@
-"""A page that shows what a server is doing, served by the server itself (`serve --http`)."""
+"""Dashboard: a web page that shows what a server is doing, served by the server (`serve --http`)."""

@@ -1,4 +1,4 @@
-"""What every request for the page passes, and every answer bears."""
+"""Dashboard access: identifies callers, and sets security headers and error statuses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""Session ids are whatever clients chose, so that nothing but the page's own files may ever run."""
+"""Only the page's own files may run as scripts: clients choose session ids."""
 
 _STATUS: dict[type[StatestreamError], int] = {
     InvalidArgument: 400,
@@ -45,24 +45,24 @@ _STATUS: dict[type[StatestreamError], int] = {
 
 
 class PageAccess:
-    """Knows who asks. The page's own files are for everybody: whoever has a token needs them to show it."""
+    """Identifies the dashboard's callers. The page's own files are public, so that a token can be entered."""
 
-    def __init__(self, clients: ClientsFile, nobody: Identity | None) -> None:
-        """`nobody`: whom to take a caller for that shows no token; None: such are refused."""
+    def __init__(self, clients: ClientsFile, anonymous: Identity | None) -> None:
+        """Prepare. `anonymous` is the identity of callers without a token; None: they are refused."""
         self._clients = clients
-        self._nobody = nobody
+        self._anonymous = anonymous
 
     def identify(self, request: web.Request) -> Identity:
-        """Who asks.
+        """Identify the caller.
 
         Raises:
-            Unauthenticated: a token is missing, or nobody's.
-            PermissionDenied: it is somebody's who may do nothing.
-            InvalidArgument: the request did not mean this machine.
+            Unauthenticated: the token is missing or unknown.
+            PermissionDenied: the caller has no role.
+            InvalidArgument: the Host header is not a loopback name.
         """
-        who = self._clients.bearer(request.headers.get("Authorization", "")) or self._nobody
+        who = self._clients.bearer(request.headers.get("Authorization", "")) or self._anonymous
         if who is None:
-            raise Unauthenticated("this server asks for a token", field="authorization")
+            raise Unauthenticated("this server requires a token", field="authorization")
         if not who.may(Role):
             raise PermissionDenied(f"'{who.name}' has no role", field="authorization")
         if who is SERVER:
@@ -70,29 +70,29 @@ class PageAccess:
         return who
 
     def knows(self, who: Identity) -> bool:
-        """Whether what a caller was recognised by still holds."""
+        """Whether a caller's token is still valid."""
         return self._clients.now.knows(who)
 
 
 def _check_host(request: web.Request) -> None:
-    """Whoever may see all without a token must have asked this machine by a name of its own.
+    """Refuse Host headers that are not loopback names (DNS rebinding).
 
-    A foreign page whose name has been made to mean 127.0.0.1 is to the browser the same place as ours, and could read
-    what we say.
+    To a browser, a foreign page whose name resolves to 127.0.0.1 has the same origin as this one, and could read our
+    responses. Callers with a token are not affected.
     """
     name = request.url.host or ""
     if not is_local(f"{name}:0"):
-        raise InvalidArgument(f"'{name}' is no name of this machine; ask for 127.0.0.1 or localhost", field="host")
+        raise InvalidArgument(f"'{name}' is not a name of this machine; use 127.0.0.1 or localhost", field="host")
 
 
 async def secure(request: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers that keep the page to itself."""
+    """Add security headers to a response."""
     response.headers.update(HEADERS)
 
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Our errors as an object of JSON with the status that fits."""
+    """Convert errors to JSON objects with a matching HTTP status."""
     try:
         return await handler(request)
     except StatestreamError as error:

@@ -1,4 +1,4 @@
-"""The server's certificate, for browsers."""
+"""Dashboard certificate, reloaded when its files change."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ log = logging.getLogger(__name__)
 
 
 class Certificate:
-    """A certificate and its key, for connections that are made; `refresh` reads them again."""
+    """A certificate and its key for new connections; `refresh` reads them again."""
 
     def __init__(self, cert: Path, key: Path) -> None:
-        """Raises InvalidArgument where they cannot be read or do not belong together."""
+        """Read both files. Raises InvalidArgument if they cannot be read or do not match."""
         self._files = (cert, key)
         self._watched = WatchedFiles(cert, key)
         try:
             self.context = _context(self._files)
-        except OSError as error:  # ssl.SSLError is one
+        except OSError as error:  # ssl.SSLError is an OSError
             raise InvalidArgument(f"{cert}, {key}: {error.strerror or error}", field="tls_cert") from error
 
     def refresh(self) -> None:
-        """Use the files as they are now, if they have changed; where they make no sense, what was read before."""
+        """Read the files again if they have changed; if they are invalid, the previous ones stay in use."""
         if not self._watched.changed():
             return
         try:
-            _context(self._files)  # a pair that does not fit must not become half of the one in use
+            _context(self._files)  # checked first, so that a mismatched pair does not replace half of the current one
             self.context.load_cert_chain(*self._files)
         except OSError as error:
-            log.error("the page's certificate stays as it was: %s", error)
+            log.error("the page's certificate could not be reloaded, the previous one stays in use: %s", error)
 
 
 def _context(files: tuple[Path, Path]) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""What the page is told, as objects of JSON; `static/` reads them."""
+"""JSON lines of the dashboard's API, which the page in `static/` reads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from statestream.service.telemetry.session_probe import ProbeSample
 Line = dict[str, Any]
 
 MOST_VALUES = 256
-"""Of one tensor; of a larger one, so many are shown, evenly chosen."""
+"""Most values shown of one tensor; of a larger one they are evenly spaced."""
 
 
 def encoded(line: Line) -> bytes:
-    """A line as it is sent."""
+    """Encode a line as it is sent."""
     return json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -38,12 +38,12 @@ def overview_line(overview: Overview) -> Line:
 
 
 def session_line(manifest: Manifest, info: SessionInfo) -> Line:
-    """How one session is."""
+    """Attributes of one session."""
     return {"kind": "session", **_info(manifest, info)}
 
 
 def model_line(manifest: Manifest) -> Line:
-    """What the tensors are that `row_line`s of a session have values of, in the order in which they are shown."""
+    """Tensors whose values a session's `row_line`s have, in the order shown."""
     inputs = [_tensor(spec, "input") | {"labels": spec.labels, "units": spec.units} for spec in manifest.inputs]
     outputs = [
         _tensor(spec, "output") | {"labels": spec.labels, "units": (spec.unit,), "task": spec.task}
@@ -55,7 +55,7 @@ def model_line(manifest: Manifest) -> Line:
 
 
 def row_line(sample: ProbeSample, at_s: float) -> Line:
-    """One row of a session; `at_s` says when it was seen."""
+    """One row of a session; `at_s` is when it was seen."""
     states = {f"state_{name}": state for name, state in sample.states.items()}
     return {
         "kind": "row",
@@ -78,7 +78,7 @@ def _tensor(spec: TensorSpec, role: str, prefix: str = "") -> Line:
 
 
 def _values(tensors: Mapping[str, Array]) -> dict[str, str]:
-    """Each tensor's shown values as little-endian float32, in base64."""
+    """The shown values of each tensor, as base64 of little-endian float32."""
     return {name: base64.b64encode(_shown(x).astype("<f4").tobytes()).decode() for name, x in tensors.items()}
 
 
@@ -104,7 +104,7 @@ def _model(figures: ModelFigures) -> Line:
 
 
 def _times(histogram: Histogram) -> Line:
-    """`p99` is a bound, and none where it is beyond the last one."""
+    """Mean and `p99`; the latter is a bucket's bound, None beyond the last."""
     p99 = histogram.quantile(0.99)
     return {"mean": histogram.mean, "p99": None if p99 is None or math.isinf(p99) else p99}
 

@@ -1,4 +1,4 @@
-"""Following one session for a page: a row now and then, as it passes, and how the session is."""
+"""Session feed: sampled rows and attributes of one session, for the dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SESSION_EVERY_S = 1.0
 
 
 class SessionFeed:
-    """One session by its id, wherever it goes: to another version of its model, or away and back."""
+    """Feed of one session by its id, across version changes and evictions."""
 
     def __init__(self, host: Host, session_id: str, who: Identity, clock: Callable[[], float]) -> None:
         self._host = host
@@ -24,15 +24,15 @@ class SessionFeed:
         self._began_s = clock()
         self._session_due_s = self._began_s
         self._place: tuple[ModelRunner, int, int] | None = None
-        """Its model, its slot there, and which session of that slot it is."""
-        self._tap: SessionProbe | None = None
+        """Its model, slot and generation."""
+        self._probe: SessionProbe | None = None
 
     def news(self) -> list[Line]:
-        """What there is to tell since the last time.
+        """New lines since the last call.
 
         Raises:
             NotFound: there is no such session.
-            PermissionDenied: it is not one that the listener may look into.
+            PermissionDenied: the caller may not inspect it.
         """
         runner = self._host.session_manager.registry.find(self._id, self._who)
         slot = runner.table.slot(self._id)
@@ -40,20 +40,20 @@ class SessionFeed:
         lines: list[Line] = []
         if place != self._place:
             self.close()
-            self._place, self._tap = place, probe(runner, slot)
-            lines += [model_line(runner.manifest), row_line(self._tap.now(), self._age_s)]
-        elif self._tap is not None and self._tap.sample is not None:
-            lines.append(row_line(self._tap.sample, self._age_s))
-            self._tap = probe(runner, slot)
+            self._place, self._probe = place, probe(runner, slot)
+            lines += [model_line(runner.manifest), row_line(self._probe.now(), self._age_s)]
+        elif self._probe is not None and self._probe.sample is not None:
+            lines.append(row_line(self._probe.sample, self._age_s))
+            self._probe = probe(runner, slot)
         if self._clock() >= self._session_due_s:
             self._session_due_s = self._clock() + SESSION_EVERY_S
             lines.append(session_line(runner.manifest, runner.table.info(self._id)))
         return lines
 
     def close(self) -> None:
-        """Leave the session alone."""
-        if self._place is not None and self._tap is not None:
-            self._place[0].unwatch(self._tap)
+        """Stop observing the session."""
+        if self._place is not None and self._probe is not None:
+            self._place[0].unwatch(self._probe)
 
     @property
     def _age_s(self) -> float:

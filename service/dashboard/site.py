@@ -1,13 +1,13 @@
-"""The page's own HTTP server, on the event loop of the server that it shows.
+"""Dashboard's HTTP server, on the event loop of the server it shows.
 
     GET /                       the page; GET /NAME, its other files
     GET /api/overview           models and sessions, a line a second
     GET /api/wiring?model=NAME:VERSION    the picture of a model's wiring, SVG
     GET /api/session?id=ID      one session: its inputs, outputs and state, ten lines a second at most
 
-Overview and session have no end: each line is an object of JSON (see `lines`), pushed as long as somebody listens.
-Whoever listens slowly gets fewer lines, not later ones. They are for whoever has a token with a role, where the server
-asks for one; a session, for its owner and operators.
+Overview and session are endless: each line is a JSON object (see `json_lines`), sent while the client is connected.
+Slow clients get fewer lines, not later ones. On a server that requires authentication, callers need a token with a
+role; a session is for its owner and operators.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from statestream.service.telemetry.overview import ServerMonitor
 log = logging.getLogger(__name__)
 
 MOST_SESSIONS = 100
-"""In an overview."""
+"""Most sessions in an overview."""
 MOST_LISTENERS = 16
 OVERVIEW_EVERY_S = 1.0
 ROW_EVERY_S = 0.1
 _STALLED_S = 10.0
-"""A listener that takes nothing for so long is gone."""
+"""A client that reads nothing for this long is disconnected."""
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 class Site:
-    """The page of one server."""
+    """Dashboard of one server."""
 
     def __init__(self, config: ServerConfig, host: Host, clients: ClientsFile, clock: Callable[[], float]) -> None:
         self._address = config.http_address
@@ -68,7 +68,7 @@ class Site:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
 
     async def start(self) -> int:
-        """Listen; the port. InvalidArgument where that cannot be."""
+        """Start to listen; returns the port. Raises InvalidArgument if that fails."""
         name, _, port = self._address.rpartition(":")
         if not port.isdigit():
             raise InvalidArgument(f"'{self._address}'; expected HOST:PORT", field="http_address")
@@ -85,12 +85,12 @@ class Site:
         return taken
 
     def refresh(self) -> None:
-        """Look whether the certificate has changed."""
+        """Reload the certificate if it has changed."""
         if self._certificate is not None:
             self._certificate.refresh()
 
     async def stop(self) -> None:
-        """End every answer and listen no more."""
+        """End all responses and stop listening."""
         self._ending.set()
         await self._runner.cleanup()
 
@@ -114,13 +114,15 @@ class Site:
     async def _push(
         self, request: web.Request, who: Identity, every_s: float, news: Callable[[], list[Line]]
     ) -> web.StreamResponse:
-        """Answer with what there is, and from then on with what is new, until either side ends it or `who` is known no
-        more."""
+        """Send lines now, then new ones at intervals.
+
+        Ends when either side ends it, or the caller's token is no longer valid.
+        """
         if self._listeners >= MOST_LISTENERS:
-            raise ResourceExhausted(f"{MOST_LISTENERS} pages listen already", retry_after_s=5.0)
+            raise ResourceExhausted(f"{MOST_LISTENERS} pages are connected already, the limit", retry_after_s=5.0)
         self._listeners += 1
         try:
-            lines = news()  # what is wrong with the request is told before the answer begins
+            lines = news()  # fails before the response begins, so that errors get a status
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             await response.prepare(request)
             with suppress(ConnectionError, StatestreamError):
@@ -139,11 +141,11 @@ class Site:
         except asyncio.TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
-            raise ConnectionError("the listener takes nothing") from None
+            raise ConnectionError("the client reads nothing") from None
 
 
 def _file(path: Path) -> Callable[[web.Request], Any]:
-    """Answers with one file, as it was when the server started."""
+    """Handler that sends one file, as it was when the server started."""
     content, kind = path.read_bytes(), _KINDS[path.suffix]
 
     async def answer(request: web.Request) -> web.Response:

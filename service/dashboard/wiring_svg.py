@@ -1,7 +1,7 @@
-"""The wiring of a neural circuit policy as a picture: SVG, from what a manifest says of it.
+"""Wiring of a neural circuit policy as SVG, from its manifest.
 
-Layers stand in columns, sensory neurons to the left. A synapse that excites ends in an arrow, one that inhibits in a
-bar, so that colours are not all that tells them apart. It is drawn for light and dark, by what the viewer prefers.
+Layers are columns, with sensory neurons on the left. Excitatory synapses end in an arrow and inhibitory ones in a bar,
+so that colour is not the only difference. Colours follow the viewer's preference for light or dark.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HEIGHT = 460.0
 _MARGIN = 60.0
 _TOP = 70.0
 _NAMES = 110.0
-"""Room for the names of inputs."""
+"""Width for the names of inputs."""
 _MOST_NAMES = 40
 
 _STYLE = """
@@ -56,7 +56,7 @@ class _Neuron(NamedTuple):
 
 
 def wiring_svg(manifest: Manifest) -> str:
-    """The picture of a model's wiring.
+    """Draw a model's wiring.
 
     Raises:
         FailedPrecondition: the manifest has none.
@@ -64,7 +64,7 @@ def wiring_svg(manifest: Manifest) -> str:
     wiring = manifest.wiring
     if wiring is None:
         raise FailedPrecondition(
-            f"{manifest.ref} has no wiring: it is no neural circuit policy, or was exported before wirings were kept",
+            f"{manifest.ref} has no wiring: it is not a neural circuit policy, or was exported by a version without wirings",
             field="model",
         )
     labels = _labels(manifest, wiring)
@@ -89,7 +89,7 @@ def wiring_svg(manifest: Manifest) -> str:
 
 
 def _labels(manifest: Manifest, wiring: WiringSpec) -> Sequence[str]:
-    """Names of the sensory neurons, where they are the input's own elements and there is room for them."""
+    """Names of the sensory neurons, if they are input elements that fit."""
     labels, sensory = manifest.inputs[0].labels, next(iter(wiring.layers.values()))
     return labels if len(labels) == sensory <= _MOST_NAMES else ()
 
@@ -106,7 +106,7 @@ def _neurons(wiring: WiringSpec, labels: Sequence[str]) -> Iterator[_Neuron]:
 
 def _synapse(source: _Neuron, target: _Neuron, sign: int) -> str:
     kind = "excites" if sign > 0 else "inhibits"
-    if source.column == target.column:  # around the right side, a loop where it is its own target
+    if source.column == target.column:  # around the right side; a loop if it is its own target
         start, end = source.y - 0.5 * source.radius, target.y + 0.5 * target.radius
         bow = 26 + 0.35 * abs(source.y - target.y)
         x = source.x + source.radius
@@ -129,7 +129,7 @@ def _circle(neuron: _Neuron) -> str:
 
 
 def _heads(wiring: WiringSpec) -> Iterator[str]:
-    """Each column's name and number of neurons."""
+    """Name and number of neurons of each column."""
     for column, (name, count) in enumerate(wiring.layers.items()):
         x = _MARGIN + _NAMES + _COLUMN * column
         yield f'<text x="{x:g}" y="30" text-anchor="middle">{name}</text>'
@@ -142,5 +142,5 @@ def _name(neuron: _Neuron, label: str) -> str:
 
 
 def _short(label: str) -> str:
-    """The end of a long name, which is what tells fields of one topic apart."""
+    """Shorten a name to its end, which distinguishes fields of one topic."""
     return label if len(label) <= 20 else f"…{label[-19:]}"

@@ -1,4 +1,4 @@
-"""A server's process."""
+"""Server process: start, drain, workers, watchdog, logs."""
 
 from statestream.service.server.server import Server, run, serve
 

@@ -1,4 +1,4 @@
-"""Log lines: for people, or an object of JSON each, for what collects them."""
+"""Log formats: text for people, or a JSON object a line for log collectors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "t
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (UTC), `level`, `logger`, `message`; `who` where a process is one of several, `exception` where there is
-    one, and whatever a call gave as `extra`."""
+    """Formats a record as JSON: `time` (UTC), `level`, `logger`, `message`.
+
+    Also `who` in one of several processes, `exception` if there is one, and the call's `extra` fields.
+    """
 
     def __init__(self, who: str = "") -> None:
         super().__init__()
@@ -37,10 +39,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(config: ServerConfig, who: str = "") -> None:
-    """Have this process log as configured; `who` it is stands in each line, if it is one of several."""
+    """Configure logging of this process; `who` names it in each line, if it is one of several."""
     handler = logging.StreamHandler()
-    said = f"{who}: " if who else ""
-    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {said}%(message)s")
+    prefix = f"{who}: " if who else ""
+    text = logging.Formatter(f"%(asctime)s %(levelname)-7s {prefix}%(message)s")
     handler.setFormatter(JsonFormatter(who) if config.log_format == "json" else text)
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler])
     if config.audit_log is not None:

@@ -1,4 +1,4 @@
-"""A server's life: load, listen, serve, drain."""
+"""Server: loads models, listens, serves, drains."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ class Server:
     """One server on one event loop.
 
     Health (`grpc.health.v1`) has an entry for the whole (""), for each service by its full name, for each model by its
-    name (a model whose bundle was refused is NOT_SERVING), and, where there is a store, for "durability".
+    name (NOT_SERVING if its bundle was refused), and, with a store, for "durability".
     """
 
     def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
-        """`shares_port`: whether other processes may listen on the same port."""
+        """Prepare. `shares_port`: whether other processes listen on the same port."""
         self.config = config
         self._recorder = Recorder(config.record) if config.record else None
         self.host = Host(config, time.monotonic, on_load=self._recorder.attach if self._recorder else None)
         self.port = 0
-        """The port it listens on, once started; 0 for a UNIX socket."""
+        """Port of the service, once started; 0 for a UNIX socket."""
         self.admin_port = 0
-        """The port of the `Admin` service; that of the others, where it has none of its own."""
+        """Port of the `Admin` service; equal to `port` unless it has its own address."""
         self.drained = asyncio.Event()
         self._health = HealthServicer()
         self._clients = ClientsFile(config.clients)
         self._allowances = Quotas(config, time.monotonic)
         self._inference = InferenceServicer(self.host, self._allowances)
         upgrades = ModelLifecycle(self.host)
-        self._admin = AdminServicer(self.host, upgrades, loaded=self._tell_health, drain=self._drain_soon)
-        self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._tell_health)
+        self._admin = AdminServicer(self.host, upgrades, loaded=self._set_health, drain=self._drain_soon)
+        self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._set_health)
         self._frontends: tuple[Frontend, ...] = (self._oip, self._inference)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
         self._site: Any = None
         self.http_port = 0
-        """The port of the page, once started; 0 where there is none."""
-        self._told_denied: Counter[str] = Counter()
+        """Port of the dashboard, once started; 0 if it is off."""
+        self._logged_denied: Counter[str] = Counter()
         shared = (self._clients, self._allowances)
         self._public = GrpcListener(config, "address", *shared, shares_port=shares_port)
         self._operators = self._public
@@ -86,14 +86,14 @@ class Server:
         """Load the models and listen.
 
         Raises:
-            FailedPrecondition: the repository has no model that can be served, or onnxruntime is missing.
-            InvalidArgument: the address cannot be listened on.
+            FailedPrecondition: no model of the repository can be served, or onnxruntime is missing.
+            InvalidArgument: the server cannot listen on an address.
         """
         await self._load_models()
         store = stores.open_store(self.config.store)
         if store is not None:
             await self._health.set(_DURABILITY, _SERVING)
-            await self.host.keep_in(store, changed=lambda up: self._spawn(self._tell_durability(up)))
+            await self.host.keep_in(store, changed=lambda up: self._spawn(self._set_durability_health(up)))
         together = self._operators is self._public
         self._public.grpc.add_generic_rpc_handlers((self._inference.handler(), self._oip.handler(operates=together)))
         admin.add_to(self._operators.grpc, self._admin)
@@ -119,8 +119,11 @@ class Server:
         self._spawn(self._sweep())
 
     async def stop(self, wait_s: float = 0.0) -> None:
-        """Drain: for `wait_s` only say so in the health, then refuse new sessions, finish and store the rows that wait,
-        say goodbye to every stream, and end."""
+        """Drain and stop.
+
+        For `wait_s`, only the health reports it. Then new sessions are refused, queued rows are settled and stored,
+        every stream is notified and ended.
+        """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(wait_s)
         self.host.draining = True
@@ -142,12 +145,12 @@ class Server:
         self.drained.set()
 
     async def _finish(self) -> None:
-        """Answer what waits, have it stored, and end every stream."""
+        """Settle and store queued rows, and end every stream."""
         for frontend in self._frontends:
             await frontend.drain()
 
     async def _load_models(self) -> None:
-        # The first of a name is active.
+        # The first version of a name becomes active.
         for name, version in models_to_load(self.config):
             try:
                 bundle, engine = await asyncio.to_thread(self.host.load, name, version)
@@ -156,7 +159,7 @@ class Server:
                 self.host.versions.refused[name] = error.text
             else:
                 self.host.add(bundle, engine)
-            await self._tell_health(name)
+            await self._set_health(name)
         if not len(self.host.versions):
             raise FailedPrecondition(
                 f"no model can be served: {'; '.join(self.host.versions.refused.values())}", field="repository"
@@ -164,20 +167,20 @@ class Server:
         for name in ("", *_PUBLIC, ADMIN):
             await self._health.set(name, _SERVING)
 
-    async def _tell_health(self, model: str) -> None:
-        """Set the health of a model by whether any version of it is served."""
+    async def _set_health(self, model: str) -> None:
+        """Set the health of a model: serving if any version of it is loaded."""
         served = bool(self.host.versions.of(model))
         await self._health.set(model, _SERVING if served else _NOT_SERVING)
 
-    async def _tell_durability(self, up: bool) -> None:
+    async def _set_durability_health(self, up: bool) -> None:
         await self._health.set(_DURABILITY, _SERVING if up else _NOT_SERVING)
 
     def runs(self) -> dict[str, int]:
-        """See `Watchdog`."""
+        """Runs in progress, for `Watchdog`."""
         return {runner.manifest.ref: runner.run for runner in self.host.versions if runner.run is not None}
 
     async def give_up(self) -> None:
-        """The process is about to end: say so, and store what is settled."""
+        """Before the process ends itself: report NOT_SERVING, and store what is settled."""
         await self._health.enter_graceful_shutdown()
         if self.host.session_manager.snapshot_writer is not None:
             await self.host.session_manager.snapshot_writer.commit(alive_s=0.0)
@@ -200,24 +203,24 @@ class Server:
                 frontend.sweep(self._clients.now.knows)
             for session_id in self.host.session_manager.expire():
                 log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
-            self._tell_denied()
+            self._log_denied()
 
-    def _tell_denied(self) -> None:
-        """Log how many calls were refused since the last time: a line for all of them, however many."""
+    def _log_denied(self) -> None:
+        """Log the calls refused since the last time, in one line."""
         denied = self.denied
-        if denied != self._told_denied:
-            since = ", ".join(f"{count} {code}" for code, count in (denied - self._told_denied).items())
+        if denied != self._logged_denied:
+            since = ", ".join(f"{count} {code}" for code, count in (denied - self._logged_denied).items())
             log.warning("calls refused: %s", since)
-            self._told_denied = denied
+            self._logged_denied = denied
 
     @property
     def streams(self) -> int:
-        """Streams of the `Inference` service that are open."""
+        """Number of open streams of the `Inference` service."""
         return self._inference.streams
 
     @property
     def denied(self) -> Counter[str]:
-        """Calls that were refused, by status."""
+        """Refused calls, by status."""
         return sum((listener.guard.denied for listener in self._listeners), Counter())
 
 
@@ -228,7 +231,7 @@ async def serve(
     server = Server(config, shares_port=shares_port)
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[float] = loop.create_future()
-    """How long to wait, once it is time to stop."""
+    """Seconds to wait before draining, once it is time to stop."""
 
     def stop(wait_s: float) -> None:
         if not stopping.done():
@@ -237,7 +240,7 @@ async def serve(
     loop.add_signal_handler(signal.SIGINT, stop, 0.0)
     loop.add_signal_handler(signal.SIGTERM, stop, config.drain_wait_s)
     await server.start()
-    # What is loaded by now stays; the collector need not look at it again in the middle of a turn.
+    # Objects loaded so far stay; the garbage collector need not scan them in the middle of a turn.
     gc.collect()
     gc.freeze()
     log.info("listening on %s", config.address if not server.port else f"port {server.port}")
@@ -256,8 +259,8 @@ async def serve(
 
 
 def run(config: ServerConfig, *, shares_port: bool = False) -> None:
-    """`serve` on an event loop of its own, the fastest there is."""
-    # Squares of a client's large numbers overflow where `finite` looks at them, as they may: no word of it in the log.
+    """Run `serve` on a new event loop: uvloop's if installed, otherwise asyncio's."""
+    # The finite check squares inputs, which may overflow; that is not worth a warning.
     np.seterr(over="ignore")
     try:
         import uvloop
@@ -269,10 +272,10 @@ def run(config: ServerConfig, *, shares_port: bool = False) -> None:
 
 
 def _site(config: ServerConfig, host: Host, clients: ClientsFile) -> Any:
-    """The page; what it is made of is only loaded where it is wanted."""
+    """Create the dashboard; its libraries are imported only here."""
     try:
         from statestream.service.dashboard.site import Site
     except ImportError as error:
-        text = f"the page needs a library that is not there ({error.name}): pip install 'statestream[http]'"
+        text = f"the page needs a library that is not installed ({error.name}): pip install 'statestream[http]'"
         raise FailedPrecondition(text, field="http_address") from error
     return Site(config, host, clients, time.monotonic)

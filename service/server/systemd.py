@@ -1,4 +1,4 @@
-"""Telling systemd, or whatever started this process and set `NOTIFY_SOCKET`, how it is: sd_notify's datagrams."""
+"""sd_notify: reports this process's state to systemd, or another supervisor that set `NOTIFY_SOCKET`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 def notify(state: str) -> bool:
-    """Send a state such as `READY=1`; says whether anybody listens. What goes wrong is the listener's."""
+    """Send a state such as `READY=1`; true if there is a supervisor and it was sent. Errors are ignored."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False
@@ -23,7 +23,7 @@ def notify(state: str) -> bool:
 
 
 def watchdog_s() -> float | None:
-    """How often the listener wants `WATCHDOG=1` at least; None: not at all."""
+    """Longest interval that the supervisor allows between `WATCHDOG=1`; None: it wants none."""
     microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not microseconds.isdigit() or int(microseconds) == 0 or pid not in ("", str(os.getpid())):
         return None

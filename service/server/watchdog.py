@@ -1,8 +1,8 @@
-"""A server that hangs ends itself, so that whoever supervises it starts another; its sessions are in the store.
+"""Watchdog: ends a server that hangs, so that its supervisor starts another. Its sessions are in the store.
 
-The event loop beats. At each beat it looks whether an engine is still in the run that it was in at the last one; a
-thread looks whether the loop still beats. Both count beats and not seconds: a process that was stopped for a while, or
-a machine that slept, is not stuck.
+The event loop beats. Each beat checks whether an engine is still in the same run as at the last one; a thread checks
+whether the loop still beats. Both count beats instead of seconds, so that a process that was stopped for a while, or a
+machine that slept, does not count as stuck.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 EXIT_CODE = 70
 _BEATS = 8
-"""In the time after which something is stuck."""
+"""Beats in the time after which something is stuck."""
 _SLOWEST_S = 5.0
 _LAST_WORDS_S = 5.0
 
@@ -30,9 +30,9 @@ class Watchdog:
     """Watches one event loop and the engines that run beside it.
 
     Args:
-        stuck_s: how long is too long.
-        runs: the number of the run that each engine is in, by the engine's name; those that rest are not there.
-        last_words: what to do on the loop before the end, as far as there is a loop.
+        stuck_s: time after which a run or the loop is stuck.
+        runs: number of the current run of each engine, by the engine's name, without idle ones.
+        last_words: awaited on the loop before the process ends, if the loop still works.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class Watchdog:
         self._asked_s = watchdog_s()
         self._beat_s = min(stuck_s / _BEATS, _SLOWEST_S, (self._asked_s or _SLOWEST_S) / 2)
         self._patience = max(2, round(stuck_s / self._beat_s))
-        """Beats."""
+        """Beats after which something is stuck."""
         self._runs = runs
         self._last_words = last_words
         self._same: dict[str, tuple[int, int]] = {}
-        """Of each engine that runs: its run, and for how many beats it has been in it."""
+        """For each running engine: its run, and for how many beats it has been in it."""
         self._beats = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -63,7 +63,7 @@ class Watchdog:
             self._stopped.set()
 
     def _beat(self) -> str | None:
-        """Note that the loop turns, and tell the supervisor unless an engine may hang. Returns one that does."""
+        """Count a beat, and notify the supervisor unless an engine may hang. Returns a stuck engine, if any."""
         self._beats += 1
         was = self._same
         self._same = {
@@ -79,7 +79,7 @@ class Watchdog:
         try:
             await asyncio.wait_for(self._last_words(), _LAST_WORDS_S)
         except Exception:
-            log.exception("the last words failed")
+            log.exception("storing the sessions before the end failed")
         _die()
 
     def _watch(self) -> None:
@@ -87,12 +87,14 @@ class Watchdog:
         while not self._stopped.wait(self._beat_s):
             seen, still = self._beats, still + 1 if seen == self._beats else 0
             if still >= self._patience:
-                log.critical("stuck: the event loop has stood still for %g s; ending the process", still * self._beat_s)
+                log.critical(
+                    "stuck: the event loop has been blocked for %g s; ending the process", still * self._beat_s
+                )
                 faulthandler.dump_traceback(sys.__stderr__ or 2)
                 _die()
 
 
 def _die() -> None:
-    """End the process at once: what hangs would hold up any other way."""
+    """End the process at once: any other way would wait for what hangs."""
     logging.shutdown()
     os._exit(EXIT_CODE)

@@ -1,7 +1,7 @@
-"""Several servers as one: processes that share a port, each with a core of its own and the sessions of its connections.
+"""Workers: several server processes that share a port, each with its own core and connections.
 
-The kernel spreads connections over them (SO_REUSEPORT); a session that comes back by another connection finds its way
-by way of the store. A worker that dies is started anew.
+The kernel distributes connections over them (SO_REUSEPORT). A session that returns on another worker's connection is
+resumed from the store. A worker that dies is restarted.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 _BACK_OFF_S = (0.25, 10.0)
 _SOUND_S = 30.0
-"""A worker that lived for so long died of something new."""
+"""A worker that lived longer than this counts as sound: its death resets the count of short lives."""
 _SHORT_LIVES = 3
-"""As many times the number of workers in a row, and there is no use in going on."""
+"""After this many short lives per worker in a row, give up."""
 
 
 def run(config: ServerConfig) -> None:
-    """Serve by as many processes as the configuration says, until SIGTERM or SIGINT.
+    """Serve by as many processes as configured, until SIGTERM or SIGINT.
 
     Raises:
-        InvalidArgument: the address cannot be shared, or not be listened on.
-        FailedPrecondition: the workers keep dying; the log says why.
+        InvalidArgument: the address cannot be shared, or the server cannot listen on it.
+        FailedPrecondition: the workers keep dying; the log has the reason.
     """
     if config.workers == 1:
         server.run(config)
@@ -59,16 +59,16 @@ class _Workers:
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
-        # Whoever supervises us hears of the workers, which beat, and not of this process, which waits.
+        # The supervisor's watchdog gets beats from the workers; this process only waits.
         os.environ.pop("WATCHDOG_PID", None)
         log.info("starting %d workers on port %s", self._count, self._config.address.rpartition(":")[2])
         if self._config.store == "memory":
-            log.warning("without a store, a session can be resumed by the worker that holds it alone: see --store")
+            log.warning("without a store, only the worker that has a session can resume it: see --store")
         for index in range(self._count):
             self._start(index)
         try:
             while self._workers:
-                self._look_after()
+                self._await_exit()
         finally:
             self._stop()
             self._reserved.close()
@@ -79,8 +79,8 @@ class _Workers:
         self._workers[index] = worker
         self._started_s[index] = time.monotonic()
 
-    def _look_after(self) -> None:
-        """Wait until a worker ends, and start it anew unless that was wanted."""
+    def _await_exit(self) -> None:
+        """Wait until a worker ends, and restart it unless it was stopped."""
         wait([worker.sentinel for worker in self._workers.values()])
         for index, worker in list(self._workers.items()):
             if worker.is_alive():
@@ -88,15 +88,15 @@ class _Workers:
             worker.join()
             del self._workers[index]
             if not self._stopping and worker.exitcode != 0:
-                self._again(index, worker)
+                self._restart(index, worker)
 
-    def _again(self, index: int, dead: BaseProcess) -> None:
+    def _restart(self, index: int, dead: BaseProcess) -> None:
         lived_s = time.monotonic() - self._started_s[index]
         self._short_lives = 0 if lived_s > _SOUND_S else self._short_lives + 1
         if self._short_lives >= _SHORT_LIVES * self._count:
             self._stop()
-            raise FailedPrecondition(f"the workers keep dying (exit code {dead.exitcode}); the log says why")
-        log.error("worker %d died (exit code %s); starting it anew", index, dead.exitcode)
+            raise FailedPrecondition(f"the workers keep dying (exit code {dead.exitcode}); see the log")
+        log.error("worker %d died (exit code %s); restarting it", index, dead.exitcode)
         time.sleep(min(_BACK_OFF_S[0] * 2**self._short_lives, _BACK_OFF_S[1]))
         if not self._stopping:
             self._start(index)
@@ -109,7 +109,7 @@ class _Workers:
 
 
 def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
-    """Take the port for the workers, so that port 0 is the same for all, and nobody else's."""
+    """Bind the port that the workers share, also if port 0 was configured."""
     host, colon, port = config.address.rpartition(":")
     if config.address.startswith("unix:") or not colon or not port.isdigit():
         raise InvalidArgument(f"{config.address}; workers share a port: expected HOST:PORT", field="address")
@@ -125,7 +125,7 @@ def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
 
 
 def _work(config: ServerConfig, index: int) -> None:
-    """One worker: a server on a core of its own, its metrics, admin and page at addresses of its own."""
+    """Run one worker: a server on its own core, with its own metrics, admin and dashboard addresses."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
         os.sched_setaffinity(0, {cores[index % len(cores)]})

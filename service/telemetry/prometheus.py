@@ -102,7 +102,7 @@ class ServerCollector(Collector):
 
     def _refused(self) -> Metric:
         refused = CounterMetricFamily(
-            "statestream_refused_calls", "Calls refused by authentication or quota, by status.", labels=("code",)
+            "statestream_refused_calls", "Calls refused for authentication, role or quota, by status.", labels=("code",)
         )
         for code, calls in self._refused_calls().items():
             refused.add_metric([code.lower()], calls)

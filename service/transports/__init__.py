@@ -1,1 +1,1 @@
-"""Transports."""
+"""Transports: how clients reach the server."""

@@ -98,7 +98,7 @@ async def test_a_token_opens_what_its_role_allows(start: Callable[..., Any], peo
 @pytest.mark.parametrize(
     ("token", "words"),
     [
-        (None, "no token came"),
+        (None, "no token: send it"),
         ("nonsense", "unknown token"),
         ("arm.wrong", "unknown token"),
         ("nobody.secret", "unknown token"),
@@ -181,7 +181,7 @@ async def test_a_new_certificate_is_served_without_a_restart(
         (folder / "server.pem").write_text("half a file")
         async with connected(server.port, Access(ca=ours)) as client:
             await client.list_models()
-        assert "stays as it was" in caplog.text
+        assert "stays in use" in caplog.text
         for file in folder.iterdir():
             file.unlink()
         authority(folder)

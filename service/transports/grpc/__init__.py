@@ -1,1 +1,1 @@
-"""gRPC."""
+"""gRPC transport: services, listeners, authentication."""

@@ -1,4 +1,4 @@
-"""The `Admin` service: models and sessions as an operator handles them."""
+"""The `Admin` service: manages models and sessions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
 _LIST_LIMIT = 1000
 _WATCH_S = 1.0
 _WATCHED = 100
-"""Sessions of an overview."""
+"""Default number of sessions in an overview."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
-    """Operating a host over gRPC. What is not here yet answers UNIMPLEMENTED."""
+    """Admin service of a host. Methods it lacks answer UNIMPLEMENTED."""
 
     def __init__(
         self,
@@ -39,7 +39,12 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         loaded: Callable[[str], Awaitable[None]],
         drain: Callable[[], None],
     ) -> None:
-        """`loaded` hears the name of each model that came or went; `drain` starts the server's end."""
+        """Prepare.
+
+        Args:
+            loaded: called with the name of each model that was loaded or unloaded.
+            drain: starts to drain the server.
+        """
         self._host = host
         self._upgrades = upgrades
         self._loaded = loaded
@@ -47,7 +52,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     @ending_with_status
     async def LoadModel(self, request: pb.LoadModelRequest) -> pb.ModelChange:
-        """See the proto."""
+        """See `admin.proto`."""
         policy = _of(UpgradePolicy, request.policy)
         change = await self._upgrades.load(request.name, request.version, policy)
         await self._loaded(request.name)
@@ -55,24 +60,24 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     @ending_with_status
     async def PromoteModel(self, request: pb.PromoteModelRequest) -> pb.ModelChange:
-        """See the proto."""
+        """See `admin.proto`."""
         return _change(await self._upgrades.promote(request.name))
 
     @ending_with_status
     async def RollbackModel(self, request: pb.RollbackModelRequest) -> pb.ModelChange:
-        """See the proto."""
+        """See `admin.proto`."""
         return _change(await self._upgrades.rollback(request.name))
 
     @ending_with_status
     async def UnloadModel(self, request: pb.UnloadModelRequest) -> pb.UnloadModelResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         await self._upgrades.unload(request.name, request.version, _of(UnloadPolicy, request.policy))
         await self._loaded(request.name)
         return pb.UnloadModelResponse()
 
     @ending_with_status
     async def ListSessions(self, request: pb.ListSessionsRequest) -> pb.ListSessionsResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         who = caller()
         owner = None if who.may({Role.READ, Role.ADMIN}) else who.name
         after = (pair for pair in self._host.infos(request.model, owner) if pair[1].session_id > request.after)
@@ -84,7 +89,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     @ending_with_status
     async def GetSession(self, request: pb.GetSessionRequest) -> pb.GetSessionResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         runner = self._host.session_manager.registry.find(request.session_id, caller())
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
@@ -93,7 +98,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         )
 
     async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.Overview]:
-        """See the proto."""
+        """See `admin.proto`."""
         period_s = request.period_s or _WATCH_S
         if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
             await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
@@ -104,33 +109,33 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     @ending_with_status
     async def SnapshotSession(self, request: pb.SnapshotSessionRequest) -> pb.SnapshotSessionResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         return pb.SnapshotSessionResponse(
             snapshot=await self._host.session_manager.snapshot(request.session_id, caller())
         )
 
     @ending_with_status
     async def RestoreSession(self, request: pb.RestoreSessionRequest) -> pb.RestoreSessionResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         session_id = await self._host.session_manager.restore(request.snapshot, request.session_id, caller())
         runner = self._host.session_manager.registry.find(session_id)
         return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
 
     @ending_with_status
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         await self._host.reset(request.session_id, caller())
         return pb.ResetSessionResponse()
 
     @ending_with_status
     async def CloseSession(self, request: pb.CloseSessionRequest) -> pb.CloseSessionResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         await self._host.session_manager.end(request.session_id, caller())
         return pb.CloseSessionResponse()
 
     @ending_with_status
     async def Drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
-        """See the proto."""
+        """See `admin.proto`."""
         if self._host.draining:
             raise Unavailable("the server is draining already")
         self._drain()
@@ -138,7 +143,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
 
 def _of(kind: type[AnyPolicy], number: int) -> AnyPolicy:
-    """The policy that a number of the protocol stands for."""
+    """Convert a policy number of the protocol; raises InvalidArgument for an unknown one."""
     policies = list(kind)
     if number >= len(policies):
         raise InvalidArgument(f"{number}, at most {len(policies) - 1}", field="policy")
@@ -150,5 +155,5 @@ def _change(change: VersionChange) -> pb.ModelChange:
 
 
 def add_to(server: grpc.aio.Server, servicer: AdminServicer) -> None:
-    """Offer the service on a server."""
+    """Register the service with a gRPC server."""
     admin_pb2_grpc.add_AdminServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]

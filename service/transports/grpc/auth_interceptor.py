@@ -1,4 +1,4 @@
-"""Every RPC passes here first: who calls, and whether they may. What has no rule is refused."""
+"""Auth interceptor: identifies and authorises the caller of every RPC. Methods without a rule are refused."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _INFERENCE = f"/{INFERENCE}/"
 _OIP = f"/{OIP}/"
 _ANY = frozenset(Role)
 _OWNERS = frozenset({Role.STREAM, Role.ADMIN})
-"""For calls about one session, whose owner the servicer checks."""
+"""For calls about one session; the servicer checks that the caller owns it."""
 OPEN = frozenset({f"/{HEALTH}/Check"})
-"""Methods that anybody may call who can connect: probes have no tokens."""
+"""Methods that need no authentication: health probes have no tokens."""
 RULES = {
     f"/{HEALTH}/": _ANY,
     f"/{REFLECTION}/": _ANY,
@@ -52,36 +52,36 @@ RULES = {
     _ADMIN + "ResetSession": _OWNERS,
     _ADMIN + "CloseSession": _OWNERS,
 }
-"""Who may call a method: whoever has one of these roles. A service's is for its methods without one."""
+"""Roles allowed to call each method; a service entry is the default for its methods."""
 _AUDITED = (_ADMIN, _OIP + "RepositoryModel")
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Lets an RPC through to its servicer, which finds in `identity.caller()` whose it is.
+    """Admits RPCs to their servicer, which gets the caller from `identity.caller()`.
 
     Args:
-        clients: who there is.
-        nobody: whom to take a caller for that shows neither token nor certificate; None: such are refused.
-        certificates: whether gRPC has checked the certificates of clients.
+        clients: the clients file.
+        anonymous: identity of callers with neither token nor certificate; None: they are refused.
+        certificates: whether gRPC has verified the certificates of clients.
     """
 
     def __init__(
-        self, clients: ClientsFile, allowances: Quotas, *, nobody: Identity | None, certificates: bool
+        self, clients: ClientsFile, allowances: Quotas, *, anonymous: Identity | None, certificates: bool
     ) -> None:
         self._clients = clients
         self._allowances = allowances
-        self._nobody = nobody
+        self._anonymous = anonymous
         self._certificates = certificates
         self._guarded: dict[str, Handler] = {}
         self.denied: Counter[str] = Counter()
-        """Calls that were refused, by status."""
+        """Refused calls, by status."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """See gRPC."""
+        """Wrap the handler of an RPC; called by gRPC."""
         method: str = handler_call_details.method
         guarded = self._guarded.get(method)
         if guarded is None:
@@ -92,7 +92,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return guarded
 
     def _guard(self, method: str, handler: Any) -> Handler:
-        """A handler that asks first, and reads what came only then."""
+        """A handler that checks the caller, and only then parses the request."""
         ends = ("unary", "stream")
         kind = f"{ends[handler.request_streaming]}_{ends[handler.response_streaming]}"
         behaviour = getattr(handler, kind)
@@ -123,7 +123,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return answer
 
     async def _parsed(self, parse: Parse | None, raw: Any, context: Context) -> Any:
-        """What came, read if it is a message and not a stream of them."""
+        """Parse a unary request; a stream of requests is returned unchanged."""
         try:
             return raw if parse is None else parsed(parse, raw, "message of this method")
         except InvalidArgument as error:
@@ -143,7 +143,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _counted(self, method: str, context: Context) -> AsyncIterator[None]:
-        """As `_admit`, and a stream of the caller's as long as it lasts."""
+        """Admit the caller and count its stream against the quota."""
         who = await self._admit(method, context)
         with ExitStack() as stack:
             try:
@@ -153,13 +153,13 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             yield
 
     async def _admit(self, method: str, context: Context) -> Identity:
-        """Who calls; ends the RPC where they may not."""
+        """Identify the caller and check its role; ends the RPC if it is refused."""
         if method in OPEN:
             return GUEST
         try:
             who = self._identify(context)
             if not who.may(rule_of(method)):
-                wanted = " or ".join(sorted(role.value for role in rule_of(method))) or "nobody's"
+                wanted = " or ".join(sorted(role.value for role in rule_of(method))) or "(no role may call it)"
                 raise PermissionDenied(f"{method} needs the role {wanted}; '{who.name}' has {_names(who)}")
         except StatestreamError as error:
             await self._deny(context, error)
@@ -167,16 +167,18 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return who
 
     def _identify(self, context: Context) -> Identity:
-        """Raises Unauthenticated where a caller shows nothing, or nothing that counts."""
+        """Identify the caller. Raises Unauthenticated if it shows no valid token or certificate."""
         given = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
         if (who := self._clients.bearer(str(given[0]) if given else "")) is not None:
             return who
         names = context.auth_context().get("x509_common_name", ()) if self._certificates else ()
         for name in names:
             return self._clients.now.of_certificate(name.decode(errors="replace"))
-        if self._nobody is None:
-            raise Unauthenticated("no token came: metadata `authorization: Bearer TOKEN`", field="authorization")
-        return self._nobody
+        if self._anonymous is None:
+            raise Unauthenticated(
+                "no token: send it in the metadata, `authorization: Bearer TOKEN`", field="authorization"
+            )
+        return self._anonymous
 
     async def _deny(self, context: Context, error: StatestreamError) -> NoReturn:
         self.denied[to_status(error).code.name] += 1
@@ -184,7 +186,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
 
 def rule_of(method: str) -> frozenset[Role]:
-    """The roles of which a caller needs one; none where there is no rule."""
+    """Roles of which a caller needs one; empty if the method has no rule."""
     return RULES.get(method, RULES.get(method[: method.rindex("/") + 1], frozenset()))
 
 
@@ -193,6 +195,6 @@ def _names(who: Identity) -> str:
 
 
 def _outcome(context: Context, error: BaseException) -> str:
-    """How a call that did not go well ended."""
+    """Status or exception of a call that failed."""
     code = context.code()
     return code.name if isinstance(code, grpc.StatusCode) else type(error).__name__

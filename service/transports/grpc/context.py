@@ -1,4 +1,4 @@
-"""The context of an RPC: reading its message, and ending it with an error."""
+"""RPC context: parses messages and ends RPCs with an error's status."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ async def abort(context: Context, error: StatestreamError) -> NoReturn:
 
 
 def ending_with_status(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A unary method that raises our errors, as one that ends its RPC with their status.
+    """Wrap a unary method: errors it raises end the RPC with their status.
 
     Args:
-        method: called as gRPC calls it, but for the context, which stands last.
+        method: called with gRPC's arguments except the last, the context.
     """
 
     async def answer(*arguments: Any) -> Any:
@@ -39,7 +39,7 @@ def ending_with_status(method: Callable[..., Awaitable[Any]]) -> Callable[..., A
 
 
 def parsed(parse: Callable[[bytes], Message], raw: bytes, name: str, field: str = "") -> Message:
-    """The message in `raw`. InvalidArgument, with `name` in its text, where the bytes are none."""
+    """Parse the message in `raw`. Raises InvalidArgument, with `name` in its text, for invalid bytes."""
     try:
         return parse(raw)
     except DecodeError as error:

@@ -1,4 +1,4 @@
-"""Between protobuf messages and numpy columns; the one place that knows both."""
+"""Conversion of models, sessions and overviews to protobuf messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model_message(
     decode_cpu_s: float = 0.0,
     engine_cpu_s: float = 0.0,
 ) -> pb.Model:
-    """A model's contract for clients, what the server does with it, and what that took."""
+    """Message of a model: tensors and times for clients, role, CPU times."""
     return pb.Model(
         name=m.name,
         version=m.version,
@@ -55,7 +55,7 @@ def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> pb.Tensor:
 
 
 def session_message(info: SessionInfo, manifest: Manifest) -> admin_pb.Session:
-    """A session as an operator sees it."""
+    """Attributes of a session, for operators."""
     return admin_pb.Session(
         session_id=info.session_id,
         owner=info.owner,
@@ -74,7 +74,7 @@ def session_message(info: SessionInfo, manifest: Manifest) -> admin_pb.Session:
 
 
 def overview_message(overview: Overview) -> admin_pb.Overview:
-    """What a server is doing, for whoever watches it."""
+    """Figures of a server."""
     return admin_pb.Overview(
         models=[_model_figures(figures) for figures in overview.models],
         sessions=[

@@ -1,4 +1,4 @@
-"""The `Inference` service: gRPC's side of streams and models. Everything it decides is decided elsewhere."""
+"""The `Inference` service over gRPC: reads and writes streams; `SessionStream` handles them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GOODBYE_S = 30.0
 
 
 class InferenceServicer:
-    """Streams and models of a host over gRPC."""
+    """Inference service of a host, and its open streams."""
 
     def __init__(self, host: Host, allowances: Quotas) -> None:
         self._host = host
@@ -39,7 +39,10 @@ class InferenceServicer:
         return len(self._streams)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """For `Server.add_generic_rpc_handlers`. A stream is of bytes: garbage in it gets a status of its own."""
+        """Handlers for `Server.add_generic_rpc_handlers`.
+
+        A stream reads bytes: invalid messages then end it with our status instead of gRPC's.
+        """
         return grpc.method_handlers_generic_handler(
             INFERENCE,
             {
@@ -54,7 +57,7 @@ class InferenceServicer:
         )
 
     async def stream(self, _: Any, context: Context) -> None:
-        """One stream, from its first message to its end: a task reads, this one writes."""
+        """Serve one stream to its end: this task writes, another one reads."""
         if self._host.draining:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
         client = SessionStream(self._host, caller())
@@ -64,7 +67,7 @@ class InferenceServicer:
         writer = asyncio.current_task()
         client.on_abort = lambda: writer is not None and writer.cancel()
         try:
-            # Metadata first: the RPC could not be cancelled while its first response waits together with it.
+            # Send metadata now: the RPC cannot be cancelled while metadata and first response wait together.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read(client, context))
             while responses := await client.responses():
@@ -82,14 +85,14 @@ class InferenceServicer:
             self._streams.discard(client)
             client.release()
         if failure is not None:
-            # A client that does not read may never hear of it; gRPC would wait for it to.
+            # A client that does not read may never receive the status, and gRPC would wait for it.
             try:
                 await asyncio.wait_for(abort(context, failure), _GOODBYE_S)
             except asyncio.TimeoutError:
                 raise asyncio.CancelledError from None
 
     async def list_models(self, _: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """See the proto."""
+        """See `inference.proto`."""
         models = []
         for runner in self._host.versions:
             models.append(self._model(runner))
@@ -98,7 +101,7 @@ class InferenceServicer:
         return pb.ListModelsResponse(models=models)
 
     async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """See the proto."""
+        """See `inference.proto`."""
         versions = self._host.versions
         try:
             runner = versions.get(request.name, request.version) or versions.find(request.name, request.version)
@@ -116,15 +119,15 @@ class InferenceServicer:
         )
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
-        """End the streams that have had no session for too long, and those of callers that are known no more."""
+        """End streams idle for too long, and those of callers that `knows` rejects."""
         for client in list(self._streams):
             if not knows(client.who):
-                client.abort_now(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+                client.abort_now(Unauthenticated("the token or certificate is no longer valid", field="authorization"))
             elif client.empty_s() > self._host.config.idle_stream_s:
                 client.abort_now(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
 
     async def drain(self) -> None:
-        """Answer what waits on every stream, have it stored, say goodbye and end the stream."""
+        """Settle and store the rows of every stream, then notify and end it."""
         streams = list(self._streams)
         await asyncio.gather(*(client.settle() for client in streams))
         if self._host.session_manager.snapshot_writer is not None:

@@ -1,4 +1,4 @@
-"""An address at which a server is reached, and what is offered there, behind a guard."""
+"""gRPC listener: a server at one address, with the services offered there behind an `AuthInterceptor`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from statestream.service.transports.grpc.auth_interceptor import AuthInterceptor
 from statestream.service.transports.grpc.tls import credentials
 
 _OTHER_CALLS = 100
-"""On one connection, beside streams."""
+"""Most calls on one connection, beside streams."""
 
 
 class GrpcListener:
@@ -26,17 +26,17 @@ class GrpcListener:
     def __init__(
         self, config: ServerConfig, field: str, clients: ClientsFile, allowances: Quotas, *, shares_port: bool
     ) -> None:
-        """`field`: the setting that has the address."""
+        """Prepare. `field` is the setting that has the address."""
         self._field = field
         self._address: str = getattr(config, field)
-        # What stays on the machine needs no TLS, and a socket has no host name that a certificate could be for.
+        # Sockets of this machine need no TLS, and have no host name for a certificate.
         self._tls = None if is_socket(self._address) else credentials(config)
-        # Whoever may open the socket of `Admin` operates the server: the file's owner and mode say who.
+        # Access to the `Admin` socket is controlled by the file's owner and mode.
         operated = field == "admin_address" and self._address.startswith("unix:")
         self.guard = AuthInterceptor(
             clients,
             allowances,
-            nobody=SERVER if operated else unproven(self._address, asks=config.asks),
+            anonymous=SERVER if operated else unproven(self._address, asks=config.asks),
             certificates=config.tls_client_ca is not None,
         )
         self.grpc = grpc.aio.server(
@@ -46,9 +46,9 @@ class GrpcListener:
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_concurrent_streams", config.max_streams_per_client + _OTHER_CALLS),
-                # A message is as large as it says: what is small packed may be gigabytes.
+                # Compression off: a small compressed message may unpack to gigabytes.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
-                # A robot on flaky Wi-Fi pings often, also between calls; without these it would be sent away.
+                # Clients on unstable Wi-Fi ping often, also between calls; by default gRPC would disconnect them.
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.keepalive_time_ms", 30_000),
@@ -57,10 +57,16 @@ class GrpcListener:
         )
 
     async def start(self, services: Sequence[str]) -> int:
-        """Listen, once every service is there; `services` are their full names. The port; 0 for a UNIX socket.
+        """Listen, once every service is registered.
+
+        Args:
+            services: full names of the services, for reflection.
+
+        Returns:
+            The port; 0 for a UNIX socket.
 
         Raises:
-            InvalidArgument: the address cannot be listened on.
+            InvalidArgument: the server cannot listen on the address.
         """
         reflection.add_to(self.grpc, services)
         try:

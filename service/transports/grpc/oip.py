@@ -1,4 +1,4 @@
-"""`inference.GRPCInferenceService`: gRPC's side of sequences and models. Everything it decides is decided elsewhere."""
+"""`inference.GRPCInferenceService` over gRPC: models, and sequences through `SequenceFrontend`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ Outcome = pb.ModelInferResponse | StatestreamError
 
 
 class OipServicer:
-    """Sequences and models of a host over gRPC."""
+    """Open Inference Protocol service of a host."""
 
     def __init__(
         self, host: Host, allowances: Quotas, upgrades: ModelLifecycle, *, loaded: Callable[[str], Awaitable[None]]
     ) -> None:
-        """`loaded` hears the name of each model that came or went."""
+        """Prepare. `loaded` is called with the name of each model that was loaded or unloaded."""
         self._host = host
         self._allowances = allowances
         self._upgrades = upgrades
@@ -54,7 +54,9 @@ class OipServicer:
         self._streams: set[InferStream] = set()
 
     def handler(self, *, operates: bool) -> grpc.GenericRpcHandler:
-        """For `Server.add_generic_rpc_handlers`. A stream reads bytes: garbage in it gets a status of its own.
+        """Handlers for `Server.add_generic_rpc_handlers`.
+
+        A stream reads bytes: invalid messages then end it with our status instead of gRPC's.
 
         Args:
             operates: whether models can be loaded and unloaded there.
@@ -71,14 +73,14 @@ class OipServicer:
         return grpc.method_handlers_generic_handler(SERVICE.full_name, methods)
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
-        """End the streams of callers that are no longer known, and detach sequences that are idle."""
+        """End streams of callers that `knows` rejects, and detach idle sequences."""
         self.sequences.detach_idle()
         for stream in self._streams:
             if not knows(stream.who):
-                stream.end(Unauthenticated("the token or certificate is no longer good", field="authorization"))
+                stream.end(Unauthenticated("the token or certificate is no longer valid", field="authorization"))
 
     async def drain(self) -> None:
-        """Carry out what was begun, end the streams, and let go of the sequences."""
+        """Finish the requests in progress, end the streams, and detach the sequences."""
         for stream in self._streams:
             stream.end(Unavailable("the server is draining", retry_after_s=1.0))
         while self._running:
@@ -88,15 +90,15 @@ class OipServicer:
     # The server
 
     async def ServerLive(self, _: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         return pb.ServerLiveResponse(live=True)
 
     async def ServerReady(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         return pb.ServerReadyResponse(ready=not self._host.draining)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         return pb.ServerMetadataResponse(
             name=metadata.SERVER, version=distributions.version(metadata.SERVER), extensions=metadata.EXTENSIONS
         )
@@ -104,24 +106,24 @@ class OipServicer:
     # Models
 
     async def ModelReady(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         version = version_of(request.version)
         served = [runner.manifest.version for runner in self._host.versions.of(request.name)]
         return pb.ModelReadyResponse(ready=bool(served) and version in (0, *served) and not self._host.draining)
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
         versions = (each.manifest.version for each in self._host.versions.of(request.name))
         return metadata.model_metadata(runner.manifest, versions)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
         return pb.ModelConfigResponse(config=metadata.model_config(runner.manifest, self._host.config))
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         runners = list(self._host.versions)
         if request.name:
             found = metadata.find(self._host.versions, request.name, version_of(request.version))
@@ -131,7 +133,7 @@ class OipServicer:
         )
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         _check_repository(request.repository_name)
         index = pb.RepositoryIndexResponse()
         for runner in self._host.versions:
@@ -145,10 +147,10 @@ class OipServicer:
         return index
 
     async def RepositoryModelLoad(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         _check_repository(request.repository_name)
         for parameter in request.parameters:
-            raise InvalidArgument(f"parameter '{parameter}' is not supported: a model is loaded as its bundle is")
+            raise InvalidArgument(f"parameter '{parameter}' is not supported: models are loaded as their bundles are")
         try:
             await self._upgrades.load(request.model_name)
         except AlreadyExists:
@@ -160,7 +162,7 @@ class OipServicer:
         return pb.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         _check_repository(request.repository_name)
         metadata.find(self._host.versions, request.model_name, 0)
         for runner in self._host.versions.of(request.model_name):
@@ -171,7 +173,7 @@ class OipServicer:
     # Sequences
 
     async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
-        """See the proto. What was begun is carried out, whether or not the caller still waits."""
+        """See `proto/oip/inference.proto`. A request in progress is finished even if the caller no longer waits."""
         await self._pace()
         outcome: Outcome = await asyncio.shield(self._begin(self._outcome(request)))
         if isinstance(outcome, StatestreamError):
@@ -179,7 +181,7 @@ class OipServicer:
         return outcome
 
     async def ModelStreamInfer(self, _: Any, context: Context) -> None:
-        """See the proto."""
+        """See `proto/oip/inference.proto`."""
         stream = InferStream(
             caller(), pace=self._pace, begin=lambda request: self._begin(self._stream_response(request))
         )
@@ -192,7 +194,7 @@ class OipServicer:
             self._streams.discard(stream)
 
     async def _stream_response(self, request: pb.ModelInferRequest) -> pb.ModelStreamInferResponse:
-        """An error on a stream is an answer like others, told apart by the request's id."""
+        """Response to a request on a stream; errors, too, are responses with the request's id."""
         outcome = await self._outcome(request)
         if isinstance(outcome, StatestreamError):
             answer = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
@@ -201,7 +203,7 @@ class OipServicer:
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
     async def _outcome(self, request: pb.ModelInferRequest) -> Outcome:
-        """What comes of a request; its failure is a value too, since nobody may be there to hear it."""
+        """Result of a request. Errors are returned, not raised, since the caller may have gone."""
         try:
             return await self.sequences.infer(request, caller())
         except StatestreamError as error:
@@ -211,7 +213,7 @@ class OipServicer:
             return Internal("the server failed to handle the request")
 
     async def _pace(self) -> None:
-        """Hold the caller to its steps a second. ResourceExhausted where it would have to wait for too long."""
+        """Delay the caller to its steps a second. Raises ResourceExhausted if that takes too long."""
         if (wait_s := self._allowances.of(caller()).wait_s(1)) > 0:
             await asyncio.sleep(wait_s)
 

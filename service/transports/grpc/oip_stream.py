@@ -1,4 +1,4 @@
-"""One `ModelStreamInfer`: requests carried out side by side, answered as they are done."""
+"""One `ModelStreamInfer`: requests run concurrently and are answered as they finish."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from statestream.service.errors import StatestreamError
 from statestream.service.transports.grpc.context import Context, parsed
 
 AT_ONCE = 1024
-"""Requests that are being carried out or whose answers wait to be written; the next one is read after that."""
+"""Most requests in progress or with unwritten answers; the next one is read after that."""
 
 Answer = asyncio.Task[pb.ModelStreamInferResponse]
 
 
 class InferStream:
-    """Reads requests, hands each to `begin` as soon as `pace` lets it, and writes what comes of them."""
+    """Reads requests, starts each by `begin` after `pace`, and writes the results."""
 
     def __init__(
         self, who: Identity, *, pace: Callable[[], Awaitable[None]], begin: Callable[[pb.ModelInferRequest], Answer]
@@ -29,18 +29,18 @@ class InferStream:
         self._begin = begin
         self._room = asyncio.Semaphore(AT_ONCE)
         self._outbox: asyncio.Queue[pb.ModelStreamInferResponse | None] = asyncio.Queue()
-        """None: there is no more."""
+        """None marks the end."""
         self._reader: asyncio.Task[None] | None = None
         self._error: StatestreamError | None = None
 
     def end(self, error: StatestreamError) -> None:
-        """Read no more, and end with this status once what was begun has been answered."""
+        """Stop reading; end with this status once requests in progress are answered."""
         self._error = self._error or error
         if self._reader is not None:
             self._reader.cancel()
 
     async def serve(self, context: Context) -> None:
-        """Until the client says no more and is answered.
+        """Serve until the client is done and all requests are answered.
 
         Raises:
             StatestreamError: the stream ends with this status.

@@ -1,4 +1,4 @@
-"""Server reflection, as `grpcurl` asks, over two descriptor pools: the Open Inference Protocol has one of its own."""
+"""Server reflection over two descriptor pools; the Open Inference Protocol has its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from statestream.proto.oip import inference_pb2
 
 
 class _Pools:
-    """A `DescriptorPool` as far as reflection knows: what one pool does not find, the next may."""
+    """Combined `DescriptorPool` for reflection: looks in one pool after the other."""
 
     _pools = (inference_pb2.DESCRIPTOR.pool, descriptor_pool.Default())
 
@@ -28,5 +28,5 @@ class _Pools:
 
 
 def add_to(server: Any, services: Sequence[str]) -> None:
-    """Offer the descriptions of these services, by their full names, on a server."""
+    """Register reflection for these services, by full name, with a server."""
     reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server, _Pools())

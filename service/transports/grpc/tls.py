@@ -1,4 +1,4 @@
-"""The server's certificate, read again for whoever connects after it has changed."""
+"""TLS credentials of the server, which reload changed certificate files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    """What a port of this server needs to speak TLS; None where the configuration has no certificate.
+    """Server credentials of the configuration; None if it has no certificate.
 
     Raises:
-        InvalidArgument: a file cannot be read, or holds no certificate or key.
+        InvalidArgument: a file cannot be read, or has no certificate or key.
     """
     if config.tls_cert is None or config.tls_key is None:
         return None
@@ -30,26 +30,26 @@ def credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
 
 
 class _Files:
-    """Certificate, key, and the authority of clients, as they were last read."""
+    """Certificate, key, and authority of clients, as last read."""
 
     def __init__(self, cert: Path, key: Path, client_ca: Path | None) -> None:
         self._cert, self._key, self._client_ca = cert, key, client_ca
         self._watched = WatchedFiles(*(path for path in (cert, key, client_ca) if path is not None))
 
     def read(self) -> grpc.ServerCertificateConfiguration:
-        """What gRPC serves from now on."""
+        """Read the files for gRPC to use from now on."""
         pair = _read(self._key, "tls_key"), _read(self._cert, "tls_cert")
         ca = None if self._client_ca is None else _read(self._client_ca, "tls_client_ca")
         return grpc.ssl_server_certificate_configuration([pair], ca)
 
     def fetch(self) -> Any:
-        """Called by gRPC for each new connection, in a thread of its own: the new files, or None where they are old."""
+        """The new files, or None if they have not changed. Called by gRPC for each connection, in its own thread."""
         try:
             if not self._watched.changed():
                 return None
             changed = self.read()
         except InvalidArgument as error:
-            log.error("the certificate stays as it was: %s", error)
+            log.error("the certificate could not be reloaded, the previous one stays in use: %s", error)
             return None
         log.info("%s has changed and is served from now on", self._cert)
         return changed
@@ -61,5 +61,5 @@ def _read(path: Path, field: str) -> bytes:
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}", field=field) from error
     if b"-----BEGIN " not in data:
-        raise InvalidArgument(f"{path} is no PEM file", field=field)
+        raise InvalidArgument(f"{path} is not a PEM file", field=field)
     return data

@@ -46,7 +46,7 @@ async def test_a_sequence_and_a_server_are_not_everybodys(
     server = await start(clients=tmp_path / "clients.json")
     async with triton.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
         step = partial(client.infer, "leaky", [tensor(ONES)], sequence_id=1)
-        assert "UNAUTHENTICATED: authorization: no token came" in await refused(step(sequence_start=True))
+        assert "UNAUTHENTICATED: authorization: no token: send it" in await refused(step(sequence_start=True))
         await step(sequence_start=True, headers=tokens["ann"])
         assert "PERMISSION_DENIED: session_id: session 'leaky/1' belongs to another client" in await refused(
             step(headers=tokens["bob"])

@@ -144,7 +144,7 @@ def test_tensors_that_are_not_the_manifests_are_named(damage: Any, words: str) -
 def test_typed_values_must_be_as_many_and_in_range() -> None:
     asked = request(typed=True)
     asked.inputs[2].contents.uint_contents[0] = 256
-    with pytest.raises(InvalidArgument, match="input 'pixels': 256 in uint_contents is no UINT8"):
+    with pytest.raises(InvalidArgument, match="input 'pixels': 256 in uint_contents exceeds UINT8"):
         row_of(asked, MANIFEST)
     del asked.inputs[2].contents.uint_contents[0]
     with pytest.raises(InvalidArgument, match=r"values for input 'pixels' .* Expected 4 in uint_contents, got 3"):
