@@ -1,10 +1,10 @@
-"""From a step graph to a chunk graph: the same step as the body of an ONNX `Scan` over time.
+"""Builds the chunk graph: a step graph as the body of an ONNX `Scan` over time.
 
     input    NAME_seq [batch, time, …], dt_seq [batch, time, 1], valid [batch, time], state_NAME [batch, …]
     output   NAME_seq [batch, time, …], aux_NAME_seq, state_NAME_out [batch, …]
 
-Where `valid` is false the state passes through untouched, so that ragged chunks can share a batch. No torch here: any
-step graph that keeps to the names of `Manifest` can be wrapped, wherever it was made.
+Where `valid` is false the state is unchanged, so that chunks of different lengths can share a batch. No torch here: any
+step graph with the tensor names of its `Manifest` can be wrapped.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _DT = TensorSpec(name="dt", shape=(1,))
 
 
 def wrap_in_scan(step: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
-    """The chunk graph of a step graph.
+    """Build the chunk graph of a step graph.
 
     Raises:
-        ValueError: the step graph lacks a tensor that the manifest promises; the message names it.
+        ValueError: the step graph lacks a tensor of the manifest; the message names it.
     """
     _check_names(step.graph, manifest)
     # A body may not reuse a name of the graph around it.
@@ -68,7 +68,7 @@ def _check_names(graph: onnx.GraphProto, manifest: Manifest) -> None:
 
 
 def _take_unpacking(step: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
-    """Take from a step what widens its weights, and these, so that a chunk does it once and not at every row."""
+    """Move the nodes that widen weights, and these weights, out of the step: once a chunk, not once a row."""
     weights = {tensor.name: tensor for tensor in step.initializer}
     known = set(weights)
     nodes: list[onnx.NodeProto] = []
@@ -87,7 +87,7 @@ def _take_unpacking(step: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[T
 
 
 def _body(step: onnx.GraphProto, manifest: Manifest) -> onnx.GraphProto:
-    """One iteration: the step, then each new state kept only where the row is valid."""
+    """Build the Scan body: the step, then each new state kept only where the row is valid."""
     nodes = list(step.node)
     for state in manifest.states:
         nodes += _keep_where_valid(f"{_PREFIX}state_{state.name}", len(state.shape))

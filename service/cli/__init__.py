@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from statestream.service.cli.console import say_error
+from statestream.service.cli.console import print_error
 
-# gRPC's event engine hands every message from thread to thread; without it the thread that waits for a message reads it
-# too. On one core that is a third of what a message costs (docs/performance.md). gRPC looks once, when it is imported.
+# gRPC's event engine passes every message between threads; without it the thread that waits for a message also reads
+# it. On one core that saves a third of a message's cost (docs/performance.md). gRPC reads the variable on import only.
 GRPC_EXPERIMENTS = "-event_engine_listener,-event_engine_client"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     os.environ.setdefault("GRPC_EXPERIMENTS", GRPC_EXPERIMENTS)
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own log lines are no news to a person at a terminal
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's own log lines do not help a person at a terminal.
     from statestream.service.cli.app import app
 
     try:
@@ -31,6 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("STATESTREAM_DEBUG"):
             raise
-        say_error(error)
+        print_error(error)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""The commands, each in a file of its own, put together."""
+"""The command line application: registers the commands, one per file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from statestream.service.cli.console import out, version
 
 app = typer.Typer(
     name="statestream",
-    help="Train liquid recurrent models, export them, and serve them with a state for every client.",
+    help="Train liquid recurrent models, export them, and serve them with a state per client.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -50,7 +50,7 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Train liquid recurrent models, export them, and serve them with a state for every client."""
+    """Train liquid recurrent models, export them, and serve them with a state per client."""
 
 
 app.add_typer(data.app, name="data")

@@ -1,4 +1,4 @@
-"""`statestream bundle`: bundles on disk, of one's own or of another framework."""
+"""`statestream bundle`: checks bundles on disk and makes golden vectors for them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Folder = Annotated[Path, typer.Argument(help="The bundle's folder, NAME/VERSION.
 
 @app.command()
 def check(folder: Folder) -> None:
-    """Say whether a server would serve this bundle, and what is wrong if not.
+    """Check whether a server would serve this bundle, and print what is wrong if not.
 
     [bold]Example[/]
 
@@ -53,12 +53,12 @@ def check(folder: Folder) -> None:
 def golden(
     folder: Folder,
     rows: Annotated[int, typer.Option(help="Rows of the recording.", min=1)] = 64,
-    seed: Annotated[int, typer.Option(help="Of the random recording.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random recording.")] = 0,
 ) -> None:
-    """Make golden.npz for a model exported elsewhere, chunk.onnx where there is none, and the hashes of the manifest.
+    """Write golden.npz, chunk.onnx if missing, and the manifest's hashes, for a model exported elsewhere.
 
-    The folder needs manifest.json and step.onnx. The golden recording is random and goes through step.onnx on this
-    machine, so from then on a server notices when another machine or provider computes something else.
+    The folder needs manifest.json and step.onnx. The golden recording is random and is run through step.onnx on this
+    machine. A server then detects another machine or provider that computes different results.
 
     [bold]Example[/]
 
@@ -84,14 +84,14 @@ def _write_chunk(folder: Path, manifest: Manifest) -> None:
     try:
         chunk = scan.wrap_in_scan(onnx.load(folder / STEP), manifest)
     except FileNotFoundError:
-        raise BundleError(f"{folder}: there is no {STEP}") from None
+        raise BundleError(f"{folder}: {STEP} is missing") from None
     with replacing(folder / CHUNK) as temporary:
         temporary.write_bytes(chunk.SerializeToString())
     out.print(f"[green]wrote[/] {CHUNK}, {STEP} within a Scan", highlight=False)
 
 
 def _run(folder: Path, manifest: Manifest, rows: int, seed: int) -> Golden:
-    """A random recording through the step graph."""
+    """Run a random recording through the step graph."""
     engine = need("statestream.service.engine.onnx", "cpu")
     random = np.random.default_rng(seed)
     inputs = {t.name: _random(random, (rows, *t.shape), t) for t in manifest.inputs}

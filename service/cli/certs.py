@@ -1,4 +1,4 @@
-"""`statestream certs`: certificates to develop with."""
+"""`statestream certs`: makes certificates for development."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ _FILES = ("ca", "server")
 
 
 def certs(
-    folder: Annotated[Path, typer.Argument(help="Where to; an authority that is there signs.", metavar="DIR")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder for the files; an authority already in it is used.", metavar="DIR")
+    ],
     host: Annotated[
         list[str] | None,
         typer.Option(help="Name or address of the server, may be repeated.", show_default="localhost, 127.0.0.1, ::1"),
@@ -23,7 +25,7 @@ def certs(
     client: Annotated[
         list[str] | None, typer.Option(help="Make a certificate for this client, may be repeated.")
     ] = None,
-    days: Annotated[int, typer.Option(help="How long they are good for.", min=1)] = 90,
+    days: Annotated[int, typer.Option(help="Days for which the certificates are valid.", min=1)] = 90,
 ) -> None:
     """Make a development authority, and certificates for a server and its clients.
 
@@ -40,7 +42,9 @@ def certs(
 
     for name in client or ():
         if name in _FILES or Path(name).name != name or name.startswith("."):
-            raise InvalidArgument(f"'{name}' cannot be a client's name here", field="--client")
+            raise InvalidArgument(
+                f"'{name}', expected a name other than ca and server, that can be a file name", field="--client"
+            )
     authority = Authority(folder)
     authority.server(host or ("localhost", "127.0.0.1", "::1"), days)
     for name in client or ():

@@ -1,4 +1,4 @@
-"""The options by which a command learns what a server is told, the same for those that load its models."""
+"""Options for server settings, shared by the commands that load models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Config = Annotated[
     Path | None,
     typer.Option(
         envvar="STATESTREAM_CONFIG",
-        help="TOML file with any setting; environment and flags win over it.",
+        help="TOML file with settings; environment variables and flags override it.",
         show_default="/etc/statestream/server.toml, if it is there",
     ),
 ]
@@ -25,19 +25,19 @@ Models = Annotated[
 ]
 Providers = Annotated[
     str | None,
-    typer.Option(help="What runs the graphs, the preferred first: cpu, xnnpack, cuda, tensorrt.", metavar="LIST"),
+    typer.Option(help="ONNX Runtime providers, in order of preference: cpu, xnnpack, cuda, tensorrt.", metavar="LIST"),
 ]
 
 
 def settings_of(context: typer.Context, file: Path | None) -> ServerConfig:
-    """Settings of `file`, the environment and the flags of a command, which bear the names of the settings.
+    """Load settings from `file`, the environment and a command's flags, named like the settings.
 
     Raises:
-        InvalidArgument: naming the setting and the value it got.
+        InvalidArgument: a value is invalid; the text names the setting and the value.
     """
     from statestream.service.config import ServerConfig
 
-    # A list that was not given is empty.
+    # typer passes an empty list for a list option that was not given.
     given = {name: value for name, value in context.params.items() if value not in ([], ())}
     return ServerConfig.load(
         file, **{name: value for name, value in given.items() if name in ServerConfig.model_fields}

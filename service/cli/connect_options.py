@@ -1,4 +1,4 @@
-"""The options by which a command reaches a server, the same for all of them."""
+"""Options for connecting to a server, shared by all commands that do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         Annotated[
             bool,
             typer.Option(
-                "--tls", envvar="STATESTREAM_TLS", help="Speak TLS; the system's authorities.", rich_help_panel=_PANEL
+                "--tls",
+                envvar="STATESTREAM_TLS",
+                help="Use TLS, with the system's certificate authorities.",
+                rich_help_panel=_PANEL,
             ),
         ],
         False,
@@ -41,30 +44,30 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
         None,
     )
     for name, text in {
-        "ca": "PEM of the server's authority: speak TLS.",
+        "ca": "PEM of the authority of the server's certificate; uses TLS.",
         "cert": "PEM of this client's certificate.",
-        "key": "PEM of its key.",
-        "token_file": "File of this client's token.",
+        "key": "PEM of the certificate's key.",
+        "token_file": "File with this client's token.",
     }.items()
 }
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and how it is reached."""
+    """Address of a server and the credentials for it."""
 
     target: str
     access: Access
 
     def connect(self) -> Client:
-        """A client, to be used with `with`."""
+        """Connect a client; use it with `with`."""
         from statestream.service.client import connect
 
         return connect(self.target, access=self.access)
 
 
 def reaching(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options by which a server is reached, which it takes as its argument `server`."""
+    """Decorator that adds the connection options to a command, which gets them as `server`."""
 
     @functools.wraps(command)
     def run(*, target: str, **given: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: where they write, how errors look, the option that names the server."""
+"""Console output of the commands: tables, JSON and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from statestream.models.bundle import BundleError
 from statestream.service.errors import InvalidArgument, StatestreamError
 
-# Nothing is cut off where it goes to a file or a pipe.
+# A wide console, so that output to a file or a pipe is not cut off.
 out = Console(width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True)
 
@@ -28,23 +28,23 @@ def version() -> str:
         return "unknown"
 
 
-def say_error(error: Exception) -> None:
-    """One line on stderr."""
+def print_error(error: Exception) -> None:
+    """Print an error as one line on stderr."""
     text = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, (StatestreamError, BundleError, ValueError, OSError)):
-        text = f"{type(error).__name__}: {text} (a fault of statestream; STATESTREAM_DEBUG=1 shows where)"
+        text = f"{type(error).__name__}: {text} (a bug in statestream; STATESTREAM_DEBUG=1 shows where)"
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
     err.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True, highlight=False)
 
 
-def say_json(value: Any) -> None:
-    """JSON on stdout."""
+def print_json(value: Any) -> None:
+    """Print a value as JSON on stdout."""
     out.print_json(json.dumps(value, default=str))
 
 
 def name_and_version(text: str) -> tuple[str, int]:
-    """`NAME` or `NAME:VERSION`; version 0 is the newest."""
+    """Parse `NAME` or `NAME:VERSION`; version 0: none was given."""
     name, colon, number = text.partition(":")
     if not name or (colon and not number.isdigit()):
         raise InvalidArgument(f"'{text}', expected NAME or NAME:VERSION", field="model")

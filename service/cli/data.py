@@ -1,4 +1,4 @@
-"""`statestream data`: public data sets, and where they are."""
+"""`statestream data`: lists and fetches public data sets."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from statestream.service.cli.console import AsJson, err, out, say_json
+from statestream.service.cli.console import AsJson, err, out, print_json
 
 if TYPE_CHECKING:
     from statestream.models.data.set_files import Entry
 
-app = typer.Typer(no_args_is_help=True, help="Public data sets: list them, get them.")
+app = typer.Typer(no_args_is_help=True, help="Public data sets: list and fetch them.")
 
 
 @app.command("list")
 def list_sets(as_json: AsJson = False) -> None:
-    """What there is: origin, licence, split, and whether it is on this machine.
+    """List the data sets: origin, licence, split, and whether each is on this machine.
 
     [bold]Examples[/]
 
@@ -30,7 +30,7 @@ def list_sets(as_json: AsJson = False) -> None:
     from statestream.models.data.registry import REGISTRY
 
     if as_json:
-        say_json([_facts(entry) for entry in REGISTRY.values()])
+        print_json([_facts(entry) for entry in REGISTRY.values()])
         return
     table = Table("data.dataset", "what", "origin", "licence", "split", "here", box=None)
     for entry in REGISTRY.values():
@@ -44,9 +44,9 @@ def list_sets(as_json: AsJson = False) -> None:
 def get(
     names: Annotated[list[str], typer.Argument(help="Names of data sets.", metavar="NAME...")],
 ) -> None:
-    """Put data sets on this machine, and check that they are what they should be.
+    """Fetch data sets and verify their checksums.
 
-    They are looked for in STATESTREAM_DATA, then in the cache, then fetched into the cache.
+    A data set found in STATESTREAM_DATA or in the cache is only verified; others are downloaded into the cache.
 
     [bold]Examples[/]
 
@@ -98,5 +98,5 @@ def _here(entry: Entry) -> str:
 
     missing = [file for file in entry.files if locate(entry.name, file) is None]
     if not missing:
-        return "yes" if entry.files else "when asked for"
-    return "can be fetched" if all(file.url for file in missing) else "no: by hand, from its origin"
+        return "yes" if entry.files else "generated on use"
+    return "can be fetched" if all(file.url for file in missing) else "no: download by hand from its origin"

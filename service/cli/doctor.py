@@ -1,4 +1,4 @@
-"""`statestream doctor`: what this machine is, what is installed, what is missing and how to get it."""
+"""`statestream doctor`: reports the machine, installed packages and missing ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from statestream.service.cli.console import AsJson, out, say_json, version
+from statestream.service.cli.console import AsJson, out, print_json, version
 from statestream.service.errors import StatestreamError
 from statestream.service.extras import need
 
@@ -26,7 +26,7 @@ _FEW_FILES = 4096
 
 @dataclass
 class Report:
-    """What was found."""
+    """The machine, installed packages and what is missing."""
 
     statestream: str
     python: str
@@ -40,12 +40,14 @@ class Report:
     packages: dict[str, str] = field(default_factory=dict)
     providers: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Each with how to get it."""
+    """What is missing, each with how to install it."""
     can_serve: bool = True
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """What this machine is, what is installed, what is missing and how to get it. Exit code 1: it cannot serve.
+    """Report this machine, what is installed, and how to install what is missing.
+
+    Exit code 1: this machine cannot serve.
 
     [bold]Examples[/]
 
@@ -55,7 +57,7 @@ def doctor(as_json: AsJson = False) -> None:
     """
     report = examine()
     if as_json:
-        say_json(asdict(report))
+        print_json(asdict(report))
     else:
         _print(report)
     if not report.can_serve:
@@ -63,7 +65,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def examine(root: Path = Path("/")) -> Report:
-    """Look at the machine. `root`: where /proc, /etc and /dev are, for tests."""
+    """Examine the machine. `root`: folder of /proc, /etc and /dev, for tests."""
     report = Report(
         statestream=version(),
         python=platform.python_version(),
@@ -80,7 +82,7 @@ def examine(root: Path = Path("/")) -> Report:
     _examine_extras(report)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < _FEW_FILES:
-        report.missing.append(f"open files are limited to {files}, one a client: ulimit -n 65536")
+        report.missing.append(f"open files are limited to {files}, and each client needs one: ulimit -n 65536")
     return report
 
 
@@ -125,7 +127,7 @@ def _processor(root: Path) -> str:
 
 
 def _jetson(root: Path) -> str:
-    """The board and its L4T release, empty elsewhere."""
+    """Name of a Jetson board and its L4T release; empty: the machine is no Jetson."""
     board = _read(root / "proc/device-tree/model").strip("\0 \n")
     release = _read(root / "etc/nv_tegra_release").splitlines()
     if not release and not any(word in board for word in ("Jetson", "Orin", "Xavier")):
@@ -134,7 +136,7 @@ def _jetson(root: Path) -> str:
 
 
 def _gpu(root: Path) -> str:
-    """The NVIDIA driver's first GPU, empty where there is none."""
+    """Name of the first NVIDIA GPU; empty: there is none."""
     cards = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
     for line in _read(cards[0]).splitlines() if cards else ():
         if line.startswith("Model:"):

@@ -1,4 +1,4 @@
-"""`statestream evaluate`: runs beside each other."""
+"""`statestream evaluate`: compares runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Runs tested on the same recordings.", metavar="RUN...")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the CSV files and the plots.")] = Path("evaluation"),
 ) -> None:
-    """Compare runs on their test split: score, size, state, and what a step costs in ONNX Runtime.
+    """Compare runs on their test split: score, size, state, and the cost of a step in ONNX Runtime.
 
-    Runs that differ in nothing but their seed are one model; its score is mean ± standard deviation. A small
-    Transformer with a KV cache, untrained, shows what a step and a session would cost without a recurrent state.
+    Runs that differ only in their seed are one model; its score is mean ± standard deviation. A small untrained
+    Transformer with a KV cache shows the cost of a step and a session without a recurrent state.
 
     [bold]Examples[/]
 

@@ -1,4 +1,4 @@
-"""`statestream export`."""
+"""`statestream export`: exports a trained run as a bundle."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from statestream.service.extras import need
 
 
 class Bits(str, Enum):
-    """What a weight is kept in."""
+    """Type in which quantized weights are stored."""
 
     INT8 = "int8"
     FP16 = "fp16"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its weights.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its weights file.")],
     repository: Annotated[Path, typer.Argument(help="Folder of bundles, NAME/VERSION/.")] = Path("repository"),
     name: Annotated[str, typer.Option(help="The model's name.", show_default="that of the run")] = "",
-    version: Annotated[int | None, typer.Option(help="Its version.", min=1, show_default="the next one")] = None,
+    version: Annotated[
+        int | None, typer.Option(help="The bundle's version.", min=1, show_default="the next one")
+    ] = None,
     aux_tau: Annotated[
         bool,
-        typer.Option("--aux-tau", help="With an output aux_tau: time constants of its liquid neurons, in seconds."),
+        typer.Option("--aux-tau", help="Add an output aux_tau: time constants of the liquid neurons, in seconds."),
     ] = False,
-    jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send its frames as JPEG, not as raw pixels.")] = False,
-    quantize: Annotated[Bits | None, typer.Option(help="Keep its weights in 8 or 16 bits.")] = None,
+    jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send frames as JPEG, not as raw pixels.")] = False,
+    quantize: Annotated[Bits | None, typer.Option(help="Store weights in 8 or 16 bits.")] = None,
     max_drop: Annotated[
-        float, typer.Option(help="What that may cost of an accuracy, or add to an error, as a part of it.", min=0.0)
+        float, typer.Option(help="Largest relative loss of accuracy, or rise of error, by --quantize.", min=0.0)
     ] = MAX_DROP,
     adapt: Annotated[
         float | None,
-        typer.Option(help="Let the readout go on learning in every session, with this forgetting: 0.99, for one."),
+        typer.Option(help="Let the readout keep learning in every session, with this forgetting factor, such as 0.99."),
     ] = None,
 ) -> None:
-    """Export a trained model as a bundle, once its graphs equal PyTorch on the recordings it was tested with.
+    """Export a trained model as a bundle, after checking its graphs against PyTorch on its test recordings.
 
     [bold]Examples[/]
 

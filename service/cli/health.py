@@ -1,4 +1,4 @@
-"""`statestream health`: for whoever supervises a container."""
+"""`statestream health`: health check of a server, for container supervisors."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from statestream.service.cli.console import out
 @reaching
 def health(
     server: Server,
-    model: Annotated[str, typer.Argument(help="One model of the server; otherwise the whole.", metavar="MODEL")] = "",
+    model: Annotated[
+        str, typer.Argument(help="One model of the server; by default the whole server.", metavar="MODEL")
+    ] = "",
 ) -> None:
-    """Whether a server, or a model of it, takes sessions. Exit code 1: it does not, for one while it drains.
+    """Check whether a server, or one of its models, accepts sessions.
+
+    Exit code 1: it does not, for example while it drains.
 
     [bold]Examples[/]
 

@@ -1,4 +1,4 @@
-"""Ctrl-C as an end that was foreseen."""
+"""Ctrl-C handling: a first Ctrl-C ends a command in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stopping() -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C sets; pressed again, it interrupts as ever."""
+    """Yield an event that a first Ctrl-C sets; a second one raises KeyboardInterrupt."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def interrupt() -> None:

@@ -1,4 +1,4 @@
-"""`statestream loadtest`: how fast a server answers many clients, measured honestly."""
+"""`statestream loadtest`: measures a server's latency under load, by an open-loop schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
+from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
@@ -29,25 +29,29 @@ INTERRUPTED = 130
 def loadtest(
     server: Server,
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],
-    streams: Annotated[int, typer.Option(help="gRPC streams, each on a connection of its own.")] = 1,
-    rate_hz: Annotated[float, typer.Option(help="Messages a second on each stream.")] = 10.0,
+    streams: Annotated[int, typer.Option(help="gRPC streams, each with its own connection.")] = 1,
+    rate_hz: Annotated[float, typer.Option(help="Messages per second on each stream.")] = 10.0,
     duration: Annotated[float, typer.Option(help="Seconds measured.")] = 10.0,
-    warmup: Annotated[float, typer.Option(help="Seconds of load before that.")] = 2.0,
+    warmup: Annotated[float, typer.Option(help="Seconds of load before the measured window.")] = 2.0,
     arrival: Annotated[str, typer.Option(help="fixed, poisson or trace.")] = "fixed",
     trace: Annotated[
-        Path | None, typer.Option(help="Seconds at which a stream sends, one a line; for --arrival trace.")
+        Path | None, typer.Option(help="File of seconds at which a stream sends, one per line; for --arrival trace.")
     ] = None,
-    chunk: Annotated[int, typer.Option(help="Rows of each session in a message.")] = 1,
-    channels_per_stream: Annotated[int, typer.Option(help="Sessions on each stream, all in every message.")] = 1,
+    chunk: Annotated[int, typer.Option(help="Rows per session in a message.")] = 1,
+    channels_per_stream: Annotated[
+        int, typer.Option(help="Sessions per stream; every message has rows of all of them.")
+    ] = 1,
     max_inflight: Annotated[
-        int | None, typer.Option(help="Unanswered messages of a stream.", show_default="the server's credit")
+        int | None, typer.Option(help="Most unanswered messages of a stream.", show_default="the server's credit")
     ] = None,
-    deadline_ms: Annotated[float | None, typer.Option(help="Later answers are misses.", show_default="none")] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(help="Answers later than this are misses.", show_default="none")
+    ] = None,
     reconnect_every: Annotated[
         float | None, typer.Option(help="Seconds after which a stream reconnects and resumes.", show_default="never")
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Compare every output with an offline rollout.")] = False,
-    repository: Annotated[Path, typer.Option(help="Where --verify finds the bundle.")] = Path("repository"),
+    repository: Annotated[Path, typer.Option(help="Folder of bundles for --verify.")] = Path("repository"),
     frames: Annotated[
         str | None,
         typer.Option(
@@ -58,11 +62,11 @@ def loadtest(
     search: Annotated[
         bool, typer.Option("--search", help="Find how many streams keep their p99 under --deadline-ms.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the data and the arrivals.")] = 0,
-    processes: Annotated[int, typer.Option(help="Processes that the streams are spread over.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the data and the arrivals.")] = 0,
+    processes: Annotated[int, typer.Option(help="Processes that run the streams.")] = 1,
     server_pid: Annotated[
         list[int] | None,
-        typer.Option(help="A process of the server, may be repeated.", show_default="who listens, if local"),
+        typer.Option(help="Process id of the server, may be repeated.", show_default="the local listener"),
     ] = None,
     csv: Annotated[
         Path | None, typer.Option(help="Write latency over time, or the probes of a search, to this file.")
@@ -70,10 +74,10 @@ def loadtest(
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Load a server from a fixed schedule and say how late its answers were.
+    """Load a server by a fixed schedule and report the latency of its answers.
 
-    Latency counts from when a message was due, not from when it could be sent, so that a server that stalls cannot hide
-    it. Ctrl-C ends the run and reports what was measured. Exit code 1: outputs were wrong, or nothing was answered.
+    Latency counts from a message's due time, not from when it could be sent, so that a stalled server cannot hide it.
+    Ctrl-C ends the run and reports what was measured. Exit code 1: outputs were wrong, or no message was answered.
 
     [bold]Examples[/]
 
@@ -103,7 +107,7 @@ def loadtest(
         processes=processes,
     )  # fmt: skip
     outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], frames, search=search))
-    why = _tell(outcome, found, csv, html, as_json=as_json)
+    why = _print_report(outcome, found, csv, html, as_json=as_json)
     if why:
         err.print(f"[bold red]failed:[/] {why}", highlight=False, soft_wrap=True)
     if why or interrupted:
@@ -120,7 +124,7 @@ async def _run(
 
     manifest = await fetch_manifest(plan)
     if plan.verify is not None:
-        # Outputs are compared with those of one version; otherwise the server may replace it meanwhile.
+        # Pin the version: outputs are compared with one bundle, and the server may activate another meanwhile.
         plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan.verify, manifest)})
     frames = _frames(source, manifest)
     watch = ProcessMonitor(server_pids or listening(plan.target))
@@ -146,10 +150,10 @@ async def _run(
 
 
 def _frames(source: str | None, manifest: Manifest) -> dict[str, Sequence[bytes]]:
-    """Pictures of a source, for a model that takes them.
+    """Pictures of a source, by encoded input of the model.
 
     Raises:
-        InvalidArgument: it takes none, or it takes some and there is no source.
+        InvalidArgument: the model takes no pictures, or it does and there is no source.
     """
     from statestream.service.cli.loadtest_frames import frames_for
 
@@ -158,13 +162,13 @@ def _frames(source: str | None, manifest: Manifest) -> dict[str, Sequence[bytes]
     if manifest.encoded_inputs:
         names = ", ".join(manifest.encoded_inputs)
         raise InvalidArgument(
-            f"{manifest.ref} takes JPEG ({names}): a video, folder or synthetic:WxH", field="--frames"
+            f"{manifest.ref} takes JPEG ({names}); give a video, a folder or synthetic:WIDTHxHEIGHT", field="--frames"
         )
     return {}
 
 
 class Interrupted(Exception):
-    """Ctrl-C in the middle of a search, with the probe it ended."""
+    """Ctrl-C during a search, with the outcome of the interrupted probe."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__("interrupted")
@@ -193,10 +197,10 @@ async def _search(plan: Plan, try_streams: Any, outcomes: dict[int, Outcome]) ->
 
 
 def _bundle(repository: Path, manifest: Manifest) -> Path:
-    """The bundle that the server runs, found in the repository given, by the hashes of its files.
+    """Find the bundle that the server runs in a repository and compare the hashes of its files.
 
     Raises:
-        InvalidArgument: it is not there, or differs.
+        InvalidArgument: the bundle is missing, or differs.
     """
     from statestream.models.bundle import MANIFEST, BundleError, read_manifest
 
@@ -210,8 +214,8 @@ def _bundle(repository: Path, manifest: Manifest) -> Path:
     return path.resolve()
 
 
-def _tell(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | None, *, as_json: bool) -> str:
-    """Print and write the report; returns why the run failed, empty where it did not."""
+def _print_report(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | None, *, as_json: bool) -> str:
+    """Print and write the report; returns why the run failed, empty: it did not."""
     from statestream.service.loadtest.html_report import write_html
     from statestream.service.loadtest.report import failed, report, write_csv
     from statestream.service.loadtest.summary import facts
@@ -220,7 +224,7 @@ def _tell(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | 
     run["search"] = None if found is None else asdict(found) | {"by_tool": found.by_tool}
     lines = facts(outcome.plan, run, found)
     if as_json:
-        say_json(run)
+        print_json(run)
     else:
         for name, text in lines:
             out.print(f"{name:14}{text}", highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""Pictures for a load test, encoded before it begins: of a recording, a video, a folder, or made up."""
+"""Pictures for a load test, encoded beforehand: of a video, a folder, or synthetic."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from statestream.models.data.tables import Table
 
 FRAMES = 32
-"""As many as there are different messages."""
+"""Number of pictures, that of the different messages."""
 _MADE_UP = re.compile(r"synthetic:(\d+)x(\d+)")
 _PICTURES = (".jpg", ".jpeg", ".png")
 _COARSE = 16
-"""Pixels between the colours that a made-up scene is drawn between."""
+"""Pixels between the grid points of a synthetic scene's colours."""
 _NOISE = 3.0
-"""Of a made-up camera, in levels of 255: such JPEGs are about as large as a small camera's."""
+"""Standard deviation of a synthetic camera's noise, in levels of 255; gives JPEGs as large as a small camera's."""
 
 
 def frames_for(source: str, manifest: Manifest) -> dict[str, Sequence[bytes]]:
-    """JPEGs for every input of a model that takes them, of the size that it takes.
+    """JPEGs for every encoded input of a model, in the input's size.
 
     Args:
-        source: `synthetic:WxH`, a video, a folder of pictures, or any film (see `models.data.films`), of which the
-            first pictures are taken.
+        source: `synthetic:WIDTHxHEIGHT`, a folder of pictures, or any film (see `models.data.video`); its first
+            pictures are used.
 
     Raises:
-        InvalidArgument: the model takes no JPEG, or made-up pictures of another size.
-        DataError: naming the file that cannot be read.
+        InvalidArgument: the model takes no JPEG, or the size of synthetic pictures is not the model's.
+        DataError: a file cannot be read; the text names it.
     """
     if not manifest.encoded_inputs:
         raise InvalidArgument(f"{manifest.ref} has no input that takes JPEG", field="--frames")
@@ -48,7 +48,7 @@ def frames_for(source: str, manifest: Manifest) -> dict[str, Sequence[bytes]]:
 
 
 def _made_up_size(source: str) -> tuple[int, int]:
-    """Height and width."""
+    """Parse height and width of synthetic pictures."""
     match = _MADE_UP.fullmatch(source)
     if match is None:
         raise InvalidArgument(f"'{source}', expected synthetic:WIDTHxHEIGHT", field="--frames")
@@ -56,7 +56,7 @@ def _made_up_size(source: str) -> tuple[int, int]:
 
 
 def _made_up(spec: InputSpec, size: tuple[int, int], ref: str) -> Sequence[bytes]:
-    """A scene of soft colours that drifts past a camera with some noise."""
+    """Synthetic pictures: a scene of soft colours moving past a camera with some noise."""
     height, width, channels = spec.shape
     if size != (height, width):
         raise InvalidArgument(
@@ -70,7 +70,7 @@ def _made_up(spec: InputSpec, size: tuple[int, int], ref: str) -> Sequence[bytes
 
 
 def _soft(coarse: Array) -> Array:
-    """Straight lines between the values of a grid, along both axes."""
+    """Interpolate a grid linearly along both axes."""
     for axis in (0, 1):
         at = np.arange(coarse.shape[axis] - 1) + np.arange(_COARSE)[:, None] / _COARSE
         left = at.T.reshape(-1)
@@ -81,7 +81,7 @@ def _soft(coarse: Array) -> Array:
 
 
 def _first(path: Path) -> tuple[Table, str]:
-    """The first pictures of a film or folder, and the column that they are in."""
+    """Read the first pictures of a film or folder as a table, and its picture column."""
     from statestream.models.data.tables import Table
     from statestream.models.data.video import IMAGE, is_film, picture_column, read_film
 
@@ -90,7 +90,7 @@ def _first(path: Path) -> tuple[Table, str]:
         return replace(table, columns={name: cells[:FRAMES] for name, cells in table.columns.items()}), column
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES) if path.is_dir() else []
     if not files:
-        raise InvalidArgument(f"{path} is no video and no folder of pictures", field="--frames")
+        raise InvalidArgument(f"{path}, expected a video or a folder of pictures", field="--frames")
     cells = np.empty(len(files[:FRAMES]), object)
     cells[:] = [file.read_bytes for file in files[:FRAMES]]
     return Table(path, {IMAGE: cells}, row_word="picture"), IMAGE

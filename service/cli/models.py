@@ -1,4 +1,4 @@
-"""`statestream models`: what a server serves."""
+"""`statestream models`: lists and changes the models of a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 
 from statestream.models.spec import Manifest, TensorSpec
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, name_and_version, out, say_json
+from statestream.service.cli.console import AsJson, name_and_version, out, print_json
 from statestream.service.dashboard.wiring_svg import wiring_svg
 from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
@@ -28,7 +28,7 @@ Name = Annotated[str, typer.Argument(help="The model's name.", metavar="NAME")]
 @app.command("list")
 @reaching
 def list_models(server: Server, as_json: AsJson = False) -> None:
-    """The models being served.
+    """List the models being served.
 
     [bold]Examples[/]
 
@@ -39,7 +39,7 @@ def list_models(server: Server, as_json: AsJson = False) -> None:
     with server.connect() as client:
         models = client.list_models()
     if as_json:
-        say_json([_facts(m) for m in models])
+        print_json([_facts(m) for m in models])
         return
     table = Table("model", "version", "role", "inputs", "outputs", "state", "period", "sessions", box=None)
     for m in models:
@@ -69,7 +69,7 @@ def show(
     svg: Annotated[bool, typer.Option("--svg", help="Print a picture of a neural circuit policy's wiring.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One model: its tensors, its time, how it was trained.
+    """Show one model: its tensors, time and scores.
 
     [bold]Examples[/]
 
@@ -84,7 +84,7 @@ def show(
     if svg:
         print(wiring_svg(manifest), end="")
     elif as_json:
-        say_json(manifest.model_dump(mode="json"))
+        print_json(manifest.model_dump(mode="json"))
     else:
         describe(manifest)
 
@@ -97,8 +97,8 @@ def load(
     policy: Annotated[
         UpgradePolicy,
         typer.Option(
-            help="What becomes of live sessions: pin, they stay with their version; carry, they go on with the new "
-            "one; shadow, the new version runs beside the active one and never answers."
+            help="Live sessions: pin, they keep their version; carry, they move to the new one; shadow, the new "
+            "version runs beside the active one and never answers."
         ),
     ] = UpgradePolicy.PIN,
 ) -> None:
@@ -115,33 +115,33 @@ def load(
     name, version = name_and_version(model)
     with server.connect() as client:
         change = client.admin.load_model(name, version, policy=policy)
-    _say_change("loaded", name, change)
+    _print_change("loaded", name, change)
 
 
 @app.command()
 @reaching
 def promote(server: Server, name: Name) -> None:
-    """Make the shadow active; the sessions that it followed go on with it.
+    """Make the shadow active; the sessions that it shadowed move to it.
 
     [bold]Example[/]
 
       statestream models promote wrist
     """
     with server.connect() as client:
-        _say_change("promoted", name, client.admin.promote_model(name))
+        _print_change("promoted", name, client.admin.promote_model(name))
 
 
 @app.command()
 @reaching
 def rollback(server: Server, name: Name) -> None:
-    """Make the version active that was so before; sessions go on with it if they can.
+    """Make the previously active version active again; sessions move to it if compatible.
 
     [bold]Example[/]
 
       statestream models rollback wrist
     """
     with server.connect() as client:
-        _say_change("rolled back to", name, client.admin.rollback_model(name))
+        _print_change("rolled back to", name, client.admin.rollback_model(name))
 
 
 @app.command()
@@ -150,9 +150,9 @@ def unload(
     server: Server,
     model: Model,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until its sessions are closed.")] = False,
-    move: Annotated[bool, typer.Option("--move", help="Have its sessions go on with another version.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Move its sessions to another version.")] = False,
 ) -> None:
-    """Stop serving a version, or drop the shadow; refused while it has sessions, unless told what becomes of them.
+    """Stop serving a version, or drop the shadow; with open sessions only by --wait or --move.
 
     [bold]Examples[/]
 
@@ -161,16 +161,16 @@ def unload(
       statestream models unload wrist:3 --move
     """
     if wait and move:
-        raise InvalidArgument("either waits for the sessions or moves them", field="--wait --move")
+        raise InvalidArgument("use one of them, not both", field="--wait --move")
     with server.connect() as client:
         policy = UnloadPolicy.WAIT if wait else UnloadPolicy.MOVE if move else UnloadPolicy.REFUSE
         client.admin.unload_model(*name_and_version(model), policy=policy)
     out.print(f"unloaded {model}", highlight=False)
 
 
-def _say_change(done: str, name: str, change: ModelChange) -> None:
-    stayed = f"; {change.stayed} sessions stay with their version" if change.stayed else ""
-    moved = f"; {change.moved} sessions go on with it" if change.moved else ""
+def _print_change(done: str, name: str, change: ModelChange) -> None:
+    stayed = f"; {change.stayed} sessions keep their version" if change.stayed else ""
+    moved = f"; {change.moved} sessions moved to it" if change.moved else ""
     out.print(f"{done} {name}:{change.version}{moved}{stayed}", highlight=False)
 
 
@@ -180,7 +180,7 @@ def _facts(model: ModelInfo) -> dict[str, Any]:
 
 
 def describe(manifest: Manifest) -> None:
-    """A manifest as a person reads it."""
+    """Print a manifest in readable form."""
     out.print(f"[bold]{manifest.ref}[/] {manifest.description}", highlight=False)
     table = Table("", "name", "shape", "dtype", "elements", box=None)
     groups: Sequence[tuple[str, Sequence[TensorSpec]]] = (

@@ -1,4 +1,4 @@
-"""`python -m statestream.service.cli.reference`: every setting of `serve` as `docs/configuration.md` lists it."""
+"""Writes `docs/configuration.md`, all settings of `serve` (`python -m statestream.service.cli.reference`)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _INTRODUCTION = f"""# Configuration
 <!-- Written by `make configuration`; a test compares it. -->
 
 `statestream serve` reads a TOML file, then environment variables, then its flags; what comes later wins. The file is
-the one that `--config` (or `{ENV_PREFIX}CONFIG`) names, else `{DEFAULT_FILE}` if it is there. Its keys are
-the names below, all at the top level; an unknown key or a value that makes no sense is an error, which names it. An
+the one that `--config` (or `{ENV_PREFIX}CONFIG`) names, else `{DEFAULT_FILE}` if it exists. Its keys are
+the names below, all at the top level; an unknown key or an invalid value is an error, which names it. An
 environment variable is `{ENV_PREFIX}` and the name in capitals; a list is written there, as in flags, `a,b`. Paths are
 relative to where the server was started.
 
-    statestream serve --config server.toml --print-config     # what came of it all, as a file to start from
+    statestream serve --config server.toml --print-config     # the resulting settings, as a file to start from
     {ENV_PREFIX}IDLE_TTL_S=60 statestream serve repository --log-format json
 
 """
 
 
 def reference() -> str:
-    """The page, as Markdown."""
+    """Build the page as Markdown."""
     flags = _flags()
     lines = ["| setting | kind | default | flag | |", "|---|---|---|---|---|"]
     properties = ServerConfig.model_json_schema()["properties"]
@@ -45,7 +45,7 @@ def reference() -> str:
 
 
 def _flags() -> dict[str, str]:
-    """The flag of each setting that has one."""
+    """Flags by setting, for the settings that have one."""
     app = typer.Typer()
     app.command()(serve)
     found = {}
@@ -57,7 +57,7 @@ def _flags() -> dict[str, str]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """What a value must be, from its JSON schema."""
+    """Describe the values that a JSON schema allows."""
     if "anyOf" in schema:
         return " or ".join(_kind(part) for part in schema["anyOf"] if part.get("type") != "null")
     if "enum" in schema:

@@ -1,4 +1,4 @@
-"""`statestream replay`."""
+"""`statestream replay`: runs recorded sessions through a bundle and compares outputs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
+from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 
 
 def replay(
     recording: Annotated[Path, typer.Argument(help="Folder that `serve --record` wrote to.", metavar="DIR")],
     against: Annotated[
-        str, typer.Option(help="NAME or NAME:VERSION of the bundle to run it through; its newest version by default.")
+        str, typer.Option(help="NAME or NAME:VERSION of the bundle to run; by default the newest version.")
     ],
     repository: Annotated[Path, typer.Option(help="Folder of bundles, NAME/VERSION/.")] = Path("repository"),
     tolerance: Annotated[
         float | None,
-        typer.Option(help="Error allowed, in standard deviations of an output.", show_default="the bundle's own"),
+        typer.Option(
+            help="Largest allowed error, in standard deviations of an output.", show_default="the bundle's own"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run recorded sessions through a bundle once more and say where it first differs. Exits with 1 where it does.
+    """Run recorded sessions through a bundle and report where its outputs first differ.
+
+    Exit code 1: an output differs.
 
     [bold]Examples[/]
 
@@ -53,7 +57,7 @@ def replay(
     sessions = sorted(run.sessions.values(), key=lambda session: session.session)
     if as_json:
         shown = [session.to_dict() for session in sessions]
-        say_json({"against": engine.manifest.ref, "tolerance": run.tolerance, "sessions": shown})
+        print_json({"against": engine.manifest.ref, "tolerance": run.tolerance, "sessions": shown})
     else:
         table = Table("session", "rows", "not run", "largest error", "first difference", box=None)
         for s in sessions:

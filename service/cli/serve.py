@@ -1,4 +1,4 @@
-"""`statestream serve`."""
+"""`statestream serve`: runs a server."""
 
 from __future__ import annotations
 
@@ -21,67 +21,74 @@ def serve(
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
     admin_address: Annotated[
-        str | None, typer.Option("--admin", help="HOST:PORT or unix:/PATH for `Admin` alone.", show_default="beside")
+        str | None,
+        typer.Option("--admin", help="HOST:PORT or unix:/PATH for `Admin` only.", show_default="that of --address"),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM of the server's certificate: speak TLS.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM of its key.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM of the server's certificate; uses TLS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM of the certificate's key.")] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM of the authority of clients, which must show certificates.")
+        Path | None, typer.Option(help="PEM of the clients' authority; every client needs a certificate of it.")
     ] = None,
     clients: Annotated[
-        Path | None, typer.Option(help="File of clients and tokens, see `tokens`.", show_default="no tokens")
+        Path | None,
+        typer.Option(help="File of clients and tokens; see `statestream tokens`.", show_default="no tokens"),
     ] = None,
     insecure_public: Annotated[
-        bool | None, typer.Option("--insecure-public", help="Let other machines in without TLS.")
+        bool | None, typer.Option("--insecure-public", help="Accept other machines without TLS.")
     ] = None,
     audit_log: Annotated[
-        Path | None, typer.Option(help="File for a line for each call of `Admin`.", show_default="the log alone")
+        Path | None, typer.Option(help="File for one line per `Admin` call.", show_default="the log only")
     ] = None,
     models: Models = None,
     providers: Providers = None,
     threads: Annotated[int | None, typer.Option(help="Threads of ONNX Runtime.", show_default="1")] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that share the port, a core each.", show_default="1")
+        int | None, typer.Option(help="Processes that share the port, one core each.", show_default="1")
     ] = None,
-    max_sessions: Annotated[int | None, typer.Option(help="Sessions of all models.", show_default="100000")] = None,
+    max_sessions: Annotated[
+        int | None, typer.Option(help="Most sessions of all models.", show_default="100000")
+    ] = None,
     idle_ttl_s: Annotated[
-        float | None, typer.Option("--idle-ttl", help="Seconds a session lives without a stream.", show_default="3600")
+        float | None,
+        typer.Option("--idle-ttl", help="Seconds after which a session without a stream ends.", show_default="3600"),
     ] = None,
     store: Annotated[
         str | None,
         typer.Option(
-            help="Where sessions are kept: memory, sqlite:PATH (survives loss of power), or redis://HOST:PORT/DB "
+            help="Store of session snapshots: memory, sqlite:PATH (survives loss of power), or redis://HOST:PORT/DB "
             "(shared by several servers).",
             show_default="memory",
         ),
     ] = None,
     store_tick_s: Annotated[
         float | None,
-        typer.Option("--store-tick", help="Seconds between snapshots of the sessions that changed.", show_default="1"),
+        typer.Option("--store-tick", help="Seconds between snapshots of changed sessions.", show_default="1"),
     ] = None,
     max_resident: Annotated[
         int | None,
-        typer.Option(help="Sessions in memory; those without a stream spill to the store.", show_default="100000"),
+        typer.Option(
+            help="Most sessions in memory; those without a stream are moved to the store.", show_default="100000"
+        ),
     ] = None,
     record: Annotated[
         Path | None,
-        typer.Option(help="Folder to write what sessions send and hear to, for `replay`.", show_default="none"),
+        typer.Option(help="Folder to record rows and results to, for `statestream replay`.", show_default="none"),
     ] = None,
     metrics_address: Annotated[
         str | None, typer.Option("--metrics", help="HOST:PORT for Prometheus.", show_default="none")
     ] = None,
     http_address: Annotated[
-        str | None, typer.Option("--http", help="HOST:PORT for a page that shows it all.", show_default="none")
+        str | None, typer.Option("--http", help="HOST:PORT for the dashboard page.", show_default="none")
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print every setting as it would be, and exit.")
+        bool, typer.Option("--print-config", help="Print the resulting settings and exit.")
     ] = False,
 ) -> None:
-    """Serve the models of a repository over gRPC, until SIGTERM or Ctrl-C, which drain it.
+    """Serve the models of a repository over gRPC until SIGTERM or Ctrl-C, which drain the server.
 
-    Every setting can also be an environment variable, STATESTREAM_ and its name in capitals, or stand in the file:
+    Every setting can also be an environment variable, STATESTREAM_ and its name in capitals, or a key of the file;
     docs/configuration.md lists them.
 
     [bold]Examples[/]

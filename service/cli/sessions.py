@@ -1,4 +1,4 @@
-"""`statestream sessions`: what a server holds of its clients."""
+"""`statestream sessions`: lists and changes the sessions of a server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, out, say_json
+from statestream.service.cli.console import AsJson, out, print_json
 from statestream.service.errors import InvalidArgument
 
 app = typer.Typer(no_args_is_help=True, help="The sessions of a server: list, show, snapshot, restore, reset, close.")
@@ -21,11 +21,11 @@ SessionId = Annotated[str, typer.Argument(help="The session's id.", metavar="ID"
 @reaching
 def list_sessions(
     server: Server,
-    model: Annotated[str, typer.Option(help="Only those of this model.")] = "",
-    limit: Annotated[int, typer.Option(help="At most this many.", min=1)] = 1000,
+    model: Annotated[str, typer.Option(help="List only sessions of this model.")] = "",
+    limit: Annotated[int, typer.Option(help="Most sessions to list.", min=1)] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """The sessions that a server holds.
+    """List the sessions of a server.
 
     [bold]Examples[/]
 
@@ -36,7 +36,7 @@ def list_sessions(
     with server.connect() as client:
         page = client.admin.list_sessions(model, limit=limit)
     if as_json:
-        say_json({"total": page.total, "sessions": [asdict(s) for s in page.sessions]})
+        print_json({"total": page.total, "sessions": [asdict(s) for s in page.sessions]})
         return
     table = Table("session", "model", "epoch", "settled", "acknowledged", "durable", "idle", "stream", box=None)
     for s in page.sessions:
@@ -58,7 +58,7 @@ def list_sessions(
 @app.command()
 @reaching
 def show(server: Server, session_id: SessionId, as_json: AsJson = False) -> None:
-    """One session and its state.
+    """Show one session and its state.
 
     [bold]Example[/]
 
@@ -67,7 +67,7 @@ def show(server: Server, session_id: SessionId, as_json: AsJson = False) -> None
     with server.connect() as client:
         info, state = client.admin.inspect_session(session_id)
     if as_json:
-        say_json(asdict(info) | {"state": {name: array.tolist() for name, array in state.items()}})
+        print_json(asdict(info) | {"state": {name: array.tolist() for name, array in state.items()}})
         return
     for name, value in asdict(info).items():
         out.print(f"{name:18} {value}", highlight=False, markup=False)
@@ -80,14 +80,14 @@ def show(server: Server, session_id: SessionId, as_json: AsJson = False) -> None
 @app.command()
 @reaching
 def snapshot(server: Server, session_id: SessionId) -> None:
-    """Write a session to standard output, as bytes that `restore` takes.
+    """Write a session's snapshot to standard output, as bytes for `restore`.
 
     [bold]Example[/]
 
       statestream sessions snapshot wrist-7 > wrist-7.snapshot
     """
     if sys.stdout.isatty():
-        raise InvalidArgument("a snapshot is bytes; send them to a file: > FILE", field="stdout")
+        raise InvalidArgument("a snapshot is binary; redirect it to a file: > FILE", field="stdout")
     with server.connect() as client:
         sys.stdout.buffer.write(client.admin.snapshot_session(session_id))
 
@@ -100,7 +100,7 @@ def restore(
         str, typer.Option("--as", metavar="NEW_ID", help="Restore under another id: a fork.", show_default=False)
     ] = "",
 ) -> None:
-    """Make a session of a snapshot on standard input, on this server or another that has its model.
+    """Restore a session from a snapshot on standard input, on a server that has its model.
 
     [bold]Examples[/]
 
@@ -116,7 +116,7 @@ def restore(
 @app.command()
 @reaching
 def reset(server: Server, session_id: SessionId) -> None:
-    """Set a session's state back to the initial one.
+    """Reset a session to the model's initial state.
 
     [bold]Example[/]
 
@@ -130,7 +130,7 @@ def reset(server: Server, session_id: SessionId) -> None:
 @app.command()
 @reaching
 def close(server: Server, session_id: SessionId) -> None:
-    """End a session; a stream that holds it is told.
+    """End a session; a stream that holds it gets a notice.
 
     [bold]Example[/]
 

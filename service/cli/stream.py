@@ -1,4 +1,4 @@
-"""`statestream stream`: play a file of recordings through the service."""
+"""`statestream stream`: plays recordings or a camera through a server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from statestream.models.spec import Manifest
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, err, name_and_version, out, say_json
+from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
 from statestream.service.errors import InvalidArgument
 
@@ -42,36 +42,36 @@ def stream(
         Path | None,
         typer.Option(
             "--out",
-            help="Write what the model said to this CSV or MCAP.",
+            help="Write predictions to this CSV or MCAP file.",
             show_default="for a robot log, NAME.predictions.mcap beside it",
         ),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Write what the camera saw, with predicted and true numbers, to this MP4.")
+        Path | None, typer.Option(help="Write the frames with predicted and true values to this MP4 file.")
     ] = None,
     target_column: Annotated[
-        list[str] | None, typer.Option("--target-column", help="What is to be predicted, may be repeated.")
+        list[str] | None, typer.Option("--target-column", help="Column to predict, may be repeated.")
     ] = None,
     features: Annotated[
         str | None, typer.Option(help="Columns, separated by commas.", show_default="the names of the model's input")
     ] = None,
     recording: Annotated[str, typer.Option(help="Column of recording ids.", show_default="recording")] = "",
-    group: Annotated[str, typer.Option(help="Column of people, vehicles, …: no feature.")] = "",
+    group: Annotated[str, typer.Option(help="Column of people, vehicles, …; not used as a feature.")] = "",
     only: Annotated[list[str] | None, typer.Option(help="Play only this recording, may be repeated.")] = None,
     merge: Annotated[
-        list[Path] | None, typer.Option(help="Another sensor of the same recordings, at its own rate, may be repeated.")
+        list[Path] | None, typer.Option(help="File of another sensor, at its own rate, may be repeated.")
     ] = None,
     time: Annotated[str, typer.Option(help="Column of timestamps.", show_default="timestamp_ns, t_ns, …")] = "",
     time_unit: Annotated[str | None, typer.Option(help="ns, us, ms or s.", show_default="by the column")] = None,
     period: Annotated[float | None, typer.Option(help="Seconds between rows without timestamps.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Of a camera: for how long.", show_default="until Ctrl-C")
+        float | None, typer.Option(help="How long to stream a camera.", show_default="until Ctrl-C")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play every recording of a file through a session of its own, and say how well and how fast that went.
+    """Play every recording of a file through its own session, and report scores and latency.
 
-    A camera is streamed as it sees (keep_last 1): where frames come faster than they are run, old ones are dropped.
+    A camera is streamed live (keep_last 1): when frames arrive faster than they are run, older ones are dropped.
 
     The columns of a robot log are fields of its messages, TOPIC.FIELD: /imu/data.angular_velocity.x.
 
@@ -102,13 +102,15 @@ def stream(
 
     if is_camera(source):
         of_files = {"--rate": rate != "max", "--target-column": target_column, "--features": features, "--only": only}
-        _check_none({**of_files, "--merge": merge, "--time": time, "--period": period}, "is for files, not for cameras")
+        _check_none(
+            {**of_files, "--merge": merge, "--time": time, "--period": period}, "only for files, not for cameras"
+        )
         manifest, one = asyncio.run(_play_camera(server, model, source, seconds, video))
         _report(manifest, [one], as_json=as_json)
         _write(predictions, manifest, [one])
-        _say_written(video)
+        _print_written(video)
         return
-    _check_none({"--seconds": seconds}, "is for cameras, not for files")
+    _check_none({"--seconds": seconds}, "only for cameras, not for files")
     file = Path(source)
     speed = rate_of(rate)
     if time_unit not in (None, "ns", "us", "ms", "s"):
@@ -130,18 +132,18 @@ def stream(
     _write(predictions, manifest, played)
     if video is not None:
         write_video(video, played, manifest.inputs[0].frame or (0, 0))
-    _say_written(video)
+    _print_written(video)
 
 
 def _check_none(given: Mapping[str, object], why: str) -> None:
-    """Raises InvalidArgument for the first option that was given."""
+    """Raise InvalidArgument with `why` for the first option that was given."""
     for option, value in given.items():
         if value:
             raise InvalidArgument(why, field=option)
 
 
 def _write(path: Path | None, manifest: Manifest, played: Sequence[Played]) -> None:
-    """Write what the model said, if that is asked for."""
+    """Write predictions to `path`; None: write nothing."""
     from statestream.service.playback.prediction_log import write_prediction_log
     from statestream.service.playback.score import write_predictions
 
@@ -151,10 +153,10 @@ def _write(path: Path | None, manifest: Manifest, played: Sequence[Played]) -> N
         write_prediction_log(path, played, manifest)
     else:
         write_predictions(path, played, manifest.outputs[0])
-    _say_written(path)
+    _print_written(path)
 
 
-def _say_written(path: Path | None) -> None:
+def _print_written(path: Path | None) -> None:
     if path is not None:
         err.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
 
@@ -169,7 +171,7 @@ async def _play_camera(
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
         manifest = (await client.get_model(name, version)).manifest
         if len(manifest.inputs) > 1 or manifest.inputs[0].frame is None:
-            raise InvalidArgument(f"{manifest.ref} does not take pictures alone", field="--model")
+            raise InvalidArgument(f"{manifest.ref}, expected a model with one input, of pictures", field="--model")
         if video is not None:
             _check_video(video, manifest)
         async with client.stream() as stream:
@@ -222,7 +224,7 @@ def _check_video(path: Path, manifest: Manifest) -> None:
 
 
 async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]) -> None:
-    """Leave no session on the server, also when interrupted."""
+    """End all sessions on the server, also after an interrupt."""
     for each in plays:
         each.cancel()
     await asyncio.gather(*plays, return_exceptions=True)
@@ -236,7 +238,7 @@ def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool) -> N
 
     result = score(played, manifest.outputs[0])
     if as_json:
-        say_json({"model": manifest.ref, **asdict(result)})
+        print_json({"model": manifest.ref, **asdict(result)})
     else:
         _print(manifest, result)
 

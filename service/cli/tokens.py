@@ -1,4 +1,4 @@
-"""`statestream tokens`: who may do what on a server, and by what token."""
+"""`statestream tokens`: manages the clients of a server, their roles and tokens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from statestream.service.auth.clients import Clients, Token
 from statestream.service.auth.identity import Role
-from statestream.service.cli.console import AsJson, err, out, say_json
+from statestream.service.cli.console import AsJson, err, out, print_json
 from statestream.service.errors import InvalidArgument, NotFound
 
 app = typer.Typer(no_args_is_help=True, help="The clients of a server and their tokens: new, rotate, revoke, list.")
@@ -22,7 +22,7 @@ File = Annotated[
 DEFAULT_FILE = Path("clients.json")
 Name = Annotated[str, typer.Argument(help="The client's name, also its certificate's common name.", metavar="NAME")]
 Lasts = Annotated[
-    str, typer.Option("--expires", help="How long it is good for: 90d, 12h, 30m.", show_default="for ever")
+    str, typer.Option("--expires", help="How long the token is valid: 90d, 12h, 30m.", show_default="for ever")
 ]
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -31,15 +31,15 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 def new(
     name: Name,
     role: Annotated[
-        list[Role] | None, typer.Option(help="What it may do, may be repeated.", show_default="stream")
+        list[Role] | None, typer.Option(help="Role of the client, may be repeated.", show_default="stream")
     ] = None,
     expires: Lasts = "",
     without_token: Annotated[
-        bool, typer.Option("--without-token", help="It has a certificate: no token is made.")
+        bool, typer.Option("--without-token", help="Make no token: the client has a certificate.")
     ] = False,
     file: File = DEFAULT_FILE,
 ) -> None:
-    """Add a client and print its token, which is not kept anywhere; or give one that is there another role or token.
+    """Add a client, or give one other roles and a new token; prints the token, which is stored only as a hash.
 
     [bold]Examples[/]
 
@@ -62,11 +62,11 @@ def new(
 @app.command()
 def rotate(
     name: Name,
-    overlap: Annotated[str, typer.Option(help="How long its other tokens go on.")] = "1h",
+    overlap: Annotated[str, typer.Option(help="How long the client's other tokens stay valid.")] = "1h",
     expires: Lasts = "",
     file: File = DEFAULT_FILE,
 ) -> None:
-    """Print a new token for a client; those that it has end after the overlap.
+    """Print a new token for a client; its other tokens expire after the overlap.
 
     [bold]Example[/]
 
@@ -79,7 +79,9 @@ def rotate(
 
 @app.command()
 def revoke(name: Name, file: File = DEFAULT_FILE) -> None:
-    """Let a client do nothing any more, by token or by certificate; its streams end within seconds.
+    """Remove all roles and tokens of a client; its streams end within seconds.
+
+    A client with a certificate loses its access, too.
 
     [bold]Example[/]
 
@@ -89,12 +91,12 @@ def revoke(name: Name, file: File = DEFAULT_FILE) -> None:
     if name not in clients.clients:
         raise NotFound(f"no client '{name}' in {file}", field="name")
     clients.with_client(name, frozenset(), keep_tokens=False).write(file)
-    err.print(f"{name} may do nothing", highlight=False, markup=False)
+    err.print(f"revoked {name}: it has no roles and no tokens", highlight=False, markup=False)
 
 
 @app.command("list")
 def list_clients(file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
-    """The clients, their roles, and when their tokens end.
+    """List the clients, their roles, and when their tokens expire.
 
     [bold]Example[/]
 
@@ -102,7 +104,7 @@ def list_clients(file: File = DEFAULT_FILE, as_json: AsJson = False) -> None:
     """
     clients = _read(file).clients
     if as_json:
-        say_json({name: client.model_dump(mode="json") for name, client in clients.items()})
+        print_json({name: client.model_dump(mode="json") for name, client in clients.items()})
         return
     table = Table("client", "roles", "tokens", box=None)
     for name, client in sorted(clients.items()):
@@ -120,7 +122,7 @@ def _read(file: Path) -> Clients:
 
 
 def _span(text: str) -> timedelta | None:
-    """`90d` and the like; None where nothing was said."""
+    """Parse a time span such as `90d`; None: the text is empty."""
     if not text:
         return None
     match = re.fullmatch(r"(\d+)([dhms])", text)

@@ -1,4 +1,4 @@
-"""`statestream top`: what a server is doing, as it happens."""
+"""`statestream top`: live view of a server's models and sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from statestream.service.cli.connect_options import Server, reaching
-from statestream.service.cli.console import AsJson, out, say_json
+from statestream.service.cli.console import AsJson, out, print_json
 from statestream.service.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 _AROUND = 9
 """Lines of the view that are neither models nor sessions."""
-_SETTLED_WELL = "APPLIED"
+_EXPECTED = "APPLIED"
 
 
 @reaching
 def top(
     server: Server,
-    period: Annotated[float, typer.Option(help="Seconds from one look to the next.", min=0.1, max=60)] = 1.0,
+    period: Annotated[float, typer.Option(help="Seconds between updates.", min=0.1, max=60)] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Models and sessions of a server as they run: rates, latency, verdicts, batches, rows that wait. Ctrl-C ends it.
+    """Show models and sessions of a server live: rates, latency, verdicts, batches, waiting rows. Ctrl-C ends it.
 
-    Where its output is no terminal, it looks for one period, prints that, and ends.
+    When the output is not a terminal, it prints the figures of one period and ends.
 
     [bold]Examples[/]
 
@@ -52,7 +52,7 @@ async def _print(server: Server, period_s: float, *, as_json: bool) -> None:
     from statestream.service.client import AsyncClient
 
     async with AsyncClient(server.target, access=server.access) as client:
-        first, overview = None, None  # rates are of the time since a first look
+        first, overview = None, None  # Rates cover the time since a first overview.
         async for overview in client.admin.watch(period_s=period_s):
             if first is not None:
                 break
@@ -61,17 +61,17 @@ async def _print(server: Server, period_s: float, *, as_json: bool) -> None:
         raise Unavailable("the server is draining")
     if as_json:
         sessions = [asdict(info) | {"rows_per_s": rate} for info, rate in overview.sessions]
-        say_json(asdict(overview) | {"sessions": sessions})
+        print_json(asdict(overview) | {"sessions": sessions})
     else:
         out.print(view(server.target, overview, len(overview.sessions)))
 
 
 async def _follow(server: Server, period_s: float) -> None:
-    """Until interrupted; a server that goes away is waited for."""
+    """Update the view until interrupted; reconnects when the server goes away."""
     from statestream.service.client import AsyncClient
 
     async with AsyncClient(server.target, access=server.access) as client:
-        await client.list_models()  # a server that is not there is an error at first
+        await client.list_models()  # At the start an unreachable server is an error.
         with Live(console=out, screen=True, auto_refresh=False) as live:
             async for shown in _views(client, server.target, period_s):
                 live.update(shown, refresh=True)
@@ -94,7 +94,7 @@ def _fitting(target: str, overview: Overview) -> RenderableType:
 
 
 def view(target: str, overview: Overview, most: int) -> RenderableType:
-    """An overview as tables, with at most so many sessions: the busiest, by id."""
+    """Render an overview as tables with the `most` busiest sessions, in order of id."""
     busiest = sorted(overview.sessions, key=lambda pair: pair[1], reverse=True)[:most]
     shown = sorted(busiest, key=lambda pair: pair[0].session_id)
     models = Table(
@@ -108,9 +108,9 @@ def view(target: str, overview: Overview, most: int) -> RenderableType:
             str(m.sessions),
             f"{m.rows_per_s:,.0f}",
             str(m.waiting_rows),
-            _said(m.mean_batch, "{:.1f}".format),
-            f"{_said(m.queue_p50_s, _ms)}, {_said(m.queue_p99_s, _ms)}",
-            f"{_said(m.compute_p50_s, _ms)}, {_said(m.compute_p99_s, _ms)}",
+            _text_of(m.mean_batch, "{:.1f}".format),
+            f"{_text_of(m.queue_p50_s, _ms)}, {_text_of(m.queue_p99_s, _ms)}",
+            f"{_text_of(m.compute_p50_s, _ms)}, {_text_of(m.compute_p99_s, _ms)}",
             _verdicts(m.verdicts) + Text(f" failed turns {m.failed_turns}" if m.failed_turns else "", style="bold red"),
         )
     sessions = Table("session", "model", "rows/s", "latency", "settled", "stream", "verdicts", box=None)
@@ -119,26 +119,26 @@ def view(target: str, overview: Overview, most: int) -> RenderableType:
             Text(info.session_id),
             f"{info.model}:{info.version}",
             f"{rows_per_s:,.0f}",
-            _said(info.latency_s, lambda s: f"{s * 1e3:.2f} ms"),
+            _text_of(info.latency_s, lambda s: f"{s * 1e3:.2f} ms"),
             f"{info.settled_seq:,}",
             "yes" if info.attached else f"idle {info.idle_s:.0f} s",
             _verdicts(info.verdicts),
         )
     left = overview.total - len(shown)
-    total = f"{overview.total} sessions" + (f", {left} more of them not shown" if left else "")
+    total = f"{overview.total} sessions" + (f", {left} of them not shown" if left else "")
     return Group(Text(f"{target}   {total}", style="bold"), "", models, "", sessions)
 
 
 def _verdicts(verdicts: dict[str, int]) -> Text:
-    """Counts, those in colour that are not as their sender hoped."""
-    parts = [Text(f"{name} {n:,}", style="" if name == _SETTLED_WELL else "yellow") for name, n in verdicts.items()]
+    """Render counts by verdict; verdicts other than APPLIED are in colour."""
+    parts = [Text(f"{name} {n:,}", style="" if name == _EXPECTED else "yellow") for name, n in verdicts.items()]
     return Text(" ").join(parts)
 
 
-def _said(value: float | None, words: Callable[[float], str]) -> str:
-    return "–" if value is None else words(value)
+def _text_of(value: float | None, form: Callable[[float], str]) -> str:
+    return "–" if value is None else form(value)
 
 
 def _ms(seconds: float) -> str:
-    """A bound of a histogram."""
+    """Render a histogram's upper bound in milliseconds."""
     return f"≤ {seconds * 1e3:g} ms" if seconds < float("inf") else "> 1 s"

@@ -1,4 +1,4 @@
-"""`statestream train`. What trains is imported only when asked for, so that everything else works without torch."""
+"""`statestream train`: trains a model; torch is imported only by this command."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from statestream.service.extras import need
 def train(
     config: Annotated[str, typer.Argument(help="A TOML file, or the name of a preset.", metavar="PRESET_OR_TOML")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Fields of it, given anew.", metavar="[SECTION.KEY=VALUE]...")
+        list[str] | None, typer.Argument(help="Override fields of the configuration.", metavar="[SECTION.KEY=VALUE]...")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs; this one is NAME in it.")] = Path("runs"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    devices: Annotated[int | None, typer.Option(help="How many devices.", min=1, show_default="1")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of runs; the run is written to NAME in it.")] = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
+    devices: Annotated[int | None, typer.Option(help="Number of devices.", min=1, show_default="1")] = None,
 ) -> None:
     """Train a model on recordings.
 

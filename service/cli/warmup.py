@@ -1,4 +1,4 @@
-"""`statestream warmup`: what `serve` would have to wait for, beforehand."""
+"""`statestream warmup`: builds and checks engines before `serve` needs them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def warmup(
     config: Config = None,
     models: Models = None,
     providers: Providers = None,
-    engine_cache: Annotated[Path | None, typer.Option(help="Where TensorRT's engines go.")] = None,
+    engine_cache: Annotated[Path | None, typer.Option(help="Folder for TensorRT's engines.")] = None,
 ) -> None:
-    """Build what a provider needs built (TensorRT: minutes for each model), check every model with it and say its cost.
+    """Build the providers' engines (TensorRT: minutes per model), check every model and print its cost.
 
-    Reads the server's settings as `serve` does, and runs as the server's user, so that it can write the engines where
-    the server reads them. Exit code 1: a model cannot be served.
+    Reads the server's settings like `serve`. Run it as the server's user, so that it writes the engines where the
+    server reads them. Exit code 1: a model cannot be served.
 
     [bold]Examples[/]
 

@@ -1,7 +1,7 @@
-"""The client: sessions on a server, numpy in and out.
+"""The client: opens sessions on a server; numpy in, numpy out.
 
-`connect` and `Client` block; `AsyncClient` is for asyncio. Errors are those of `statestream.service.errors`, with
-`Fenced` and `SessionLost` beside them.
+`connect` and `Client` block; `AsyncClient` is for asyncio. Errors are those of `statestream.service.errors`, and
+`Fenced` and `SessionLost`.
 """
 
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage

@@ -1,4 +1,4 @@
-"""Operating a server: its models and its sessions."""
+"""Admin client: operates a server's models and sessions."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePol
 
 @dataclass(frozen=True)
 class ModelChange:
-    """What a change of versions came to."""
+    """Result of a change of a model's versions."""
 
     version: int
-    """The version asked for: active now, or the shadow."""
+    """The requested version, now active or the shadow."""
     moved: int
-    """Sessions that go on with it."""
+    """Sessions moved to it."""
     stayed: int
-    """Sessions that stay with their version until they are closed."""
+    """Sessions that keep their version until they are closed."""
 
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """A session as its server sees it."""
+    """State of a session on its server."""
 
     session_id: str
     owner: str
-    """The client that opened it, by name; empty where the server asks for no names."""
+    """Name of the client that opened it; empty on a server without client names."""
     model: str
     version: int
     epoch: int
@@ -45,58 +45,59 @@ class SessionInfo:
     idle_s: float
     attached: bool
     verdicts: dict[str, int]
-    """Rows by verdict since the session came to this server."""
+    """Rows by verdict since this server has the session."""
     latency_s: float | None
-    """From the receipt of its last row until that was settled; None before the first."""
+    """Seconds from receiving its last row to settling it; None before the first."""
 
 
 @dataclass(frozen=True)
 class SessionPage:
-    """Some of a server's sessions, by id."""
+    """A page of a server's sessions, in order of id."""
 
     sessions: list[SessionInfo]
     total: int
-    """Sessions in all, those not listed included."""
+    """All sessions, including those not on this page."""
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One version of a model. Rates, means and quantiles are of the time since the overview before."""
+    """Figures of one version of a model; rates, means and quantiles since the last overview."""
 
     name: str
     version: int
     role: str
-    """"active", "open" to whoever asks for it by number, or "retired"."""
+    """"active", "open" (new sessions may name this version), or "retired"."""
     sessions: int
     waiting_rows: int
     rows_per_s: float
     verdicts: dict[str, int]
-    """Rows by verdict since it was loaded."""
+    """Rows by verdict since the version was loaded."""
     failed_turns: int
     mean_batch: float | None
-    """Sessions that advanced in a turn; None where there was no turn, as of all below."""
+    """Mean number of sessions that advanced in a turn. None, here and below: there was no turn."""
     queue_p50_s: float | None
     queue_p99_s: float | None
-    """How long the oldest row of a turn waited, at most; infinite beyond all bounds."""
+    """Upper bound of how long the oldest row of a turn waited; infinite above the largest bound."""
     compute_p50_s: float | None
     compute_p99_s: float | None
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What a server is doing."""
+    """Figures of a server: its models and some of its sessions."""
 
     models: list[ModelFigures]
     sessions: list[tuple[SessionInfo, float]]
-    """By id, each with its rows a second."""
+    """In order of id, each with its rows per second."""
     total: int
-    """Sessions in all, those not shown included."""
+    """All sessions, including those not listed."""
 
 
 class AsyncAdmin:
-    """The `Admin` service; `AsyncClient.admin`.
+    """Calls the server's `Admin` service; see `AsyncClient.admin`.
 
-    Every method raises Unavailable when there is no server, and NotFound when what it names does not exist.
+    Every method raises Unavailable when the server cannot be reached, and NotFound when the model or session that it
+    names does not exist.
     """
 
     def __init__(
@@ -110,62 +111,77 @@ class AsyncAdmin:
     async def load_model(
         self, name: str, version: int = 0, *, policy: UpgradePolicy = UpgradePolicy.PIN
     ) -> ModelChange:
-        """Load a bundle from the server's repository (0: its newest version) and make it active, or the shadow."""
+        """Load a bundle from the server's repository and make it active, or the shadow.
+
+        Args:
+            version: 0: the newest one in the repository.
+        """
         request = pb.LoadModelRequest(name=name, version=version, policy=_number(policy))
         return _change(await self._call(self._stub.LoadModel, request))
 
     async def promote_model(self, name: str) -> ModelChange:
-        """Make the shadow active; the sessions that it followed go on with it."""
+        """Make the shadow active; the sessions that it shadowed move to it."""
         return _change(await self._call(self._stub.PromoteModel, pb.PromoteModelRequest(name=name)))
 
     async def rollback_model(self, name: str) -> ModelChange:
-        """Make the version active that was so before; sessions go on with it if they can."""
+        """Make the previously active version active again; sessions move to it if compatible."""
         return _change(await self._call(self._stub.RollbackModel, pb.RollbackModelRequest(name=name)))
 
     async def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
-        """Stop serving a version, or drop the shadow. With WAIT it takes as long as the version has sessions."""
+        """Stop serving a version, or drop the shadow; WAIT returns once it has no sessions."""
         request = pb.UnloadModelRequest(name=name, version=version, policy=_number(policy))
         await self._call(self._stub.UnloadModel, request, forever=policy is UnloadPolicy.WAIT)
 
     async def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
-        """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""
+        """List sessions in order of id.
+
+        Args:
+            model: empty: sessions of all models.
+            limit: most sessions to return.
+            after: list only sessions whose id is greater than this.
+        """
         request = pb.ListSessionsRequest(model=model, limit=limit, after=after)
         response = await self._call(self._stub.ListSessions, request)
         return SessionPage([_session(session) for session in response.sessions], response.total)
 
     async def watch(self, *, period_s: float = 1.0, sessions: int = 100) -> AsyncIterator[Overview]:
-        """What the server is doing, every `period_s` (0.1 to 60), with at most so many sessions; until it drains."""
+        """Yield an overview of the server every `period_s`, until it drains.
+
+        Args:
+            period_s: 0.1 to 60 seconds.
+            sessions: most sessions per overview.
+        """
         request = pb.WatchRequest(period_s=period_s, sessions=sessions)
         with calling(self._target):
             async for message in self._stub.Watch(request, metadata=self._metadata()):
                 yield _overview(message)
 
     async def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
-        """A session and its state, each tensor flat, by name."""
+        """Return a session and its state tensors by name, each flat, `[size]`."""
         response = await self._call(self._stub.GetSession, pb.GetSessionRequest(session_id=session_id))
         state = {name: np.frombuffer(data, "<f4") for name, data in response.state.items()}
         return _session(response.session), state
 
     async def snapshot_session(self, session_id: str) -> bytes:
-        """A session as bytes that `restore_session` takes, here or on another server."""
+        """Return a session as bytes for `restore_session`, on this or another server."""
         response = await self._call(self._stub.SnapshotSession, pb.SnapshotSessionRequest(session_id=session_id))
         return bytes(response.snapshot)
 
     async def restore_session(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
-        """Restore a session, under another id where one is given."""
+        """Restore a session from a snapshot, under another id if one is given."""
         request = pb.RestoreSessionRequest(snapshot=snapshot, session_id=session_id)
         return _session((await self._call(self._stub.RestoreSession, request)).session)
 
     async def reset_session(self, session_id: str) -> None:
-        """Set a session's state back to the initial one; its seqs go on."""
+        """Reset a session to the model's initial state; its seqs continue."""
         await self._call(self._stub.ResetSession, pb.ResetSessionRequest(session_id=session_id))
 
     async def close_session(self, session_id: str) -> None:
-        """End a session; a stream that holds it is told."""
+        """End a session; a stream that holds it gets a notice."""
         await self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id))
 
     async def drain(self) -> int:
-        """Have the server finish what it has and stop; returns the sessions that it held."""
+        """Drain the server: it finishes queued rows and stops. Returns its number of sessions."""
         return int((await self._call(self._stub.Drain, pb.DrainRequest())).sessions)
 
     async def _call(self, method: Any, request: Any, *, forever: bool = False) -> Any:
@@ -174,7 +190,7 @@ class AsyncAdmin:
 
 
 def _number(policy: UpgradePolicy | UnloadPolicy) -> Any:
-    """What stands for a policy in the protocol."""
+    """Number of a policy in the protocol."""
     return list(type(policy)).index(policy)
 
 
@@ -227,5 +243,5 @@ def _figures(model: pb.ModelFigures) -> ModelFigures:
 
 
 def _known(message: Any, field: str) -> Any:
-    """An optional field, None where it is not there."""
+    """Value of an optional field; None: it is not set."""
     return getattr(message, field) if message.HasField(field) else None

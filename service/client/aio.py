@@ -25,14 +25,14 @@ class AsyncClient:
 
     Args:
         target: `host:port` or `unix:path`.
-        access: how it knows the server and shows who it is; by default it does neither, in plain text.
+        access: TLS files and token; by default plain text and no token.
         metadata: sent with every RPC.
-        timeout_s: limit of each call but streams.
-        route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random one,
-            so that a connection comes back to where it was.
+        timeout_s: time limit of each call except streams.
+        route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random
+            one, so that reconnects reach the same server.
         reconnect: see `AsyncStream`.
         give_up_after_s: see `AsyncStream`.
-        options: gRPC channel options, over ours (keepalive, back-off of at most a second).
+        options: gRPC channel options; they override the client's own (keepalive, back-off of at most a second).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AsyncClient:
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
-        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._said, timeout_s=timeout_s)
+        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._call_metadata, timeout_s=timeout_s)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -75,44 +75,56 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """End the connection and every RPC on it."""
+        """Close the connection and end every RPC on it."""
         await self._channel.close()
 
     async def serving(self, model: str = "") -> bool:
-        """Whether the server, or one of its models, takes sessions: not while it drains. NotFound: no such model."""
+        """Whether the server, or one of its models, accepts sessions; False while it drains.
+
+        Raises:
+            NotFound: no such model.
+        """
         with calling(self.target):
             response = await self._health.Check(
-                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._said()
+                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._call_metadata()
             )
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def list_models(self) -> list[ModelInfo]:
-        """The models being served, newest version first within a name; raises Unavailable when there is no server."""
+        """List the models being served, newest version first within a name.
+
+        Raises:
+            Unavailable: the server cannot be reached.
+        """
         with calling(self.target):
             response = await self._stub.ListModels(
-                pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._said()
+                pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._call_metadata()
             )
         return [model_info(model) for model in response.models]
 
     async def get_model(self, name: str, version: int = 0) -> ModelInfo:
-        """One model; version 0 is the active one. Raises NotFound when there is none."""
+        """Describe one model; version 0 is the active one.
+
+        Raises:
+            NotFound: no such model or version.
+        """
         with calling(self.target):
             response = await self._stub.GetModel(
-                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._said()
+                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._call_metadata()
             )
         return model_info(response.model)
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
-        """A stream for any number of sessions; use it with `async with`.
+        """Create a stream, which can hold many sessions; use it with `async with`.
 
         Args:
-            route_key: instead of the connection's.
-            on_notice: called in the event loop with what the server says unasked; by default it is logged.
+            route_key: overrides the client's.
+            on_notice: called in the event loop with each notice of the server; by default it is logged.
         """
         key = ("x-route-key", route_key or self._route_key)
 
         def start(wait: bool) -> Any:
-            metadata = (*self._said(), key)
+            metadata = (*self._call_metadata(), key)
             return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
 
         return AsyncStream(
@@ -124,12 +136,12 @@ class AsyncClient:
             give_up_after_s=self._give_up_after_s,
         )
 
-    def _said(self) -> Metadata:
-        """What goes with every RPC."""
+    def _call_metadata(self) -> Metadata:
+        """Metadata of every RPC: the application's and the token."""
         return (*self._metadata, *self._access.metadata())
 
     async def _model(self, name: str, version: int) -> ModelInfo:
-        """Like `get_model`, for a version that a session runs: it doesn't change, so it is asked for once."""
+        """Like `get_model`, cached: the version that a session runs doesn't change."""
         known = self._models.get((name, version))
         if known is None:
             known = self._models[name, version] = await self.get_model(name, version)

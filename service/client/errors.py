@@ -1,4 +1,4 @@
-"""How a session can be lost to its client, beyond what `statestream.service.errors` knows."""
+"""Errors by which a client loses its session; see also `statestream.service.errors`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from statestream.service.errors import FailedPrecondition, NotFound
 
 
 class Fenced(FailedPrecondition):
-    """Somebody else took the session over; rows without a result are void."""
+    """Another stream took the session over; rows without a result are void."""
 
 
 class SessionLost(NotFound):
-    """The server has no such session any more: evicted, expired, or gone with a server that kept no snapshots."""
+    """The server no longer has the session: evicted, expired, or lost without a snapshot."""

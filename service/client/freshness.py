@@ -1,4 +1,4 @@
-"""How old a session's newest answer is: what a control loop must know before it acts on it."""
+"""Freshness: the newest output of a session and its age, for control loops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statestream.service.client.results import ChunkResult, StepResult
 class Freshness:
     """The newest output of a session and its age.
 
-    Age counts from when the row was handed to the client, so that it holds the queue, the network and the server.
+    Age counts from when the row was handed to the client, so it includes queueing, the network and the server.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -20,16 +20,16 @@ class Freshness:
         self._sent_s = 0.0
 
     def update(self, result: StepResult | ChunkResult, sent_s: float) -> None:
-        """An answer has come; one without outputs changes nothing."""
+        """Take in a result; one without outputs changes nothing."""
         if len(result.row) if isinstance(result, ChunkResult) else result.outputs:
             self._newest, self._sent_s = result, sent_s
 
     def age_s(self) -> float:
-        """Seconds; infinite before the first output."""
+        """Age in seconds; infinite before the first output."""
         return float("inf") if self._newest is None else self._clock() - self._sent_s
 
     def latest(self, max_age_s: float) -> StepResult | None:
-        """The newest row with an output; None when there is none as young as this."""
+        """The newest row with an output; None: it is older than `max_age_s`, or there is none."""
         if self._newest is None or self.age_s() > max_age_s:
             return None
         newest = self._newest
@@ -43,23 +43,23 @@ class StaleWatch:
         self._freshness = freshness
         self._max_age_s = max_age_s
         self._callback = callback
-        self._told = False
-        self._timer = asyncio.get_running_loop().call_later(max_age_s, self._look)
+        self._notified = False
+        self._timer = asyncio.get_running_loop().call_later(max_age_s, self._check)
 
     def cancel(self) -> None:
-        """Call no more."""
+        """Stop watching."""
         self._timer.cancel()
 
-    def _look(self) -> None:
-        wait_s, tell = self.judge(self._freshness.age_s())
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
-        if tell:
+    def _check(self) -> None:
+        wait_s, due = self.judge(self._freshness.age_s())
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._check)
+        if due:
             self._callback(self._freshness.age_s())
 
     def judge(self, age_s: float) -> tuple[float, bool]:
-        """Seconds until it is worth looking again, and whether the callback is due."""
+        """Return the seconds until the next check, and whether the callback is due."""
         if age_s < self._max_age_s:
-            self._told = False
+            self._notified = False
             return self._max_age_s - age_s, False
-        tell, self._told = not self._told, True
-        return self._max_age_s / 2, tell
+        due, self._notified = not self._notified, True
+        return self._max_age_s / 2, due

@@ -1,4 +1,4 @@
-"""Sessions that advance together: what a gateway has."""
+"""Groups: sessions that advance together, in one message, as a gateway's do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Group:
-    """Sessions of one model on one stream, looked at once so that a burst costs no Python object a session.
+    """Sessions of one model on one stream that send together.
+
+    They are checked once, so that a burst creates no Python object per session.
 
     Raises:
         InvalidArgument: no session, one given twice, sessions of different models or of another stream.
@@ -38,16 +40,16 @@ class Group:
         """`[sessions]`"""
         self.check()
         if len(np.unique(self.channels)) < len(self.channels):
-            raise InvalidArgument("a session is there twice", field="sessions")
+            raise InvalidArgument("a session is listed twice", field="sessions")
         self.place: Int64Array = np.full(int(self.channels.max()) + 1, -1)
-        """Which of the sessions has a channel; -1 for none."""
+        """`[channels]` index of the session on each channel; -1: none."""
         self.place[self.channels] = np.arange(len(self.channels))
 
     def __len__(self) -> int:
         return len(self.sessions)
 
     async def step(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
-        """Advance every session by one row, in one message, and wait for what became of all.
+        """Advance every session by one row, in one message, and wait for all results.
 
         Args:
             x: `[sessions, *shape]` of the manifest's input, or such arrays by input name.

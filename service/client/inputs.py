@@ -1,4 +1,4 @@
-"""The application's arrays, checked against the manifest before anything is sent."""
+"""Input conversion: the application's arrays to columns, checked against the manifest."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.errors import InvalidArgument
 
 Input = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-"""One array for a model with one input, else arrays by input name. An encoded picture is `bytes`, several a list."""
+"""One array for a model with one input, else arrays by input name. Encoded pictures are `bytes`, several a list."""
 
 
 def rows_of(x: Input, specs: tuple[InputSpec, ...], rows: int | None = None) -> tuple[dict[str, Array], int]:
     """Copy `x` into contiguous columns of the manifest's dtypes.
 
     Args:
-        x: `[rows, *shape]`, or such arrays by input name; for an input that comes encoded, the bytes of each picture.
-        rows: how many rows there must be; None takes what the first input has.
+        x: `[rows, *shape]`, or such arrays by input name; for an encoded input, a list of each picture's bytes.
+        rows: expected number of rows; None: that of the first input.
 
     Returns:
         `[rows, *shape]` by input name, encoded pictures `[rows]`, and the number of rows.
 
     Raises:
-        InvalidArgument: naming the input, what it should be, and what it is.
+        InvalidArgument: an input does not fit; the text has the input's name, what was expected and what was given.
     """
     columns: dict[str, Array] = {}
     for field, spec, given in _named(x, specs):
@@ -63,7 +63,11 @@ def row_of(x: Input, specs: tuple[InputSpec, ...]) -> dict[str, Array]:
 
 
 def times_of(timestamp_ns: npt.ArrayLike | None, rows: int) -> Int64Array | None:
-    """`[rows]` timestamps as int64; raises InvalidArgument when they are not whole nanoseconds, one a row."""
+    """Convert timestamps to `[rows]` int64.
+
+    Raises:
+        InvalidArgument: not whole nanoseconds, or not one per row.
+    """
     if timestamp_ns is None:
         return None
     try:
@@ -82,7 +86,7 @@ def times_of(timestamp_ns: npt.ArrayLike | None, rows: int) -> Int64Array | None
 
 
 def time_of(timestamp_ns: SupportsIndex | None) -> Int64Array | None:
-    """One timestamp as `[1]` int64."""
+    """Convert one timestamp to `[1]` int64; raises InvalidArgument like `times_of`."""
     if timestamp_ns is None:
         return None
     try:
@@ -95,7 +99,7 @@ def time_of(timestamp_ns: SupportsIndex | None) -> Int64Array | None:
 
 
 def _named(x: Input, specs: tuple[InputSpec, ...]) -> list[tuple[str, InputSpec, Any]]:
-    """Each input with the array given for it and the name of that argument."""
+    """Pair each input with its array and the argument's name for errors."""
     if not isinstance(x, Mapping):
         if len(specs) > 1:
             names = ", ".join(f"'{spec.name}'" for spec in specs)
@@ -111,7 +115,7 @@ def _named(x: Input, specs: tuple[InputSpec, ...]) -> list[tuple[str, InputSpec,
 
 
 def _cast(field: str, given: Any, spec: InputSpec) -> Array:
-    """A contiguous copy, so that the application may use its buffer again."""
+    """Return a contiguous copy, so that the application may reuse its buffer."""
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -123,7 +127,7 @@ def _cast(field: str, given: Any, spec: InputSpec) -> Array:
 
 
 def _pictures(field: str, given: Any, spec: InputSpec) -> Array:
-    """`[rows]` bytes, copies of encoded pictures."""
+    """Copy encoded pictures to a `[rows]` column of bytes objects."""
     if isinstance(given, (bytes, bytearray, memoryview)) or not isinstance(given, Iterable):
         raise InvalidArgument(f"{type(given).__name__}, expected a list of encoded pictures", field=field)
     pictures = list(given)

@@ -1,4 +1,4 @@
-"""A model as its server describes it."""
+"""Model description, as returned by the server."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from statestream.service.errors import Internal
 
 @dataclass(frozen=True)
 class Divergence:
-    """How far a shadow is from the active version in one output, in standard deviations of the latter."""
+    """Distance of a shadow from the active version in one output.
+
+    In standard deviations of the active version's output.
+    """
 
     output: str
     rows: int
     max: float
     mean: float
     unusable: int
-    """Rows for which the shadow had no finite output or state; they count for nothing else."""
+    """Rows without a finite output or state of the shadow; not counted in the other figures."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,15 @@ class ModelInfo:
 
     manifest: Manifest
     sessions: int
-    """Sessions that the server held of this version when asked."""
+    """Sessions of this version on the server."""
     role: str
-    """What the server does with it: active, open, retired or shadow; see `ModelRole` in `inference.proto`."""
+    """active, open, retired or shadow; see `ModelRole` in `inference.proto`."""
     divergence: tuple[Divergence, ...]
-    """For a shadow: how far it is from the active version, by output."""
+    """Of a shadow: its distance from the active version, by output."""
     decode_cpu_s: float
-    """CPU time that decoding pictures took since it was loaded, in the worker that answered."""
+    """CPU seconds spent decoding pictures since it was loaded, in the worker that answered."""
     engine_cpu_s: float
-    """CPU time that running its graphs took, likewise."""
+    """CPU seconds spent running its graphs since it was loaded, in the worker that answered."""
 
     @property
     def name(self) -> str:
@@ -52,17 +55,21 @@ class ModelInfo:
 
     @property
     def tensors(self) -> Mapping[str, TensorSpec]:
-        """Outputs by their names on the wire, `aux_<name>` among them."""
+        """Outputs by name on the wire, including `aux_<name>`."""
         return self.manifest.results
 
     @cached_property
     def row_bytes(self) -> int:
-        """Bytes of one row of all inputs on the wire, at most."""
+        """Most bytes of one row of all inputs on the wire."""
         return self.manifest.row_bytes
 
 
 def model_info(model: pb.Model) -> ModelInfo:
-    """Read a `Model` message; raises Internal when its manifest is not one that this client knows."""
+    """Decode a `Model` message.
+
+    Raises:
+        Internal: this client cannot read its manifest.
+    """
     try:
         manifest = Manifest.model_validate_json(model.manifest_json)
     except ValidationError as error:

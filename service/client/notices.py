@@ -1,4 +1,4 @@
-"""What the server says without being asked."""
+"""Notices: events that the server sends on its own about sessions and streams."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from statestream.service.errors import StatestreamError
 
 
 class NoticeKind(IntEnum):
-    """The numbers are the protocol's."""
+    """Kinds of notices; the numbers are the protocol's."""
 
     UNSPECIFIED = 0
     DRAIN = 1
-    """The server is going away: it answers what it has and closes the stream."""
+    """The server is stopping: it answers the rows it has and closes the stream."""
     FENCED = 2
     """Another stream took the session over; rows without a result are void."""
     LOST = 3
-    """A snapshot store went back in time."""
+    """A snapshot store went back to an earlier snapshot."""
     EVICTED = 4
     """The server ended the session."""
     RESET = 5
-    """The session was set back to its initial state."""
+    """The session was reset to the initial state."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Notice:
 
 
 def notice_kind(number: int) -> NoticeKind:
-    """The kind of this number; UNSPECIFIED for one that this client does not know."""
+    """The kind with this number; UNSPECIFIED for a number unknown to this client."""
     try:
         return NoticeKind(number)
     except ValueError:
@@ -47,7 +47,7 @@ OnNotice = Callable[[Notice], object]
 
 
 def end_of_session(notice: Notice) -> StatestreamError | None:
-    """The error that a session ends with after this notice; None where it goes on."""
+    """The error that a session ends with after this notice; None: the session continues."""
     text = f": {notice.text}" if notice.text else ""
     if notice.kind is NoticeKind.FENCED:
         return Fenced(f"FENCED, another stream took '{notice.session_id}' over{text}", field="session_id")

@@ -1,4 +1,4 @@
-"""What an application wants of a session when things go wrong."""
+"""Session options: buffering, and behaviour when rows or the session are lost."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ _RING_BYTES = 64 << 20
 OnFull = Literal["block", "lose"]
 OnLost = Literal["error", "restart"]
 OnLoss = Callable[[int, int], object]
-"""Called with the first and last seq of rows that a server needed again and that were kept no more."""
+"""Called with the first and last seq of rows that a server needs again and that are no longer kept."""
 
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """Terms of a session.
+    """Client-side options of a session.
 
     Raises:
-        InvalidArgument: a value that makes no sense.
+        InvalidArgument: a value out of range.
     """
 
     policy: Policy = KEEP_ALL
     ring_rows: int = 65_536
-    """Rows kept at most until a snapshot of the server holds them, and no more of them than take 64 MiB."""
+    """Most rows kept until a snapshot of the server holds them; at most 64 MiB of them."""
     on_full: OnFull = "block"
-    """When as many are kept: sending waits, or the oldest go."""
+    """When `ring_rows` are kept, "block": sending waits; "lose": the oldest rows are dropped."""
     on_lost: OnLost = "error"
-    """When the server has no such session any more: it ends with SessionLost, or starts anew with the next row."""
+    """When the server no longer has the session, "error": it ends with SessionLost; "restart": it starts again, with
+    the rows that have no result."""
     on_loss: OnLoss | None = None
+    """See `OnLoss`; None: a loss is logged."""
 
     def __post_init__(self) -> None:
         if self.ring_rows < 1:
-            raise InvalidArgument(f"{self.ring_rows}, expected a number of rows", field="ring_rows")
+            raise InvalidArgument(f"{self.ring_rows}, expected a number of rows, at least 1", field="ring_rows")
         for field, value, known in (
             ("on_full", self.on_full, ("block", "lose")),
             ("on_lost", self.on_lost, ("error", "restart")),
@@ -45,5 +47,5 @@ class SessionOptions:
                 raise InvalidArgument(f"'{value}', expected '{known[0]}' or '{known[1]}'", field=field)
 
     def rows(self, row_bytes: int) -> int:
-        """Rows kept at most, of so many bytes each."""
+        """Most rows of `row_bytes` bytes that are kept."""
         return min(self.ring_rows, max(1, _RING_BYTES // max(1, row_bytes)))

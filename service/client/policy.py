@@ -1,4 +1,4 @@
-"""What a server may do with rows that it cannot serve in time, as the application puts it."""
+"""Row policy: what a server may do with rows that it cannot serve in time."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from statestream.service.errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Policy:
-    """The policy of a session; as it stands, every row is applied, however late.
+    """Policy of a session; by default every row is applied, however late.
 
     Raises:
-        InvalidArgument: a value that makes no sense.
+        InvalidArgument: a value out of range, or both `keep_last` and `deadline_s`.
     """
 
     keep_last: int = 0
-    """At most so many rows of the session wait in the server; older ones become STALE. 0: all wait."""
+    """Most rows of the session that wait in the server; older ones become STALE. 0: all wait."""
     deadline_s: float = 0.0
-    """Seconds that each row has from being handed to the client until its turn in the server. 0: no deadline."""
+    """Seconds from handing a row to the client until its turn in the server. 0: no deadline."""
     late: Literal["drop", "suppress"] = "drop"
-    """A row past its deadline: STALE, or SUPPRESSED (the state advances, the output is withheld)."""
+    """For rows past their deadline, "drop": STALE; "suppress": SUPPRESSED (the state advances, no output is sent)."""
     gap: Literal["clamp", "reset"] = "clamp"
-    """More time passed than the model's longest dt: that dt is used, or the state starts anew."""
+    """When more time passed than the model's longest dt, "clamp": that dt is used; "reset": the state is reset."""
 
     def __post_init__(self) -> None:
         if self.keep_last < 0:
@@ -32,7 +32,7 @@ class Policy:
         if not 0 <= self.deadline_s < float("inf"):
             raise InvalidArgument(f"{self.deadline_s}, expected seconds, or 0 for none", field="deadline_s")
         if self.keep_last and self.deadline_s:
-            raise InvalidArgument("a session has either keep_last or a deadline", field="policy")
+            raise InvalidArgument("set keep_last or deadline_s, not both", field="policy")
         for field, value, known in (
             ("late", self.late, ("drop", "suppress")),
             ("gap", self.gap, ("clamp", "reset")),
@@ -41,7 +41,7 @@ class Policy:
                 raise InvalidArgument(f"'{value}', expected '{known[0]}' or '{known[1]}'", field=field)
 
     def message(self) -> pb.Policy:
-        """For an `Open`."""
+        """Encode the policy for an `Open` message."""
         policy = pb.Policy(keep_last=self.keep_last)
         if self.keep_last:
             policy.keep = pb.KEEP_LAST
@@ -55,3 +55,4 @@ class Policy:
 
 
 KEEP_ALL = Policy()
+"""The default: every row is applied."""

@@ -1,4 +1,4 @@
-"""What the application gets back: one row, or columns of many."""
+"""Results for the application: one row, or columns of many rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, Verdict
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """What became of one row."""
+    """Result of one row."""
 
     seq: int
     verdict: Verdict
@@ -24,34 +24,34 @@ class StepResult:
     """Seconds by which the row advanced its session; 0 where it did not."""
     flags: ResultFlag
     detail: str
-    """Why, where the row was not applied."""
+    """Why the row was not applied; empty where it was."""
     queue_s: float
-    """Seconds it waited for its turn in the server."""
+    """Seconds that the row waited for its turn in the server."""
     compute_s: float
-    """Seconds its turn took."""
+    """Seconds that its turn took."""
     batch: int
     """Sessions that advanced in the same turn."""
     latency_s: float
-    """Seconds from handing the row to the client to having this answer."""
+    """Seconds from handing the row to the client to receiving this result."""
 
     @property
     def y(self) -> Array:
         """The model's first output, `[*shape]`.
 
         Raises:
-            InvalidArgument: the row was INVALID; the text says why.
-            FailedPrecondition: the row has no output for another reason, its verdict.
+            InvalidArgument: the row was INVALID; the text has the reason.
+            FailedPrecondition: the row has another verdict without an output; the text names it.
         """
         if self.outputs:
             return next(iter(self.outputs.values()))
         if self.verdict == Verdict.INVALID:
-            raise InvalidArgument(self.detail or f"row {self.seq} is not usable")
+            raise InvalidArgument(self.detail or f"the server found row {self.seq} invalid")
         raise FailedPrecondition(f"row {self.seq} has no output, it is {self.verdict.name}")
 
 
 @dataclass(frozen=True, eq=False)
 class ChunkResult:
-    """What became of several rows: of a chunk in order of seq, of a burst in the order of its sessions."""
+    """Results of several rows: of a chunk in order of seq, of a burst in order of its sessions."""
 
     seq: Int64Array
     """`[rows]`"""
@@ -66,25 +66,25 @@ class ChunkResult:
     outputs: Mapping[str, Array]
     """`[n, *shape]` by output name"""
     details: Mapping[int, str]
-    """Why a row was not applied, by row."""
+    """Why a row was not applied, by index of the row."""
     queue_s: float
-    """The longest that any of these rows waited for its turn in the server."""
+    """Longest wait of a row for its turn in the server, seconds."""
     compute_s: float
-    """Seconds that the turns of these rows took, all together."""
+    """Total seconds that the turns of these rows took."""
     batch: int
-    """The most sessions that advanced in one of these turns."""
+    """Most sessions that advanced in one of these turns."""
     latency_s: float
-    """Seconds from handing the rows to the client to having the last answer."""
+    """Seconds from handing the rows to the client to receiving the last result."""
 
     def __len__(self) -> int:
         return len(self.seq)
 
     def __iter__(self) -> Iterator[StepResult]:
-        """The rows one by one; convenient, and slow."""
+        """Iterate over the rows; convenient, but slow."""
         return self.steps([self.latency_s] * len(self))
 
     def steps(self, latency_s: Sequence[float]) -> Iterator[StepResult]:
-        """The rows one by one, each with a latency of its own; `[rows]`."""
+        """Iterate over the rows, each with its latency from `latency_s`, `[rows]`."""
         place = np.full(len(self), NO_OUTPUT)
         place[self.row] = np.arange(len(self.row))
         for row, each_s in enumerate(latency_s):
@@ -98,11 +98,15 @@ class ChunkResult:
 
     @property
     def y(self) -> Array:
-        """The model's first output, `[n, *shape]`; `row` says of which rows."""
+        """The model's first output, `[n, *shape]`; `row` has the rows' indices."""
         return next(iter(self.outputs.values()), np.empty((0,), np.float32))
 
     def full(self, name: str, fill: float = np.nan) -> Array:
-        """One output for every row, `[rows, *shape]`, `fill` where a row has none. KeyError names an unknown output."""
+        """One output for every row, `[rows, *shape]`; `fill` where a row has none.
+
+        Raises:
+            KeyError: no output of this name.
+        """
         known = self.outputs[name]
         if len(known) == len(self):
             return known
@@ -111,12 +115,12 @@ class ChunkResult:
         return whole
 
     def counts(self) -> dict[Verdict, int]:
-        """Rows of each verdict that occurs."""
+        """Number of rows by verdict, for the verdicts that occur."""
         verdicts, counts = np.unique(self.verdict, return_counts=True)
         return {Verdict(v): n for v, n in zip(verdicts.tolist(), counts.tolist(), strict=True)}
 
     def reordered(self, order: Int64Array) -> ChunkResult:
-        """The same rows, row `order[i]` at place `i`; `[rows]`."""
+        """Reorder the rows: row `order[i]` goes to index `i`; `order` is `[rows]`."""
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         by_place = np.argsort(place[self.row])
@@ -147,7 +151,7 @@ class ChunkResult:
 
 
 def join(parts: Sequence[ChunkResult]) -> ChunkResult:
-    """The rows of `parts`, one after the other."""
+    """Concatenate results."""
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0] + [len(part) for part in parts]).tolist()

@@ -1,4 +1,4 @@
-"""What a model says of one row, as a message of ROS 2: `statestream_msgs/msg/Prediction`, in logs and live alike."""
+"""ROS 2 message of a row's result, `statestream_msgs/msg/Prediction`, for logs and live topics."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ string class_name       # the likeliest class, where the model tells classes
 
 
 def topic_of(model: str) -> str:
-    """The topic of a model's predictions: its name, with what ROS allows in names."""
+    """Topic of a model's predictions: its name, other characters than ROS allows as `_`."""
     return f"/statestream/{re.sub(r'[^A-Za-z0-9_]', '_', model)}"
 
 
 def message_of(
     manifest: Manifest, session: str, verdict: Verdict, dt_s: float, y: Array | None, t_ns: int
 ) -> dict[str, Any]:
-    """The fields of the message.
+    """Build the fields of the message.
 
     Args:
-        y: the model's first output, `[*shape]`; None where the row has none.
-        t_ns: the row's time; `NO_TIME` where it is not known, which the stamp says as 0.
+        y: the model's first output, `[*shape]`; None: the row has none.
+        t_ns: the row's time; `NO_TIME`: unknown, the stamp is 0.
     """
     output = manifest.outputs[0]
-    told = y is not None and output.task == "classification"
+    classified = y is not None and output.task == "classification"
     sec, nanosec = divmod(0 if t_ns == NO_TIME else t_ns, 10**9)
     return {
         "header": {"stamp": {"sec": sec, "nanosec": nanosec}, "frame_id": ""},
@@ -48,5 +48,5 @@ def message_of(
         "dt_s": dt_s,
         "labels": list(output.labels),
         "y": [] if y is None else y.reshape(-1).tolist(),
-        "class_name": output.class_name(int(y.argmax())) if told and y is not None else "",
+        "class_name": output.class_name(int(y.argmax())) if classified and y is not None else "",
     }

@@ -1,11 +1,13 @@
-"""Several sensors as one stream of events: ordered by time, NaN for what was not measured at that time.
+"""Sensor merge: several sensors as one stream of events in order of time.
+
+A feature that was not measured at an event's time is NaN.
 
     events = merge([Sensor(("ax", "ay", "az"), imu), Sensor(("left", "right"), wheels)], lateness_s=0.05)
     async for t_ns, x in events:
         await session.send(x, t_ns)
 
-A sample waits until every sensor has been heard at its time or later, and at most `lateness_s` by the clock since it
-arrived. One that is earlier than an event that has gone out is late: it is counted, and goes nowhere.
+A sample waits until every sensor has delivered one of the same time or later, and at most `lateness_s` by the clock
+since it arrived. A sample earlier than the last event is late: it is counted and dropped.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from statestream.service.client.inputs import time_of
 from statestream.service.errors import InvalidArgument
 
 MOST_WAITING = 256
-"""Samples of one sensor that wait; one that is farther ahead is read no further until some have gone out."""
+"""Most waiting samples of one sensor; it is not read further until some have been taken."""
 
 Sample = tuple[int, npt.ArrayLike]
-"""When it was measured, in nanoseconds from an origin common to all sensors, and a value for each feature."""
+"""Time of measurement, nanoseconds from an origin common to all sensors, and a value for each feature."""
 Event = tuple[int, Float32Array]
-"""A time, and `[F]`: NaN where nothing was measured then."""
+"""A time, nanoseconds, and `[F]` values, NaN where a feature was not measured."""
 
 
 class Sensor(NamedTuple):
-    """What one sensor measures, and its samples as they come."""
+    """A sensor: its features and its samples as they arrive."""
 
     features: Sequence[str]
     samples: AsyncIterable[Sample]
@@ -49,14 +51,16 @@ def merge(
     features: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Merge:
-    """The events of all sensors, to be iterated once; ends with the last sensor, raises what a sensor raises.
+    """Merge sensors to events, which can be iterated once; ends after the last sensor.
+
+    The iteration raises what a sensor's samples raise.
 
     Args:
-        lateness_s: how long a sample waits, at most, for an earlier one of another sensor.
-        features: the order in a row, such as the labels of a model's input; empty: as the sensors have them.
+        lateness_s: longest wait of a sample for an earlier one of another sensor.
+        features: order of features in a row, such as the labels of a model's input; empty: that of the sensors.
 
     Raises:
-        InvalidArgument: `lateness_s` is negative, or a feature is in no order, or in two sensors.
+        InvalidArgument: `lateness_s` is negative, or a feature is in two sensors or not in `features`.
     """
     named = [name for sensor in sensors for name in sensor.features]
     order = list(features) or named
@@ -70,7 +74,7 @@ def merge(
 
 
 class Merge:
-    """Made by `merge`."""
+    """The merged events of several sensors; made by `merge`."""
 
     def __init__(self, samples: Sequence[AsyncIterable[Sample]], order: Ordering, clock: Callable[[], float]) -> None:
         self._samples = samples
@@ -81,7 +85,7 @@ class Merge:
 
     @property
     def late(self) -> Sequence[int]:
-        """Samples of each sensor that came too late."""
+        """Number of samples of each sensor that came too late."""
         return self._order.late
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -97,14 +101,14 @@ class Merge:
                     if pump.done():
                         pump.result()
                 await self._wait()
-            await asyncio.gather(*pumps)  # raises what the last of them raised
+            await asyncio.gather(*pumps)  # Raises the error of a sensor that ended last.
         finally:
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _wait(self) -> None:
-        """Until a sample comes, a sensor ends, or the next event is due."""
+        """Wait until a sample arrives, a sensor ends, or the next event is due."""
         due_s = self._order.due_s()
         with suppress(asyncio.TimeoutError):
             if not self._order.done:
@@ -127,7 +131,7 @@ class Merge:
 class _Waiting:
     t_ns: int
     number: int
-    """Of the sample, which decides between those of one time."""
+    """Of the sample, in order of arrival; orders samples of the same time."""
     sensor: int = field(compare=False)
     values: Float32Array = field(compare=False)
     arrived_s: float = field(compare=False)
@@ -135,34 +139,34 @@ class _Waiting:
 
 
 class Ordering:
-    """Which event is next, and when it is due: samples are put in as they come; nothing here waits.
+    """Orders samples by time and decides when the next event is due; does no I/O.
 
     Args:
-        columns: where the values of each sensor stand in a row.
-        width: F, of a row.
+        columns: for each sensor, the indices of its values in a row.
+        width: F, values in a row.
     """
 
     def __init__(self, columns: Sequence[Sequence[int]], width: int, lateness_s: float) -> None:
         self.late = [0] * len(columns)
         self.waiting = [0] * len(columns)
-        """Samples of each sensor that wait."""
+        """Number of waiting samples of each sensor."""
         self._columns = columns
         self._width = width
         self._lateness_s = lateness_s
         self._by_time: list[_Waiting] = []
         self._by_arrival: deque[_Waiting] = deque()
-        self._heard_ns: list[float] = [float(NO_TIME)] * len(columns)
+        self._newest_ns: list[float] = [float(NO_TIME)] * len(columns)
         self._last_ns = NO_TIME
         self._number = 0
 
     def put(self, sensor: int, t_ns: int, values: npt.ArrayLike, now_s: float) -> None:
-        """A sample has come; raises InvalidArgument where it is none of this sensor's."""
+        """Add a sample; raises InvalidArgument if its time or shape is wrong."""
         time_of(t_ns)
         own = np.array(values, np.float32)
         if own.shape != (len(self._columns[sensor]),):
             expected = len(self._columns[sensor])
             raise InvalidArgument(f"shape {list(own.shape)}, expected [{expected}]", field=f"sensors[{sensor}].samples")
-        self._heard_ns[sensor] = max(self._heard_ns[sensor], t_ns)
+        self._newest_ns[sensor] = max(self._newest_ns[sensor], t_ns)
         if t_ns < self._last_ns:
             self.late[sensor] += 1
             return
@@ -173,11 +177,11 @@ class Ordering:
         self._by_arrival.append(sample)
 
     def end(self, sensor: int) -> None:
-        """Nothing more comes of this sensor."""
-        self._heard_ns[sensor] = float("inf")
+        """Mark a sensor as ended."""
+        self._newest_ns[sensor] = float("inf")
 
     def take(self, now_s: float) -> Event | None:
-        """The next event, if it is due; samples of one time are one event."""
+        """Remove and return the next event if it is due; samples of one time are one event."""
         due_s = self.due_s()
         if due_s is None or now_s < due_s:
             return None
@@ -191,16 +195,16 @@ class Ordering:
         return t_ns, x
 
     def due_s(self) -> float | None:
-        """When the next event is due if nothing else comes; None: nothing waits."""
+        """When the next event is due, on the clock, if no sample arrives; None: none waits."""
         while self._by_arrival and self._by_arrival[0].gone:
             self._by_arrival.popleft()
         if not self._by_arrival:
             return None
-        if self._by_time[0].t_ns <= min(self._heard_ns):
+        if self._by_time[0].t_ns <= min(self._newest_ns):
             return float("-inf")
         return self._by_arrival[0].arrived_s + self._lateness_s
 
     @property
     def done(self) -> bool:
-        """Whether all has come and gone."""
-        return not self._by_time and min(self._heard_ns) == float("inf")
+        """Whether every sensor has ended and every event has been taken."""
+        return not self._by_time and min(self._newest_ns) == float("inf")

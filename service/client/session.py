@@ -1,4 +1,4 @@
-"""One session on a stream: rows in, results out."""
+"""Session handle: sends rows and receives results of one session on a stream."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _MAX_BLOCK_BYTES = 1 << 20
 class AsyncSession:
     """A session bound to a stream; made by `AsyncStream.open`.
 
-    Rows are sent in the order of the calls. A call waits for room first when the server's credit is used up, so that
-    a fast sender is slowed down instead of refused. While there is no connection rows wait in the ring; results come
-    each once, in order, as if nothing had happened. Every method raises the error that ended the session or its stream:
-    Fenced (taken over), SessionLost (evicted, expired, or gone with its server), FailedPrecondition (closed),
-    Unavailable (no connection, and no wish or patience for another).
+    Rows are sent in the order of the calls. When the server's credit is used up a call waits for room, so that a fast
+    sender is slowed down, not rejected. Without a connection rows wait in the retransmit buffer; each result still
+    arrives once, in order. Every method raises the error that ended the session or its stream:
+    Fenced (taken over), SessionLost (evicted, expired, or lost with its server), FailedPrecondition (closed),
+    Unavailable (no connection, and `reconnect` is off or `give_up_after_s` has passed).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AsyncSession:
         self._stream = stream
         self._table = stream.table
         self._clock = clock
-        # What the ledger's vectorised methods take.
+        # For the vectorised methods of `ChannelTable`.
         self.channels: Int64Array = np.array([opened.channel], np.int64)
         self._turn = asyncio.Lock()
         self._pending: deque[tuple[Pending | PendingStep, bool]] = deque()
@@ -90,7 +90,7 @@ class AsyncSession:
         self.options = options
         self.session_id: str = opened.session_id
         self.resumed: bool = opened.resumed
-        """Whether the session existed before; answers not acknowledged then come first in `results()`."""
+        """Whether the session existed before; its unacknowledged results come first in `results()`."""
         self.epoch: int = opened.epoch
         self.idle_ttl_s: float = opened.idle_ttl_s
         """Seconds without a stream after which the server drops the session."""
@@ -123,7 +123,7 @@ class AsyncSession:
         return self._end is not None
 
     async def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
-        """Advance by one row and wait for what became of it.
+        """Advance by one row and wait for its result.
 
         Args:
             x: `[*shape]` of the manifest's input, or such arrays by input name.
@@ -135,19 +135,19 @@ class AsyncSession:
         return await (await self._send_row(x, timestamp_ns, queued=False)).future
 
     async def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
-        """Send one row, as `step`, without waiting for its result, which comes by `results()` or `latest()`.
+        """Send one row like `step`, without waiting; `results()` or `latest()` has its result.
 
         Returns:
             The row's seq.
 
         Raises:
             InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
-            ResourceExhausted: as many results wait as the server keeps, and nobody reads them.
+            ResourceExhausted: as many results wait as the server keeps, and none are being read.
         """
         return (await self._send_row(x, timestamp_ns, queued=True)).last_seq
 
     async def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
-        """Advance by several rows, in as few messages as credit allows, and wait for what became of all.
+        """Advance by several rows, in few messages, and wait for all results.
 
         Args:
             x: `[rows, *shape]` of the manifest's input, or such arrays by input name.
@@ -162,18 +162,18 @@ class AsyncSession:
         return await self._send_rows(data, t_ns, None, rows)
 
     async def skip(self, rows: int = 1) -> ChunkResult:
-        """Tell the server that the application dropped the next `rows` rows: seqs without data, state unchanged."""
+        """Report the next `rows` rows as dropped by the application: SKIPPED, state unchanged."""
         self.check()
         return await self._send_rows({}, None, np.full(rows, int(RowFlag.SKIP), np.uint8), rows)
 
     def new_clock(self) -> None:
-        """The next row's timestamp has a new origin: that row takes the nominal step."""
+        """Declare a new origin of timestamps from the next row on, which takes the nominal dt."""
         self._table.new_clock[self.channel] = 1
 
     async def results(self) -> AsyncIterator[StepResult]:
-        """Results of rows sent with `send`, in order, and first those of a resumed session that were not acknowledged.
+        """Iterate over results of rows sent with `send`, in order; ends when the session is closed.
 
-        A result is acknowledged once it has been handed out. Ends when the session is closed.
+        Unacknowledged results of a resumed session come first. A result is acknowledged once it has been yielded.
         """
         self._readers += 1
         try:
@@ -190,9 +190,9 @@ class AsyncSession:
             self._readers -= 1
 
     def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
-        """The newest output, or None when it is older than `max_age_s`, counted from when its row was sent.
+        """The newest output; None: it is older than `max_age_s`, counted from when its row was sent.
 
-        Where nobody iterates `results()`, the results waiting there are passed over. Rows of a burst don't count.
+        Discards the results waiting in `results()` unless it is being iterated. Rows of a burst don't count.
         """
         if self._unread and not self._readers:
             self._unread.clear()
@@ -204,7 +204,7 @@ class AsyncSession:
         """Call `callback(age_s)` once each time the newest output becomes older than `max_age_s`.
 
         Returns:
-            What has a method `cancel`. It ends with the session, too.
+            A watch with a method `cancel`. It ends with the session, too.
         """
         self.check()
         watch = StaleWatch(self._freshness, max_age_s, callback)
@@ -212,10 +212,10 @@ class AsyncSession:
         return watch
 
     async def close(self, *, end_session: bool = False) -> None:
-        """Unbind from the stream, once every row sent is answered. The session waits on the server to be resumed.
+        """Unbind from the stream once every row is answered; the session can be resumed.
 
         Args:
-            end_session: have the server forget it instead.
+            end_session: end the session on the server instead.
         """
         if self._end is not None:
             return
@@ -270,7 +270,7 @@ class AsyncSession:
 
     @contextmanager
     def _taken(self) -> Iterator[None]:
-        """Keep bursts from putting a row between those of a chunk."""
+        """Keep bursts from sending a row between those of a chunk."""
         self._table.taken[self.channel] = 1
         try:
             yield
@@ -284,8 +284,8 @@ class AsyncSession:
         channel, table = self.channel, self._table
         if not table.ever_fits(self.channels):
             raise ResourceExhausted(
-                f"a row of {self.model.row_bytes} bytes is more than a stream may have on its way "
-                f"({table.credit_bytes} bytes)",
+                f"a row of {self.model.row_bytes} bytes is more than the {table.credit_bytes} bytes that the server "
+                "allows in flight per stream",
                 field="x",
             )
         if table.room(channel) < 1 and not self._readers and table.waits_for_reader(channel):
@@ -302,7 +302,7 @@ class AsyncSession:
     def _block(
         self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, now_s: float
     ) -> RowBlock:
-        """Rows that have room, with the next seqs."""
+        """Build a block of rows with the next seqs; there must be room for them."""
         self.check()
         if self._table.new_clock[self.channel]:
             flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
@@ -323,10 +323,10 @@ class AsyncSession:
         self._table.unread(self.channel, self._unread[0].seq)
         self._arrival.set()
 
-    # What the stream's reader calls.
+    # Called by the result dispatcher.
 
     def deliver(self, answers: ResultColumns, now_s: float) -> None:
-        """Answers of this session that are new, in order of seq."""
+        """Take in new answers of this session, in order of seq."""
         start = int((answers.seq <= self._table.early_seq[self.channel]).sum())
         if start:
             self._queue(answers.take(np.arange(start)).result(0.0))
@@ -343,7 +343,7 @@ class AsyncSession:
             start = stop
 
     def _deliver_steps(self, answers: ResultColumns, start: int, now_s: float) -> int:
-        """Answers to rows that were sent alone, from `start` on as many as there are; where the next one begins."""
+        """Complete the pending steps that `answers` has from `start` on; returns the next index."""
         latency_s: list[float] = []
         for pending, _ in islice(self._pending, len(answers) - start):
             if not isinstance(pending, PendingStep):
@@ -355,11 +355,11 @@ class AsyncSession:
         return stop
 
     def deliver_step(self, results: pb.Results, seq: int, now_s: float) -> None:
-        """The answer to row `seq`, the next one, where it is a step's and `one_applied`; see `expects_step`."""
+        """Complete the step of row `seq` from a message that is `one_applied`; see `expects_step`."""
         self._step_done(applied_row(results, seq, self.model.tensors, now_s - self._pending[0][0].sent_s))
 
     def expects_step(self, seq: int) -> bool:
-        """Whether the next row without an answer is this one and was sent alone."""
+        """Whether the oldest unanswered row is `seq` and was sent alone."""
         if not self._pending:
             return False
         pending, _ = self._pending[0]
@@ -374,13 +374,18 @@ class AsyncSession:
             pending.succeed(result)
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
-        """Rows were answered GAP or BUSY."""
+        """Retry rows answered GAP or BUSY."""
         self._resend.reject(resend_from, text, busy=busy)
 
     def lost_rows(self, first_seq: int, last_seq: int) -> None:
-        """The server needs rows that are kept no more; they go as SKIPPED."""
+        """Report rows that the server needs and the client has dropped; they are sent as SKIP."""
         if self.options.on_loss is None:
-            log.warning("session '%s': rows %d to %d are lost to it", self.session_id, first_seq, last_seq)
+            log.warning(
+                "session '%s': rows %d to %d are lost: the server needs them, the buffer dropped them",
+                self.session_id,
+                first_seq,
+                last_seq,
+            )
         else:
             self._guarded(self.options.on_loss, first_seq, last_seq)
 
@@ -390,38 +395,38 @@ class AsyncSession:
         except Exception:
             log.exception("a callback of session '%s' failed", self.session_id)
 
-    # Connections come and go.
+    # Called by the channel manager when connections change.
 
     def request(self) -> pb.Open:
-        """What binds the session again on a new connection, also while its server believes in the old one."""
+        """The Open for a new connection; takes over, as the server may still hold the old one."""
         self._opens += 1
         request = pb.Open()
         request.CopyFrom(self._request)
         return request
 
     def was_taken(self, opened: pb.Opened) -> bool:
-        """Whether somebody else owned the session since: owners that this client does not know, or rows."""
+        """Whether another client owned the session meanwhile: unknown epochs, or rows not sent here."""
         owners = opened.epoch - self.epoch
         settled_seq = opened.settled_seq + int(self._table.base[self.channel])
         ours = self.restarting or 0 < owners <= self._opens
         return not ours or settled_seq >= self._table.next_seq[self.channel]
 
     def reopened(self, opened: pb.Opened) -> None:
-        """The session is bound again."""
+        """The session is open again on a new connection."""
         self.epoch, self._opens, self.restarting = opened.epoch, 0, False
         self._request.resume = pb.RESUME_MODE_EXISTING
 
     def restart(self) -> None:
-        """The server has no such session any more: the next request starts it anew."""
+        """Restart the session with the next Open: the server no longer has it."""
         self.restarting = True
         self._request.resume = pb.RESUME_MODE_UNSPECIFIED
 
     def disconnected(self) -> None:
-        """The connection is lost."""
+        """The connection is lost: cancel the retry of rejected rows."""
         self._resend.cancel()
 
     def end(self, error: StatestreamError | None) -> None:
-        """No more answers come; None: the application closed the session."""
+        """End the session and fail its pending rows; None: the application closed it."""
         if self._end is not None:
             return
         self._end = error or _Closed(f"session '{self.session_id}' is closed", field="session_id")

@@ -1,4 +1,4 @@
-"""One stream: sessions bound to the channels of an RPC, and of the next one when that breaks."""
+"""Stream handle: sessions sharing one RPC, kept across reconnects."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _ACK_IDLE_S = 0.05
 class AsyncStream:
     """Sessions sharing one RPC; made by `AsyncClient.stream`, used with `async with`.
 
-    Leaving the block acknowledges what was read and ends the RPC; sessions wait on the server to be resumed.
+    Leaving the block acknowledges the results that were read and ends the RPC. The sessions can be resumed.
 
-    When the RPC breaks another one begins, its sessions are opened again, and what their server has not got is sent
-    again: the application sees each result once, in order.
+    When the RPC breaks, another one starts, the sessions are opened again, and rows that their server has not settled
+    are sent again. The application gets each result once, in order.
 
     Args:
-        start: begins the RPC.
+        start: starts the RPC.
         models: describes a model, by name and version.
-        on_notice: called with what the server says unasked; by default it is logged.
+        on_notice: called with each notice of the server; by default it is logged.
         target: the server's address, for errors.
-        reconnect: whether another RPC follows one that breaks; False: the stream and its sessions end with Unavailable.
-        give_up_after_s: how long to try before they end all the same; None: for ever.
+        reconnect: whether another RPC follows a broken one; False: the stream and its sessions end with Unavailable.
+        give_up_after_s: how long to try to reconnect before they end with Unavailable; None: without limit.
     """
 
     def __init__(
@@ -85,21 +85,21 @@ class AsyncStream:
         self.sender = Sender(self._lost_rows)
         self.table = self.sender.table
         self._waiters = ConditionQueue()
-        self._bindings = ChannelManager(
+        self._channels = ChannelManager(
             self.sender,
             models,
             self._session,
-            wake=self._wake_link,
+            wake=self._wake_connection,
             ended=self._ended,
-            tell=self._tell,
+            tell=self._notify,
             reconnect=reconnect,
             give_up_after_s=give_up_after_s,
             clock=clock,
         )
-        self._delivery = ResultDispatcher(self._bindings.sessions, self.sender, self._go_on, clock)
+        self._dispatcher = ResultDispatcher(self._channels.sessions, self.sender, self._settled, clock)
         self.closing = False
         self.durability_lag_s = 0.0
-        """Seconds for which the server has failed to store snapshots; 0 while it does as it should."""
+        """Seconds for which the server has failed to store snapshots; 0: it stores them."""
 
     async def __aenter__(self) -> AsyncStream:
         self._connection = Connection(
@@ -121,18 +121,18 @@ class AsyncStream:
 
     @property
     def reconnects(self) -> int:
-        """Connections that took the place of one that broke."""
+        """Number of successful reconnects."""
         return 0 if self._connection is None else self._connection.reconnects
 
     @property
     def sessions(self) -> list[AsyncSession]:
         """The sessions bound now."""
-        return list(self._bindings.sessions.values())
+        return list(self._channels.sessions.values())
 
     @property
     def generation(self) -> int:
-        """Rises whenever a session begins or ends."""
-        return self._bindings.generation
+        """Counts up whenever a session starts or ends."""
+        return self._channels.generation
 
     async def open(
         self,
@@ -153,21 +153,22 @@ class AsyncStream:
 
         Args:
             model: may be empty when an existing session is resumed.
-            session_id: empty: the server makes one.
+            session_id: empty: the server generates one.
             version: 0: the active one.
-            resume: "auto": resume where it exists, else start anew; "new", "existing": insist on either.
-            take_over: take it from a stream that holds it now, which else is AlreadyExists.
-            outputs: those wanted, `aux_<name>` among them; empty: all, no aux.
+            resume: "auto": resume the session if it exists, else start a new one; "new": start one, an existing one
+                is an error; "existing": resume one, a missing one is an error.
+            take_over: take the session from a stream that holds it now; False: that is AlreadyExists.
+            outputs: outputs to return, which may include `aux_<name>`; empty: all except aux.
             policy: what the server may do with rows that it cannot serve in time.
-            ring_rows: how many rows are kept, at most, until the server has them for good.
-            on_full: when as many are kept, "block": sending waits; "lose": the oldest go.
-            on_lost: when the server has no such session any more, "error": it ends with SessionLost; "restart": it
-                starts anew with the rows that have no result, and `on_notice` hears RESET.
-            on_loss: called with the first and last seq of rows that the server needs again and that went; they are
-                SKIPPED. By default that is logged.
+            ring_rows: most rows kept until a snapshot of the server holds them.
+            on_full: when `ring_rows` are kept, "block": sending waits; "lose": the oldest rows are dropped.
+            on_lost: when the server no longer has the session, "error": it ends with SessionLost; "restart": it
+                starts again with the rows that have no result, and `on_notice` is called with RESET.
+            on_loss: called with the first and last seq of dropped rows that the server needs again; they are
+                SKIPPED. By default the loss is logged.
 
         Raises:
-            StatestreamError: the class says what can be done about it, the text names the field.
+            StatestreamError: its class shows what to do about it, its text names the field.
         """
         self.check()
         request = pb.Open(
@@ -180,10 +181,10 @@ class AsyncStream:
             outputs=outputs,
             protocol_version=PROTOCOL_VERSION,
         )
-        return await self._bindings.open(request, SessionOptions(policy, ring_rows, on_full, on_lost, on_loss))
+        return await self._channels.open(request, SessionOptions(policy, ring_rows, on_full, on_lost, on_loss))
 
     def group(self, sessions: Sequence[AsyncSession]) -> Group:
-        """Sessions that send together, again and again; see `Group.step`."""
+        """Group sessions for repeated bursts; see `Group.step`."""
         return Group(self, sessions)
 
     async def burst(
@@ -202,21 +203,21 @@ class AsyncStream:
 
     def session_on(self, channel: int) -> AsyncSession | None:
         """The session bound to a channel."""
-        return self._bindings.sessions.get(channel)
+        return self._channels.sessions.get(channel)
 
-    # What sessions and groups call.
+    # Called by sessions and groups.
 
     def put(self, model: ModelInfo, block: RowBlock) -> None:
-        """Queue rows for the writer."""
+        """Queue rows to send."""
         self.sender.put((model.name, model.version), block)
-        self._wake_link()
+        self._wake_connection()
 
     async def put_burst(self, group: Group, block_of: Callable[[Int64Array, float], RowBlock]) -> ChunkResult:
-        """Queue one row each of a group's sessions once all have room, and wait for the answers."""
+        """Send one row of each session once all have room, and wait for the results."""
         if not self.table.ever_fits(group.channels):
             raise ResourceExhausted(
-                f"{len(group)} rows are more than the {self.table.credit_bytes} bytes that a stream may have on their "
-                "way; use smaller groups",
+                f"{len(group)} rows are more than the {self.table.credit_bytes} bytes that the server allows in flight "
+                "per stream; use smaller groups",
                 field="x",
             )
         async with self._burst_turn:
@@ -226,12 +227,12 @@ class AsyncStream:
             now_s = self._clock()
             block = block_of(self.table.send_each(group.channels), now_s)
             burst = PendingBurst(block, group.place, now_s)
-            self._delivery.expect(burst)
+            self._dispatcher.expect(burst)
             self.put(group.model, block)
         return await burst.future
 
     async def until(self, channel: int, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` holds, or the session on `channel` has ended; tried again after answers to it."""
+        """Wait until `condition` holds or the session ends; checked after each answer to `channel`."""
         session = self.session_on(channel)
         if session is None and channel != ANY:
             return
@@ -241,35 +242,35 @@ class AsyncStream:
 
         while not ready():
             self.check()
-            # Credit in bytes is the whole stream's: whoever is short of it must look after every answer.
+            # Credit in bytes is shared by the stream: when short of it, check after answers to any channel.
             await self._waiters.wait(ANY if self.table.short_of_bytes(channel) else channel, ready)
 
     def wake(self, channels: Int64Array) -> None:
-        """Let those go on who wait for what has now become true of `channels`."""
+        """Resume the coroutines waiting on `channels` whose condition is now true."""
         self._waiters.wake(channels)
 
     def read(self, session: AsyncSession) -> None:
-        """The application has taken answers of a session, which may go on if it is catching up."""
+        """The application has read results: continue catching up, and acknowledge them."""
         if self.sender.behind:
             self.sender.pump(session.channel)
-            self._wake_link()
+            self._wake_connection()
         self._acknowledge(session.channels)
 
     def rewind(self, session: AsyncSession, first_seq: int) -> None:
-        """Send rows again, and let new ones follow them."""
+        """Send rows from `first_seq` on again, then new ones."""
         self.sender.rewind(session.channel, first_seq)
-        self._wake_link()
+        self._wake_connection()
         self._waiters.wake(session.channels)
 
     async def close_session(self, session: AsyncSession, *, end_session: bool) -> None:
         """Unbind a session and wait until the server has done so."""
-        await self._bindings.close(session, end_session=end_session)
+        await self._channels.close(session, end_session=end_session)
 
     def abandon(self, session: AsyncSession, error: StatestreamError) -> None:
-        """Give a session up: tell the application why, and the server that nobody listens."""
-        self._bindings.abandon(session, error)
+        """End a session with `error` here, and close it on the server."""
+        self._channels.abandon(session, error)
 
-    # What the link calls.
+    # Called by the connection.
 
     def take(self) -> pb.StreamRequest | None:
         """See `ConnectionHandler`."""
@@ -278,49 +279,49 @@ class AsyncStream:
     def connected(self) -> None:
         """See `ConnectionHandler`."""
         self.sender.start()
-        self._bindings.connected()
+        self._channels.connected()
 
     def disconnected(self) -> None:
         """See `ConnectionHandler`."""
         self.sender.stop()
         self._drain = ""
         self._stop_ack_timer()
-        self._bindings.disconnected()
-        # Whoever waits for credit may go on: rows go into the ring.
-        self._waiters.wake(np.array(list(self._bindings.sessions), np.int64))
+        self._channels.disconnected()
+        # Senders waiting for credit can continue: their rows go into the retransmit buffer.
+        self._waiters.wake(np.array(list(self._channels.sessions), np.int64))
 
     async def handle(self, response: pb.StreamResponse) -> None:
         """See `ConnectionHandler`."""
         for opened in response.opened:
-            await self._bindings.opened(opened)
+            await self._channels.opened(opened)
             self._waiters.wake(np.array([opened.channel], np.int64))
         if response.HasField("results"):
-            self._delivery.results(response.results)
+            self._dispatcher.results(response.results)
         if response.HasField("progress"):
             self._progress(response.progress)
         for notice in response.notices:
             self._notice(notice)
         for failed in response.failed:
-            self._bindings.failed(failed)
+            self._channels.failed(failed)
         for closed in response.closed:
-            self._bindings.gone(closed.channel, None)
+            self._channels.gone(closed.channel, None)
 
     def finished(self, error: StatestreamError) -> None:
-        """See `ConnectionHandler`: nobody may wait for anything any more."""
+        """See `ConnectionHandler`; fails everything that waits."""
         if self._drain and isinstance(error, Unavailable) and not error.retry_after_s:
             error = Unavailable(self._drain)
         self._error = error
-        self._bindings.finished(error)
+        self._channels.finished(error)
         self._waiters.fail(error)
         self._stop_ack_timer()
 
-    # What the server says.
+    # Messages of the server.
 
-    def _go_on(self, channels: Int64Array) -> None:
-        """Answers of `channels` have made room."""
+    def _settled(self, channels: Int64Array) -> None:
+        """Use the room that answers of `channels` have made, and acknowledge."""
         if self.sender.behind:
             self.sender.pump_all()
-            self._wake_link()
+            self._wake_connection()
         self._acknowledge(channels)
 
     def _progress(self, progress: pb.Progress) -> None:
@@ -333,38 +334,38 @@ class AsyncStream:
         notice = Notice(kind, session.session_id if session else "", message.text)
         if kind is NoticeKind.DRAIN:
             self._drain = f"the server is draining: {message.text}" if message.text else "the server is draining"
-        self._tell(notice)
+        self._notify(notice)
         error = end_of_session(notice) if session else None
         if error is not None:
-            self._bindings.gone(message.channel, error)
+            self._channels.gone(message.channel, error)
 
-    def _tell(self, notice: Notice) -> None:
+    def _notify(self, notice: Notice) -> None:
         try:
             self._on_notice(notice)
         except Exception:
             log.exception("on_notice failed")
 
-    # What the bindings say.
+    # Called by the channel manager and the sender.
 
     def _session(self, opened: pb.Opened, model: ModelInfo, opening: Opening) -> AsyncSession:
         options, outputs = opening.options, opening.request.outputs
         return AsyncSession(self, opened, model, options=options, outputs=outputs, clock=self._clock)
 
     def _ended(self, channel: int, error: StatestreamError) -> None:
-        self._delivery.drop(channel, error)
+        self._dispatcher.drop(channel, error)
         self._waiters.release(channel)
 
     def _lost_rows(self, channel: int, first_seq: int, last_seq: int) -> None:
-        self._bindings.sessions[channel].lost_rows(first_seq, last_seq)
+        self._channels.sessions[channel].lost_rows(first_seq, last_seq)
 
-    # To the link.
+    # To the connection.
 
-    def _wake_link(self) -> None:
+    def _wake_connection(self) -> None:
         if self._connection is not None:
             self._connection.wake()
 
     def _acknowledge(self, channels: Int64Array) -> None:
-        """Acknowledge what was read soon, or now if much waits."""
+        """Acknowledge the results read: soon, or at once if many wait."""
         if self.table.acks_due(channels):
             self._flush_acks()
         elif self._ack_timer is None:
@@ -374,7 +375,7 @@ class AsyncStream:
     def _flush_acks(self) -> None:
         self._stop_ack_timer()
         self.sender.queue.flush_acks = True
-        self._wake_link()
+        self._wake_connection()
 
     def _stop_ack_timer(self) -> None:
         if self._ack_timer is not None:

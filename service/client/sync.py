@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 def connect(target: str, **options: Any) -> Client:
-    """A connection to a server, `host:port` or `unix:path`; see `Client`."""
+    """Connect to a server at `host:port` or `unix:path`; see `Client`."""
     return Client(target, **options)
 
 
 class LoopThread:
-    """An event loop in a thread, for code that blocks."""
+    """An event loop in its own thread, for blocking code."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -44,7 +44,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for `work`; an interrupt (Ctrl-C) cancels it."""
+        """Run a coroutine in the loop and wait for it; an interrupt (Ctrl-C) cancels it."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -61,7 +61,7 @@ class LoopThread:
         return self.run(run())
 
     def stop(self) -> None:
-        """Cancel what still runs and end the thread. The caller's thread may have a running loop, as notebooks do."""
+        """Cancel running tasks and end the thread; works in a thread with a running loop (notebooks)."""
         if self._loop.is_closed():
             return
         self.run(_end_all())
@@ -79,17 +79,19 @@ async def _end_all() -> None:
 
 
 class Client:
-    """A connection to a server; use it with `with`. Methods and errors are those of `AsyncClient`, but they block.
+    """A blocking connection to a server; use it with `with`.
+
+    Methods and errors are those of `AsyncClient`.
 
     Args:
         target: `host:port` or `unix:path`.
-        access: how it knows the server and shows who it is; by default it does neither, in plain text.
+        access: TLS files and token; by default plain text and no token.
         metadata: sent with every RPC.
-        timeout_s: limit of each call but streams.
+        timeout_s: time limit of each call except streams.
         route_key: see `AsyncClient`.
         reconnect: see `AsyncClient`.
         give_up_after_s: see `AsyncClient`.
-        options: gRPC channel options, over ours.
+        options: gRPC channel options; they override the client's own.
     """
 
     def __init__(
@@ -134,26 +136,31 @@ class Client:
         return self._client.target
 
     def close(self) -> None:
-        """End the connection and every RPC on it."""
+        """Close the connection and end every RPC on it."""
         try:
             self._loop.run(self._client.close())
         finally:
             self._loop.stop()
 
     def serving(self, model: str = "") -> bool:
-        """Whether the server, or one of its models, takes sessions: not while it drains. NotFound: no such model."""
+        """Whether the server, or one of its models, accepts sessions; see `AsyncClient.serving`."""
         return self._loop.run(self._client.serving(model))
 
     def list_models(self) -> list[ModelInfo]:
-        """The models being served, newest version first within a name."""
+        """List the models being served, newest version first within a name."""
         return self._loop.run(self._client.list_models())
 
     def get_model(self, name: str, version: int = 0) -> ModelInfo:
-        """One model; version 0 is the active one."""
+        """Describe one model; version 0 is the active one."""
         return self._loop.run(self._client.get_model(name, version))
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> Stream:
-        """A stream for any number of sessions; use it with `with`. `on_notice` is called in the client's thread."""
+        """Create a stream, which can hold many sessions; use it with `with`.
+
+        Args:
+            route_key: overrides the client's.
+            on_notice: called in the client's thread with each notice of the server; by default it is logged.
+        """
 
         def make() -> AsyncStream:
             return self._client.stream(route_key=route_key, on_notice=on_notice)
@@ -210,11 +217,11 @@ class Stream:
 
     @property
     def reconnects(self) -> int:
-        """Connections that took the place of one that broke."""
+        """Number of successful reconnects."""
         return self._stream.reconnects
 
     def group(self, sessions: Sequence[Session]) -> SyncGroup:
-        """Sessions that send together, again and again."""
+        """Group sessions for repeated bursts; see `Group.step`."""
         members = [session.asynchronous for session in sessions]
         return SyncGroup(self._loop, self._loop.call(lambda: self._stream.group(members)))
 
@@ -247,7 +254,7 @@ class Session:
     def __init__(self, loop: LoopThread, session: AsyncSession) -> None:
         self._loop = loop
         self.asynchronous = session
-        """The session that this one stands for; it belongs to the client's thread."""
+        """The wrapped session; it belongs to the client's thread."""
 
     def __enter__(self) -> Session:
         return self
@@ -268,7 +275,7 @@ class Session:
 
     @property
     def resumed(self) -> bool:
-        """Whether the session existed before; answers not acknowledged then come first in `results()`."""
+        """Whether the session existed before; its unacknowledged results come first in `results()`."""
         return self.asynchronous.resumed
 
     @property
@@ -286,27 +293,27 @@ class Session:
         return self.asynchronous.durable_seq
 
     def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
-        """Advance by one row and wait for what became of it; see `AsyncSession.step`."""
+        """Advance by one row and wait for its result; see `AsyncSession.step`."""
         return self._loop.run(self.asynchronous.step(x, timestamp_ns))
 
     def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
-        """Send one row without waiting for its result, and return its seq; see `AsyncSession.send`."""
+        """Send one row without waiting and return its seq; see `AsyncSession.send`."""
         return self._loop.run(self.asynchronous.send(x, timestamp_ns))
 
     def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
-        """Advance by several rows and wait for what became of all; see `AsyncSession.chunk`."""
+        """Advance by several rows and wait for all results; see `AsyncSession.chunk`."""
         return self._loop.run(self.asynchronous.chunk(x, timestamp_ns))
 
     def skip(self, rows: int = 1) -> ChunkResult:
-        """Tell the server that the application dropped the next `rows` rows."""
+        """Report the next `rows` rows as dropped by the application; see `AsyncSession.skip`."""
         return self._loop.run(self.asynchronous.skip(rows))
 
     def new_clock(self) -> None:
-        """The next row's timestamp has a new origin: that row takes the nominal step."""
+        """Declare a new origin of timestamps from the next row on, which takes the nominal dt."""
         self._loop.call(self.asynchronous.new_clock)
 
     def results(self) -> Iterator[StepResult]:
-        """Results of rows sent with `send`, in order; blocks for the next one; see `AsyncSession.results`."""
+        """Iterate over results of rows sent with `send`; blocks; see `AsyncSession.results`."""
         results = self.asynchronous.results()
         try:
             while (result := self._loop.run(_next(results))) is not None:
@@ -315,7 +322,7 @@ class Session:
             self._loop.run(_aclose(results))
 
     def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
-        """The newest output, or None when it is older than `max_age_s`; see `AsyncSession.latest`."""
+        """The newest output; None: it is older than `max_age_s`; see `AsyncSession.latest`."""
         return self._loop.call(lambda: self.asynchronous.latest(max_age_s))
 
     def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
@@ -323,12 +330,12 @@ class Session:
         return self._loop.call(lambda: self.asynchronous.on_stale(max_age_s, callback))
 
     def close(self, *, end_session: bool = False) -> None:
-        """Unbind from the stream, once every row sent is answered; see `AsyncSession.close`."""
+        """Unbind from the stream once every row is answered; see `AsyncSession.close`."""
         self._loop.run(self.asynchronous.close(end_session=end_session))
 
 
 class Admin:
-    """Operating a server; see `AsyncAdmin`."""
+    """Operates a server's models and sessions; see `AsyncAdmin`."""
 
     def __init__(self, loop: LoopThread, admin: AsyncAdmin) -> None:
         self._loop = loop
@@ -343,7 +350,7 @@ class Admin:
         return self._loop.run(self._admin.promote_model(name))
 
     def rollback_model(self, name: str) -> ModelChange:
-        """Make the version active that was so before."""
+        """Make the previously active version active again."""
         return self._loop.run(self._admin.rollback_model(name))
 
     def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
@@ -351,23 +358,23 @@ class Admin:
         self._loop.run(self._admin.unload_model(name, version, policy=policy))
 
     def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
-        """Sessions of a model (empty: of all), at most `limit`, those whose id comes after `after`."""
+        """List sessions in order of id; see `AsyncAdmin.list_sessions`."""
         return self._loop.run(self._admin.list_sessions(model, limit=limit, after=after))
 
     def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
-        """A session and its state, each tensor flat, by name."""
+        """Return a session and its state tensors by name, each flat, `[size]`."""
         return self._loop.run(self._admin.inspect_session(session_id))
 
     def snapshot_session(self, session_id: str) -> bytes:
-        """A session as bytes that `restore_session` takes."""
+        """Return a session as bytes for `restore_session`."""
         return self._loop.run(self._admin.snapshot_session(session_id))
 
     def restore_session(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
-        """Restore a session, under another id where one is given."""
+        """Restore a session from a snapshot, under another id if one is given."""
         return self._loop.run(self._admin.restore_session(snapshot, session_id))
 
     def reset_session(self, session_id: str) -> None:
-        """Set a session's state back to the initial one."""
+        """Reset a session to the model's initial state."""
         self._loop.run(self._admin.reset_session(session_id))
 
     def close_session(self, session_id: str) -> None:
@@ -375,7 +382,7 @@ class Admin:
         self._loop.run(self._admin.close_session(session_id))
 
     def drain(self) -> int:
-        """Have the server finish what it has and stop."""
+        """Drain the server: it finishes queued rows and stops. Returns its number of sessions."""
         return self._loop.run(self._admin.drain())
 
 

@@ -1,9 +1,9 @@
-"""Load from an open-loop schedule: latency counts from when a message was due, whatever happened to it afterwards.
+"""Load test with an open-loop schedule: latency counts from a message's due time.
 
 A tool that waits for an answer before it sends the next message leaves out the messages that a slow server kept it
-from sending, and so the worst of the latency ("coordinated omission"). Here every message has a due time before the
-run begins. A message that could not be sent in time is sent late, is counted as late, and its wait is latency.
+from sending, and so the worst latencies ("coordinated omission"). Here every message has a due time before the run
+starts. A message that could not be sent in time is sent late, is counted as late, and its wait is part of its latency.
 
-    plan ──▶ fleet ──▶ worker processes: generator ─▶ streams ─▶ tally
-                └────◀ tallies, merged ──▶ report ──▶ table, JSON, CSV, HTML
+    Plan ──▶ coordinator ──▶ worker processes: load_process ─▶ load_stream ─▶ counters
+                  └────◀ counters, merged ──▶ report ──▶ table, JSON, CSV, HTML
 """

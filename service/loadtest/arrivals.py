@@ -1,4 +1,4 @@
-"""When messages are due: pairs of a time and a stream, in order of time, drawn before anything is sent."""
+"""Arrivals: due times of messages and their streams, drawn before they are sent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from statestream.models.spec import Array
 from statestream.service.loadtest.plan import Plan, mean_gap_s
 
 BLOCK_S = 0.25
-"""Drawn at once: short, so that drawing never holds up sending."""
+"""Seconds of arrivals drawn at once; short, so that drawing never delays sending."""
 
 
 def arrivals(plan: Plan, streams: Sequence[int], until_s: float) -> Iterator[tuple[Array, Array]]:
-    """Blocks of due times, seconds from the start, and the positions in `streams` of those that send.
+    """Yield blocks of due times, seconds from the start, and indices into `streams`, in order of time.
 
-    The times of a stream depend on the plan's seed and its number alone for `fixed` and `trace`, and for `poisson` on
-    the process that it is in too.
+    For `fixed` and `trace` a stream's times depend on the plan's seed and its number only; for `poisson` they depend
+    on its process, too.
     """
     draw = _KINDS[plan.arrival](plan, streams)
     begin = 0.0
@@ -32,17 +32,17 @@ def arrivals(plan: Plan, streams: Sequence[int], until_s: float) -> Iterator[tup
 
 class _Draw(Protocol):
     def between(self, begin: float, end: float) -> tuple[Array, Array]:
-        """Due times of a block, and who sends, in any order."""
+        """Draw due times of a block and the streams' indices, in any order."""
         ...
 
 
 def _phases(plan: Plan, streams: Sequence[int]) -> Array:
-    """`[streams]` where in its period each stream starts, from 0 to 1: clients in the field keep no step."""
+    """`[streams]` random phase of each stream's period, 0 to 1: real clients are not in step."""
     return np.asarray(np.random.default_rng(plan.seed).random(plan.streams)[list(streams)])
 
 
 class _Fixed:
-    """One message every period."""
+    """One message per period."""
 
     def __init__(self, plan: Plan, streams: Sequence[int]) -> None:
         self._period_s = 1.0 / plan.rate_hz
@@ -57,7 +57,7 @@ class _Fixed:
 
 
 class _Poisson:
-    """Independent messages: given how many fall into a block, they are spread evenly at random over it."""
+    """Poisson arrivals: a random number per block, each at a uniformly random time."""
 
     def __init__(self, plan: Plan, streams: Sequence[int]) -> None:
         self._rng = np.random.default_rng([plan.seed, streams[0]])
@@ -70,7 +70,7 @@ class _Poisson:
 
 
 class _Trace:
-    """A recording of times, over and over; each stream starts somewhere else in it."""
+    """A recording of times, repeated; each stream starts at another offset."""
 
     def __init__(self, plan: Plan, streams: Sequence[int]) -> None:
         self._times_s = np.asarray(plan.trace_s) - plan.trace_s[0]

@@ -1,4 +1,4 @@
-"""The largest number of streams that a server serves within the deadline: doubling, then bisection."""
+"""Capacity search: most streams served within the deadline, by doubling, then bisection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.report import bottleneck
 
 PARTS = 3
-"""A window counts as stable when all its parts say the same."""
+"""Parts of the measured window; the result is stable when all parts agree."""
 _AGAIN = 2
 _CLOSE_ENOUGH = 0.03
 _ANSWERED = 0.99
@@ -28,7 +28,7 @@ class DeadlineKept(Enum):
 
 @dataclass(frozen=True)
 class Probe:
-    """One load that was tried."""
+    """Result of one load that was tried."""
 
     streams: int
     held: bool
@@ -37,21 +37,21 @@ class Probe:
     messages_per_s: float
     stable: bool
     by_tool: str
-    """Why the tool, not the server, may have been at its end; empty: it was not."""
+    """Why the tool may have been the bottleneck; empty: the server was."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search."""
+    """Result of a search."""
 
     streams: int
-    """The most that held; 0: none did."""
+    """Most streams that kept the deadline; 0: no load did."""
     probes: tuple[Probe, ...]
     """In the order they were tried."""
 
     @property
     def by_tool(self) -> str:
-        """Whether the answer is the tool's limit rather than the server's, and why."""
+        """Why the tool, not the server, may limit the result; empty: it does not."""
         missed = [probe for probe in self.probes if not probe.held]
         return min(missed, key=lambda probe: probe.streams).by_tool if missed else ""
 
@@ -63,9 +63,9 @@ async def search(try_streams: Try, deadline_ms: float, start: int, on_probe: Cal
     """Find the capacity.
 
     Args:
-        try_streams: runs a load of so many streams.
-        start: streams of the first try.
-        on_probe: called after each.
+        try_streams: runs a load with the given number of streams.
+        start: streams of the first probe.
+        on_probe: called after each probe.
     """
     probes: list[Probe] = []
 
@@ -88,7 +88,7 @@ async def search(try_streams: Try, deadline_ms: float, start: int, on_probe: Cal
 
 
 async def _probe(try_streams: Try, streams: int, deadline_ms: float) -> Probe:
-    """Try a load, again where it is unstable; what stays unstable does not hold."""
+    """Try a load, again while it is unstable; a load that stays unstable counts as not held."""
     for _ in range(1 + _AGAIN):
         outcome = await try_streams(streams)
         held = judge(outcome, deadline_ms)
@@ -107,7 +107,7 @@ async def _probe(try_streams: Try, streams: int, deadline_ms: float) -> Probe:
 
 
 def judge(outcome: Outcome, deadline_ms: float) -> DeadlineKept:
-    """Whether every part of the window kept the deadline with its p99, none did, or some."""
+    """Whether the p99 kept the deadline in all parts of the window, in none, or in some."""
     tally = outcome.tally
     if tally.statuses or tally.answered < _ANSWERED * tally.due or not tally.answered:
         return DeadlineKept.NO
@@ -118,7 +118,7 @@ def judge(outcome: Outcome, deadline_ms: float) -> DeadlineKept:
 
 
 def parts(seconds: dict[int, Histogram]) -> list[Histogram]:
-    """The window's intervals in so many parts, fewer where there are fewer intervals."""
+    """Merge the window's intervals into `PARTS` histograms, or fewer if there are fewer intervals."""
     order = sorted(seconds)
     count = min(PARTS, len(order))
     merged = [Histogram() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Connections to the target, plain or TLS."""
+"""gRPC connections to the target, plain or TLS."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from statestream.service.client import AsyncClient
 from statestream.service.client.core.grpc_options import OPTIONS
 from statestream.service.loadtest.plan import Plan
 
-# Channels of equal options would share one connection; clients in the field each have their own. The least
-# back-off is, unlike its name, also how long a connection may take: a server under load needs some time.
+# Channels with equal options would share one connection; real clients each have their own. Despite its name the
+# minimal back-off is also the time limit of connecting: a server under load needs some time.
 _OPTIONS = tuple(
     (dict(OPTIONS) | {"grpc.use_local_subchannel_pool": 1, "grpc.min_reconnect_backoff_ms": 10_000}).items()
 )
 
 
 def connect(plan: Plan, tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
-    """A connection of its own."""
+    """Open a channel that shares its connection with no other channel."""
     if tls is None:
         return grpc.aio.insecure_channel(plan.target, options=_OPTIONS)
     return grpc.aio.secure_channel(plan.target, tls, options=_OPTIONS)
 
 
 async def fetch_manifest(plan: Plan) -> Manifest:
-    """The model's manifest, from the server.
+    """Fetch the model's manifest from the server.
 
     Raises:
         Unavailable: the server cannot be reached.

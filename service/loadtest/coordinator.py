@@ -1,4 +1,4 @@
-"""The processes of a load: started together, told the same start, their counts merged."""
+"""Coordinator: starts worker processes with a common start time and merges their counters."""
 
 from __future__ import annotations
 
@@ -25,64 +25,65 @@ from statestream.service.loadtest.requests import NO_FRAMES, Frames
 from statestream.service.loadtest.worker import encode_part
 
 _LEAD_S = 0.3
-"""Between the last stream's opening and the schedule's begin."""
+"""Seconds from opening the last stream to the start of the schedule."""
 _LINE_BYTES = 1 << 26
 
 
 @dataclass
 class Progress:
-    """How a run goes, all processes together."""
+    """Progress of a run, over all processes."""
 
     plan: Plan
     begin_ns: int
-    """When the measured window begins."""
+    """Start of the measured window, by `time.monotonic_ns`."""
     numbers: dict[str, int] = field(default_factory=dict)
-    """due, answered, late, misses, errors."""
+    """Numbers of messages: due, answered, late, misses, errors."""
     seconds: dict[int, Histogram] = field(default_factory=dict)
+    """Latency by interval; see `Counters.seconds`."""
     usage: Usage | None = None
-    """Of the server, since the measured window began."""
+    """Of the server, since the start of the measured window."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to."""
+    """Result of a run."""
 
     plan: Plan
     manifest: Manifest
     tally: Counters
     measured_s: float
     usage: Usage | None
-    """Of the server, over the measured window; None where it is not local."""
+    """Of the server, over the measured window; None: it is not on this machine."""
 
 
 OnProgress = Callable[[Progress], object]
 
 
 class _Worker:
-    """One process."""
+    """A worker process and its last messages."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.numbers: dict[str, int] = {}
         self.result: dict[str, Any] = {}
 
-    async def hear(self) -> dict[str, Any]:
-        """The next line.
+    async def receive(self) -> dict[str, Any]:
+        """Read the next message.
 
         Raises:
-            Unavailable: it says that it failed.
-            Internal: it ended without a word.
+            Unavailable: the worker reported an error.
+            Internal: the process ended without a message.
         """
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
         if not line:
-            raise Internal(f"a process of the load test ended with {await self.process.wait()}")
+            raise Internal(f"a worker process of the load test ended with exit status {await self.process.wait()}")
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             raise Unavailable(message["error"])
         return message
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
 
@@ -103,10 +104,10 @@ async def run_load(
     """Run a plan against the server that `manifest` came from.
 
     Args:
-        watch: the server's processes, where they are on this machine.
-        stop: ends the run early; what was measured until then is reported.
+        watch: monitor of the server's processes, if they are on this machine.
+        stop: ends the run early; the measurements so far are reported.
         on_progress: called about once a second.
-        frames: pictures for the inputs that take them encoded.
+        frames: pictures for the encoded inputs.
 
     Raises:
         Unavailable: the streams could not be opened.
@@ -115,13 +116,13 @@ async def run_load(
     workers: list[_Worker] = []
     try:
         for part in [WorkerPart(plan, manifest, k, run, frames) for k in range(plan.processes)]:
-            # Each must be known before the next may fail.
+            # Append one by one: if a later start fails, `_end` must stop the earlier ones.
             workers.append(await _start(part))  # noqa: PERF401
         for worker in workers:
-            await asyncio.wait_for(worker.hear(), READY_S + 30)
+            await asyncio.wait_for(worker.receive(), READY_S + 30)
         start_ns = time.monotonic_ns() + int(_LEAD_S * 1e9)
         for worker in workers:
-            worker.tell(json.dumps({"start_ns": start_ns}))
+            worker.send(json.dumps({"start_ns": start_ns}))
         progress = Progress(plan, start_ns + int(plan.warmup_s * 1e9))
         stopping = asyncio.create_task(_stop_when(stop, workers))
         watching = asyncio.create_task(_watch(watch, progress, manifest))
@@ -148,10 +149,10 @@ async def _start(part: WorkerPart) -> _Worker:
         stdout=asyncio.subprocess.PIPE,
         limit=_LINE_BYTES,
         env=os.environ | {"GRPC_VERBOSITY": os.environ.get("GRPC_VERBOSITY", "NONE")},
-        start_new_session=True,  # Ctrl-C is for the parent, which stops its processes in order
+        start_new_session=True,  # Ctrl-C goes to the parent only, which stops its processes in order.
     )
     worker = _Worker(process)
-    worker.tell(encode_part(part))
+    worker.send(encode_part(part))
     return worker
 
 
@@ -162,18 +163,18 @@ async def _stop_when(stop: asyncio.Event, workers: list[_Worker]) -> None:
 
 
 async def _follow(worker: _Worker, workers: list[_Worker], progress: Progress, on_progress: OnProgress) -> None:
-    while "tally" not in (message := await worker.hear()):
-        said = message["progress"]
-        for second, text in said.pop("seconds").items():
+    while "tally" not in (message := await worker.receive()):
+        numbers = message["progress"]
+        for second, text in numbers.pop("seconds").items():
             progress.seconds.setdefault(int(second), Histogram()).add(Histogram.decode(text))
-        worker.numbers = said
-        progress.numbers = {name: sum(w.numbers.get(name, 0) for w in workers) for name in said}
+        worker.numbers = numbers
+        progress.numbers = {name: sum(w.numbers.get(name, 0) for w in workers) for name in numbers}
         on_progress(progress)
     worker.result = message
 
 
 async def _watch(watch: ProcessMonitor, progress: Progress, manifest: Manifest) -> None:
-    """Follow the server's CPU time and memory from the begin of the measured window to its end."""
+    """Sample the server's CPU time and memory during the measured window."""
     plan = progress.plan
     await asyncio.sleep(max(0.0, (progress.begin_ns - time.monotonic_ns()) / 1e9))
     async with AsyncClient(plan.target, access=plan.access) as client:
@@ -189,7 +190,10 @@ async def _watch(watch: ProcessMonitor, progress: Progress, manifest: Manifest) 
 
 
 async def _model_cpu_s(client: AsyncClient, manifest: Manifest, watch: ProcessMonitor) -> tuple[float, float] | None:
-    """What decoding and running the model took so far; None where that is not all that the processes watched did."""
+    """CPU seconds of decoding and of running the model so far.
+
+    None: the server did not answer, or its figures, of one worker, do not cover the watched processes.
+    """
     if len(watch.pids) != 1:
         return None
     try:

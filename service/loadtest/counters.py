@@ -1,4 +1,4 @@
-"""What is counted, in one process or, merged, in all of them."""
+"""Counters of a load test, of one process or merged over all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statestream.service.loadtest.histogram import Histogram
 from statestream.service.loadtest.verify import Verified
 
 LATE_NS = 1_000_000
-"""A message sent this much after it was due counts as late."""
+"""A message sent more than this after its due time counts as late."""
 _HISTOGRAMS = ("latency", "lag", "queue", "compute", "reconnect")
 _NUMBERS = (
     "due",
@@ -30,50 +30,58 @@ _COUNTERS = ("verdicts", "statuses", "notices")
 
 @dataclass
 class Counters:
-    """Counts over the measured window, by when messages were due; what happened to streams and rows over all time."""
+    """Counts of messages due in the measured window; of rows and streams over the whole run."""
 
     latency: Histogram = field(default_factory=Histogram)
-    """From due to the answer of the last row."""
+    """From a message's due time to the answer of its last row."""
     lag: Histogram = field(default_factory=Histogram)
-    """From due until this tool got round to it: its own slowness."""
+    """From a message's due time until this tool handled it: the tool's own delay."""
     queue: Histogram = field(default_factory=Histogram)
-    """The server's own account, one a response."""
+    """Wait of rows as reported by the server, one value per response."""
     compute: Histogram = field(default_factory=Histogram)
+    """Time of a turn as reported by the server, one value per response."""
     reconnect: Histogram = field(default_factory=Histogram)
-    """From leaving until the sessions were resumed."""
+    """From leaving a stream until its sessions were resumed."""
     due: int = 0
-    """Messages."""
+    """Messages due."""
     late: int = 0
-    """Messages sent more than a millisecond after they were due."""
+    """Messages sent more than a millisecond after their due time."""
     late_by_tool: int = 0
-    """Those of them that waited for this tool, not for earlier answers, earlier writes or a connection."""
+    """Late messages that waited for this tool, not for earlier answers, earlier writes or a connection."""
     answered: int = 0
+    """Messages answered."""
     rows: int = 0
+    """Rows of the answered messages."""
     misses: int = 0
     """Messages answered after the deadline, or not at all."""
     unanswered: int = 0
+    """Messages without an answer."""
     responses: int = 0
+    """Responses received."""
     batches: int = 0
     """Sum over responses of the sessions that advanced in the same turn."""
     reconnects: int = 0
+    """Planned reconnects."""
     jitter_s: float = 0.0
-    """Sum of the differences between the latencies of neighbouring messages of a stream."""
+    """Sum of the latency differences between neighbouring messages of a stream."""
     cpu_s: float = 0.0
-    """Of this tool."""
+    """CPU time of this tool."""
     verdicts: Counter[str] = field(default_factory=Counter)
-    """Rows."""
+    """Rows by verdict."""
     statuses: Counter[str] = field(default_factory=Counter)
-    """How streams ended that should not have, and requests that were refused."""
+    """Failed streams and refused requests, by status."""
     notices: Counter[str] = field(default_factory=Counter)
+    """Notices by kind."""
     seconds: dict[int, Histogram] = field(default_factory=dict)
-    """Latency by when messages were due: by the seconds from the window's begin at which intervals begin."""
+    """Latency by interval of due time; the key is the interval's start, seconds from the window's start."""
     busiest: float = 0.0
-    """CPU time over wall time of the process that had the most to do."""
+    """CPU time over wall time of the busiest process."""
     verified: Verified | None = None
+    """Comparison with an offline rollout; None: not asked for."""
     first_error: str = ""
 
     def merge(self, other: Counters) -> None:
-        """Count what another process counted."""
+        """Add the counts of another process."""
         for name in _HISTOGRAMS:
             getattr(self, name).add(getattr(other, name))
         for name in _NUMBERS + _SECONDS:
@@ -88,7 +96,7 @@ class Counters:
             self.verified = other.verified if self.verified is None else self.verified.merged(other.verified)
 
     def to_dict(self) -> dict[str, Any]:
-        """For another process, as JSON."""
+        """Convert to JSON values, for another process."""
         plain: dict[str, Any] = {name: getattr(self, name) for name in (*_NUMBERS, *_SECONDS, *_COUNTERS)}
         plain |= {name: getattr(self, name).encode() for name in _HISTOGRAMS}
         plain["seconds"] = {str(second): histogram.encode() for second, histogram in self.seconds.items()}
@@ -98,7 +106,7 @@ class Counters:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Counters:
-        """What `to_dict` made."""
+        """Read the output of `to_dict`."""
         tally = cls(**{name: plain[name] for name in (*_NUMBERS, *_SECONDS, "busiest", "first_error")})
         for name in _HISTOGRAMS:
             setattr(tally, name, Histogram.decode(plain[name]))

@@ -1,4 +1,4 @@
-"""HDR histograms of microseconds: three significant digits from 1 µs to an hour, mergeable over processes."""
+"""HDR histogram of durations: three significant digits, 1 µs to an hour, mergeable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DIGITS = 3
 
 
 class Histogram:
-    """Counts of durations. Values beyond an hour count as an hour."""
+    """Histogram of durations in microseconds; values beyond an hour count as an hour."""
 
     def __init__(self) -> None:
         self._hdr = HdrHistogram(1, _MOST_US, _DIGITS)
@@ -21,7 +21,7 @@ class Histogram:
         self._hdr.record_value(microseconds if microseconds < _MOST_US else _MOST_US)
 
     def add(self, other: Histogram) -> None:
-        """Count what another has counted."""
+        """Add the counts of another histogram."""
         if other.count:
             self._hdr.add(other._hdr)
 
@@ -41,18 +41,18 @@ class Histogram:
         return float(self._hdr.get_mean_value()) if self.count else 0.0
 
     def percentiles(self, wanted: tuple[float, ...] = PERCENTILES) -> dict[float, int]:
-        """Microseconds below which so many in a hundred lie; 0 where nothing was counted."""
+        """Percentiles in microseconds; 0: the histogram is empty."""
         if not self.count:
             return dict.fromkeys(wanted, 0)
         found = self._hdr.get_percentile_to_value_dict(wanted)
         return {p: min(int(found[p]), self.max_us) for p in wanted}
 
     def p(self, percentile: float) -> int:
-        """One percentile, microseconds."""
+        """One percentile in microseconds."""
         return self.percentiles((percentile,))[percentile]
 
     def bars(self) -> Iterator[tuple[int, int, int]]:
-        """Lower and upper bound, microseconds, and count of each bucket that is not empty."""
+        """Yield lower bound, upper bound (microseconds) and count of each non-empty bucket."""
         if self.count:
             for item in self._hdr.get_recorded_iterator():
                 low = int(self._hdr.get_lowest_equivalent_value(item.value_iterated_to))
@@ -60,17 +60,17 @@ class Histogram:
                 yield low, high, int(item.count_at_value_iterated_to)
 
     def summary_ms(self) -> dict[str, float]:
-        """p50, p90, p95, p99, p99.9, max and mean, milliseconds."""
+        """p50, p90, p95, p99, p99.9, max and mean in milliseconds."""
         found = {f"p{p:g}_ms": value / 1000 for p, value in self.percentiles().items()}
         return found | {"max_ms": self.max_us / 1000, "mean_ms": self.mean_us / 1000}
 
     def encode(self) -> str:
-        """The standard text form (V2, compressed, base64)."""
+        """Encode in HdrHistogram's text form (V2, compressed, base64)."""
         return bytes(self._hdr.encode()).decode()
 
     @classmethod
     def decode(cls, text: str) -> Histogram:
-        """What `encode` made text of."""
+        """Read the output of `encode`."""
         histogram = cls()
         histogram._hdr.decode_and_add(text.encode())
         return histogram

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script, no network."""
+"""HTML report: one self-contained file, without scripts or network."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ polyline { fill: none; stroke-width: 1.8 } rect { fill: #2563eb } .warn { color:
 def write_html(
     path: Path, facts: Sequence[tuple[str, str]], run: dict[str, Any], latency: Histogram, found: Found | None
 ) -> None:
-    """Write the report of a run, and of the search that it ended.
+    """Write the report of a run, and of the search whose last run it is.
 
     Args:
-        facts: pairs of a name and a text, as the terminal shows them.
-        run: what `report.report` made.
+        facts: pairs of a name and a text, as shown on the terminal.
+        run: the result of `report.report`.
+        found: the result of the search; None: there was none.
     """
     deadline_ms = float(run["plan"]["deadline_ms"])
     parts = [f"<h1>Load test of {escape(run['model'])}</h1>", _table(facts)]
@@ -39,7 +40,7 @@ def write_html(
         parts.append(f'<p class="warn">{escape(run["tool"]["bottleneck"])}</p>')
     if run["seconds"]:
         parts += ["<h2>Latency over time</h2>", _over_time(run["seconds"], deadline_ms)]
-        parts += ["<h2>How often which latency</h2>", _histogram(latency, run["latency"])]
+        parts += ["<h2>Latency distribution</h2>", _histogram(latency, run["latency"])]
     if found is not None:
         parts += ["<h2>Latency against streams</h2>", _against_streams(found, deadline_ms), _probes(found)]
     head = f"<meta charset='utf-8'><title>Load test of {escape(run['model'])}</title><style>{_STYLE}</style>"
@@ -54,7 +55,7 @@ def _over_time(seconds: Sequence[dict[str, float]], deadline_ms: float) -> str:
 
 
 def _histogram(latency: Histogram, summary: dict[str, float]) -> str:
-    """Buckets of the HDR histogram, joined to bars of equal width on a logarithmic axis."""
+    """Draw the HDR histogram's buckets, joined to bars of equal width on a logarithmic axis."""
     ratio = 10 ** (1 / _BARS_PER_DECADE)
     joined: list[tuple[float, float, float]] = []
     for low_us, _, count in latency.bars():

@@ -1,4 +1,4 @@
-"""The run on the terminal while it goes on."""
+"""Live view of a run on the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _SHOWN = 60
 
 @contextmanager
 def live_view(console: Console) -> Iterator[OnProgress]:
-    """What to call with progress; silent where there is no terminal, and gone at the end."""
+    """Yield a callback that shows progress; it shows nothing without a terminal.
+
+    The view is removed at the end.
+    """
     if not console.is_terminal:
         yield lambda _: None
         return

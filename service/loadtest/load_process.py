@@ -1,4 +1,4 @@
-"""One process of the load: opens its streams, tells each when a message is due, and waits for the last answers."""
+"""Load process: opens its streams, dispatches due messages to them, awaits the last answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from statestream.service.loadtest.verify import verify
 READY_S = 60.0
 _OPENING_AT_ONCE = 32
 _BEFORE_OTHERS = 32
-"""Messages told to their streams in a row before anything else may happen."""
+"""Messages dispatched in a row before other tasks may run."""
 _POLL_S = 0.01
 
 Report = Callable[[dict[str, Any]], object]
@@ -33,15 +33,15 @@ Report = Callable[[dict[str, Any]], object]
 
 @dataclass(frozen=True)
 class WorkerPart:
-    """What one process is to do."""
+    """The part of a plan that one process runs."""
 
     plan: Plan
     manifest: Manifest
     process: int
     run: str
-    """Makes session ids unique."""
+    """Random text that makes session ids unique."""
     frames: Frames = field(default_factory=dict)
-    """Pictures for the inputs that take them encoded."""
+    """Pictures for the encoded inputs."""
 
 
 async def generate(
@@ -50,12 +50,12 @@ async def generate(
     """Run one process's part.
 
     Args:
-        start: called when every stream is open; returns when the schedule begins, by `time.monotonic_ns`.
+        start: called when every stream is open; returns the start of the schedule, by `time.monotonic_ns`.
         stop: ends the run early.
-        report: called every second with what happened in it.
+        report: called every second with the counts so far and the latencies of new intervals.
 
     Returns:
-        The counts, and the seconds that were measured.
+        The counters, and the seconds that were measured.
 
     Raises:
         Unavailable: the streams could not be opened.
@@ -87,7 +87,7 @@ async def generate(
 
 
 async def _open_all(streams: Sequence[LoadStream], tasks: list[asyncio.Task[None]]) -> None:
-    """Open every stream, a few at a time: a crowd at the door is another test."""
+    """Open every stream, a few at a time: opening all at once would be another test."""
     begin_s = time.monotonic()
     for first in range(0, len(streams), _OPENING_AT_ONCE):
         group = streams[first : first + _OPENING_AT_ONCE]
@@ -116,7 +116,7 @@ async def _measure(
     stop: asyncio.Event,
     report: Report,
 ) -> float:
-    """Send what is due until the end of the plan or until told to stop; returns the seconds measured."""
+    """Run the schedule to its end or until `stop`; returns the seconds measured."""
     window_ns = begin_ns + int(plan.warmup_s * 1e9)
     end_ns = window_ns + int(plan.duration_s * 1e9)
     window.set(window_ns, end_ns)
@@ -139,8 +139,8 @@ async def _measure(
 
 
 async def _pace(plan: Plan, streams: Sequence[LoadStream], window: MeasuredWindow, begin_ns: int) -> None:
-    """Tell streams what is due, when it is."""
-    alarm = PreciseTimer()
+    """Dispatch each message to its stream at its due time."""
+    timer = PreciseTimer()
     now_ns, in_a_row = time.monotonic_ns(), 0
     until_s = plan.warmup_s + plan.duration_s
     numbers = [stream.number for stream in streams]
@@ -150,27 +150,27 @@ async def _pace(plan: Plan, streams: Sequence[LoadStream], window: MeasuredWindo
             for when_ns, which in zip(due_ns.tolist(), who.tolist(), strict=True):
                 in_a_row += 1
                 if when_ns > now_ns or in_a_row > _BEFORE_OTHERS:
-                    await alarm.until(when_ns)
+                    await timer.until(when_ns)
                     now_ns, in_a_row = time.monotonic_ns(), 0
                 window.dispatched(when_ns, now_ns)
                 streams[which].due(when_ns)
-        await alarm.until(begin_ns + int(until_s * 1e9))
+        await timer.until(begin_ns + int(until_s * 1e9))
     finally:
-        alarm.close()
+        timer.close()
 
 
 async def _watch(window: MeasuredWindow, begin_ns: int, end_ns: int, report: Report) -> None:
-    """Report every second, and count this process's own CPU time."""
+    """Report every second, and measure this process's own CPU time."""
     tally = window.tally
     await asyncio.sleep(max(0.0, (begin_ns - time.monotonic_ns()) / 1e9))
     begin_cpu_s, begin_s = time.process_time(), time.monotonic()
-    told = -1
+    reported = -1
     try:
         while True:
             await asyncio.sleep(1.0)
             newest = max(tally.seconds, default=-1)
-            complete = [second for second in sorted(tally.seconds) if told < second < newest]
-            told = complete[-1] if complete else told
+            complete = [second for second in sorted(tally.seconds) if reported < second < newest]
+            reported = complete[-1] if complete else reported
             report(
                 {
                     "due": tally.due,
@@ -187,8 +187,8 @@ async def _watch(window: MeasuredWindow, begin_ns: int, end_ns: int, report: Rep
 
 
 async def _drain(streams: Sequence[LoadStream], drain_s: float) -> None:
-    """Wait for the answers still to come."""
+    """Wait for outstanding answers, at most `drain_s`."""
     until_s = time.monotonic() + drain_s
-    # Answers need no event that would be set for each of them, and asked about here alone.
+    # Polling: an event would have to be set at every answer, only for this one place.
     while time.monotonic() < until_s and any(stream.waiting for stream in streams):  # noqa: ASYNC110
         await asyncio.sleep(_POLL_S)

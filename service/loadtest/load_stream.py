@@ -1,4 +1,4 @@
-"""One stream of the load: what is due goes out as soon as it may, and every answer is matched with when it was due."""
+"""Load stream: sends due messages as soon as allowed and measures each answer's latency."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from statestream.service.protocol.services import STREAM
 from statestream.service.protocol.verdict import Verdict
 
 ACK_EVERY = 32
-"""Messages between acknowledgements, where the server keeps that many."""
+"""Most messages between acknowledgements; fewer if the server keeps fewer results."""
 _NAMES = {int(verdict): verdict.name for verdict in Verdict}
 _APPLIED = int(Verdict.APPLIED)
 _UNSETTLED = (int(Verdict.GAP), int(Verdict.BUSY))
@@ -33,11 +33,11 @@ Connect = Callable[[], grpc.aio.Channel]
 
 
 class BrokenError(Exception):
-    """The stream's sessions cannot go on; the text is the status that is counted."""
+    """The stream's sessions have failed; the text starts with the status to count."""
 
 
 class LoadStream:
-    """Sends when told that a message is due, leaves and resumes its sessions, and starts anew when it fails."""
+    """Sends due messages, reconnects as planned, and starts new sessions after a failure."""
 
     def __init__(
         self, number: int, plan: Plan, messages: Messages, connect: Connect, window: MeasuredWindow, run: str
@@ -45,7 +45,7 @@ class LoadStream:
         self.number = number
         self.ready = asyncio.Event()
         self.outstanding: dict[int, int] = {}
-        """When each unanswered message was due, by its number within the life."""
+        """Due time of each unanswered message, by its number within the life."""
         self.lives: list[Life] = []
         self._rows_left: dict[int, int] = {}
         self._plan = plan
@@ -67,17 +67,17 @@ class LoadStream:
         self._failure: Exception | None = None
 
     def due(self, when_ns: int) -> None:
-        """A message was due at `when_ns`."""
+        """Queue a message that was due at `when_ns`."""
         self._queue.append(when_ns)
         self._notify()
 
     @property
     def waiting(self) -> list[int]:
-        """When the messages were due that have no answer, sent or not."""
+        """Due times of unanswered messages, sent or not."""
         return [*self.outstanding.values(), *self._queue]
 
     async def run(self) -> None:
-        """Serve until `finish`; raises Unavailable when the sessions cannot be opened at first."""
+        """Run until `finish`; raises Unavailable if the first open fails."""
         back_off_s = 0.05
         resume = False
         self._begin_life()
@@ -103,7 +103,7 @@ class LoadStream:
                 back_off_s = min(2 * back_off_s, _MAX_BACK_OFF_S)
 
     def finish(self) -> None:
-        """What has no answer by now has none, whatever may still come; end the sessions."""
+        """Count all outstanding messages as unanswered and end the sessions."""
         self._closing = True
         self._give_up(self.waiting)
         self._queue.clear()
@@ -122,7 +122,7 @@ class LoadStream:
             del self.lives[:-1]
 
     def _fail(self, error: Exception) -> None:
-        """Count a failure; what was sent is lost, and the sessions with it."""
+        """Count a failure and all outstanding messages as unanswered; start new sessions."""
         if isinstance(error, grpc.aio.AioRpcError):
             self._window.failed(error.code().name, f"{error.code().name}: {error.details()}")
         else:
@@ -132,7 +132,7 @@ class LoadStream:
         self._begin_life()
 
     def _give_up(self, due: Iterable[int]) -> None:
-        """Count messages as unanswered, and wait no more for any that was sent."""
+        """Count messages as unanswered and forget all that were sent."""
         for due_ns in due:
             self._window.unanswered(due_ns)
         self.outstanding.clear()
@@ -163,7 +163,7 @@ class LoadStream:
                     raise BrokenError(f"LOST: settled_seq {opened.settled_seq}, expected {self._next * plan.chunk}")
                 self._limit(opened)
         every_ns = int(plan.reconnect_every_s * 1e9)
-        # Not all at once: each stream begins its first turn somewhere else.
+        # The first reconnects are spread out: each stream starts at another point of the interval.
         part = 1.0 if resume else 0.5 + (self.number * 0.618) % 1.0 / 2
         self._reconnect_ns = time.monotonic_ns() + int(every_ns * part) if every_ns else 0
 
@@ -177,7 +177,7 @@ class LoadStream:
         self._max_inflight = min(int(self._plan.max_inflight), credit) if self._plan.max_inflight else credit
         self._ack_every = max(1, min(ACK_EVERY, (opened.max_unacked or 4096) // (4 * chunk)))
 
-    def _goodbye(self) -> bytes:
+    def _last_message(self) -> bytes:
         channels = range(self._plan.channels)
         if self._closing:
             closes = [pb.Close(channel=channel, end_session=True) for channel in channels]
@@ -187,16 +187,16 @@ class LoadStream:
     # Sending
 
     async def _serve(self, call: Any) -> None:
-        """Send and hear until the stream is to be left; returns only with everything answered."""
+        """Send and receive until it is time to leave; returns once every message is answered."""
         self._left = False
-        reader = asyncio.create_task(self._hear(call))
+        reader = asyncio.create_task(self._receive(call))
         try:
             await self._send(call)
             self._left = True
-            await call.write(self._goodbye())
+            await call.write(self._last_message())
             await call.done_writing()
             await asyncio.wait([reader], timeout=1.0)
-        except asyncio.InvalidStateError:  # grpc's word for a write after the end; the reader knows how it ended
+        except asyncio.InvalidStateError:  # grpc raises it for a write after the end; the reader has the reason.
             await asyncio.wait([reader], timeout=1.0)
             raise self._failure or BrokenError("UNKNOWN: the stream ended") from None
         finally:
@@ -238,7 +238,7 @@ class LoadStream:
         )
 
     def _leaves(self) -> bool:
-        """Whether everything is answered and there is reason to go."""
+        """Whether to leave now: every message is answered, and closing or a reconnect is due."""
         if self._failure:
             raise self._failure
         if self.outstanding:
@@ -259,9 +259,9 @@ class LoadStream:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    # Hearing
+    # Receiving
 
-    async def _hear(self, call: Any) -> None:
+    async def _receive(self, call: Any) -> None:
         keep = self.lives[-1].responses if self._plan.verify is not None else None
         try:
             while (raw := await call.read()) is not grpc.aio.EOF:
@@ -286,7 +286,7 @@ class LoadStream:
             self._notify()
 
     def _take(self, results: pb.Results, now_ns: int) -> None:
-        """Match answers with what was due."""
+        """Match answers with due times."""
         rows = len(results.seq)
         self._window.response(now_ns, results.queue_us, results.compute_us, results.batch)
         if rows == 1 and self._plan.rows == 1:
@@ -309,7 +309,7 @@ class LoadStream:
         numbers = Counter(results.seq) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in results.seq)
         for one_based, count in numbers.items():
             number = one_based - 1
-            # A message of one row is not counted down, but its answer may come with others.
+            # A message of one row is not in `_rows_left`, but its answer may come together with others.
             rest = left.pop(number, 1) - count
             if rest > 0:
                 left[number] = rest

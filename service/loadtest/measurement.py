@@ -1,4 +1,4 @@
-"""The part of a run that is measured, and what every stream reports to."""
+"""Measured window of a run: the counters that every stream reports to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statestream.service.loadtest.plan import Plan
 
 
 class MeasuredWindow:
-    """Counts what falls between two times of `time.monotonic_ns`, by when messages were due."""
+    """Counts messages whose due time lies between two times of `time.monotonic_ns`."""
 
     def __init__(self, plan: Plan) -> None:
         self.tally = Counters()
@@ -29,7 +29,7 @@ class MeasuredWindow:
         return self._begin_ns <= when_ns < self._end_ns
 
     def dispatched(self, due_ns: int, now_ns: int) -> None:
-        """The tool got round to a message."""
+        """Count a message that the tool handed to its stream at `now_ns`."""
         if self.within(due_ns):
             self.tally.due += 1
             self.tally.lag.record((now_ns - due_ns) // 1000)
@@ -40,7 +40,11 @@ class MeasuredWindow:
             self.tally.late += 1
 
     def answered(self, due_ns: int, latency_ns: int, last_latency_ns: int) -> None:
-        """The last row of a message was answered; `last_latency_ns`: of the message before, -1: there is none."""
+        """Count a message whose last row was answered.
+
+        Args:
+            last_latency_ns: latency of the message before; -1: there is none.
+        """
         if not self.within(due_ns):
             return
         tally, latency_us = self.tally, latency_ns // 1000
@@ -57,13 +61,13 @@ class MeasuredWindow:
             tally.misses += 1
 
     def unanswered(self, due_ns: int) -> None:
-        """A message will have no answer."""
+        """Count a message that gets no answer."""
         if self.within(due_ns):
             self.tally.unanswered += 1
             self.tally.misses += bool(self._deadline_ns)
 
     def response(self, now_ns: int, queue_us: int, compute_us: int, batch: int) -> None:
-        """What the server says of a turn."""
+        """Record the server's figures of a turn."""
         if not self.within(now_ns):
             return
         self.tally.responses += 1
@@ -86,7 +90,7 @@ class MeasuredWindow:
         self.tally.notices.update(kinds)
 
     def close(self) -> Counters:
-        """The whole, once nothing more comes."""
+        """Merge the intervals' latencies and return the counters, at the end of a run."""
         for histogram in self._seconds.values():
             self.tally.latency.add(histogram)
         return self.tally

@@ -1,4 +1,4 @@
-"""What a load test does: one value that every process of it gets."""
+"""Plan of a load test, passed to each of its processes."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Plan(BaseModel):
-    """A load. Rows a second are `streams * rate_hz * channels * chunk`."""
+    """A load test's settings; rows per second are `streams * rate_hz * channels * chunk`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target: str
     model: str
     version: int = 0
-    """0: the active one, whichever that is when a session begins."""
+    """0: the active one at the start of a session."""
     streams: Count = 1
-    """gRPC streams, each on a connection of its own."""
+    """gRPC streams, each with its own connection."""
     rate_hz: Positive = 10.0
-    """Messages a second on each stream."""
+    """Messages per second on each stream."""
     duration_s: Positive = 10.0
-    """Measured, after the warm-up."""
+    """Length of the measured window, after the warm-up."""
     warmup_s: NotNegative = 2.0
     arrival: Literal["fixed", "poisson", "trace"] = "fixed"
     trace_s: tuple[float, ...] = ()
-    """Seconds at which a stream sends, for `trace`; repeated for as long as the run lasts."""
+    """Seconds at which a stream sends, for `trace`; repeated until the end of the run."""
     chunk: Count = 1
-    """Rows of each session in a message."""
+    """Rows per session in a message."""
     channels: Annotated[int, Field(gt=0, le=65_536)] = 1
-    """Sessions on each stream; a message has rows of all of them."""
+    """Sessions per stream; a message has rows of all of them."""
     max_inflight: NotNegative = 0
-    """Messages of a stream that may be unanswered; 0: as many as the server gives credit for."""
+    """Most unanswered messages of a stream; 0: limited by the server's credit only."""
     deadline_ms: NotNegative = 0.0
-    """Answers later than this are misses; 0: there is none."""
+    """Answers later than this are misses; 0: no deadline."""
     reconnect_every_s: NotNegative = 0.0
     """Each stream leaves and resumes its sessions on a new connection this often; 0: never."""
     verify: Path | None = None
@@ -53,7 +53,7 @@ class Plan(BaseModel):
     processes: Count = 1
     access: Access = Access()
     drain_s: Positive = 5.0
-    """How long unanswered messages are waited for at the end."""
+    """Longest wait for outstanding answers at the end."""
 
     @model_validator(mode="after")
     def _whole(self) -> Plan:
@@ -65,10 +65,10 @@ class Plan(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Plan:
-        """A checked plan.
+        """Build and validate a plan.
 
         Raises:
-            InvalidArgument: naming the field and the value it got.
+            InvalidArgument: a value is invalid; the text names the field and the value.
         """
         try:
             return cls(**values)
@@ -82,30 +82,30 @@ class Plan(BaseModel):
 
     @property
     def rows_per_s(self) -> float:
-        """Rows a second, of all streams."""
+        """Rows per second of all streams."""
         rate_hz = self.rate_hz if self.arrival != "trace" else 1 / mean_gap_s(self.trace_s)
         return self.streams * rate_hz * self.rows
 
     @property
     def interval_s(self) -> int:
-        """Length of the intervals that latency over time is told by: seconds, longer ones in long runs."""
+        """Length of the intervals of latency over time: 1 s, longer in long runs."""
         return max(1, math.ceil(self.duration_s / _MOST_INTERVALS))
 
     def share(self, process: int) -> range:
-        """Streams of one of the processes, by their numbers."""
+        """Numbers of the streams that a process runs."""
         return range(process, self.streams, self.processes)
 
 
 def mean_gap_s(trace_s: tuple[float, ...]) -> float:
-    """Seconds between the messages of a trace; a repetition starts one mean gap after the last."""
+    """Mean seconds between messages of a trace; a repetition starts one such gap after the last."""
     return max((trace_s[-1] - trace_s[0]) / (len(trace_s) - 1), 1e-9)
 
 
 def read_trace(path: Path) -> tuple[float, ...]:
-    """Times in seconds, one a line; a first line that is no number is a heading.
+    """Read a trace: times in seconds, one per line; a first line that is not a number is a heading.
 
     Raises:
-        InvalidArgument: the file cannot be read, naming the line.
+        InvalidArgument: the file is missing, or a line is not a number; the text names the line.
     """
     if not path.is_file():
         raise InvalidArgument(f"{path} is not a file", field="--trace")
@@ -118,5 +118,7 @@ def read_trace(path: Path) -> tuple[float, ...]:
             times.append(float(text))
         except ValueError:
             if number > 1:
-                raise InvalidArgument(f"{path}:{number}: '{text}' is no number of seconds", field="--trace") from None
+                raise InvalidArgument(
+                    f"{path}:{number}: '{text}', expected a number of seconds", field="--trace"
+                ) from None
     return tuple(times)

@@ -1,4 +1,4 @@
-"""A local server's processes, CPU time and memory, from /proc."""
+"""CPU time and memory of a local server's processes, from /proc."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _LISTENING = "0A"
 
 @dataclass(frozen=True)
 class Usage:
-    """What a server used over some time."""
+    """CPU time and memory that a server used over `seconds`."""
 
     pids: tuple[int, ...]
     seconds: float
     cpu_s: float
     rss_bytes: int
-    """The most seen."""
+    """Highest resident memory sampled."""
     decode_s: float | None = None
-    """CPU time of them that decoding pictures took; None where the server did not say."""
+    """Part of `cpu_s` spent decoding pictures; None: not reported by the server."""
     engine_s: float | None = None
-    """CPU time of them that running the model took, likewise."""
+    """Part of `cpu_s` spent running the model; None: not reported by the server."""
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of a process, seconds, to a hundredth; raises OSError when it is gone."""
-    # The name stands in parentheses and may hold anything, so the fields are counted from behind it.
+    """User and system CPU seconds of a process, to 0.01 s; raises OSError if it has ended."""
+    # The process name is in parentheses and may contain anything, so fields are counted from behind it.
     fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process; raises OSError when it is gone."""
+    """Resident memory of a process in bytes; raises OSError if it has ended."""
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessMonitor:
-    """Follows processes; with none it has nothing to say."""
+    """Samples CPU time and memory of processes; without processes it has no usage."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self.pids = tuple(pids)
@@ -51,11 +51,11 @@ class ProcessMonitor:
         self._rss_bytes = 0
 
     def begin(self) -> None:
-        """Count from now."""
+        """Start counting now."""
         self._begin_s, self._cpu_s, self._rss_bytes = time.monotonic(), self._total_cpu_s(), 0
 
     def usage(self) -> Usage | None:
-        """Since `begin`; None where there is nothing to follow."""
+        """Usage since `begin`; None: there are no processes, or one has ended."""
         try:
             self._rss_bytes = max(self._rss_bytes, sum(map(rss_bytes, self.pids)))
             used_s = self._total_cpu_s() - self._cpu_s
@@ -71,7 +71,7 @@ class ProcessMonitor:
 
 
 def listening(target: str) -> list[int]:
-    """Processes of this machine that listen on a target, `host:port` or `unix:path`; none where it is elsewhere."""
+    """Ids of local processes that listen on a target, `host:port` or `unix:path`."""
     if not _PROC.is_dir():
         return []
     if target.startswith("unix:"):
@@ -121,13 +121,13 @@ def _table(path: Path) -> Iterable[list[str]]:
 
 
 def _owners(inodes: set[str]) -> list[int]:
-    """Processes that hold one of these sockets; those of other users stay hidden."""
+    """Ids of processes that hold one of these sockets; other users' processes are not visible."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     folders = [folder for folder in _PROC.iterdir() if folder.name.isdigit()] if wanted else []
     return sorted(int(folder.name) for folder in folders if not wanted.isdisjoint(_links(folder / "fd")))
 
 
 def _links(folder: Path) -> Iterator[str]:
-    """What a process's descriptors are, as far as they can be read."""
+    """Yield the targets of a process's file descriptors, as far as they can be read."""
     with suppress(OSError):
         yield from (str(entry.readlink()) for entry in folder.iterdir())

@@ -1,4 +1,4 @@
-"""What a run came to, as plain values for JSON, CSV and people."""
+"""Report of a run as plain values for JSON, CSV and the terminal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.process_usage import Usage
 
 BUSY = 0.9
-"""CPU time over wall time at which a process of this tool has no time left to be on time."""
+"""CPU time over wall time above which a process of this tool may send late."""
 _LAG_US = 1000
 _LAG_PART = 0.1
-"""Lag is counted when sending; answers are read late by about as much."""
+"""Largest lag as a part of latency. Lag is measured when sending; answers are read about as late."""
 
 
 def report(outcome: Outcome) -> dict[str, Any]:
-    """Everything that a run came to, ready for JSON."""
+    """Convert an outcome to JSON values."""
     plan, tally = outcome.plan, outcome.tally
     seconds = max(outcome.measured_s, 1e-9)
     return {
@@ -58,21 +58,21 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def bottleneck(outcome: Outcome) -> str:
-    """Why these figures are the tool's rather than the server's; empty where they are the server's."""
+    """Why the tool, not the server, may limit the figures; empty: it does not."""
     tally = outcome.tally
     if tally.busiest > BUSY:
         return f"a process of the load test was busy {tally.busiest:.0%} of the time; use more --processes"
     lag_us, latency_us = tally.lag.p(99), tally.latency.p(99)
     if lag_us > max(_LAG_US, _LAG_PART * latency_us):
         return (
-            f"the load test came to its messages {lag_us / 1000:.1f} ms late (p99), of a latency of "
-            f"{latency_us / 1000:.1f} ms; use more --processes, or a quieter machine"
+            f"the load test sent its messages {lag_us / 1000:.1f} ms late (p99), at a latency of "
+            f"{latency_us / 1000:.1f} ms; use more --processes, or a less busy machine"
         )
     return ""
 
 
 def failed(outcome: Outcome) -> str:
-    """Why a run counts as a failure, empty where it does not."""
+    """Why a run counts as failed; empty: it does not."""
     tally = outcome.tally
     if tally.verified is not None and tally.verified.wrong:
         return f"{tally.verified.wrong} of {tally.verified.outputs} outputs are wrong, first {tally.verified.first}"
@@ -82,7 +82,7 @@ def failed(outcome: Outcome) -> str:
 
 
 def intervals(seconds: dict[int, Histogram], interval_s: int) -> list[dict[str, float]]:
-    """Latency over time, one entry an interval."""
+    """Latency over time, one entry per interval."""
     return [
         {"second": second, "interval_s": interval_s, "messages": histogram.count, **histogram.summary_ms()}
         for second, histogram in sorted(seconds.items())
@@ -90,7 +90,7 @@ def intervals(seconds: dict[int, Histogram], interval_s: int) -> list[dict[str, 
 
 
 def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line an interval, or a probe of a search."""
+    """Write a CSV file with one line per interval, or per probe of a search."""
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["second"])
         writer.writeheader()
@@ -98,7 +98,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def offered(plan: Plan) -> str:
-    """The load in words."""
+    """Describe the offered load in words."""
     each = {"fixed": f"{plan.rate_hz:g} messages/s", "poisson": f"{plan.rate_hz:g} messages/s, Poisson"}
     rows = f", {plan.channels} sessions x {plan.chunk} rows each" if plan.rows > 1 else ""
     return f"{plan.streams} streams x {each.get(plan.arrival, 'a trace')}{rows} ({plan.rows_per_s:.0f} rows/s)"
@@ -127,7 +127,7 @@ def _server(outcome: Outcome) -> dict[str, Any]:
 
 
 def _split(usage: Usage, rows: float) -> dict[str, float] | None:
-    """Microseconds of a row by what they went to: decoding pictures, running the model, all else."""
+    """Split CPU microseconds per row: decoding pictures, running the model, the rest."""
     if usage.decode_s is None or usage.engine_s is None:
         return None
     rest_s = usage.cpu_s - usage.decode_s - usage.engine_s

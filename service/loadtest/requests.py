@@ -1,7 +1,7 @@
-"""Messages of the load, encoded ahead as far as can be: what is left for each one is its seqs and its time.
+"""Requests of the load, encoded ahead except for seqs and timestamps.
 
-Message n of a stream has rows n*chunk+1 to (n+1)*chunk of each of its sessions, channel after channel. What the rows
-hold follows from their number, so that a rollout can compute it again.
+Message n of a stream has rows n*chunk+1 to (n+1)*chunk of each of its sessions, channel after channel. The data of a
+row depends on its number only, so that a rollout can compute it again.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from statestream.models.spec import Array, InputSpec, Int64Array, Manifest, Tens
 from statestream.proto.v1 import inference_pb2 as pb
 
 VARIANTS = 32
-"""Different messages; they come round again."""
+"""Number of different messages, used in turn."""
 _STEPS_TAG = bytes([pb.StreamRequest.STEPS_FIELD_NUMBER << 3 | 2])
 
 
 Frames = Mapping[str, Sequence[bytes]]
-"""JPEGs by the name of the input that takes them."""
+"""JPEGs by input name."""
 NO_FRAMES: Frames = {}
 
 
 class Messages:
-    """Requests of streams with `channels` sessions and `chunk` rows of each in a message.
+    """Builds requests for streams with `channels` sessions and `chunk` rows each per message.
 
     Args:
-        frames: pictures for every input that takes them encoded; they come round again.
+        frames: pictures for every encoded input, used in turn.
     """
 
     def __init__(self, manifest: Manifest, *, channels: int, chunk: int, seed: int, frames: Frames = NO_FRAMES) -> None:
@@ -37,32 +37,32 @@ class Messages:
         self.channels = channels
         self.chunk = chunk
         self.row_bytes = manifest.row_bytes
-        """Of one row, at most."""
+        """Most bytes of one row."""
         self._specs = manifest.encoded_inputs
         self._data = {t.name: _noise(t, shape, rng) for t in manifest.inputs if t.name not in self._specs}
         self._frames = frames
-        # Sessions of one message see other places of the film.
+        # Sessions of one message get different pictures of the film.
         self._frame = np.arange(VARIANTS)[:, None, None] + 7 * np.arange(channels)[:, None] + np.arange(chunk)
         self._channel = pb.Steps(channel=np.repeat(np.arange(channels), chunk).tolist()).SerializeToString()
         self._columns = [pb.Steps(columns=self._columns_of(k)).SerializeToString() for k in range(VARIANTS)]
 
     def steps(self, number: int, phase: int, t_ns: Int64Array | list[int]) -> bytes:
-        """A StreamRequest with steps alone.
+        """Build an encoded StreamRequest that has steps only.
 
         Args:
-            number: of the message within its sessions, from 0.
-            phase: where in the variants the stream begins.
+            number: number of the message within its sessions, from 0.
+            phase: variant of the stream's first message.
             t_ns: `[chunk]` timestamps of the rows.
         """
         seq = list(range(number * self.chunk + 1, (number + 1) * self.chunk + 1))
         times = t_ns if isinstance(t_ns, list) else t_ns.tolist()
         rows = pb.Steps(seq=seq * self.channels, timestamp_ns=times * self.channels).SerializeToString()
-        # The parts of an encoded message make up the message when put side by side.
+        # Concatenated parts of an encoded protobuf message are the encoded message.
         columns = self._columns[(number + phase) % VARIANTS]
         return _STEPS_TAG + _varint(len(self._channel) + len(rows) + len(columns)) + self._channel + rows + columns
 
     def rows(self, channel: int, phase: int, begin: int, end: int) -> dict[str, Array]:
-        """`[end - begin, *shape]` by input: rows of a session, counted from 0."""
+        """Rows `begin` to `end` (from 0) of a session, `[end - begin, *shape]` by input name."""
         row = np.arange(begin, end)
         variant = (row // self.chunk + phase) % VARIANTS
         found = {name: values[variant, channel, row % self.chunk] for name, values in self._data.items()}
@@ -78,7 +78,7 @@ class Messages:
         return columns
 
     def _seen(self, spec: InputSpec, frames: Int64Array) -> Array:
-        """`[frames, *shape]` what the model sees of pictures."""
+        """Decode pictures to the model's input, `[frames, *shape]`."""
         film = self._frames[spec.name]
         pixels = np.empty((len(frames), *spec.shape), np.uint8)
         for k, into in zip(frames.tolist(), pixels, strict=True):
@@ -87,14 +87,17 @@ class Messages:
 
 
 def acks(channels: int, seq: int) -> bytes:
-    """A StreamRequest that acknowledges every session up to `seq`; put before another it is part of that."""
+    """Build an encoded StreamRequest that acknowledges every session up to `seq`.
+
+    Put in front of another encoded request, it becomes part of that request.
+    """
     return pb.StreamRequest(
         acks=pb.Acks(channel=range(channels), seq=[seq] * channels),
     ).SerializeToString()
 
 
 def row_times(previous_ns: int, due_ns: int, chunk: int) -> list[int]:
-    """`[chunk]` timestamps: spread over the time since the message before, the last one when the message is due."""
+    """`[chunk]` timestamps, evenly spread from the message before to this one's due time."""
     if chunk == 1:
         return [due_ns]
     gap_ns = due_ns - previous_ns

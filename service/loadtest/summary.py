@@ -1,4 +1,4 @@
-"""A report in words: pairs of a name and a text, for the terminal and for HTML alike."""
+"""Summary of a report: pairs of a name and a text, for terminal and HTML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Facts = list[tuple[str, str]]
 
 
 def facts(plan: Plan, run: dict[str, Any], found: Found | None = None) -> Facts:
-    """What a run came to; see `report.report`."""
+    """Summarise a run as name and text pairs; see `report.report`."""
     messages, server, tool = run["messages"], run["server"], run["tool"]
     lines = [
         ("model", f"{run['model']} at {run['target']}"),

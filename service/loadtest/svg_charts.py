@@ -1,4 +1,4 @@
-"""Small charts as SVG text: lines and bars, with axes, and nothing to download."""
+"""Line and bar charts with axes, as self-contained SVG text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places."""
+    """Maps values to positions, linear or logarithmic."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class Axis:
 
     @classmethod
     def over(cls, values: Sequence[float], begin: float, end: float, *, log: bool = False, zero: bool = False) -> Axis:
-        """An axis on which all values have their place."""
+        """Build an axis that covers all values."""
         known = [v for v in values if not log or v > 0] or [1.0]
         low, high = (0.0 if zero and not log else min(known)), max(known)
         if log:
@@ -55,7 +55,7 @@ class Axis:
 
 
 def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, limit: float = 0.0) -> str:
-    """Lines by name over a common x; `limit` draws a dashed line across."""
+    """Draw named lines over a common x axis; `limit` draws a dashed horizontal line."""
     points = [point for one in series.values() for point in one]
     x, y = _axes(points, limit, log_x=False)
     body = [_frame(x, y, x_label, y_label)]
@@ -72,7 +72,7 @@ def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, 
 
 
 def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str, marks: dict[str, float]) -> str:
-    """Bars from a lower to an upper x of a height, x logarithmic; `marks` are named places on it."""
+    """Draw bars (lower x, upper x, height) on a logarithmic x axis; `marks` are named x values."""
     edges = [edge for low, high, _ in boxes for edge in (low, high)]
     x = Axis.over(edges, _LEFT, WIDTH - _RIGHT, log=True)
     y = Axis.over([height for _, _, height in boxes], HEIGHT - _BOTTOM, _TOP, zero=True)

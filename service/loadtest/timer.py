@@ -1,4 +1,4 @@
-"""Waking up on time: an event loop's own timers are good to a millisecond, a kernel timer to some 50 µs."""
+"""Precise timer: a kernel timer wakes within some 50 µs, an event loop's timer within 1 ms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class PreciseTimer:
-    """Sleeps until a time of `time.monotonic_ns`; by timerfd where there is one, else by the loop's timers."""
+    """Sleeps until a time of `time.monotonic_ns`, by timerfd if available, else by the loop's timers."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -22,10 +22,10 @@ class PreciseTimer:
         self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS) if hasattr(self._libc, "timerfd_create") else -1
         self._waiter: asyncio.Future[None] | None = None
         if self._fd >= 0:
-            self._loop.add_reader(self._fd, self._rang)
+            self._loop.add_reader(self._fd, self._expired)
 
     async def until(self, when_ns: int) -> None:
-        """Return at `when_ns`, or at once when that has passed; always lets others run."""
+        """Sleep until `when_ns`; if that has passed, only let other tasks run."""
         if when_ns <= time.monotonic_ns():
             await asyncio.sleep(0)
         elif self._fd < 0:
@@ -42,7 +42,7 @@ class PreciseTimer:
             os.close(self._fd)
             self._fd = -1
 
-    def _rang(self) -> None:
+    def _expired(self) -> None:
         try:
             os.read(self._fd, 8)
         except BlockingIOError:

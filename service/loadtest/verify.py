@@ -1,4 +1,4 @@
-"""Every output against an offline rollout of the same bundle, over exactly the rows that the server says it applied.
+"""Verification: compares every output with an offline rollout over the rows the server applied.
 
 S   sessions of a life     T   rows of each     C   channels of a stream, one session each
 """
@@ -19,25 +19,25 @@ from statestream.service.loadtest.requests import Messages, row_times
 from statestream.service.protocol.verdict import Verdict
 
 PIECE = 64
-"""Rows of one call of the engine."""
+"""Rows per call of the engine."""
 _ADVANCES = (Verdict.APPLIED, Verdict.SUPPRESSED)
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared, and how far apart it was."""
+    """Result of a comparison."""
 
     outputs: int
     """Rows whose outputs were compared."""
     wrong: int
-    """Rows with an element off by more than the bundle's tolerance, or without the output they should have."""
+    """Rows with an error above the bundle's tolerance, or without an output that was expected."""
     worst: float
     """Largest error, in standard deviations of the output."""
     first: str = ""
-    """Where the first wrong row is."""
+    """Session, channel and seq of the first wrong row."""
 
     def merged(self, other: Verified) -> Verified:
-        """Of both."""
+        """Combine two results."""
         return Verified(
             self.outputs + other.outputs,
             self.wrong + other.wrong,
@@ -54,19 +54,20 @@ NOTHING = Verified(0, 0, 0.0)
 
 @dataclass
 class Life:
-    """What one stream sent to its sessions and heard of them, from when they began to when they ended."""
+    """Record of one stream's sessions from start to end: messages sent, responses received."""
 
     name: str
     phase: int
     origin_ns: int
-    """The row before the first, for the times of a first chunk."""
+    """Time of the row before the first, from which the first chunk's timestamps are spread."""
     due_ns: array[int] = field(default_factory=lambda: array("q"))
-    """`[messages]`"""
+    """`[messages]` due times."""
     responses: list[bytes] = field(default_factory=list)
+    """Encoded responses of the server."""
 
 
 def verify(engine: Engine, lives: Sequence[Life], messages: Messages) -> Verified:
-    """Compare all of what the server answered with a rollout by `engine`."""
+    """Compare all answers of the server with a rollout by `engine`."""
     total = NOTHING
     for life in lives:
         if life.responses and life.due_ns:
@@ -75,15 +76,15 @@ def verify(engine: Engine, lives: Sequence[Life], messages: Messages) -> Verifie
 
 
 def _verify_life(engine: Engine, life: Life, messages: Messages) -> Verified:
-    heard = _Heard(engine, messages.channels, len(life.due_ns) * messages.chunk)
+    received = _Received(engine, messages.channels, len(life.due_ns) * messages.chunk)
     for raw in life.responses:
-        heard.take(pb.StreamResponse.FromString(raw).results)
-    expected = _rollout(engine, life, messages, heard.advances)
-    return heard.compare(engine, expected, life.name)
+        received.take(pb.StreamResponse.FromString(raw).results)
+    expected = _rollout(engine, life, messages, received.advances)
+    return received.compare(engine, expected, life.name)
 
 
-class _Heard:
-    """Answers of a life, row by row."""
+class _Received:
+    """Verdicts and outputs of a life, row by row."""
 
     def __init__(self, engine: Engine, sessions: int, rows: int) -> None:
         self.verdict_ST = np.zeros((sessions, rows), np.int64)
@@ -94,7 +95,7 @@ class _Heard:
 
     @property
     def advances(self) -> BoolArray:
-        """`[S, T]`"""
+        """`[S, T]` whether each row advanced its session."""
         advances: BoolArray = np.isin(self.verdict_ST, _ADVANCES)
         return advances
 
@@ -108,7 +109,7 @@ class _Heard:
             if column.name in self._outputs and applied.any():
                 shape, dtype = self._shapes[column.name]
                 values = np.frombuffer(column.data, dtype).reshape(-1, *shape)
-                # Repeated rows carry outputs too, behind the same order.
+                # DUPLICATE rows carry outputs, too, in the same order.
                 carriers = np.flatnonzero(applied | (verdict == Verdict.DUPLICATE))[: len(values)]
                 self._outputs[column.name][channel[carriers], row[carriers]] = values
 
@@ -126,7 +127,7 @@ class _Heard:
 
 
 def _rollout(engine: Engine, life: Life, messages: Messages, advances_ST: BoolArray) -> dict[str, Array]:
-    """`[S, T, *shape]` by output."""
+    """Compute the expected outputs, `[S, T, *shape]` by output name."""
     sessions, rows = advances_ST.shape
     dt_ST = _dt_s(engine, life, messages.chunk, advances_ST)
     states: Any = engine.initial(sessions)
@@ -150,6 +151,6 @@ def _dt_s(engine: Engine, life: Life, chunk: int, advances_ST: BoolArray) -> Flo
     t_ns_ST: Int64Array = np.broadcast_to(np.array(times, np.int64), advances_ST.shape)
     last_ns = np.full(sessions, NO_TIME, np.int64)
     elapsed = engine.manifest.time.elapsed(t_ns_ST, last_ns, counts=advances_ST)
-    # Rows that do not advance are not valid; a step of no time could make NaN of them all the same.
+    # Rows that do not advance are not valid, but a step with dt 0 could still give NaN.
     dt_s: Float32Array = np.where(advances_ST, elapsed.dt_s, np.float32(engine.manifest.time.nominal_s))
     return dt_s

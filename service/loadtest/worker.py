@@ -1,7 +1,7 @@
-"""`python -m statestream.service.loadtest.worker`: one process of the load, told what to do in lines of JSON.
+"""Worker process of a load test (`python -m statestream.service.loadtest.worker`), driven by lines of JSON.
 
-In: the part; once it has said that it is ready, the start; the end of the input stops it. Out: ready, progress, and
-the tally or an error.
+Input: the part; after "ready" the start time; the end of the input stops it. Output: ready, progress, and the
+counters or an error.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from statestream.service.loadtest.load_process import WorkerPart, generate
 from statestream.service.loadtest.plan import Plan
 
 
-def say(message: dict[str, Any]) -> None:
-    """One line to the parent."""
+def print_message(message: dict[str, Any]) -> None:
+    """Print a message to the parent process, one line of JSON."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def encode_part(part: WorkerPart) -> str:
-    """A part as the line that `main` reads."""
+    """Encode a part as the line that `main` reads."""
     return json.dumps(
         {
             "plan": part.plan.model_dump(mode="json"),
@@ -39,7 +39,7 @@ def encode_part(part: WorkerPart) -> str:
 
 
 def decode_part(line: str) -> WorkerPart:
-    """What `encode_part` made."""
+    """Read the output of `encode_part`."""
     plain = json.loads(line)
     plan, manifest = Plan.model_validate(plain["plan"]), Manifest.model_validate(plain["manifest"])
     frames = {name: [b64decode(one) for one in film] for name, film in plain["frames"].items()}
@@ -47,14 +47,14 @@ def decode_part(line: str) -> WorkerPart:
 
 
 async def main() -> None:
-    """Do one part."""
+    """Run one part."""
     lines = asyncio.StreamReader(limit=1 << 26)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     part = decode_part((await lines.readline()).decode())
     stop = asyncio.Event()
 
     async def start() -> int:
-        say({"ready": True})
+        print_message({"ready": True})
         line = await lines.readline()
         listening.append(asyncio.create_task(until_end()))
         if not line:
@@ -67,17 +67,17 @@ async def main() -> None:
 
     listening: list[asyncio.Task[None]] = []
     try:
-        tally, measured_s = await generate(part, start, stop, lambda progress: say({"progress": progress}))
+        tally, measured_s = await generate(part, start, stop, lambda progress: print_message({"progress": progress}))
     except (StatestreamError, ValueError, OSError) as error:
-        say({"error": str(error)})
+        print_message({"error": str(error)})
     else:
-        say({"tally": tally.to_dict(), "measured_s": measured_s})
+        print_message({"tally": tally.to_dict(), "measured_s": measured_s})
     for task in listening:
         task.cancel()
 
 
 def run() -> None:
-    """`main` on the fastest loop there is."""
+    """Run `main` on uvloop if installed, else on asyncio's loop."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         import uvloop

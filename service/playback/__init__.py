@@ -1,1 +1,1 @@
-"""Playing recordings."""
+"""Playback: streams recordings and cameras through sessions, scores and draws the results."""

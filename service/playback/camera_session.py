@@ -1,4 +1,4 @@
-"""A camera through the service as it sees: every frame that can be sent in time, and what the model says of it."""
+"""Camera session: streams a live camera and shows, records and draws the results."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from statestream.service.playback.video_overlay import drawn_row, film_writer, s
 
 _QUALITY = 90
 _LAST_S = 2.0
-"""How long the end of the session, and answers still to come, are waited for."""
+"""Longest wait for the session to close, and for outstanding results, in seconds."""
 
 
 class Heard(NamedTuple):
-    """A frame and what became of it."""
+    """A frame and its result."""
 
     shot: Shot
     result: StepResult
     mean_hz: float
-    """Frames a second so far."""
+    """Mean frames per second so far."""
 
 
 OnHeard = Callable[[Heard], object]
 
 
 class Diary:
-    """What became of every frame, in some thirty bytes each: a camera may run for days. Pictures are not kept."""
+    """Results of every frame, without pictures: some thirty bytes each, as a camera may run for days."""
 
     def __init__(self, source: str, outputs: int) -> None:
         self.verdicts: Counter[str] = Counter()
@@ -52,7 +52,7 @@ class Diary:
         self._dt_s, self._y, self._latency_s = array("f"), array("f"), array("d")
 
     def add(self, heard: Heard) -> None:
-        """One frame more."""
+        """Add a frame's result."""
         result = heard.result
         self.verdicts[result.verdict.name] += 1
         self._t_ns.append(heard.shot.t_ns)
@@ -62,7 +62,7 @@ class Diary:
         self._latency_s.append(result.latency_s)
 
     def played(self) -> Played:
-        """As of a recording."""
+        """Convert to the form of a played recording."""
         t_ns = np.array(self._t_ns, np.int64)
         return Played(
             Recording(self._source, t_ns, np.zeros((len(t_ns), 0), np.float32)),
@@ -84,10 +84,13 @@ async def play_camera(
     video: Path | None,
     console: Console,
 ) -> Played:
-    """Stream a camera until it ends, for `seconds`, or until `stop`; `video`: where to draw what it saw.
+    """Stream a camera until it ends, for `seconds`, or until `stop`.
+
+    Args:
+        video: file to write the annotated frames to; None: none is written.
 
     Raises:
-        Unavailable: there is no such camera, or it went away.
+        Unavailable: there is no such camera, it was disconnected, or no frame was answered.
     """
     spec, output = manifest.inputs[0], manifest.outputs[0]
     size = (spec.shape[0], spec.shape[1])
@@ -95,13 +98,13 @@ async def play_camera(
     async with AsyncExitStack() as stack:
         camera = Camera(source, size)
         stack.callback(camera.close)
-        hears: list[OnHeard] = [diary.add, stack.enter_context(_status(console, manifest, diary, camera))]
+        callbacks: list[OnHeard] = [diary.add, stack.enter_context(_status(console, manifest, diary, camera))]
         if video is not None:
-            hears.append(stack.enter_context(_drawing(video, size, camera.rate_hz, output.size)))
+            callbacks.append(stack.enter_context(_drawing(video, size, camera.rate_hz, output.size)))
         session = await stream.open(manifest.name, version=manifest.version, policy=Policy(keep_last=1), on_full="lose")
-        await _play(session, camera, spec, seconds, stop, hears)
+        await _play(session, camera, spec, seconds, stop, callbacks)
     if not diary.verdicts:
-        raise Unavailable(f"{shown(source)}: no picture came", field="SOURCE")
+        raise Unavailable(f"{shown(source)}: no frame arrived", field="SOURCE")
     return diary.played()
 
 
@@ -111,24 +114,24 @@ async def _play(
     spec: InputSpec,
     seconds: float | None,
     stop: asyncio.Event,
-    hears: list[OnHeard],
+    callbacks: list[OnHeard],
 ) -> None:
     sent: deque[Shot] = deque()
-    hearing = asyncio.create_task(_hear(session, sent, hears))
+    receiving = asyncio.create_task(_receive(session, sent, callbacks))
     sending = asyncio.create_task(_send(session, camera, spec, sent))
     stopped = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([hearing, sending, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([receiving, sending, stopped], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         sending.cancel()
         await asyncio.wait([sending])
-        if not hearing.done():
+        if not receiving.done():
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(session.close(end_session=True), _LAST_S)
-            await asyncio.wait([hearing], timeout=_LAST_S)
+            await asyncio.wait([receiving], timeout=_LAST_S)
     finally:
-        for task in (hearing, sending, stopped):
+        for task in (receiving, sending, stopped):
             task.cancel()
-        ends = await asyncio.gather(hearing, sending, stopped, return_exceptions=True)
+        ends = await asyncio.gather(receiving, sending, stopped, return_exceptions=True)
     for end in ends:
         if isinstance(end, Exception):
             raise end
@@ -137,31 +140,31 @@ async def _play(
 async def _send(session: AsyncSession, camera: Camera, spec: InputSpec, sent: deque[Shot]) -> None:
     async for shot in camera.shots():
         row = shot.pixels if spec.encoding == "raw" else await asyncio.to_thread(_encoded, shot.pixels)
-        sent.append(shot)  # before its answer can come
+        sent.append(shot)  # Before `send`, as the result may arrive during it.
         await session.send(row, shot.t_ns)
 
 
 def _encoded(pixels: Array) -> bytes:
-    # A JPEG has no order of colours: the server decodes it into the model's.
+    # A JPEG has no order of colours: the server decodes it to the model's order.
     return jpeg.encode(pixels, quality=_QUALITY)
 
 
-async def _hear(session: AsyncSession, sent: deque[Shot], hears: list[OnHeard]) -> None:
+async def _receive(session: AsyncSession, sent: deque[Shot], callbacks: list[OnHeard]) -> None:
     begin_s = time.monotonic()
     async for result in session.results():
         heard = Heard(sent.popleft(), result, result.seq / max(time.monotonic() - begin_s, 1e-3))
-        for hear in hears:
-            hear(heard)
+        for callback in callbacks:
+            callback(heard)
 
 
 def _output(result: StepResult, size: int) -> Array:
-    """`[size]` of the first output; NaN where there is none."""
+    """The first output, `[size]`; NaN: the row has none."""
     return result.y.reshape(-1) if result.verdict is Verdict.APPLIED else np.full(size, np.nan, np.float32)
 
 
 @contextmanager
 def _status(console: Console, manifest: Manifest, diary: Diary, camera: Camera) -> Iterator[OnHeard]:
-    """A line that says how it goes, on a terminal."""
+    """Yield a callback that updates a status line on a terminal."""
     output = manifest.outputs[0]
     names = output.labels or tuple(str(k) for k in range(output.size))
     if not console.is_terminal:
@@ -171,12 +174,12 @@ def _status(console: Console, manifest: Manifest, diary: Diary, camera: Camera) 
 
         def show(heard: Heard) -> None:
             y = _output(heard.result, output.size).tolist()
-            said = "  ".join(f"{name} {value:+.3f}" for name, value in zip(names, y, strict=True))
+            values = "  ".join(f"{name} {value:+.3f}" for name, value in zip(names, y, strict=True))
             counts = ", ".join(f"{name} {count}" for name, count in diary.verdicts.items())
             live.update(
                 Text(
-                    f"{said}   {heard.mean_hz:.1f} frames/s, {heard.result.latency_s * 1e3:.1f} ms   {counts}, "
-                    f"{camera.passed_over} passed over"
+                    f"{values}   {heard.mean_hz:.1f} frames/s, {heard.result.latency_s * 1e3:.1f} ms   {counts}, "
+                    f"{camera.passed_over} skipped"
                 )
             )
 
@@ -185,7 +188,7 @@ def _status(console: Console, manifest: Manifest, diary: Diary, camera: Camera) 
 
 @contextmanager
 def _drawing(path: Path, size: tuple[int, int], rate_hz: float, outputs: int) -> Iterator[OnHeard]:
-    """Draw what the model says into what the camera saw, frame by frame, at the times of the camera."""
+    """Yield a callback that draws each result into its frame and writes a video at the camera's times."""
     scale, largest, begin_ns = scale_of(size), 1e-9, NO_TIME
     with film_writer(path, size, rate_hz) as add:
 

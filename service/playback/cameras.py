@@ -1,5 +1,6 @@
-"""Cameras that are there now: `webcam:NUMBER` (V4L2) and RTSP addresses, read in a thread that keeps the newest frame
-alone. PyAV is imported when one is opened.
+"""Live cameras: `webcam:NUMBER` (V4L2) and RTSP addresses.
+
+A thread reads the camera and keeps only the newest frame. PyAV is imported when a camera is opened.
 """
 
 from __future__ import annotations
@@ -20,32 +21,32 @@ from statestream.service.errors import InvalidArgument, Unavailable
 from statestream.service.extras import need
 
 _TIMEOUT_S = 10.0
-"""For an address to answer, and for the next frame to come."""
+"""Longest wait for an address to answer, and for the next frame, in seconds."""
 _RTSP = ("rtsp://", "rtsps://")
 
 
 class Shot(NamedTuple):
-    """What a camera saw."""
+    """A frame of a camera."""
 
     pixels: Array
-    """uint8 `[H, W, 3]`, red first, of the size that was asked for"""
+    """uint8 `[H, W, 3]`, RGB, of the size requested"""
     t_ns: int
-    """By the camera's own clock."""
+    """Time on the camera's clock, nanoseconds."""
 
 
 def is_camera(source: str) -> bool:
-    """Whether a source is a camera, rather than a file."""
+    """Whether a source is a camera, not a file."""
     return source.startswith(("webcam:", *_RTSP))
 
 
 def address_of(source: str) -> tuple[str, dict[str, Any]]:
-    """What PyAV is to open, and how.
+    """The address that PyAV opens, and the options for it.
 
     Raises:
-        InvalidArgument: no number stands behind `webcam:`.
+        InvalidArgument: `webcam:` is not followed by a number.
     """
     if source.startswith(_RTSP):
-        # Over TCP nothing of a frame is lost, and no port has to be open for it.
+        # Over TCP no part of a frame is lost, and no incoming port is needed.
         return source, {"options": {"rtsp_transport": "tcp"}}
     number = source.removeprefix("webcam:")
     if not number.isdigit():
@@ -54,38 +55,38 @@ def address_of(source: str) -> tuple[str, dict[str, Any]]:
 
 
 class Camera:
-    """A camera that is being read. A frame that nobody has taken when the next one comes is passed over.
+    """An open camera; a frame not taken before the next one arrives is skipped.
 
     Args:
         source: `webcam:NUMBER` or an RTSP address.
-        size: height and width of its pictures; another size of its own is resized.
+        size: height and width of the frames; frames of another size are resized.
 
     Raises:
-        Unavailable: there is none, or it gives no video.
-        FailedPrecondition: PyAV is missing.
+        Unavailable: there is no such camera, or it has no video.
+        FailedPrecondition: PyAV is not installed.
     """
 
     def __init__(self, source: str, size: tuple[int, int]) -> None:
         self.passed_over = 0
-        """Frames that nobody took."""
+        """Frames that were skipped."""
         self._source, self._size = source, size
         self._container = _opened(source)
         self.rate_hz = float(self._container.streams.video[0].average_rate or 30)
-        """Frames a second, as it says itself."""
+        """Frames per second as declared by the camera."""
         self._loop = asyncio.get_running_loop()
         self._newest: Any = None
         self._ended: str | None = None
-        """Why no more frames come; empty: they just end."""
+        """Why the camera ended; empty: it ended without an error; None: it has not ended."""
         self._news = asyncio.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
         self._thread.start()
 
     async def shots(self) -> AsyncIterator[Shot]:
-        """Each frame, as soon as the one before has been dealt with.
+        """Yield the newest frame whenever the caller is ready for one.
 
         Raises:
-            Unavailable: the camera went away.
+            Unavailable: the camera was disconnected.
         """
         while True:
             await self._news.wait()
@@ -101,7 +102,7 @@ class Camera:
                 self._news.set()
 
     def close(self) -> None:
-        """Read no more; returns when the camera is free again."""
+        """Stop reading and release the camera."""
         self._closing = True
         self._thread.join(_TIMEOUT_S)
         self._container.close()
@@ -119,13 +120,13 @@ class Camera:
             for frame in self._container.decode(video=0):
                 if self._closing:
                     return
-                self._loop.call_soon_threadsafe(self._came, frame)
+                self._loop.call_soon_threadsafe(self._on_frame, frame)
         except av.FFmpegError as error:
-            why = error.strerror or "the camera went away"
+            why = error.strerror or "the camera was disconnected"
         if not self._closing:
             self._loop.call_soon_threadsafe(self._end, why)
 
-    def _came(self, frame: Any) -> None:
+    def _on_frame(self, frame: Any) -> None:
         self.passed_over += self._newest is not None
         self._newest = frame
         self._news.set()
@@ -136,7 +137,7 @@ class Camera:
 
 
 def shown(source: str) -> str:
-    """A source as it may be printed: without the name and password of an address."""
+    """A source for printing: an address without its user name and password."""
     return re.sub("//[^/@]*@", "//", source)
 
 
@@ -149,13 +150,13 @@ def _opened(source: str) -> Any:
         raise Unavailable(f"{shown(source)}: {error.strerror}{_others(address)}", field="SOURCE") from None
     if not container.streams.video:
         container.close()
-        raise Unavailable(f"{shown(source)}: there is no video in it", field="SOURCE")
+        raise Unavailable(f"{shown(source)}: it has no video", field="SOURCE")
     return container
 
 
 def _others(address: str) -> str:
-    """Which cameras there are, where one of this machine cannot be opened."""
+    """Names the local cameras, for the error when one cannot be opened."""
     if not address.startswith("/dev/video"):
         return ""
     there = sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video[0-9]*"))
-    return "; there is " + (", ".join(f"webcam:{number}" for number in there) or "no camera here")
+    return "; this machine has " + (", ".join(f"webcam:{number}" for number in there) or "no camera")

@@ -1,4 +1,4 @@
-"""Recordings from files, as a model wants them: features by name, classes by number."""
+"""Reads recordings from files in a model's form: features by name, classes by number."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from statestream.service.errors import InvalidArgument
 def read(
     file: Path, columns: Columns, manifest: Manifest, only: Sequence[str] = (), merge: Sequence[Path] = ()
 ) -> Dataset:
-    """The recordings of a file as the model wants them: its features by name, its classes by their numbers.
+    """Read a file's recordings with the model's features, in its order, and its class numbers.
 
     Args:
-        merge: files of other sensors, of the same recordings.
+        only: ids of the recordings to keep; empty: all.
+        merge: files of other sensors of the same recordings.
 
     Raises:
-        DataError: naming file, row and column.
-        InvalidArgument: the files do not fit the model, or have no recording of a name in `only`.
+        DataError: a file cannot be read; the text names file, row and column.
+        InvalidArgument: the files do not fit the model, or have no recording of an id in `only`.
     """
     if len(manifest.inputs) > 1:
         raise InvalidArgument(f"{manifest.ref} has {len(manifest.inputs)} inputs; a file can feed one", field="--model")
@@ -61,9 +62,9 @@ def read(
 
 
 def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
-    """Events of several sensors, each feature from the file that has it."""
+    """Merge several sensors' files to events, each feature from the file that has it."""
     if spec.nan != "not_measured":
-        raise InvalidArgument(f"input '{spec.name}' of the model takes no NaN: its rows are whole", field="--merge")
+        raise InvalidArgument(f"the model's input '{spec.name}' takes no NaN, which merged rows have", field="--merge")
     found = []
     for k, file in enumerate(files):
         there = column_names(file)
@@ -76,7 +77,7 @@ def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes
 
 
 def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """Targets numbered as the model numbers its classes; -1 for one that it does not know."""
+    """Renumber targets as the model's classes; -1: the model has no such class."""
     number = {label: index for index, label in enumerate(labels)}
     numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
     recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)

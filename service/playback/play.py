@@ -1,4 +1,4 @@
-"""Playing recordings through sessions: at the pace of recording, a multiple of it, or as fast as it goes."""
+"""Plays recordings through sessions: in real time, at a multiple, or as fast as possible."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from statestream.service.client import AsyncSession, AsyncStream, ChunkResult, V
 from statestream.service.errors import InvalidArgument
 
 PIECE = 64
-"""Rows of one message when playing as fast as it goes."""
+"""Rows per message when playing as fast as possible."""
 
 
 @dataclass
 class Played:
-    """A recording and what the service made of it; rows that have no output yet, or none at all, are NaN."""
+    """A recording and its results; rows without an output, or without one yet, are NaN."""
 
     recording: Recording
     output: Float32Array
@@ -29,9 +29,9 @@ class Played:
     verdict: Int64Array
     """`[T]` values of `Verdict`"""
     dt_s: Float32Array
-    """`[T]`"""
+    """`[T]` seconds by which each row advanced its session"""
     latency_s: list[float] = field(default_factory=list)
-    """Of each message, from when its first row was due."""
+    """Of each message, from its first row's due time."""
     done: int = 0
     """Rows answered."""
 
@@ -40,10 +40,10 @@ OnProgress = Callable[[Played], object]
 
 
 def rate_of(text: str) -> float:
-    """`real`, `max`, or a multiple such as `2x`: how much faster than recorded; infinite for `max`.
+    """Parse a speed: `real` (1), `max` (infinite), or a multiple such as `2x`.
 
     Raises:
-        InvalidArgument: it is none of them.
+        InvalidArgument: `text` is none of these.
     """
     if text in ("real", "max"):
         return 1.0 if text == "real" else math.inf
@@ -59,7 +59,7 @@ def rate_of(text: str) -> float:
 async def play(
     stream: AsyncStream, model: str, version: int, recording: Recording, rate: float, on_progress: OnProgress
 ) -> Played:
-    """Play a recording through a session of its own, which ends with it."""
+    """Play a recording through a new session and end the session."""
     session = await stream.open(model, version=version)
     played = _start(session, recording)
     if math.isinf(rate):
@@ -123,7 +123,7 @@ async def _read(session: AsyncSession, played: Played, late_s: Array, on_progres
 
 
 def _shaped(session: AsyncSession, x: Array) -> Array | list[bytes]:
-    """Flat features `[rows, F]` in the shape of the model's input; encoded pictures as they are."""
+    """Reshape features `[rows, F]` to the model's input; encoded pictures stay as they are."""
     if x.dtype == object:
         return list(x)
     return x.reshape(len(x), *session.manifest.inputs[0].shape)

@@ -1,4 +1,4 @@
-"""What a model said of recordings as an MCAP file, which ROS 2 and Foxglove read beside the robot's own log.
+"""Prediction log: results of recordings as an MCAP file, for ROS 2 and Foxglove.
 
 Each row is a `statestream_msgs/msg/Prediction` at the row's own time; the file holds the message's definition.
 """
@@ -30,16 +30,16 @@ _SEPARATOR = "=" * 80
 
 
 def beside(log: Path) -> Path:
-    """Where predictions of a log go unless somebody says otherwise."""
+    """Default path of a log's predictions: beside the log."""
     return log.with_name((log.name if log.is_dir() else log.stem) + PREDICTIONS)
 
 
 def write_prediction_log(path: Path, played: Sequence[Played], manifest: Manifest) -> None:
-    """Write a message for each row.
+    """Write one message per row.
 
     Raises:
         FailedPrecondition: mcap-ros2-support is not installed.
-        InvalidArgument: a row's time is before the epoch, for which the format has no number.
+        InvalidArgument: a row's time is before the epoch, which the format cannot store.
     """
     first_ns = min(int(one.recording.t_ns[0]) for one in played)
     if first_ns < 0:
@@ -62,6 +62,6 @@ def _write_rows(writer: Writer, schema: Schema, played: Played, manifest: Manife
 
 
 def _whole_definition() -> str:
-    """The definition with those that it stands on, as logs hold it."""
+    """The message definition with those that it depends on, in the form of logs."""
     parts = [f"{_SEPARATOR}\nMSG: {name}\n{definition}" for name, definition in _DEPENDENCIES]
     return "\n".join([DEFINITION, *parts])

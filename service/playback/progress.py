@@ -1,4 +1,4 @@
-"""A bar for recordings being played, on a terminal; silent elsewhere."""
+"""Progress bar for recordings being played, shown on a terminal only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from statestream.service.playback.play import Played
 def progress_of(
     recordings: Sequence[Recording], reconnects: Callable[[], int], console: Console
 ) -> Iterator[Callable[[Played], None]]:
-    """What to call after each answer; the bar goes away at the end. `reconnects` counts connections that broke."""
+    """Yield a callback to call after each answer; the bar is removed at the end.
+
+    Args:
+        reconnects: returns the number of reconnects so far.
+    """
     rows = sum(len(recording) for recording in recordings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -1,4 +1,4 @@
-"""What played recordings add up to: accuracy or error, latency, verdicts; and the file of predictions."""
+"""Scores of played recordings (accuracy or error, latency, verdicts) and their predictions file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from statestream.service.protocol.verdict import Verdict
 
 @dataclass(frozen=True)
 class Score:
-    """Of all recordings together; None where there is nothing to judge by."""
+    """Scores over all recordings; None: there are no targets to compare with."""
 
     recordings: int
     rows: int
@@ -27,20 +27,20 @@ class Score:
     p50_ms: float
     p99_ms: float
     row_accuracy: float | None = None
-    """Share of rows whose likeliest class is the target."""
+    """Fraction of rows whose likeliest class is the target."""
     accuracy: float | None = None
-    """Share of recordings whose likeliest class, log-probabilities summed over all rows, is theirs; only where each
-    recording has one class from its first row to its last."""
+    """Fraction of recordings whose likeliest class, log-probabilities summed over all rows, is the target; only if
+    each recording has the same class in all its rows."""
     mse: float | None = None
     r2: float | None = None
-    """Of all rows with an output, as offline."""
+    """Over all rows with an output, as in offline evaluation."""
 
 
 def score(played: Sequence[Played], spec: OutputSpec) -> Score:
-    """Judge recordings by their targets, where they have any: int64 classes, or float32 `[T, K]`."""
+    """Score recordings against their targets, if any: int64 classes `[T]`, or float32 `[T, K]`."""
     latency_ms = np.concatenate([np.asarray(p.latency_s) for p in played]) * 1e3
     verdicts, counts = np.unique(np.concatenate([p.verdict for p in played]), return_counts=True)
-    facts = Score(
+    totals = Score(
         recordings=len(played),
         rows=sum(len(p.recording) for p in played),
         verdicts={Verdict(v).name: n for v, n in zip(verdicts.tolist(), counts.tolist(), strict=True)},
@@ -49,14 +49,14 @@ def score(played: Sequence[Played], spec: OutputSpec) -> Score:
     )
     judged = [p for p in played if p.recording.target is not None]
     if not judged:
-        return facts
+        return totals
     if spec.task == "classification":
         right = np.concatenate([_right(p) for p in judged])
         whole = [_right_as_a_whole(p) for p in judged if _has_one_class(p)]
         accuracy = float(np.mean(whole)) if len(whole) == len(judged) else None
-        return replace(facts, row_accuracy=float(right.mean()), accuracy=accuracy)
+        return replace(totals, row_accuracy=float(right.mean()), accuracy=accuracy)
     errors = regression_errors(*(np.concatenate(parts) for parts in zip(*map(_numbers, judged), strict=True)))
-    return replace(facts, mse=errors["mse"], r2=errors["r2"])
+    return replace(totals, mse=errors["mse"], r2=errors["r2"])
 
 
 def _right(played: Played) -> Array:
@@ -76,25 +76,28 @@ def _right_as_a_whole(played: Played) -> bool:
 
 
 def _numbers(played: Played) -> tuple[Array, Array]:
-    """`[rows with output, K]` what the model said, and what was true."""
+    """Predictions and targets, each `[rows with output, K]`."""
     has, target = _judged(played)
     return played.output[has], target[has].reshape(int(has.sum()), -1)
 
 
 def _judged(played: Played) -> tuple[Array, Array]:
-    """`[T]` which rows have an output, and the target."""
+    """`[T]` whether each row has an output, and the target."""
     assert played.recording.target is not None
     return np.asarray(np.isfinite(played.output).all(axis=1)), played.recording.target
 
 
 def _log_softmax(x: Array) -> Array:
-    """Log-probabilities of logits; of log-probabilities themselves, those again."""
+    """Log-probabilities of logits; log-probabilities are returned unchanged."""
     x = x - x.max(axis=1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
 
 
 def write_predictions(path: Path, played: Sequence[Played], spec: OutputSpec) -> None:
-    """One line a row: recording, row, timestamp_ns, verdict, dt_s, each element of the output, the class and target."""
+    """Write a CSV file with one line per row.
+
+    Columns: recording, row, timestamp_ns, verdict, dt_s, each element of the output, class, target.
+    """
     names = [f"{spec.name}_{label}" for label in spec.labels or range(spec.size)]
     classes = spec.task == "classification"
     with replacing(path) as temporary, temporary.open("w", newline="") as file:

@@ -1,4 +1,4 @@
-"""A film with what was predicted, and what was true, drawn into it: bars from the middle, one above the other.
+"""Video overlay: draws predictions and targets into frames, as bars from the middle.
 
 orange   predicted      green   true      no orange bar   the row has no output
 """
@@ -24,17 +24,17 @@ from statestream.service.playback.play import Played
 _LEAST_WIDTH = 480
 _PREDICTED, _TRUE = (255, 140, 0), (60, 200, 80)
 _TICK = Fraction(1, 90_000)
-"""Seconds by which the times of pictures are told."""
+"""Unit of frame times in the video, seconds."""
 _BAR, _MARK = 8, 3
-"""Pixels that a bar is high, and that the mark in the middle is wide."""
+"""Height of a bar and width of the mark in the middle, pixels."""
 
 
 def check_drawable(path: Path, spec: OutputSpec) -> None:
-    """Whether a model's output can be drawn, before anything is played.
+    """Check that a model's output can be drawn, before anything is played.
 
     Raises:
-        InvalidArgument: the output is no regression, or the file's name has another ending.
-        FailedPrecondition: PyAV is missing.
+        InvalidArgument: the output is a class, or the file's suffix is not that of a video.
+        FailedPrecondition: PyAV is not installed.
     """
     if spec.task == "classification":
         raise InvalidArgument(f"output '{spec.name}' is a class; bars show numbers", field="--video")
@@ -44,7 +44,7 @@ def check_drawable(path: Path, spec: OutputSpec) -> None:
 
 
 def write_video(path: Path, played: Sequence[Played], size: tuple[int, int]) -> None:
-    """Every recording, one after the other, at the pace of recording; `size` (height, width) of its pictures."""
+    """Write all recordings to one video, in real time; `size`: height and width of the frames."""
     period_s = median_period_s([one.recording for one in played])
     with film_writer(path, size, 1 / period_s) as add:
         pictures = (picture for one in played for picture in annotated(one, size, scale_of(size)))
@@ -53,15 +53,15 @@ def write_video(path: Path, played: Sequence[Played], size: tuple[int, int]) -> 
 
 
 def scale_of(size: tuple[int, int]) -> int:
-    """How many times as large pictures of a size (height, width) are drawn, to be seen."""
+    """Factor by which frames of `size` (height, width) are enlarged, for visibility."""
     return max(1, -(-_LEAST_WIDTH // size[1]))
 
 
 @contextmanager
 def film_writer(path: Path, size: tuple[int, int], rate_hz: float) -> Iterator[Callable[[Array, float], None]]:
-    """What to call with each picture, `scale_of(size)` times as large as `size`, and the second at which it is shown.
+    """Yield a callback that writes a frame, enlarged by `scale_of(size)`, at a time in seconds.
 
-    A picture no later than the one before is left out. Whatever ends the writing, what was drawn is a whole film.
+    A frame that is not later than the one before is left out. The file is written whole, or not at all after an error.
     """
     import av
 
@@ -86,7 +86,7 @@ def film_writer(path: Path, size: tuple[int, int], rate_hz: float) -> Iterator[C
 
 
 def annotated(played: Played, size: tuple[int, int], scale: int) -> Iterator[Array]:
-    """Each frame of a recording, `scale` times as large, with its bars."""
+    """Yield each frame of a recording, enlarged by `scale`, with its bars."""
     target = played.recording.target
     true = None if target is None else np.asarray(target, np.float64).reshape(len(played.output), -1)
     known = [values[np.isfinite(values)] for values in (played.output, true) if values is not None]
@@ -97,7 +97,7 @@ def annotated(played: Played, size: tuple[int, int], scale: int) -> Iterator[Arr
 
 
 def drawn_row(pixels: Array, scale: int, predicted: Array, true: Array | None, largest: float) -> Array:
-    """A picture, `scale` times as large, with bars of `predicted` and `true` `[K]`; one of `largest` fills its half."""
+    """Enlarge a frame by `scale` and draw `predicted` and `true`, `[K]`; `largest` fills half the width."""
     image = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     top = len(image)
     for k in reversed(range(len(predicted))):
@@ -108,7 +108,7 @@ def drawn_row(pixels: Array, scale: int, predicted: Array, true: Array | None, l
 
 
 def _draw(image: Array, bottom: int, part: float, colour: tuple[int, int, int]) -> int:
-    """A bar from the middle, to the left where it is negative; returns where it begins."""
+    """Draw a bar from the middle, to the left if negative; returns the row of its top."""
     top, middle = bottom - _BAR, image.shape[1] // 2
     image[top:bottom] //= 3
     image[top:bottom, middle - _MARK // 2 : middle + _MARK // 2 + 1] = 255

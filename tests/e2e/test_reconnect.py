@@ -221,7 +221,7 @@ async def test_patience_has_an_end(proxy: Proxy) -> None:
         await session.step([1, 1])
         proxy.refusing = True
         proxy.cut()
-        with pytest.raises(Unavailable, match=r"gave .* up after 0\.3 s"):
+        with pytest.raises(Unavailable, match=r"gave up .* after 0\.3 s"):
             await session.step([1, 1])
 
 

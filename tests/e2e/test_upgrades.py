@@ -205,7 +205,7 @@ async def test_a_shadow_diverges_by_what_it_computes_otherwise_and_can_be_promot
         before = [len(robot.x) for robot in robots]
         assert await asyncio.to_thread(main, ["models", "promote", "leaky", "--target", target]) == 0
         after = [len(robot.x) for robot in robots]
-        assert f"promoted leaky:3; {SESSIONS} sessions go on with it" in capsys.readouterr().out
+        assert f"promoted leaky:3; {SESSIONS} sessions moved to it" in capsys.readouterr().out
         await stepped(robots, 5)
         stop()
     for i, robot in enumerate(robots):

@@ -1,1 +1,1 @@
-"""Core of the client."""
+"""Machinery of the client: channels, sending, connection and results of a stream."""

@@ -1,11 +1,11 @@
-"""What a stream knows of its channels, as a struct of arrays: `column[channel]`.
+"""Send state of a stream's channels, as a struct of arrays: `column[channel]`.
 
 Words
-    room        rows that may be handed over or sent now, by the ring, by credit, and by what the server will keep
+    room        rows that may be accepted or sent now: limited by the retransmit buffer, credit and `max_unacked`
     in flight   sent on this connection and not answered
-    heard       answered on this or an earlier connection: the application has it, or finds it among its results
-    unread      heard, and not yet taken by the application, so not to be acknowledged
-    pace        whether new rows go out at once, or wait in the ring behind others that have to go first
+    settled     answered on this or an earlier connection; the application has the result or can read it
+    unread      settled, but not yet read by the application, so not to be acknowledged
+    pace        `SendState`: new rows are sent at once, or wait in the retransmit buffer behind earlier ones
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _EVERY_SEQ = int(np.iinfo(np.int64).max)
 
 
 class SendState(IntEnum):
-    """How a session's rows go out."""
+    """How a session's new rows are sent."""
 
     FLOWING = 0
     """At once."""
     CATCHING_UP = 1
-    """Behind rows of the ring that are sent as room allows."""
+    """After the rows of the retransmit buffer, which are sent as room allows."""
     STOPPED = 2
-    """Not at all: there is no connection, or rows were refused and have to wait."""
+    """Not at all: there is no connection, or rejected rows wait to be sent again."""
 
 
 _FLOWING, _STOPPED = int(SendState.FLOWING), int(SendState.STOPPED)
@@ -65,17 +65,30 @@ _COLUMNS = {
 
 
 class ChannelTable:
-    """Bookkeeping of one stream, by channel.
+    """Seqs, credit and acknowledgements of one stream's sessions, by channel.
 
-    Columns: `next_seq`, of the next row handed over; `sent_seq`, the last on its way on this connection;
-    `settled_seq`, the last heard; `served_seq`, the last that this server is known to have settled; `resumed_seq`,
-    what it had settled when the session was opened; `early_seq`, the same where the application is new to the session
-    and wants what it missed; `acked_seq`, the last told to the server; `unread_seq`, the first answer that the
-    application has not taken; `in_flight`; `epoch`; the limits of Opened; `row_bytes`; `durable_seq`, the last that a
-    snapshot holds; `durable`, nonzero where rows are kept until then; `ring_rows`, how many may be kept; `loses`,
-    nonzero where older ones then go; `deadline_us`, the time that rows have, 0 for ever; `base`, what seqs are less on
-    the wire, after a session was started anew; `taken`, nonzero while a chunk is being handed over; `pace`;
-    `new_clock`, nonzero when the next row starts a new clock; `live`, nonzero while a session is bound.
+    Columns, each `[channels]` int64:
+        next_seq: seq of the next row accepted from the application.
+        sent_seq: last seq sent on this connection.
+        settled_seq: last seq answered, on any connection.
+        served_seq: last seq that the current server is known to have settled.
+        resumed_seq: last seq the server had settled when the session was opened.
+        early_seq: `resumed_seq` of a session new to this client, which gets the earlier unacknowledged results; else 0.
+        acked_seq: last seq acknowledged to the server.
+        unread_seq: first seq whose result the application has not read.
+        in_flight: rows sent on this connection and not answered.
+        epoch, credit_rows, max_unacked: as in the `Opened` message.
+        row_bytes: bytes of a row, `ROW_OVERHEAD_BYTES` included.
+        durable_seq: last seq that a snapshot of the server holds.
+        durable: nonzero: rows are kept until a snapshot holds them.
+        ring_rows: most rows that may be kept.
+        loses: nonzero: the oldest rows are dropped when `ring_rows` are kept; 0: sending waits.
+        deadline_us: microseconds until a row's deadline; 0: none.
+        base: subtracted from seqs on the wire, after the session was restarted.
+        taken: nonzero while a chunk is being queued.
+        pace: `SendState`.
+        new_clock: nonzero: the next row starts a new clock.
+        live: nonzero while a session is bound.
     """
 
     next_seq: Int64Array
@@ -117,7 +130,7 @@ class ChannelTable:
         return len(self.live)
 
     def open(self, opened: pb.Opened, row_bytes: int) -> None:
-        """Bind a channel. Rows are kept until answered; see `keep`."""
+        """Bind a channel. Its rows are kept until answered; `keep` changes that."""
         channel = opened.channel
         self._grow(channel + 1)
         for name, initial in _COLUMNS.items():
@@ -131,24 +144,24 @@ class ChannelTable:
         self.acked_seq[channel] = opened.settled_seq
 
     def keep(self, channel: int, rows: int, *, durable: bool, loses: bool, deadline_s: float) -> None:
-        """How long rows are kept: `rows` at most, until answered or, if `durable`, until a snapshot holds them."""
+        """Set how long rows are kept: at most `rows`, until answered or, if `durable`, in a snapshot."""
         self.ring_rows[channel], self.durable[channel], self.loses[channel] = rows, durable, loses
         self.deadline_us[channel] = round(deadline_s * 1e6)
         self._deadlines = self._deadlines or deadline_s > 0
 
     def due_s(self, channels: Int64Array, now_s: float) -> Float64Array | None:
-        """`[rows]` when rows of `channels` that come now are due, infinite for never; None: none ever is."""
+        """`[rows]` deadlines of rows accepted now, infinite for none; None: no session has deadlines."""
         if not self._deadlines:
             return None
         deadline_us = self.deadline_us[channels]
         return np.where(deadline_us > 0, now_s + deadline_us * 1e-6, np.inf)
 
     def reopen(self, opened: pb.Opened) -> None:
-        """Bind a channel again, on a new connection, to the session that it had."""
+        """Bind a channel to its session again, on a new connection."""
         channel = opened.channel
         self.early_seq[channel] = 0
         self._bind(opened)
-        # Whatever this server was told before, it may not remember.
+        # This server may not have the acknowledgements sent before: send them again.
         self.acked_seq[channel] = self.base[channel]
 
     def _bind(self, opened: pb.Opened) -> None:
@@ -163,24 +176,24 @@ class ChannelTable:
         self.credit_bytes = opened.credit_bytes
 
     def restart(self, channel: int) -> None:
-        """The session will start anew on the server: rows not heard become its first."""
+        """The session restarts on the server: its unanswered rows get seqs from 1."""
         self.base[channel] = self.settled_seq[channel]
         self.rebased = True
 
     def close(self, channel: int) -> None:
-        """Unbind a channel; what was in flight comes no more."""
+        """Unbind a channel and return the credit of its rows in flight."""
         self.bytes_in_flight -= int(self.in_flight[channel] * self.row_bytes[channel])
         self.in_flight[channel] = 0
         self.live[channel] = 0
 
     def stop(self) -> None:
-        """The connection is lost, and all that was on its way."""
+        """Stop all channels: the connection is lost, with the rows in flight."""
         self.pace[:] = _STOPPED
         self.in_flight[:] = 0
         self.bytes_in_flight = 0
 
     def room(self, channel: int) -> int:
-        """Rows of one channel that may be handed over now."""
+        """Rows of one channel that may be accepted now."""
         if not self.live[channel]:
             return 0
         kept = self._kept_room(channel)
@@ -196,14 +209,14 @@ class ChannelTable:
         )
 
     def _kept_room(self, channel: int) -> int:
-        """Rows of one channel that the ring has room for."""
+        """Rows of one channel that the retransmit buffer has room for."""
         if self.loses[channel]:
             return int(self.ring_rows[channel])
         released = self.durable_seq[channel] if self.durable[channel] else self.settled_seq[channel]
         return int(self.ring_rows[channel] - (self.next_seq[channel] - 1 - released))
 
     def released_seq(self) -> Int64Array:
-        """`[channels]` the last seq of each channel that nobody will ask for again; every seq where none is bound."""
+        """`[channels]` highest seq that the retransmit buffer may drop; every seq of an unbound channel."""
         released = np.where(self.durable != 0, self.durable_seq, self.settled_seq)
         lost = np.where(self.loses != 0, self.next_seq - 1 - self.ring_rows, 0)
         return np.where(self.live != 0, np.maximum(released, lost), _EVERY_SEQ)
@@ -213,7 +226,7 @@ class ChannelTable:
         return 0 <= channel < self.capacity and self.bytes_in_flight + int(self.row_bytes[channel]) > self.credit_bytes
 
     def has_room(self, channels: Int64Array) -> bool:
-        """Whether every one of `channels` may hand a row over now, together."""
+        """Whether each of `channels` may send one row now, all together."""
         unacked = self.sent_seq[channels] - self._readable(channels)
         flowing = self.pace[channels] == _FLOWING
         released = np.where(self.durable[channels] != 0, self.durable_seq[channels], self.settled_seq[channels])
@@ -226,17 +239,17 @@ class ChannelTable:
                 | ((self.in_flight[channels] < self.credit_rows[channels]) & (unacked < self.max_unacked[channels]))
             )
         )
-        # A session that has ended is no reason to wait: whoever sends finds out.
+        # Do not wait for a session that has ended: the send raises its error.
         free |= self.live[channels] == 0
         size = int(self.row_bytes[channels[flowing]].sum())
         return bool(free.all()) and (size == 0 or self.bytes_in_flight + size <= self.credit_bytes)
 
     def ever_fits(self, channels: Int64Array) -> bool:
-        """Whether a row of each of `channels` may be on its way at once."""
+        """Whether one row of each of `channels` fits the stream's credit in bytes at once."""
         return int(self.row_bytes[channels].sum()) <= self.credit_bytes
 
     def send(self, channel: int, rows: int) -> Int64Array:
-        """Give the next `rows` seqs of a channel away, `[rows]`; they are on their way unless the channel is held."""
+        """Assign the next `rows` seqs of a channel, `[rows]`; FLOWING rows count as sent."""
         first = int(self.next_seq[channel])
         self.next_seq[channel] += rows
         if not self.pace[channel]:
@@ -244,7 +257,7 @@ class ChannelTable:
         return np.arange(first, first + rows)
 
     def send_each(self, channels: Int64Array) -> Int64Array:
-        """The next seq of each of `channels`, which are distinct; see `send`."""
+        """Assign the next seq of each of `channels`, which are distinct; see `send`."""
         seqs = self.next_seq[channels]
         self.next_seq[channels] += 1
         if self.pace[channels].any():
@@ -255,18 +268,18 @@ class ChannelTable:
         return seqs
 
     def sent(self, channel: int, rows: int) -> None:
-        """The next rows of a channel are on their way."""
+        """Count the next `rows` rows of a channel as sent."""
         self.sent_seq[channel] += rows
         self.in_flight[channel] += rows
         self.bytes_in_flight += rows * int(self.row_bytes[channel])
 
     def flowing(self, channels: Int64Array) -> BoolArray:
-        """`[rows]` whether rows of `channels` go out at once."""
+        """`[rows]` whether rows of `channels` are sent at once."""
         flowing: BoolArray = self.pace[channels] == _FLOWING
         return flowing
 
     def clocks(self, channels: Int64Array) -> BoolArray | None:
-        """Whether the next row of each of `channels` starts a new clock, told once; None where none does."""
+        """`[rows]` whether the next row of each channel starts a new clock, then reset; None: none does."""
         fresh: BoolArray = self.new_clock[channels] != 0
         if not fresh.any():
             return None
@@ -274,10 +287,10 @@ class ChannelTable:
         return fresh
 
     def settle(self, answers: ResultColumns) -> BoolArray:
-        """Return the credit of `answers` and advance what is settled.
+        """Return the credit of `answers` and advance the settled seqs.
 
         Returns:
-            `[rows]` the answers that the application has not had before, those of a resumed session among them.
+            `[rows]` whether an answer is new to the application; earlier ones of a resumed session are.
         """
         channel, seq = answers.channel, answers.seq
         known = self._known(answers)
@@ -294,7 +307,7 @@ class ChannelTable:
         return fresh | early
 
     def settle_next(self, channel: int, epoch: int, seq: int) -> bool:
-        """Like `settle` for one row, if it is the next one of its session; otherwise False, and nothing has changed."""
+        """Settle one row if it is the next of its session; otherwise change nothing and return False."""
         if self.settled_seq[channel] + 1 != seq or self.epoch[channel] != epoch or seq <= self.resumed_seq[channel]:
             return False
         if not self.in_flight[channel]:
@@ -305,42 +318,42 @@ class ChannelTable:
         return True
 
     def unread(self, channel: int, seq: int | None) -> None:
-        """The first answer that the application has not taken; None when it has all."""
+        """Set the first seq that the application has not read; None: it has read all."""
         self.unread_seq[channel] = NONE_UNREAD if seq is None else seq
         if seq is not None:
             self.acked_seq[channel] = min(self.acked_seq[channel], seq - 1)
 
     def waits_for_reader(self, channel: int) -> bool:
-        """Whether no row can be sent before the application takes an answer."""
+        """Whether no row can be sent before the application reads a result."""
         return bool(self.next_seq[channel] - self.unread_seq[channel] >= self.max_unacked[channel])
 
     def caught_up(self, channel: int) -> bool:
-        """Whether every row that was handed over has been heard of, and this server has it."""
+        """Whether every accepted row is answered, and settled on this server."""
         return bool(min(self.settled_seq[channel], self.served_seq[channel]) + 1 >= self.next_seq[channel])
 
     def acks_due(self, channels: Int64Array) -> bool:
-        """Whether one of `channels` has half of what the server keeps unacknowledged."""
+        """Whether a channel has unacknowledged results of at least half its `max_unacked`."""
         waiting = self._readable(channels) - self.acked_seq[channels]
         return bool((2 * waiting >= self.max_unacked[channels]).any())
 
     def take_acks(self) -> pb.Acks | None:
-        """What the server has not been told yet, and will have been with this message; None when there is nothing."""
+        """Acknowledgements not sent yet, which then count as sent; None: there are none."""
         channels = np.flatnonzero(self.live[: self._top])
         readable = self._readable(channels)
-        told = readable > self.acked_seq[channels]
-        if not told.any():
+        fresh = readable > self.acked_seq[channels]
+        if not fresh.any():
             return None
-        channels, readable = channels[told], readable[told]
+        channels, readable = channels[fresh], readable[fresh]
         self.acked_seq[channels] = readable
         return pb.Acks(channel=channels.tolist(), seq=(readable - self.base[channels]).tolist())
 
     def _readable(self, channels: Int64Array) -> Int64Array:
-        """The last seq of each channel that this server settled and whose answer, and every earlier one, was read."""
+        """`[n]` last seq per channel that this server settled and that was read, with all before it."""
         readable: Int64Array = np.minimum(self.settled_seq[channels], self.unread_seq[channels] - 1)
         return np.minimum(readable, self.served_seq[channels])
 
     def _known(self, answers: ResultColumns) -> BoolArray:
-        """Answers to a session bound now, not those of an earlier owner."""
+        """`[rows]` whether an answer is for a session bound now, in its current epoch or a later one."""
         inside = answers.channel < self.capacity
         channel = answers.channel * inside
         known: BoolArray = inside & (self.live[channel] != 0) & (answers.epoch >= self.epoch[channel])

@@ -1,4 +1,4 @@
-"""Which session is on which channel: how it is opened, opened again on the next connection, and ended."""
+"""Channel manager: opens sessions on channels, reopens them after a reconnect, and ends them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Make = Callable[[pb.Opened, ModelInfo, "Opening"], AsyncSession]
 
 
 class Opening(NamedTuple):
-    """A session that the application asked for."""
+    """An open requested by the application and not answered yet."""
 
     request: pb.Open
     options: SessionOptions
@@ -39,23 +39,23 @@ class Opening(NamedTuple):
 
 
 class _Closing(NamedTuple):
-    """A session that the application is done with."""
+    """A close requested by the application and not answered yet."""
 
     request: pb.Close
     future: asyncio.Future[None]
 
 
 class ChannelManager:
-    """The sessions of a stream by channel, over as many connections as it takes.
+    """Sessions of a stream by channel, kept across connections.
 
     Args:
         models: describes a model, by name and version.
-        make: makes a session that the server has opened.
-        wake: called when there is something to say.
-        ended: called with the channel of a session that is gone, and why.
-        tell: called with what the application should hear.
-        reconnect: whether a session is asked for again when it cannot be had at once.
-        give_up_after_s: for how long; None: for ever.
+        make: builds the session object after the server has opened the session.
+        wake: called when there is a message to send.
+        ended: called with the channel of a session that has ended, and the error.
+        tell: called with each notice for the application.
+        reconnect: whether to retry opening a session after an error that may pass.
+        give_up_after_s: how long to retry; None: without limit.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ChannelManager:
         self._make = make
         self._wake = wake
         self._ended = ended
-        self._tell = tell
+        self._notify = tell
         self._reconnect = reconnect
         self._patience_s = float("inf") if give_up_after_s is None else give_up_after_s
         self._clock = clock
@@ -89,12 +89,12 @@ class ChannelManager:
         self._next_channel = 0
         self.sessions: dict[int, AsyncSession] = {}
         self.generation = 0
-        """Rises whenever a session begins or ends."""
+        """Counts up whenever a session starts or ends."""
 
-    # What the application wants.
+    # Calls from the application.
 
     async def open(self, request: pb.Open, options: SessionOptions) -> AsyncSession:
-        """Open a session on a free channel, and wait for it."""
+        """Open a session on a free channel and wait until the server has opened it."""
         request.channel = self._take_channel()
         opening = Opening(request, options, asyncio.get_running_loop().create_future())
         self._opening[request.channel] = opening
@@ -103,9 +103,9 @@ class ChannelManager:
         try:
             return await opening.future
         except asyncio.CancelledError:
-            # The session may have come in the very moment in which its opener gave up.
+            # The session may have been opened at the moment the caller was cancelled.
             if opening.future.done() and not opening.future.cancelled() and opening.future.exception() is None:
-                self._nobody_waits_for(opening.future.result())
+                self._abandon_cancelled(opening.future.result())
             raise
 
     async def close(self, session: AsyncSession, *, end_session: bool) -> None:
@@ -119,19 +119,19 @@ class ChannelManager:
         await closing.future
 
     def abandon(self, session: AsyncSession, error: StatestreamError, *, end_session: bool = False) -> None:
-        """Give a session up: tell the application why, and the server that nobody listens."""
+        """End a session with `error` here, and close it on the server."""
         self._leave(pb.Close(channel=session.channel, end_session=end_session))
         self._unbind(session.channel, error)
 
-    def _nobody_waits_for(self, session: AsyncSession) -> None:
-        """Give a session up whose opener was cancelled; nobody else will come back for one made for them."""
-        error = FailedPrecondition("nobody waited for the session")
+    def _abandon_cancelled(self, session: AsyncSession) -> None:
+        """Abandon a session whose `open` was cancelled; one created by that open ends on the server, too."""
+        error = FailedPrecondition("the call that opened the session was cancelled")
         self.abandon(session, error, end_session=not session.resumed)
 
-    # What becomes of the connection.
+    # Events of the connection.
 
     def connected(self) -> None:
-        """Ask for every session on a new connection."""
+        """Open every session on the new connection."""
         self._connection += 1
         for opening in self._opening.values():
             self._ask(opening.request)
@@ -140,13 +140,13 @@ class ChannelManager:
             self._ask(session.request())
 
     def disconnected(self) -> None:
-        """The connection broke; another one follows."""
+        """The connection broke; another attempt follows."""
         self._reopening.clear()
         for session in self.sessions.values():
             session.disconnected()
 
     def finished(self, error: StatestreamError) -> None:
-        """There will be no other connection: end every session, and whoever waits for one."""
+        """End every session and every waiting open and close: no further connection follows."""
         self._connection = 0
         for channel in list(self.sessions):
             self._unbind(channel, error)
@@ -156,17 +156,17 @@ class ChannelManager:
             if not future.done():
                 future.set_exception(error)
 
-    # What the server says.
+    # Messages of the server.
 
     async def opened(self, opened: pb.Opened) -> None:
-        """A session is there, for the first time or again."""
+        """The server has opened a session, for the first time or again."""
         if opened.channel in self._reopening:
             self._reopened(opened)
             return
         opening = self._opening.pop(opened.channel, None)
         self._refused_since_s.pop(opened.channel, None)
         if opening is None or opening.future.done():
-            # Nobody waits for it any more; if it was only made for them, nobody will come back for it.
+            # The caller was cancelled. A session that was created for it is ended, not left to expire.
             self._leave(pb.Close(channel=opened.channel, end_session=not opened.resumed))
             return
         try:
@@ -180,12 +180,12 @@ class ChannelManager:
         self.sessions[opened.channel] = session
         self.generation += 1
         if opening.future.done():
-            self._nobody_waits_for(session)
+            self._abandon_cancelled(session)
         else:
             opening.future.set_result(session)
 
     def _reopened(self, opened: pb.Opened) -> None:
-        """A session is bound again on a new connection."""
+        """The server has opened a session again on a new connection."""
         self._reopening.discard(opened.channel)
         self._refused_since_s.pop(opened.channel, None)
         session = self.sessions.get(opened.channel)
@@ -202,7 +202,7 @@ class ChannelManager:
             self._wake()
 
     def failed(self, failed: pb.Failed) -> None:
-        """A session could not be opened, or cannot go on."""
+        """The server could not open a session, or has ended it with an error."""
         error = error_of(failed.code, failed.text, field=failed.field, retry_after_s=failed.retry_after_ms / 1e3)
         channel = failed.channel
         if channel in self._reopening:
@@ -218,7 +218,7 @@ class ChannelManager:
             self.abandon(self.sessions[channel], error)
 
     def _not_reopened(self, session: AsyncSession | None, channel: int, error: StatestreamError) -> None:
-        """A session was not bound again on a new connection."""
+        """The server did not open a session again: retry, restart it, or end it."""
         may_pass = isinstance(error, Unavailable) or error.retry_after_s > 0
         if session is not None and may_pass and self._again_later(channel, error):
             return
@@ -227,7 +227,7 @@ class ChannelManager:
             session.restart()
             self._sender.restart(channel)
             first_seq = session.settled_seq + 1
-            self._tell(Notice(NoticeKind.RESET, session.session_id, f"{error.text}; started anew at row {first_seq}"))
+            self._notify(Notice(NoticeKind.RESET, session.session_id, f"{error.text}; restarted at row {first_seq}"))
             self._ask(session.request())
             return
         self._reopening.discard(channel)
@@ -237,12 +237,12 @@ class ChannelManager:
             self.gone(channel, SessionLost(error.text, field=error.field) if lost else error)
 
     def gone(self, channel: int, error: StatestreamError | None) -> None:
-        """The server has unbound a session, because of `error` or as it was asked to; its channel is free."""
+        """The server has unbound a session: on request, or because of `error`; free its channel."""
         self._unbind(channel, error)
         self._free.append(channel)
 
     def _unbind(self, channel: int, error: StatestreamError | None) -> None:
-        """A session has ended, here or on the server."""
+        """Remove a session and complete its waiting close."""
         session = self.sessions.pop(channel, None)
         closing = self._closing.pop(channel, None)
         self._reopening.discard(channel)
@@ -256,7 +256,7 @@ class ChannelManager:
             closing.future.set_result(None)
 
     def _again_later(self, channel: int, error: StatestreamError) -> bool:
-        """Ask for a session again in a while; False when that is not wanted, or has been tried for long enough."""
+        """Schedule another open; False without `reconnect` or after `give_up_after_s`."""
         now_s = self._clock()
         since_s = self._refused_since_s.setdefault(channel, now_s)
         if not self._reconnect or now_s - since_s >= self._patience_s:
@@ -268,7 +268,7 @@ class ChannelManager:
 
     def _ask_again(self, channel: int, connection: int) -> None:
         if connection != self._connection:
-            return  # Meanwhile everything was asked for again, or there is nobody to ask.
+            return  # A newer connection has sent every open again, or the stream has ended.
         if channel in self._opening:
             self._ask(self._opening[channel].request)
         elif channel in self._reopening and channel in self.sessions:

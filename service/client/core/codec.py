@@ -1,4 +1,4 @@
-"""Messages that carry columns of rows. Each costs a few numpy calls, however many rows it has."""
+"""Codec of messages with columns of rows: a few numpy calls each, for any number of rows."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from statestream.service.errors import Internal
 from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, Verdict
 
 _SECONDS_PER_US = 1e-6
-# Looking a member of an enumeration up costs more than the comparison.
+# Plain ints: looking up a member of an enumeration costs more than the comparison.
 _UNSPECIFIED, _APPLIED, _DUPLICATE, _GAP, _BUSY = map(
     int, (Verdict.UNSPECIFIED, Verdict.APPLIED, Verdict.DUPLICATE, Verdict.GAP, Verdict.BUSY)
 )
 _NO_FLAGS = ResultFlag(0)
 _NO_BUDGET_US = 2**32 - 1
-"""More than an hour: as good as no deadline."""
+"""Microseconds, more than an hour: stands for no deadline."""
 
 
 def steps_message(blocks: Sequence[RowBlock], now_s: float = 0.0, base: Int64Array | None = None) -> pb.Steps:
-    """The rows of `blocks`, all with timestamps or all without, one after the other.
+    """Encode `blocks` as one Steps message; all have timestamps, or none has.
 
     Args:
-        now_s: the client's clock, from which deadlines become budgets.
-        base: `[channels]` what seqs are less on the wire; None: nothing.
+        now_s: the client's clock; a row's budget is its deadline less this.
+        base: `[channels]` subtracted from seqs on the wire; None: zero.
     """
     steps = pb.Steps()
     flagged = any(block.flags is not None for block in blocks)
@@ -54,7 +54,7 @@ def steps_message(blocks: Sequence[RowBlock], now_s: float = 0.0, base: Int64Arr
 
 
 def _budgets_us(block: RowBlock, now_s: float) -> list[int]:
-    """What is left of each row's time."""
+    """Microseconds left until each row's deadline."""
     if block.due_s is None:
         return [_NO_BUDGET_US] * len(block)
     budgets: list[int] = np.clip((block.due_s - now_s) * 1e6, 0, _NO_BUDGET_US).astype(np.int64).tolist()
@@ -68,15 +68,15 @@ class ResultColumns:
     channel: Int64Array
     seq: Int64Array
     verdict: Int64Array
-    """What became of the row at last: for a DUPLICATE the verdict first given, where the server still has it."""
+    """`[rows]` final `Verdict`: for a DUPLICATE the original one, if the server still has it."""
     dt_s: Float32Array
     epoch: Int64Array
     flags: Int64Array
     out: Int64Array
-    """Index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
+    """`[rows]` index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
     outputs: Mapping[str, Array]
     details: Mapping[int, tuple[str, int]]
-    """By row: words, and the seq from which to send again."""
+    """By row: the text, and the seq from which to send again."""
     queue_s: float
     compute_s: float
     batch: int
@@ -86,12 +86,12 @@ class ResultColumns:
 
     @property
     def rejected(self) -> BoolArray:
-        """`[rows]` whether the row settled nothing and has to come again."""
+        """`[rows]` whether a row was rejected (GAP, BUSY) and must be sent again."""
         rejected: BoolArray = (self.verdict == _GAP) | (self.verdict == _BUSY)
         return rejected
 
     def take(self, rows: Int64Array) -> ResultColumns:
-        """These rows alone; their outputs stay where they are."""
+        """Select rows; `outputs` is shared, not copied."""
         details = {new: self.details[old] for new, old in enumerate(rows.tolist()) if old in self.details}
         return ResultColumns(
             self.channel[rows],
@@ -109,7 +109,7 @@ class ResultColumns:
         )
 
     def result(self, latency_s: float) -> ChunkResult:
-        """The rows as the application gets them."""
+        """Convert the rows to the application's `ChunkResult`."""
         has = self.out != NO_OUTPUT
         row = np.flatnonzero(has)
         out = self.out[row]
@@ -133,12 +133,12 @@ class ResultColumns:
 
 
 def one_applied(results: pb.Results) -> bool:
-    """Whether this is the commonest message: a single row that went as its sender hoped."""
+    """Whether the message is a single APPLIED row without flags, the common case."""
     return len(results.seq) == 1 and results.verdict[0] == _APPLIED and not results.flags
 
 
 def applied_row(results: pb.Results, seq: int, specs: Mapping[str, TensorSpec], latency_s: float) -> StepResult:
-    """The result of row `seq`, that of a message that is `one_applied`, without the machinery for columns.
+    """Decode a message that is `one_applied`, without building columns.
 
     Raises:
         Internal: the columns do not fit the model.
@@ -158,11 +158,11 @@ def applied_row(results: pb.Results, seq: int, specs: Mapping[str, TensorSpec], 
 
 
 def answers_of(results: pb.Results, specs: Mapping[str, TensorSpec], base: Int64Array | None = None) -> ResultColumns:
-    """The columns of a `Results` message.
+    """Decode a `Results` message to columns.
 
     Args:
-        specs: the outputs of the model whose sessions these rows belong to, by name on the wire.
-        base: `[channels]` what seqs are less on the wire; None: nothing.
+        specs: the outputs of the rows' model, by name on the wire.
+        base: `[channels]` added to the seqs of the wire; None: zero.
 
     Raises:
         Internal: the columns do not fit one another.

@@ -1,4 +1,4 @@
-"""Coroutines that wait for something of a channel to become true."""
+"""Condition queue: coroutines waiting for a condition on a channel."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from statestream.models.spec import Int64Array
 from statestream.service.errors import StatestreamError
 
 ANY = -1
-"""Not one channel: looked after whenever anything happens on any."""
+"""In place of a channel: the condition is checked at every wake, of any channel."""
 
 
 class ConditionQueue:
-    """Conditions by the channel whose answers may make them true."""
+    """Waiting coroutines and their conditions, by the channel whose answers may fulfil them."""
 
     def __init__(self) -> None:
         self._of: dict[int, list[tuple[Callable[[], bool], asyncio.Future[None]]]] = {}
 
     async def wait(self, channel: int, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` held as `wake` looked, or `release` let all of the channel go."""
+        """Wait until `wake` finds `condition` true, or until `release` of the channel."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (condition, waiter)
         self._of.setdefault(channel, []).append(entry)
@@ -39,7 +39,7 @@ class ConditionQueue:
                 del self._of[channel]
 
     def wake(self, channels: Int64Array) -> None:
-        """Let those go on who wait for what has now become true of `channels`."""
+        """Resume the coroutines waiting on `channels` whose condition is now true."""
         if not self._of:
             return
         for channel in [ANY, *np.unique(channels).tolist()]:
@@ -53,14 +53,14 @@ class ConditionQueue:
                     self._of.setdefault(channel, []).append((condition, waiter))
 
     def release(self, channel: int) -> None:
-        """Let everyone go on who waits for a channel, and those of any channel for whom its end matters."""
+        """Resume all coroutines waiting on a channel, and check those waiting on `ANY`."""
         for _, waiter in self._of.pop(channel, []):
             if not waiter.done():
                 waiter.set_result(None)
         self.wake(np.array([], np.int64))
 
     def fail(self, error: StatestreamError) -> None:
-        """Nothing will become true any more."""
+        """Raise `error` in every waiting coroutine."""
         for waiters in self._of.values():
             for _, waiter in waiters:
                 if not waiter.done():

@@ -1,4 +1,4 @@
-"""The RPC of a stream, and when it fails the next one."""
+"""Connection of a stream: runs its RPC and reconnects with back-off."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ log = logging.getLogger("statestream.client")
 
 Call = grpc.aio.StreamStreamCall[Any, Any]
 Start = Callable[[bool], Call]
-"""Begins the RPC; True: it waits until there is a connection instead of failing."""
+"""Starts the RPC; True: it waits for the server to be reachable instead of failing."""
 
 _CLOSE_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.4
-# What a connection that breaks, a proxy or a server that goes away makes of an RPC, beside UNAVAILABLE. A server that
-# has a fault of its own says INTERNAL too, in other words.
+# Texts of INTERNAL and UNKNOWN errors caused by a broken connection, a proxy or a server that stops. An internal error
+# of a working server has none of them.
 _BROKEN = ("from core", "rst_stream", "goaway", "transport", "socket", "connection", "http", "stream removed", "eof")
 
 
 def wait_s(attempt: int) -> float:
-    """Seconds before attempt `attempt` (from 0) to connect again: with gRPC's own, less than a second. Jittered."""
+    """Seconds of back-off before reconnect `attempt` (from 0), jittered; under 1 s with gRPC's own."""
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(attempt, 16))
     return random.uniform(0.5, 1.0) * longest
 
 
 def is_broken(code: grpc.StatusCode, text: str) -> bool:
-    """Whether an RPC ended for reasons of the way there, so that another one may do better."""
+    """Whether an RPC failed because of the connection, so that a retry may succeed."""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
         return True
     unclear = code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
@@ -43,37 +43,38 @@ def is_broken(code: grpc.StatusCode, text: str) -> bool:
 
 
 class ConnectionHandler(Protocol):
-    """A stream, as far as its link is concerned."""
+    """Callbacks of a connection: messages to send, messages received, state changes."""
 
     def take(self) -> pb.StreamRequest | None:
-        """The next message; None when there is nothing to say."""
+        """Return the next message to send; None: there is none."""
         ...
 
     async def handle(self, response: pb.StreamResponse) -> None:
-        """Act on a message."""
+        """Handle a received message."""
         ...
 
     def connected(self) -> None:
-        """A new RPC begins: nothing said on the last one counts."""
+        """A new RPC starts; messages sent on the last one may be lost."""
         ...
 
     def disconnected(self) -> None:
-        """The RPC failed; another one follows."""
+        """The RPC failed; another attempt follows."""
         ...
 
     def finished(self, error: StatestreamError) -> None:
-        """There will be no other RPC."""
+        """The connection has ended; no other RPC follows."""
         ...
 
 
 class Connection:
-    """Keeps an RPC going; see `ConnectionHandler` for what it calls.
+    """Runs the RPC of a stream and starts another when it breaks.
 
     Args:
         start: see `Start`.
+        ends: the handler; see `ConnectionHandler`.
         target: the server's address, for errors.
-        reconnect: whether an RPC that breaks is followed by another, once there has been an answer.
-        give_up_after_s: how long to try; None: for ever.
+        reconnect: whether another RPC follows a broken one; only after a first answer of the server.
+        give_up_after_s: how long to try to reconnect; None: without limit.
     """
 
     def __init__(
@@ -91,15 +92,15 @@ class Connection:
         self._attempt = 0
         self._down_since_s = 0.0
         self.reconnects = 0
-        """Connections that took the place of one that broke."""
-        self._task = asyncio.create_task(self._run(), name="statestream link")
+        """Number of successful reconnects."""
+        self._task = asyncio.create_task(self._run(), name="statestream connection")
 
     def wake(self) -> None:
-        """There may be something to say."""
+        """Wake the writer: there may be a message to send."""
         self._wake.set()
 
     async def close(self, *, politely: bool) -> None:
-        """End the RPC; `politely`: once all has been said and the server has ended it, too."""
+        """End the RPC; `politely`: send all messages first and wait for the server to end it."""
         self._closing = True
         if politely and (self._up or not self._served):
             self._wake.set()
@@ -117,13 +118,13 @@ class Connection:
         except StatestreamError as raised:
             error = raised
         except Exception as raised:
-            log.exception("the client failed to read an answer")
-            error = Internal(f"the client failed to read an answer: {raised!r}")
+            log.exception("the client failed to handle a message of the server")
+            error = Internal(f"the client failed to handle a message of the server: {raised!r}")
         finally:
             self._ends.finished(error)
 
     async def _live(self) -> StatestreamError:
-        """One RPC from begin to end. Returns why it ended, where another one may do better, and else raises it."""
+        """Run one RPC to its end. Returns the error if a reconnect may follow, else raises it."""
         call = self._start(self._served)
         self._ends.connected()
         writer = asyncio.create_task(self._write(call), name="statestream writer")
@@ -138,7 +139,7 @@ class Connection:
             broken = True
         except grpc.RpcError as raised:
             error = from_rpc_error(raised, target=self._target)
-            # A token that was good and is no more may have been replaced.
+            # A token that was valid and has expired may have been replaced in its file.
             outlived = answered and raised.code() is grpc.StatusCode.UNAUTHENTICATED
             broken = outlived or is_broken(raised.code(), raised.details() or "")
         finally:
@@ -150,12 +151,12 @@ class Connection:
         return error
 
     async def _first(self, call: Call) -> Any:
-        """The first message of an RPC, by which one knows that it is there."""
+        """Read the first message of an RPC, which shows that the server is reached."""
         left_s = self._left_s() if self._attempt else float("inf")
         try:
             response = await asyncio.wait_for(call.read(), None if left_s == float("inf") else left_s)
         except asyncio.TimeoutError:
-            raise self._tired("no connection") from None
+            raise self._gave_up("no connection") from None
         if response is not grpc.aio.EOF:
             self.reconnects += self._attempt > 0
             self._served = self._up = True
@@ -163,13 +164,13 @@ class Connection:
         return response
 
     async def _pause(self, failure: StatestreamError) -> None:
-        """Wait before the next attempt; raises when there have been enough."""
+        """Wait before the next attempt; raises Unavailable after `give_up_after_s`."""
         if self._up or not self._attempt:
             self._down_since_s = time.monotonic()
         self._up = False
         if self._left_s() <= 0:
-            raise self._tired(failure.text)
-        log.info("connecting to %s again: %s", self._target, failure)
+            raise self._gave_up(failure.text)
+        log.info("reconnecting to %s: %s", self._target, failure)
         self._ends.disconnected()
         await asyncio.sleep(min(wait_s(self._attempt), self._left_s()))
         self._attempt += 1
@@ -177,8 +178,8 @@ class Connection:
     def _left_s(self) -> float:
         return self._patience_s - (time.monotonic() - self._down_since_s)
 
-    def _tired(self, text: str) -> Unavailable:
-        return Unavailable(f"gave {self._target} up after {self._patience_s:g} s: {text}")
+    def _gave_up(self, text: str) -> Unavailable:
+        return Unavailable(f"gave up reconnecting to {self._target} after {self._patience_s:g} s: {text}")
 
     async def _write(self, call: Call) -> None:
         self._wake.set()
@@ -192,4 +193,4 @@ class Connection:
                     await call.done_writing()
                     return
         except (grpc.RpcError, asyncio.InvalidStateError):
-            return  # The reader learns why.
+            return  # The reader gets the error.

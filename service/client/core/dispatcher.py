@@ -1,4 +1,4 @@
-"""The server's answers, taken to the sessions and bursts that wait for them."""
+"""Result dispatcher: hands results to the sessions and bursts that sent the rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from statestream.service.protocol.verdict import Verdict
 
 
 class ResultDispatcher:
-    """Settles answers in the flow, and gives each to whom it belongs.
+    """Settles results in the sender and hands each to its session or burst.
 
     Args:
-        sessions: those bound now, by channel.
-        settled: called with the channels that a message had answers of, which have made room.
+        sessions: sessions bound now, by channel.
+        settled: called with the channels of each message's results, which may have room again.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class ResultDispatcher:
         self._bursts: list[PendingBurst] = []
 
     def expect(self, burst: PendingBurst) -> None:
-        """A burst's rows are about to be sent."""
+        """Register a burst before its rows are sent."""
         self._bursts.append(burst)
 
     def drop(self, channel: int, error: StatestreamError) -> None:
-        """A session has ended: bursts that wait for its answer fail."""
+        """Fail the bursts that wait for an answer of a session that has ended."""
         self._bursts = [burst for burst in self._bursts if not burst.drop(channel, error)]
 
     def results(self, results: pb.Results) -> None:
-        """Deliver a message."""
+        """Dispatch a Results message."""
         if one_applied(results) and self._step(results):
             return
         session = next((s for channel in results.channel if (s := self._sessions.get(channel))), None)
@@ -65,7 +65,7 @@ class ResultDispatcher:
         self._settled(channels)
 
     def _step(self, results: pb.Results) -> bool:
-        """Deliver a message with the answer to one step; False where it is something else."""
+        """Dispatch the answer to a single step; False: the message is something else."""
         channel, seq = results.channel[0], results.seq[0]
         session = self._sessions.get(channel)
         if session is None:
@@ -105,7 +105,7 @@ class ResultDispatcher:
 
 
 def _by_channel(answers: ResultColumns) -> Iterator[tuple[int, ResultColumns]]:
-    """Each channel with its answers, in order."""
+    """Split answers by channel, in order of arrival within each."""
     channel = answers.channel
     if (channel == channel[0]).all():
         yield int(channel[0]), answers

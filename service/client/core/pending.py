@@ -1,4 +1,4 @@
-"""Rows on their way and the answers to them, gathered until all are there."""
+"""Futures of sent rows, which gather answers until all have arrived."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Sent(Generic[Result]):
-    """A block that was sent, and the future of its result, for which nobody need be waiting any more."""
+    """A sent block and its result's future, which may be abandoned."""
 
     def __init__(self, block: RowBlock, sent_s: float) -> None:
         self.sent_s = sent_s
@@ -24,23 +24,23 @@ class Sent(Generic[Result]):
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def succeed(self, result: Result) -> None:
-        """All answers are there."""
+        """Set the result."""
         if not self.future.done():
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """There will be no result."""
+        """Set the error."""
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()
 
 
 class PendingStep(Sent[StepResult]):
-    """A block of one row."""
+    """A sent row."""
 
 
 class Pending(Sent[ChunkResult]):
-    """Rows of one session. Their answers come in order of seq."""
+    """Sent rows of one session, answered in order of seq."""
 
     def __init__(self, block: RowBlock, sent_s: float) -> None:
         super().__init__(block, sent_s)
@@ -48,7 +48,7 @@ class Pending(Sent[ChunkResult]):
         self._parts: list[ChunkResult] = []
 
     def fill(self, answers: ResultColumns, now_s: float) -> bool:
-        """Add the answers to some of the rows; True once all are there and the future has its result."""
+        """Add answers; True once all have arrived and the future has its result."""
         self._parts.append(answers.result(now_s - self.sent_s))
         self._left -= len(answers)
         if self._left > 0:
@@ -58,10 +58,10 @@ class Pending(Sent[ChunkResult]):
 
 
 class PendingBurst(Sent[ChunkResult]):
-    """One row each of many sessions. The result has them in the order in which they were sent."""
+    """One sent row each of many sessions; the result keeps the order of sending."""
 
     def __init__(self, block: RowBlock, place: Int64Array, sent_s: float) -> None:
-        """Args: place: where in the block each channel's row stands, by channel; -1 where it has none."""
+        """Args: place: `[channels]` index of each channel's row in the block; -1: it has none."""
         super().__init__(block, sent_s)
         self._seq = block.seq
         self._place = place
@@ -69,14 +69,14 @@ class PendingBurst(Sent[ChunkResult]):
         self._parts: list[tuple[Int64Array, ChunkResult]] = []
 
     def claim(self, answers: ResultColumns) -> BoolArray:
-        """`[rows]` the answers to rows of this burst."""
+        """`[rows]` whether an answer is to a row of this burst."""
         inside = answers.channel < len(self._place)
         place = np.where(inside, self._place[answers.channel * inside], -1)
         mine: BoolArray = (place >= 0) & self._waiting[place] & (self._seq[place] == answers.seq)
         return mine
 
     def fill(self, answers: ResultColumns, now_s: float) -> bool:
-        """Add the answers to some of the rows; True once all are there and the future has its result."""
+        """Add answers; True once all have arrived and the future has its result."""
         place = self._place[answers.channel]
         self._waiting[place] = False
         if len(place) > 1 and not (place[1:] > place[:-1]).all():
@@ -86,7 +86,7 @@ class PendingBurst(Sent[ChunkResult]):
         return self._finish()
 
     def drop(self, channel: int, error: Exception) -> bool:
-        """The session on `channel` has ended: if its answer was still to come, the burst fails."""
+        """Fail the burst if it waits for an answer of `channel`; True once it waits for none."""
         place = self._place[channel] if channel < len(self._place) else -1
         if place < 0 or not self._waiting[place]:
             return False

@@ -1,4 +1,4 @@
-"""Sending rows again that the server could not take: GAP (rows before them are missing) and BUSY (no room)."""
+"""Retry of rejected rows: GAP (earlier rows are missing) and BUSY (no room)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _ATTEMPTS = 60
 
 
 def delay_s(attempt: int, *, busy: bool) -> float:
-    """Seconds to wait before sending again: none after a first GAP, else 2 ms, doubling up to 100 ms."""
+    """Seconds before sending again: 0 after a first GAP, else 2 ms doubling to 100 ms."""
     return 0.0 if attempt == 0 and not busy else min(0.1, 0.002 * 2.0**attempt)
 
 
 class RejectionRetry:
-    """One session's rejected rows. Nothing is sent before they are; they go once every answer is in."""
+    """Sends one session's rejected rows again.
+
+    The session sends nothing else until then. The retry starts once every row in flight is answered.
+    """
 
     def __init__(self, stream: AsyncStream, session: AsyncSession) -> None:
         self._stream = stream
@@ -33,7 +36,7 @@ class RejectionRetry:
         self._timer: asyncio.TimerHandle | None = None
 
     def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
-        """Rows were rejected; the session's next row is `resend_from`."""
+        """Hold the session and schedule sending its rows from seq `resend_from` on."""
         table, channel = self._stream.table, self._session.channel
         self._from, self._text, self._busy = resend_from, text, busy
         self._stream.sender.hold(channel)
@@ -47,7 +50,7 @@ class RejectionRetry:
         self._timer = asyncio.get_running_loop().call_later(wait_s, self._send)
 
     def cancel(self) -> None:
-        """The session has ended, or its connection: then all that has no answer goes again."""
+        """Cancel the retry: the session has ended, or a reconnect sends all unanswered rows."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -57,10 +60,11 @@ class RejectionRetry:
         self._timer = None
         if self._from <= self._stream.table.served_seq[self._session.channel]:
             error = FailedPrecondition(
-                f"the server asks for row {self._from} again, which was answered before", field="seq"
+                f"the server asked for row {self._from} again, which it had settled", field="seq"
             )
             self._stream.abandon(self._session, error)
         elif self._attempt > _ATTEMPTS:
-            self._stream.abandon(self._session, ResourceExhausted(self._text or "rows are refused", field="seq"))
+            text = self._text or f"the server rejected the rows {_ATTEMPTS} times"
+            self._stream.abandon(self._session, ResourceExhausted(text, field="seq"))
         else:
             self._stream.rewind(self._session, self._from)

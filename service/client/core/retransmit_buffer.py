@@ -1,7 +1,7 @@
-"""Rows that were handed over and may be needed again: until a snapshot of the server holds them, or an answer came.
+"""Retransmit buffer: keeps rows until they are answered, or in a snapshot of the server.
 
-Columnar: blocks stay as they were sent, and small ones are put together now and then. A block is merged with the one
-before it while that is at most twice as long, so that a row is copied a few times and there are few blocks.
+Blocks are kept as they were sent; small ones are joined now and then. A block is merged with the one before it while
+that is at most twice as long, so that each row is copied only a few times and there are few blocks.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from statestream.service.client.core.row_block import RowBlock, join_blocks
 from statestream.service.protocol.verdict import RowFlag
 
 _LOOSE = 256
-"""Blocks kept as they came before they are put together."""
+"""Blocks kept before they are joined."""
 
 
 class RetransmitBuffer:
-    """Rows of the sessions of one model on one stream.
+    """Rows of one model's sessions on one stream that may have to be sent again.
 
     Args:
-        released: `[channels]` the last seq of each channel that is needed no more.
+        released: returns `[channels]`, the highest seq per channel that may be dropped.
     """
 
     def __init__(self, released: Callable[[], Int64Array]) -> None:
@@ -35,27 +35,27 @@ class RetransmitBuffer:
         return sum(len(block) for block in (*self._folded, *self._loose))
 
     def append(self, block: RowBlock) -> None:
-        """Keep rows."""
+        """Add rows."""
         self._loose.append(block)
         if len(self._loose) >= _LOOSE:
             self._fold()
 
     def drop(self, channel: Int64Array, seq: Int64Array) -> None:
-        """These rows did not advance their sessions, or shall not: they go as SKIP if they go again. Both `[rows]`."""
+        """Mark rows that must not advance their sessions: sent again, they are SKIP. Both `[rows]`."""
         self._dropped.append((channel, seq))
         if len(self._dropped) >= _LOOSE:
             self._fold_dropped()
 
     def prune(self) -> None:
-        """Forget what is needed no more."""
+        """Drop the released rows."""
         self._fold()
         self._folded = [block for block in map(self._needed, self._folded) if len(block)]
         self._fold_dropped()
 
     def take(self, channel: int, first: int, last: int, heard_seq: int) -> list[RowBlock]:
-        """The rows of a session from `first` to `last` that are here, in order, to be sent again.
+        """Rows of a session from `first` to `last` that are still kept, in order.
 
-        Those up to `heard_seq`, which were answered, are marked REPLAY; those that were dropped SKIP.
+        Rows up to `heard_seq`, which were answered, are marked REPLAY; dropped ones SKIP.
         """
         self._fold()
         first = max(first, int(self._released()[channel]) + 1)
@@ -78,7 +78,7 @@ class RetransmitBuffer:
         return dropped
 
     def _fold(self) -> None:
-        """Put the loose blocks together, and with them those before that are not much longer."""
+        """Join the loose blocks, and with them earlier blocks of at most twice the length."""
         if not self._loose:
             return
         block = self._needed(join_blocks(self._loose))
@@ -102,7 +102,7 @@ class RetransmitBuffer:
 
 
 def skipped(channel: int, first: int, last: int) -> RowBlock:
-    """Rows that are no more: their seqs, without data."""
+    """Build SKIP rows for seqs `first` to `last`, without data."""
     rows = last - first + 1
     return RowBlock(
         np.full(rows, channel), np.arange(first, last + 1), None, np.full(rows, int(RowFlag.SKIP), np.uint8), {}

@@ -1,4 +1,4 @@
-"""Rows to be sent, in columns: a block costs a few numpy calls, however many rows it has."""
+"""Row blocks: rows to send in columns, a few numpy calls for any number."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from statestream.service.protocol.verdict import RowFlag
 
 UInt8Array = npt.NDArray[np.uint8]
 Float64Array = npt.NDArray[np.float64]
-# Looking a member of an enumeration up costs more than the comparison.
+# Plain ints: looking up a member of an enumeration costs more than the comparison.
 _SKIP, _REPLAY = int(RowFlag.SKIP), int(RowFlag.REPLAY)
 
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """Rows to be sent, of sessions of one model."""
+    """Rows to send, of sessions of one model."""
 
     channel: Int64Array
     """`[rows]`"""
@@ -34,18 +34,18 @@ class RowBlock:
     data: Mapping[str, Array]
     """`[rows that are not SKIP, *shape]` by input name; encoded pictures `[rows that are not SKIP]` as bytes objects"""
     due_s: Float64Array | None = None
-    """`[rows]` when each row's deadline is by the client's clock, infinite for never; None: no row has one"""
+    """`[rows]` each row's deadline on the client's clock, infinite for none; None: no row has one"""
 
     def __len__(self) -> int:
         return len(self.seq)
 
     @property
     def nbytes(self) -> int:
-        """About what the rows take on the wire."""
+        """Approximate size on the wire, bytes."""
         return 16 * len(self) + sum(map(_nbytes, self.data.values()))
 
     def pick(self, chosen: BoolArray) -> RowBlock:
-        """These rows alone."""
+        """Select the rows where `chosen`, `[rows]`, is true."""
         has_data = self._has_data()
         return RowBlock(
             self.channel[chosen],
@@ -74,7 +74,7 @@ class RowBlock:
         )
 
     def marked(self, heard_seq: int, dropped: Int64Array) -> RowBlock:
-        """The rows as they go again: SKIP, without data, those of `dropped`; REPLAY others up to `heard_seq`."""
+        """Mark rows to send again: `dropped` seqs as SKIP, without data; others up to `heard_seq` REPLAY."""
         gone = np.isin(self.seq, dropped)
         heard = (self.seq <= heard_seq) & ~gone
         if not gone.any() and not heard.any():
@@ -94,11 +94,11 @@ class RowBlock:
         )
 
     def past(self, now_s: float) -> Int64Array:
-        """The seqs of the rows whose deadline is past."""
+        """Seqs of the rows whose deadline has passed."""
         return np.empty(0, np.int64) if self.due_s is None else self.seq[self.due_s < now_s]
 
     def by_time(self) -> list[RowBlock]:
-        """The rows in pieces that have timestamps throughout or not at all, as a message needs them."""
+        """Split into blocks where all rows have timestamps or none has, as a message requires."""
         if self.t_ns is None:
             return [self]
         timed = self.t_ns != NO_TIME
@@ -110,7 +110,7 @@ class RowBlock:
         return [piece if timed[a] else replace(piece, t_ns=None) for piece, a in zip(pieces, bounds, strict=False)]
 
     def _has_data(self) -> BoolArray:
-        """`[rows]`"""
+        """`[rows]` whether a row has data, that is, is not SKIP."""
         if self.flags is None:
             return np.ones(len(self), np.bool_)
         has_data: BoolArray = self.flags & _SKIP == 0
@@ -127,7 +127,7 @@ def _nbytes(array: Array) -> int:
 
 
 def join_blocks(blocks: Sequence[RowBlock]) -> RowBlock:
-    """The rows of `blocks`, of sessions of one model, one after the other; NO_TIME where a row has no timestamp."""
+    """Concatenate blocks of one model; NO_TIME where a row has no timestamp."""
     if len(blocks) == 1:
         return blocks[0]
     with_data = [block for block in blocks if block.data]
@@ -143,7 +143,7 @@ def join_blocks(blocks: Sequence[RowBlock]) -> RowBlock:
 
 
 def _filled(columns: Sequence[Any], blocks: Sequence[RowBlock], fill: Any) -> Any:
-    """A column of all blocks, `fill` for the rows of those that have none; None where none has it."""
+    """Concatenate a column, `fill` for blocks without it; None: no block has it."""
     if all(column is None for column in columns):
         return None
     return np.concatenate(

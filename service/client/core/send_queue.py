@@ -1,4 +1,4 @@
-"""What waits to be written. Everything queued while a write is in flight goes into the next message together."""
+"""Send queue: requests waiting to be written, joined into the next message."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ModelKey = tuple[str, int]
 
 
 class SendQueue:
-    """Requests of one stream, in the order in which they were made within each model.
+    """Requests of one stream waiting to be written; rows stay in order within each model.
 
     Args:
-        max_bytes: rows are put into one message up to about this size; a larger block goes alone.
+        max_bytes: blocks are joined into messages up to about this size; a larger block is sent alone.
     """
 
     def __init__(self, max_bytes: int = 1 << 20) -> None:
@@ -32,7 +32,7 @@ class SendQueue:
         self._opens.append(request)
 
     def close(self, request: pb.Close) -> None:
-        """Queue a Close, to go out after the rows that wait now."""
+        """Queue a Close, sent after the rows queued so far."""
         self._closes.append(request)
 
     def put(self, model: ModelKey, block: RowBlock) -> None:
@@ -40,10 +40,10 @@ class SendQueue:
         self._blocks.setdefault(model, deque()).append(block)
 
     def take(self, table: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
-        """The next message; None when there is nothing to say. Acknowledgements go along with whatever does.
+        """Remove and return the next message; None: there is none. Includes pending acknowledgements.
 
         Args:
-            now_s: the client's clock, from which deadlines become budgets.
+            now_s: the client's clock; a row's budget is its deadline less this.
         """
         if not (self._blocks or self._opens or self._closes or self.flush_acks):
             return None
@@ -63,7 +63,7 @@ class SendQueue:
         return closes
 
     def _take_blocks(self) -> list[RowBlock]:
-        """Blocks of one model that fit one message: all with timestamps or all without, since the column is one."""
+        """Remove blocks of one model that fit one message: all with timestamps, or all without."""
         if not self._blocks:
             return []
         model = next(iter(self._blocks))

@@ -1,8 +1,8 @@
-"""The way of rows out, exactly once: what is sent, kept, sent again, and when.
+"""Sender: decides which rows are sent, kept and sent again, for exactly-once results.
 
-Every row goes through the ring of its model. While its session is FLOWING it goes to the outbox, too. When rows have to
-go again (a new connection, or rows that the server refused) the session falls back behind them and catches up out of
-the ring, as room allows; new rows wait there in their turn. No I/O and no clock, so that tests can drive it.
+Every row is added to its model's retransmit buffer. While its session is FLOWING it is queued to send, too. When rows
+must be sent again (after a reconnect, or rejected by the server) the session is CATCHING_UP: it sends from the buffer
+as room allows, and new rows wait there in order. No I/O and no clock, so that tests can drive it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _MAX_BLOCK_BYTES = 1 << 20
 _ADVANCES = (int(Verdict.APPLIED), int(Verdict.SUPPRESSED))
 
 OnLoss = Callable[[int, int, int], object]
-"""Called with a channel and the first and last seq of rows that the server needs and that are kept no more."""
+"""Called with a channel and the first and last seq of rows that the server needs and the buffer has dropped."""
 
 
 class Sender:
-    """Rows of one stream.
+    """Send logic of one stream: channel table, send queue and retransmit buffers.
 
     Args:
         on_loss: see `OnLoss`.
@@ -45,7 +45,7 @@ class Sender:
         self._behind: set[int] = set()
 
     def open(self, opened: pb.Opened, row_bytes: int, options: SessionOptions, *, durable: bool) -> None:
-        """Bind a channel; `durable`: rows are kept until a snapshot holds them, if the server makes any."""
+        """Bind a channel; `durable`: keep rows until a snapshot holds them, if the server makes any."""
         channel = opened.channel
         self._models[channel] = (opened.model, opened.version)
         self.table.open(opened, row_bytes)
@@ -58,7 +58,7 @@ class Sender:
         )
 
     def close(self, channel: int) -> None:
-        """Unbind a channel and forget its rows."""
+        """Unbind a channel and drop its rows."""
         self.table.close(channel)
         self._behind.discard(channel)
         self._buffer(self._models.pop(channel)).prune()
@@ -68,10 +68,10 @@ class Sender:
         """Whether any session is catching up."""
         return bool(self._behind)
 
-    # Out
+    # Rows to send
 
     def put(self, model: ModelKey, block: RowBlock) -> None:
-        """Rows with the next seqs of their sessions, which have room."""
+        """Accept rows that have seqs assigned and room; queue those of FLOWING sessions."""
         self._buffer(model).append(block)
         flowing = self.table.flowing(block.channel)
         if flowing.all():
@@ -80,7 +80,7 @@ class Sender:
             self.queue.put(model, block.pick(flowing))
 
     def pump(self, channel: int) -> None:
-        """Send rows of the ring as far as there is room, if the session is catching up."""
+        """Queue kept rows of a session that is catching up, as room allows."""
         if channel not in self._behind:
             return
         table = self.table
@@ -100,10 +100,10 @@ class Sender:
         for channel in sorted(self._behind):
             self.pump(channel)
 
-    # Back
+    # Answers of the server
 
     def settle(self, answers: ResultColumns) -> BoolArray:
-        """Take note of answers; `[rows]` those that the application has not had before."""
+        """Settle answers; returns `[rows]` whether each is new to the application."""
         fresh = self.table.settle(answers)
         if fresh.any():
             unmoved = fresh & ~np.isin(answers.verdict, _ADVANCES)
@@ -113,7 +113,7 @@ class Sender:
         return fresh
 
     def progress(self, progress: pb.Progress) -> Int64Array:
-        """Snapshots hold more rows now; `[n]` the channels concerned."""
+        """Take in durable seqs and drop rows kept for them; returns `[n]` channels concerned."""
         table = self.table
         channel, durable_seq = np.array(progress.channel, np.int64), np.array(progress.durable_seq, np.int64)
         inside = channel < table.capacity
@@ -124,34 +124,34 @@ class Sender:
             self._buffer(model).prune()
         return concerned
 
-    # Again
+    # Reconnects and retries
 
     def start(self) -> None:
-        """A new connection: nothing has been said on it."""
+        """Start a new connection with an empty send queue."""
         self.queue = SendQueue()
 
     def stop(self) -> None:
-        """The connection is lost: rows wait in the ring until their sessions are opened again."""
+        """The connection is lost: keep rows in the buffer until their sessions are reopened."""
         self.table.stop()
         self._behind.clear()
 
     def reopen(self, opened: pb.Opened, policy: Policy, now_s: float) -> None:
-        """A session is bound again: send what its server has not got."""
+        """Bind a session again and send the rows that its server has not settled."""
         self.table.reopen(opened)
         self._give_up_late_rows(opened.channel, policy, now_s)
         self._catch_up(opened.channel)
 
     def restart(self, channel: int) -> None:
-        """The server has lost a session, which will start anew there with the rows that were not heard."""
+        """Restart a session that the server has lost, with its unanswered rows."""
         self.table.restart(channel)
 
     def rewind(self, channel: int, first_seq: int) -> None:
-        """Send the rows from `first_seq` on again."""
+        """Send rows again, from `first_seq` on."""
         self.table.sent_seq[channel] = first_seq - 1
         self._catch_up(channel)
 
     def hold(self, channel: int) -> None:
-        """Send nothing of a session until `rewind`: rows were refused."""
+        """Stop sending a session's rows until `rewind`: the server rejected some."""
         self.table.pace[channel] = SendState.STOPPED
         self._behind.discard(channel)
 
@@ -161,7 +161,7 @@ class Sender:
         self.pump(channel)
 
     def _again(self, channel: int, first: int, last: int) -> list[RowBlock]:
-        """Rows that are to go again, those that are kept no more as SKIP."""
+        """Rows to send again; those that the buffer has dropped as SKIP."""
         buffer = self._buffer(self._models[channel])
         blocks = buffer.take(channel, first, last, int(self.table.settled_seq[channel]))
         found = int(blocks[0].seq[0]) if blocks else last + 1
@@ -173,7 +173,7 @@ class Sender:
         return blocks
 
     def _give_up_late_rows(self, channel: int, policy: Policy, now_s: float) -> None:
-        """Of the rows that nobody was told of, only those go that the session's policy would still serve."""
+        """After a reconnect, drop unanswered rows that the policy would reject anyway."""
         table = self.table
         first = int(max(table.settled_seq[channel], table.sent_seq[channel])) + 1
         last = int(table.next_seq[channel]) - 1

@@ -101,8 +101,8 @@ def test_ctrl_c_is_how_it_ends(served: str, tmp_path: Path) -> None:
         (["webcam:63", "--model", "lane"], "SOURCE: webcam:63: No such file or directory; there is"),
         (["webcam:front", "--model", "lane"], "SOURCE: 'webcam:front', expected webcam:NUMBER"),
         (["rtsp://me:secret@127.0.0.1:9/x", "--model", "lane"], "SOURCE: rtsp://127.0.0.1:9/x: Connection refused"),
-        (["webcam:0", "--model", "lane", "--rate", "2x"], "--rate: is for files, not for cameras"),
-        (["webcam:0", "--model", "both"], "--model: both:1 does not take pictures alone"),
+        (["webcam:0", "--model", "lane", "--rate", "2x"], "--rate: only for files, not for cameras"),
+        (["webcam:0", "--model", "both"], "--model: both:1, expected a model with one input, of pictures"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(
@@ -117,4 +117,4 @@ def test_what_cannot_be_is_said_in_a_line(
 def test_seconds_are_for_cameras(served: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     film = str(write_folder(tmp_path / "film"))
     assert main(["stream", film, "--model", "lane", "--target", served, "--seconds", "1"]) == 1
-    assert "--seconds: is for cameras, not for files" in capsys.readouterr().err
+    assert "--seconds: only for cameras, not for files" in capsys.readouterr().err

@@ -55,5 +55,5 @@ def test_settings() -> None:
     assert secured.access == Access(ca=Path("ca.pem"), token_file=Path("token"))
     with pytest.raises(InvalidArgument, match="cert and key go together"):
         Settings(model="terrain", cert="cert.pem")
-    with pytest.raises(InvalidArgument, match="keep_last or a deadline"):
+    with pytest.raises(InvalidArgument, match="keep_last or deadline_s"):
         Settings(model="terrain", deadline_s=0.1, keep_last=1)

@@ -68,7 +68,7 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     [
         (["stream", "f.csv", "--model", "m", "--rate", "fast"], "--rate: 'fast', expected real, max, or a multiple"),
         (["stream", "f.csv", "--model", "m", "--time-unit", "min"], "--time-unit: 'min', expected ns, us, ms or s"),
-        (["models", "unload", "m:1", "--wait", "--move"], "--wait --move: either waits for the sessions or moves them"),
+        (["models", "unload", "m:1", "--wait", "--move"], "--wait --move: use one of them, not both"),
         (["models", "show", "m:x"], "model: 'm:x', expected NAME or NAME:VERSION"),
         (["models", "list", "--target", "127.0.0.1:1"], "cannot reach 127.0.0.1:1"),
         (["serve", "--config", "nowhere.toml"], "config: cannot read nowhere.toml: No such file or directory"),
@@ -95,7 +95,7 @@ def test_a_fault_of_our_own_is_one_line_too(
     monkeypatch.setattr("statestream.service.cli.doctor.examine", fail)
     assert main(["doctor"]) == 1
     said = capsys.readouterr().err
-    assert said == "error: ZeroDivisionError: by [zero] (a fault of statestream; STATESTREAM_DEBUG=1 shows where)\n"
+    assert said == "error: ZeroDivisionError: by [zero] (a bug in statestream; STATESTREAM_DEBUG=1 shows where)\n"
     monkeypatch.setenv("STATESTREAM_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["doctor"])

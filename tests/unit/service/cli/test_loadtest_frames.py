@@ -53,7 +53,7 @@ def test_what_cannot_be_is_said(tmp_path: Path) -> None:
         ("synthetic:32x24", leaky_manifest(), "leaky:1 has no input that takes JPEG"),
         ("synthetic:160x120", CAMERA, "160x120, input 'camera' of camera:1 takes 32x24"),
         ("synthetic:large", CAMERA, "expected synthetic:WIDTHxHEIGHT"),
-        (str(tmp_path), CAMERA, "no video and no folder of pictures"),
+        (str(tmp_path), CAMERA, "expected a video or a folder of pictures"),
     ):
         with pytest.raises(InvalidArgument, match=why):
             frames_for(source, manifest)
