@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from statestream.models.files import replacing
-from statestream.service.loadtest import svg_charts as charts
+from statestream.service.loadtest import svg_charts
 from statestream.service.loadtest.capacity_search import Found
 from statestream.service.loadtest.histogram import Histogram
 
@@ -51,7 +51,7 @@ def write_html(
 def _over_time(seconds: Sequence[dict[str, float]], deadline_ms: float) -> str:
     names = {"p50": "p50_ms", "p99": "p99_ms", "p99.9": "p99.9_ms", "max": "max_ms"}
     series = {name: [(one["second"], one[key]) for one in seconds] for name, key in names.items()}
-    return charts.lines(series, "seconds", "ms", limit=deadline_ms)
+    return svg_charts.lines(series, "seconds", "ms", limit=deadline_ms)
 
 
 def _histogram(latency: Histogram, summary: dict[str, float]) -> str:
@@ -66,7 +66,7 @@ def _histogram(latency: Histogram, summary: dict[str, float]) -> str:
         else:
             joined.append((low_ms, low_ms * ratio, count))
     marks = {name: summary[f"{name}_ms"] for name in ("p50", "p99", "p99.9")}
-    return charts.bars(joined, "ms", "messages", marks)
+    return svg_charts.bars(joined, "ms", "messages", marks)
 
 
 def _against_streams(found: Found, deadline_ms: float) -> str:
@@ -75,7 +75,7 @@ def _against_streams(found: Found, deadline_ms: float) -> str:
         "p50": [(float(probe.streams), probe.p50_ms) for probe in probes],
         "p99": [(float(probe.streams), probe.p99_ms) for probe in probes],
     }
-    return charts.lines(series, "streams", "ms", limit=deadline_ms)
+    return svg_charts.lines(series, "streams", "ms", limit=deadline_ms)
 
 
 def _probes(found: Found) -> str:

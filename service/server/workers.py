@@ -19,8 +19,7 @@ from multiprocessing.process import BaseProcess
 from statestream.service.addresses import shifted
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
-from statestream.service.server import log_format as logs
-from statestream.service.server import server
+from statestream.service.server import log_format, server
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ def _work(config: ServerConfig, index: int) -> None:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
         os.sched_setaffinity(0, {cores[index % len(cores)]})
-    logs.set_up(config, f"worker {index}")
+    log_format.set_up(config, f"worker {index}")
     alone = ("metrics_address", "admin_address", "http_address")
     own = {name: shifted(getattr(config, name), index) for name in alone}
     config = config.model_copy(update=own)

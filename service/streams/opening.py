@@ -16,7 +16,7 @@ from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.limits import MAX_CHANNEL, MAX_KEEP_LAST
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Late, Policy
-from statestream.service.streams import converters as wire
+from statestream.service.streams import converters
 
 _DURABILITY = {
     Durability.UNSPECIFIED: pb.DURABILITY_UNSPECIFIED,
@@ -121,5 +121,5 @@ def opened_message(
         max_sessions=config.max_sessions,
     )
     known = table.unacked(held.slot) if held.resumed else None
-    results = None if known is None else wire.unacknowledged(known, channel, held.epoch, held.outputs)
+    results = None if known is None else converters.unacknowledged(known, channel, held.epoch, held.outputs)
     return pb.StreamResponse(opened=[opened], results=results)

@@ -29,8 +29,7 @@ from statestream.service.protocol.verdict import RowFlag
 from statestream.service.serving.result_batch import AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Policy
-from statestream.service.streams import converters as wire
-from statestream.service.streams import opening
+from statestream.service.streams import converters, opening
 from statestream.service.streams.opening import PendingOpens
 from statestream.service.streams.send_queue import SendQueue
 
@@ -316,7 +315,7 @@ class SessionStream:
         for runner in runners - {None}:
             if runner is not None:
                 keep = [row for row, one in enumerate(held) if one is not None and one.runner is runner]
-                part = wire.select_rows(steps, keep, RowFlag.SKIP)
+                part = converters.select_rows(steps, keep, RowFlag.SKIP)
                 parts.append((runner, [one.slot for one in held if one is not None and one.runner is runner], part))
         return parts
 

@@ -24,7 +24,7 @@ from statestream.service.client import AsyncClient
 from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument, PermissionDenied, StatestreamError, Unauthenticated, Unavailable
 from statestream.service.server.server import Server
-from statestream.service.transports.grpc import auth_interceptor as guard
+from statestream.service.transports.grpc import auth_interceptor
 from tests.support.certificates import authority, served, shown
 
 pytestmark = pytest.mark.asyncio
@@ -274,8 +274,8 @@ async def test_every_method_has_a_rule() -> None:
     for file in (inference_pb2, admin_pb2, oip_pb2):
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
-                assert guard.rule_of(f"/{service.full_name}/{method.name}"), method.full_name
-    assert not guard.rule_of("/some.Service/Method")
+                assert auth_interceptor.rule_of(f"/{service.full_name}/{method.name}"), method.full_name
+    assert not auth_interceptor.rule_of("/some.Service/Method")
 
 
 @pytest.mark.parametrize("method", ["/statestream.v1.Admin/LoadModel", "/grpc.health.v1.Health/Check"])

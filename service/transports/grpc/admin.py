@@ -18,7 +18,7 @@ from statestream.service.control.model_lifecycle import ModelLifecycle, VersionC
 from statestream.service.errors import InvalidArgument, Unavailable
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.telemetry.overview import ServerMonitor
-from statestream.service.transports.grpc import converters as wire
+from statestream.service.transports.grpc import converters
 from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 
 AnyPolicy = TypeVar("AnyPolicy", UpgradePolicy, UnloadPolicy)
@@ -83,7 +83,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         after = (pair for pair in self._host.infos(request.model, owner) if pair[1].session_id > request.after)
         page = islice(after, request.limit or _LIST_LIMIT)
         return pb.ListSessionsResponse(
-            sessions=[wire.session_message(info, runner.manifest) for runner, info in page],
+            sessions=[converters.session_message(info, runner.manifest) for runner, info in page],
             total=self._host.sessions if owner is None else len(self._host.session_manager.registry.of(owner)),
         )
 
@@ -93,7 +93,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         runner = self._host.session_manager.registry.find(request.session_id, caller())
         state = runner.table.state(request.session_id)
         return pb.GetSessionResponse(
-            session=wire.session_message(runner.table.info(request.session_id), runner.manifest),
+            session=converters.session_message(runner.table.info(request.session_id), runner.manifest),
             state={name: array.tobytes() for name, array in state.items()},
         )
 
@@ -104,7 +104,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
             await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
         monitor = ServerMonitor(self._host, time.monotonic)
         while not self._host.draining:
-            yield wire.overview_message(monitor.sample(request.sessions or _WATCHED))
+            yield converters.overview_message(monitor.sample(request.sessions or _WATCHED))
             await asyncio.sleep(period_s)
 
     @ending_with_status
@@ -119,7 +119,9 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """See `admin.proto`."""
         session_id = await self._host.session_manager.restore(request.snapshot, request.session_id, caller())
         runner = self._host.session_manager.registry.find(session_id)
-        return pb.RestoreSessionResponse(session=wire.session_message(runner.table.info(session_id), runner.manifest))
+        return pb.RestoreSessionResponse(
+            session=converters.session_message(runner.table.info(session_id), runner.manifest)
+        )
 
     @ending_with_status
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:

@@ -18,7 +18,7 @@ from statestream.service.protocol.services import INFERENCE
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.streams.stream import SessionStream
-from statestream.service.transports.grpc import converters as wire
+from statestream.service.transports.grpc import converters
 from statestream.service.transports.grpc.context import Context, abort, parsed
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class InferenceServicer:
         for runner in self._host.versions:
             models.append(self._model(runner))
             if (shadow := runner.shadow) is not None:
-                models.append(wire.model_message(shadow.manifest, Role.SHADOW, 0, shadow.divergence))
+                models.append(converters.model_message(shadow.manifest, Role.SHADOW, 0, shadow.divergence))
         return pb.ListModelsResponse(models=models)
 
     async def get_model(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
@@ -110,7 +110,7 @@ class InferenceServicer:
         return pb.GetModelResponse(model=self._model(runner))
 
     def _model(self, runner: ModelRunner) -> pb.Model:
-        return wire.model_message(
+        return converters.model_message(
             runner.manifest,
             self._host.versions.role(runner),
             len(runner.table),

@@ -13,7 +13,7 @@ from statestream.service.cli import main
 from statestream.service.cli.reference import reference
 from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
-from statestream.service.server import log_format as logs
+from statestream.service.server import log_format
 
 ROOT = Path(__file__).parents[3]
 
@@ -99,7 +99,7 @@ def test_every_setting_is_in_the_reference_and_says_what_it_is() -> None:
 def test_json_logs_are_an_object_a_line() -> None:
     record = logging.LogRecord("statestream.x", logging.WARNING, __file__, 1, "two\nlines of %s", ("words",), None)
     record.client = "robot"
-    line = logs.JsonFormatter("worker 1").format(record)
+    line = log_format.JsonFormatter("worker 1").format(record)
     assert "\n" not in line
     said = json.loads(line)
     assert said.pop("time").endswith("+00:00")
