@@ -110,7 +110,7 @@ def serve(
       statestream serve repository --print-config > server.toml
     """
     from statestream.service.config import file_to_read
-    from statestream.service.server import log_format
+    from statestream.service.server.log_format import set_up
     from statestream.service.server.workers import run
 
     file = file_to_read(config)
@@ -118,7 +118,7 @@ def serve(
     if print_config:
         print(settings.to_toml(), end="")
         return
-    log_format.set_up(settings)
+    set_up(settings)
     if file is not None:
         log.info("configured by %s", file)
     run(settings)
