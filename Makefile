@@ -34,8 +34,12 @@ balance: install ## Networks learn to balance a double pendulum, and do so throu
 drive: install ## A network learns to keep to the lane by camera, and drives through the service (half an hour)
 	@$(PY) -m examples.lane_keeping.drive
 
-test: install $(PROTOC)/.installed ## Run the tests
-	@$(PY) -m pytest
+# Much of a test is waiting: two workers a core. Those of a file share one, and with it servers and trained networks.
+# Bytecode is written, or each of the hundreds of processes would compile what it imports.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+test: export PYTHONDONTWRITEBYTECODE =
+test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: install ## Measure the server beside a bare echo and a simple server (a few minutes, two quiet cores)
 	@$(PY) -m tests.bench

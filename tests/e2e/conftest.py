@@ -17,14 +17,6 @@ from tests.support.server_process import serving
 __all__ = ["redis_server"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Real processes, proxies and sockets share the machine with whatever else it does: one that fails gets a second
-    chance, which the summary counts; what is broken fails twice."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.flaky(reruns=1))
-
-
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository with the leaky model in two versions, not to be changed."""

@@ -45,6 +45,7 @@ async def run(program: Path, server: Server, model: str, rows: str) -> tuple[int
     return process.returncode or 0, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_it_streams_what_the_python_client_streams_and_resumes(program: Path, server: Server) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(12, 2)).astype(np.float32)

@@ -96,6 +96,7 @@ async def test_connections_spread_over_the_workers(workers: Workers) -> None:
     assert max(counts) <= 0.75 * 64, counts
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_a_worker_that_is_killed_comes_back_and_its_sessions_resume_anywhere(workers: Workers) -> None:
     x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
@@ -131,6 +132,7 @@ def fails(repository: Path, address: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_come_up_say_why(tmp_path: Path) -> None:
     said = fails(tmp_path, "127.0.0.1:0")
     assert "holds no bundle" in said

@@ -50,6 +50,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_module_and_nothing_else(wheel: Path) -> None:
     tree = {
         f"statestream/{path.relative_to(ROOT).as_posix()}"
@@ -62,6 +63,7 @@ def test_the_wheel_has_every_module_and_nothing_else(wheel: Path) -> None:
     assert packed == tree
 
 
+@pytest.mark.slow
 def test_the_wheel_serves_and_streams_without_torch(wheel: Path, tmp_path: Path) -> None:
     write_leaky(tmp_path / "repository")
     folder = tmp_path / "env"

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 WITHOUT_TORCH = """
 import sys
@@ -16,6 +18,7 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/unit"]))
 """
 
 
+@pytest.mark.slow
 def test_the_unit_tests_pass_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 import numpy as np
+import pytest
 
 from tests.e2e.loadtest.conftest import load
 from tests.support.wire_client import steps, wire_stream
@@ -37,6 +38,7 @@ async def closed_loop_ms(port: int, seconds: float) -> float:
     return float(np.percentile(took, 99))
 
 
+@pytest.mark.slow
 async def test_reported_percentiles_are_the_planted_ones_and_a_closed_loop_misses_them(
     stub: Callable[..., Awaitable[int]],
 ) -> None:

@@ -10,17 +10,8 @@ import pytest
 from statestream.models.config import preset_names
 from statestream.models.data.registry import loader
 from statestream.models.evaluation.latency import StepCost
-from statestream.models.experiments.experiments import (
-    BENCHMARKS,
-    EXPERIMENTS,
-    Benchmark,
-    Experiment,
-    Job,
-    experiments,
-    jobs,
-    results,
-    results_page,
-)
+from statestream.models.experiments import experiments, results, results_page
+from statestream.models.experiments.experiments import BENCHMARKS, EXPERIMENTS, Benchmark, Experiment, Job, jobs
 from statestream.models.experiments.results import run_job
 from tests.integration.models.test_training import config_of, write
 

@@ -153,6 +153,7 @@ def test_a_class_has_no_sign_that_a_mirrored_picture_could_change(data: Path, tm
         train(config_of(data, training={"augment": {"mirror_pictures": ["x"]}}), tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_it_learns(data: Path, tmp_path: Path) -> None:
     run = train(
         config_of(data, training={"epochs": 40, "segment": 0}, split={"validation": 0.0}), tmp_path, progress=False
@@ -234,6 +235,7 @@ def test_weights_of_another_layout_are_refused(data: Path, tmp_path: Path) -> No
         load_checkpoint(run.path)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
     config = config_of(data, training={"epochs": 2, "devices": 2})
     (tmp_path / "config.json").write_text(config.model_dump_json())

@@ -183,6 +183,7 @@ def messages(draw: st.DrawFn) -> list[list[Row]]:
 policies = st.builds(Policy, st.sampled_from([0, 0, 1, 3]), st.sampled_from(Late), st.booleans())
 
 
+@pytest.mark.slow
 @given(messages(), st.integers(1, 8), st.integers(1, 3), st.integers(1, 2), st.lists(policies, min_size=4, max_size=4))
 @settings(max_examples=300, deadline=None)
 def test_any_rows_in_any_turns_are_what_one_by_one_would_give(
