@@ -178,6 +178,7 @@ class Batcher:
     def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> TurnResults:
         """Store a turn's states and build the results of its rows."""
         rows = turn.rows
+        before_ns = self.table.last_ns.take(rows.slot)
         builder = ResultBuilder(rows.n, self.manifest)
         plain = True
         for run, (outputs, states) in zip(turn.runs, outcomes, strict=True):
@@ -192,7 +193,7 @@ class Batcher:
         if not plain:
             np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
             settled, original = repeat(settled, self.table)
-            details = explain(rows, settled, self.table, self.manifest, self.limits.max_unacked)
+            details = explain(rows, settled, before_ns, self.table, self.manifest, self.limits.max_unacked)
         return TurnResults(
             rows=settled,
             route=self.table.route.take(rows.slot),

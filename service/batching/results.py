@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import Float32Array, Int64Array, Manifest, Tensors
+from statestream.models.spec import NO_TIME, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
 from statestream.service.batching.grid import GridLayout, PackedCells
 from statestream.service.batching.row_queue import RowBatch
-from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.protocol.verdict import NO_OUTPUT, RowFlag, Verdict
 from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
@@ -136,15 +136,26 @@ def repeat(settled: SettledRows, table: SessionTable) -> tuple[SettledRows, Int6
     return settled._replace(outputs=outputs), original
 
 
-def explain(rows: RowBatch, settled: SettledRows, table: SessionTable, manifest: Manifest, max_unacked: int) -> Details:
-    """Explanations of the rows that are INVALID, GAP or BUSY."""
+def explain(
+    rows: RowBatch,
+    settled: SettledRows,
+    before_ns: Int64Array,
+    table: SessionTable,
+    manifest: Manifest,
+    max_unacked: int,
+) -> Details:
+    """Explanations of the rows that are INVALID, GAP or BUSY.
+
+    Args:
+        before_ns: `[rows]` timestamp of the row that last advanced each row's session before this turn.
+    """
     details: Details = {}
     busy_from: dict[int, int] = {}
     for row in np.flatnonzero(np.isin(settled.verdict, (Verdict.INVALID, Verdict.GAP, Verdict.BUSY))).tolist():
         slot, seq, verdict = int(rows.slot[row]), int(rows.seq[row]), int(settled.verdict[row])
         expected = int(table.settled_seq[slot]) + 1
         if verdict == Verdict.INVALID:
-            details[row] = Detail(_reason(rows, row, table, manifest))
+            details[row] = Detail(_reason(rows, row, _last_ns(rows, row, settled, before_ns), manifest))
         elif verdict == Verdict.GAP:
             details[row] = Detail(f"steps.seq: {seq}, expected {expected}", expected)
         else:
@@ -156,7 +167,14 @@ def explain(rows: RowBatch, settled: SettledRows, table: SessionTable, manifest:
     return details
 
 
-def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -> str:
+def _last_ns(rows: RowBatch, row: int, settled: SettledRows, before_ns: Int64Array) -> int:
+    """The timestamp of the row that advanced this row's session before it, in this turn or earlier."""
+    advanced = np.isin(settled.verdict[:row], (Verdict.APPLIED, Verdict.SUPPRESSED))
+    timed = advanced & (rows.slot[:row] == rows.slot[row]) & (rows.t_ns[:row] != NO_TIME)
+    return int(rows.t_ns[:row][timed][-1] if timed.any() else before_ns[row])
+
+
+def _reason(rows: RowBatch, row: int, last_ns: int, manifest: Manifest) -> str:
     """Why a row is INVALID: its data, a value in it, its time, or the state after it."""
     if row in rows.problems:
         return rows.problems[row]
@@ -167,7 +185,7 @@ def _reason(rows: RowBatch, row: int, table: SessionTable, manifest: Manifest) -
             at = int(bad[0])
             label = f" ('{spec.labels[at]}')" if at < len(spec.labels) else ""
             return f"steps.columns['{spec.name}']: element {at}{label} is {data.flat[at]}"
-    t_ns, last_ns = int(rows.t_ns[row]), int(table.last_ns[rows.slot[row]])
-    if t_ns < last_ns:
+    t_ns, new_clock = int(rows.t_ns[row]), rows.flags is not None and rows.flags[row] & RowFlag.NEW_CLOCK
+    if not new_clock and manifest.time.since(t_ns, last_ns) is None:
         return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns} of a row before it"
     return "the state after this row is not finite; the session keeps the state before it"

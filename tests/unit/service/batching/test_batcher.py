@@ -378,3 +378,28 @@ def test_time_backwards_names_both_timestamps() -> None:
     assert results.rows.verdict.tolist() == [Verdict.INVALID]
     assert "499" in results.details[0].text
     assert "500" in results.details[0].text
+
+
+@pytest.mark.parametrize("turns", [[[0, 1, 2, 3]], [[0, 1], [2, 3]], [[0, 1, 2], [3]], [[0], [1], [2], [3]]], ids=str)
+def test_time_backwards_names_the_row_before_it_however_rows_share_turns(turns: list[list[int]]) -> None:
+    """Not the last row of its turn, which load decides."""
+    batcher, told = make_batcher(), []
+    slots, times = [batcher.table.create("s")], [500, 600, 550, 900]
+    for rows in turns:
+        offer(batcher, slots, [plain(0, row + 1, t_ns=times[row]) for row in rows])
+        told += [detail.text for detail in turn(batcher).details.values()]
+    assert told == ["steps.timestamp_ns: 550 is earlier than 600 of a row before it"]
+
+
+@pytest.mark.parametrize("flags", [0, RowFlag.NEW_CLOCK])
+def test_a_row_without_a_time_of_its_own_is_not_told_that_it_is_early(flags: int) -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create("s")]
+    offer(batcher, slots, [Row(0, 1, 500, 0, (3e38, 0))])
+    with np.errstate(over="ignore"):
+        turn(batcher)
+    offer(batcher, slots, [Row(0, 2, 400 if flags else NO_TIME, flags, (3e38, 0))])
+    with np.errstate(over="ignore"):
+        results = turn(batcher)
+    assert results.rows.verdict.tolist() == [Verdict.INVALID]
+    assert "not finite" in results.details[0].text
