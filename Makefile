@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear screenshot \
+.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear screenshot \
 	test-faults fuzz soak check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -40,6 +40,9 @@ WORKERS ?= $(shell expr 2 '*' $$(nproc))
 test: export PYTHONDONTWRITEBYTECODE =
 test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-pythons: ## Run the unit tests on every Python of 3.10 to 3.13 that is on PATH or named in PYTHONS
+	@.ci/pythons
 
 bench: install ## Measure the server beside a bare echo and a simple server (a few minutes, two quiet cores)
 	@$(PY) -m tests.bench

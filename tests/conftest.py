@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 import numpy as np
 import pytest
@@ -18,14 +19,24 @@ from statestream.models.spec import (
     Tensors,
     TimeSpec,
 )
+from tests.support.turns import alone, beside_others
 
 # The networks of tests are tiny: threads of one operation would only wait for each other, and for the other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests come first, so that no worker is left with one when the others are done."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Tests that run alone come first, before others begin; then long ones, so that none is left over at the end."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("alone", "slow")])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Among several workers, take turns with their tests."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with alone() if item.get_closest_marker("alone") else beside_others():
+        return (yield)
 
 
 class FakeClock:

@@ -16,6 +16,7 @@ from pathlib import Path
 from examples.server import free_port
 from examples.wrist_exercises.demo import BUILD, REPOSITORY
 from statestream.models.bundle import read_manifest
+from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import RunError, load_checkpoint
 from statestream.service.client import AsyncClient, connect
 from statestream.service.errors import StatestreamError
@@ -26,6 +27,7 @@ from tests.deploy.robot import until_serving
 from tests.deploy.root import ROOTS, SOURCES, Missing, Root, emulated, make
 from tests.deploy.said import Said
 from tests.support.equality import Exported, export_families, worst_error
+from tests.support.families import TIME
 
 FAMILIES = ("cfc_ncp", "ltc_ncp", "s5")
 """One of each kind of graph: products, a list of synapses, complex numbers in halves."""
@@ -94,13 +96,13 @@ def _add_demo(exported: Exported) -> None:
         raise Missing(f"{error}; run `make demo` first") from error
     shutil.copytree(REPOSITORY / DEMO, exported.repository / DEMO)
     (output,) = read_manifest(exported.repository / DEMO / "1").outputs
-    exported.networks[DEMO], exported.std[DEMO] = network, output.std_array
+    exported.offline[DEMO], exported.std[DEMO] = rollout(network, exported.recordings, TIME), output.std_array
 
 
 def _stream(root: Root, exported: Exported, say: Said) -> None:
     """Each model from a server of its own: the emulator crashes now and then, and then the model begins anew."""
     rows = sum(map(len, exported.recordings))
-    for model in exported.networks:
+    for model in exported.offline:
         for _ in range(_TRIES):
             try:
                 worst = _worst_of(root, exported, model)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from examples.server import free_port
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
 from tests.support.bundles import write_leaky
@@ -15,6 +17,12 @@ from tests.support.redis_server import redis_server
 from tests.support.server_process import serving
 
 __all__ = ["redis_server"]
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """In place of pytest-asyncio's: no outgoing connection of a neighbour takes it before the test does."""
+    return free_port()
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +66,17 @@ async def start(repository: Path) -> AsyncIterator[Callable[..., Any]]:
 async def server(start: Callable[..., Any]) -> Server:
     started: Server = await start()
     return started
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
+    """Makes a server's leaky model take 20 ms a turn, in its thread; comes before the server."""
+    monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
+
+    def slow_down(server: Server) -> None:
+        engine = server.host.versions.find("leaky").engine
+        for name in ("step", "chunk"):
+            run = getattr(engine, name)
+            monkeypatch.setattr(engine, name, lambda *args, run=run: (time.sleep(0.02), run(*args))[1])
+
+    return slow_down

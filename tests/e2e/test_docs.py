@@ -20,9 +20,12 @@ from typing import IO, NamedTuple
 import pytest
 from markdown_it import MarkdownIt
 
+from examples.server import free_port
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-ADDRESS = ("127.0.0.1", 50051)
+ADDRESS = "127.0.0.1:50051"
+"""Where a server listens by default, as the pages say; each reader has a port of its own in its place."""
 PAGES = ["how-to/stream.md", "how-to/load-test.md", "how-to/triton.md", "cameras.md", "concepts.md", "security.md"]
 """Those that go on from the quickstart's folder."""
 
@@ -73,6 +76,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._port = free_port()
         self._servers: list[subprocess.Popen[bytes]] = []
 
     def read(self, page: str) -> None:
@@ -100,19 +104,21 @@ class Reader:
             self._serve(text)
             return
         done = subprocess.run(
-            ["bash", "-euc", text], cwd=self._folder, env=_environment(), capture_output=True, text=True, timeout=300
+            ["bash", "-euc", text],
+            cwd=self._folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
         assert done.returncode == 0, f"{where}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
 
     def _serve(self, text: str) -> None:
-        with socket.socket() as taken:
-            if taken.connect_ex(ADDRESS) == 0:
-                pytest.skip(f"something listens on {ADDRESS[1]}, which the pages use")
-        server = subprocess.Popen(["bash", "-euc", f"exec {text}"], cwd=self._folder, env=_environment())
+        server = subprocess.Popen(["bash", "-euc", f"exec {text}"], cwd=self._folder, env=self._environment())
         self._servers.append(server)
         until_s = time.monotonic() + 60
         while time.monotonic() < until_s:
-            with suppress(OSError), socket.create_connection(ADDRESS, timeout=1):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
                 return
             assert server.poll() is None
             time.sleep(0.1)
@@ -120,7 +126,7 @@ class Reader:
 
     def _python(self, text: str, where: str) -> None:
         """What a block prints is compared with what its comments say; it sees what the blocks before it made."""
-        self._interpreter.stdin.write(json.dumps(text) + "\n")
+        self._interpreter.stdin.write(json.dumps(text.replace(ADDRESS, f"127.0.0.1:{self._port}")) + "\n")
         self._interpreter.stdin.flush()
         answer = self._interpreter.stdout.readline()
         assert answer, f"{where}: the interpreter ended"
@@ -133,16 +139,19 @@ class Reader:
     def _interpreter(self) -> Interpreter:
         process = subprocess.Popen(
             [sys.executable, "-c", INTERPRETER],
-            cwd=self._folder, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=self._folder, env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
         return Interpreter(process, process.stdin, process.stdout)
 
-
-def _environment() -> dict[str, str]:
-    """As from a shell in which the package is installed."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    def _environment(self) -> dict[str, str]:
+        """As from a shell in which the package is installed."""
+        return os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "STATESTREAM_ADDRESS": f"127.0.0.1:{self._port}",
+            "STATESTREAM_TARGET": f"127.0.0.1:{self._port}",
+        }
 
 
 @pytest.fixture(scope="module")

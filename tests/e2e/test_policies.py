@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,20 +19,6 @@ ROWS = 60
 KEEP_2 = pb.Policy(keep=pb.KEEP_LAST, keep_last=2)
 DROP = pb.Policy(keep=pb.KEEP_DEADLINE)
 SUPPRESS = pb.Policy(keep=pb.KEEP_DEADLINE, late=pb.LATE_SUPPRESS)
-
-
-@pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
-    """Make a server's leaky model take 20 ms a turn, in its thread."""
-    monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
-
-    def slow_down(server: Server) -> None:
-        engine = server.host.versions.find("leaky").engine
-        for name in ("step", "chunk"):
-            run = getattr(engine, name)
-            monkeypatch.setattr(engine, name, lambda *args, run=run: (time.sleep(0.02), run(*args))[1])
-
-    return slow_down
 
 
 async def results_of(stream: WireStream, rows: int) -> tuple[list[int], dict[int, np.ndarray]]:

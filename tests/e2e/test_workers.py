@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import grpc
 import numpy as np
 import pytest
 
+from examples.server import free_port
 from statestream.proto.v1 import inference_pb2 as pb
 from tests.conftest import leak
 from tests.support.wire_client import METHOD, WireStream, outputs, steps
@@ -66,16 +68,24 @@ class Workers:
             return int(float(re.findall(r"^statestream_streams (\S+)", page.read().decode(), re.MULTILINE)[0]))
 
 
+def two_free_ports() -> int:
+    """The first of two: a worker's metrics are at the port after that of the worker before it."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
+
+
 @pytest.fixture
-def workers(repository: Path, tmp_path: Path, unused_tcp_port: int) -> Iterator[Workers]:
-    log = tmp_path / "log"
+def workers(repository: Path, tmp_path: Path) -> Iterator[Workers]:
+    log, metrics_port = tmp_path / "log", two_free_ports()
     command = [sys.executable, "-m", "statestream.service.cli", "serve", str(repository), "--workers", "2"]
     command += ["--address", "127.0.0.1:0", "--providers", "cpu", "--store", f"sqlite:{tmp_path / 'sessions.db'}"]
-    command += ["--store-tick", "0.1", "--metrics", f"127.0.0.1:{unused_tcp_port}"]
+    command += ["--store-tick", "0.1", "--metrics", f"127.0.0.1:{metrics_port}"]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
     try:
-        both = Workers(process, log, unused_tcp_port)
+        both = Workers(process, log, metrics_port)
         both.wait_for(lambda: both.log.count("listening on port") == 2)
         yield both
     finally:

@@ -1,4 +1,4 @@
-"""The unit tests pass where there is no torch, as on a device."""
+"""The unit tests pass where there is no torch, as on a device; a few examples of each property show that."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "lightning", "ncps", "matplotlib"):
     sys.modules[name] = None
+import hypothesis
+settings = hypothesis.settings
+hypothesis.settings = lambda **given: settings(**given | {"max_examples": 5})
 import pytest
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/unit"]))
 """

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from statestream.models.data.recordings import Recording
-from statestream.models.export.exporter import export_network
-from statestream.models.training.network import Network
-from statestream.models.training.rollout import rollout
+from statestream.models.export.exporter import export_network, outputs_std
+from statestream.models.training.rollout import Rollout, rollout
 from statestream.service.client import AsyncStream
-from tests.support.families import FAMILIES, TIME, held_out_recordings, network_of, std_of
+from tests.support.families import FAMILIES, TIME, held_out_recordings, network_of
 
 
 @dataclass
@@ -23,19 +22,23 @@ class Exported:
 
     repository: Path
     recordings: list[Recording]
-    networks: dict[str, Network]
+    offline: dict[str, list[Rollout]]
+    """What PyTorch computes of each recording, by model."""
     std: dict[str, np.ndarray]
 
 
 def export_families(repository: Path, families: Iterable[str] = FAMILIES) -> Exported:
     """Networks with random weights, scaled to real recordings, as bundles."""
     recordings = held_out_recordings(6)
-    networks = {family: network_of(family, recordings) for family in families}
-    std = {family: std_of(network, recordings) for family, network in networks.items()}
-    for family, network in networks.items():
+    exported = Exported(repository, recordings, {}, {})
+    for family in families:
+        network = network_of(family, recordings)
+        exported.offline[family] = rollout(network, recordings, TIME)
+        std = outputs_std(exported.offline[family])
+        exported.std[family] = np.asarray(std)
         short = [recording.where(slice(0, 300)) for recording in recordings[:3]]
-        export_network(network, short, repository, name=family, time=TIME, output_std=std[family])
-    return Exported(repository, recordings, networks, {family: np.asarray(s) for family, s in std.items()})
+        export_network(network, short, repository, name=family, time=TIME, output_std=std)
+    return exported
 
 
 async def played(stream: AsyncStream, model: str, recording: Recording, pieces: Callable[[int], int]) -> np.ndarray:
@@ -59,8 +62,7 @@ async def worst_error(stream: AsyncStream, family: str, exported: Exported) -> f
     streamed = await asyncio.gather(
         *(played(stream, family, r, piece) for r, piece in zip(recordings, ragged, strict=True))
     )
-    offline = rollout(exported.networks[family], recordings, TIME)
     return max(
         float(np.max(np.abs(y - reference.outputs) / exported.std[family]))
-        for y, reference in zip(streamed, offline, strict=True)
+        for y, reference in zip(streamed, exported.offline[family], strict=True)
     )

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
-from statestream.models.export.exporter import outputs_std, with_irregular_time
+from statestream.models.export.exporter import with_irregular_time
 from statestream.models.spec import TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling
 from statestream.models.training.rollout import rollout
@@ -90,8 +90,3 @@ def _spread_outputs(network: Network, recordings: Sequence[Recording]) -> None:
     target_std = np.asarray(network.facts.targets.std)
     with torch.no_grad():
         network.readout.weight *= torch.from_numpy(target_std / y.std(axis=0)).float()[:, None]
-
-
-def std_of(network: Network, recordings: Sequence[Recording]) -> list[float]:
-    """The unit of the tolerances: the standard deviation of each output."""
-    return outputs_std(rollout(network, recordings, TIME))

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.loadtest.conftest import load
 from tests.support.wire_client import steps, wire_stream
 
+pytestmark = pytest.mark.alone
 STALL_S = 0.05
 DELAY_S = (0.001, 0.003)
 ATTEMPTS = 5
@@ -38,7 +39,6 @@ async def closed_loop_ms(port: int, seconds: float) -> float:
     return float(np.percentile(took, 99))
 
 
-@pytest.mark.slow
 async def test_reported_percentiles_are_the_planted_ones_and_a_closed_loop_misses_them(
     stub: Callable[..., Awaitable[int]],
 ) -> None:

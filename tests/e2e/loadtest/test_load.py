@@ -106,7 +106,7 @@ async def test_a_load_that_cannot_begin_says_why(stub: StartStub, unused_tcp_por
         await load(unused_tcp_port)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 async def test_search_finds_the_planted_capacity(stub: StartStub) -> None:
     """425 rows a second are 8.5 streams of 50 Hz: 8 hold, with 9 the queue grows by 59 ms a second."""
     port = await stub(rows_per_s=425.0)

@@ -104,7 +104,11 @@ async def test_sequences_of_one_id_are_of_their_model(infer: Infer, server: Serv
     assert result.get_response().model_version == "1", "it stays with its version"
 
 
-async def test_many_sequences_share_turns_and_nothing_else(client: triton.InferenceServerClient) -> None:
+async def test_many_sequences_share_turns_and_nothing_else(
+    slow: Callable[[Server], None], server: Server, client: triton.InferenceServerClient
+) -> None:
+    slow(server)  # so that requests come while a turn runs, on a busy machine, too
+
     async def play(sequence: int) -> None:
         x = np.full((1, 2), sequence, np.float32)
         h = np.full((1, 2), 0.5, np.float32)

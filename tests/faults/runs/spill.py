@@ -19,7 +19,7 @@ AT_ONCE = 250
 
 
 async def run(bed: Bed) -> Outcome:
-    sessions, resident = bed.size(100_000, 2_000), bed.size(2_000, 200)
+    sessions, resident = bed.size(100_000, 1_000), bed.size(2_000, 100)
     store = f"sqlite:{bed.folder / 'sessions.db'}"
     server = ServerProcess(bed.repository, "--store", store, "--max-resident", str(resident), "--store-tick", "0.5")
     await server.start()
