@@ -11,10 +11,11 @@ import pytest
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
 from tests.support.bundles import write_leaky
+from tests.support.earlier_version import before
 from tests.support.redis_server import redis_server
 from tests.support.server_process import serving
 
-__all__ = ["redis_server"]
+__all__ = ["before", "redis_server"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
