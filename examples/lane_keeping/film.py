@@ -15,9 +15,9 @@ from examples.lane_keeping.car import FRAME, TRACK_WIDTH, Car
 from examples.lane_keeping.client import Drive
 from statestream.models.data.recordings import Recording
 from statestream.models.files import replacing
+from statestream.service.client import Verdict
 from statestream.service.playback.play import Played
 from statestream.service.playback.video_overlay import annotated, write_video
-from statestream.service.protocol.verdict import Verdict
 
 _ENLARGED = 4
 _SHOWN_S = 20.0

@@ -9,11 +9,11 @@ from statestream.service.client.aio import AsyncClient
 from statestream.service.client.credentials import Access
 from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.group import Group
+from statestream.service.client.merge import Ordering, Sensor, merge
 from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.notices import Notice, NoticeKind
 from statestream.service.client.policy import Policy
 from statestream.service.client.results import ChunkResult, StepResult
-from statestream.service.client.sensor_merge import Sensor, merge
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream
 from statestream.service.client.sync import Admin, Client, Session, Stream, SyncGroup, connect
@@ -33,6 +33,7 @@ __all__ = [
     "ModelInfo",
     "Notice",
     "NoticeKind",
+    "Ordering",
     "Policy",
     "ResultFlag",
     "RowFlag",

@@ -13,10 +13,11 @@ from examples.server import free_port
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
 from tests.support.bundles import write_leaky
+from tests.support.earlier_version import before
 from tests.support.redis_server import redis_server
 from tests.support.server_process import serving
 
-__all__ = ["redis_server"]
+__all__ = ["before", "redis_server"]
 
 
 @pytest.fixture

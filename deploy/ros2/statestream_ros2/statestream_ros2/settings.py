@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from statestream.service.client import Policy
-from statestream.service.client.credentials import Access
+from statestream.service.client import Access, Policy
 from statestream.service.errors import InvalidArgument
 
 _FILES = ("ca", "cert", "key", "token_file")

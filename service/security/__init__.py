@@ -1,0 +1,1 @@
+"""The import path of version 0.1; use `statestream.service.client`."""

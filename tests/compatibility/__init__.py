@@ -1,0 +1,1 @@
+"""What users see of statestream, stored, and compared with what the code offers now."""
