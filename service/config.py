@@ -122,7 +122,7 @@ class ServerConfig(BaseSettings):
     max_resident: Count = 100_000
     """Most sessions in memory where there is a store; beyond it, detached sessions are evicted from memory."""
     spill_after_s: Seconds = 600.0
-    """With a store, evict sessions from memory that have been detached for this long."""
+    """With a store, evict sessions from memory when detached for this long."""
     credit_rows: Count = 1024
     """Most rows of one session that may wait at once."""
     credit_bytes: Count = 16 << 20
@@ -158,7 +158,7 @@ class ServerConfig(BaseSettings):
     http_address: str = ""
     """`host:port` of the dashboard page, https where there is `tls_cert`; empty: none."""
     stuck_s: Seconds = 60.0
-    """Time after which one turn of an engine, or a blocked event loop, is stuck. Health reports NOT_SERVING and the
+    """Time after which an engine's turn or a blocked event loop is stuck. Health reports NOT_SERVING and the
     process ends, so that its supervisor starts another.
     """
     log_level: Literal["debug", "info", "warning", "error"] = "info"

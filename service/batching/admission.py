@@ -1,7 +1,7 @@
 """Admission: a pure function from rows and session marks to verdicts and dt.
 
 Rows are in a grid `[sessions, time]` (suffix _GT): one line a session, its rows in order. A turn of single steps is a
-grid with one column. Optional columns are None where they say nothing of any row, which is the usual case and free.
+grid with one column. Optional columns are None if no row needs them, which is the usual case and free.
 """
 
 from __future__ import annotations

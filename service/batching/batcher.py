@@ -81,7 +81,7 @@ class EngineCall(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Rows of a turn before layout, with decisions of drop policy and credit.
+    """Rows of a turn before layout, with drop policy and credit decisions.
 
     Decisions are `[rows]`; None: of no row.
     """
@@ -209,7 +209,7 @@ class Batcher:
         )
 
     def _fit_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
-        """Put back rows that make this turn too long or put a gap into a line."""
+        """Put back rows that would lengthen this turn or break a line."""
         rows, limits = judged.rows, self.limits
         if places.steps > limits.credit_rows:
             judged = judged._replace(over=places.k >= limits.credit_rows)
@@ -229,7 +229,7 @@ class Batcher:
         return judged, place(judged.rows.slot, self.table.capacity)
 
     def _run(self, judged: Judged, usable: BoolArray | None, places: GridLayout) -> EngineCall:
-        """Admit one grid's rows and gather inputs and states of those that advance."""
+        """Admit a grid's rows; gather inputs and states of those that advance."""
         rows, table, grid = judged.rows, self.table, places.grid
         slot_G = rows.slot[places.first]
         resets_G = table.gap_resets.take(slot_G) if table.policies else None

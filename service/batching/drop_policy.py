@@ -65,7 +65,7 @@ def _droppable(rows: RowBatch) -> BoolArray:
 
 
 def beyond_gaps(slot: Int64Array, t_ns: Int64Array, resets: BoolArray, time: TimeSpec) -> BoolArray:
-    """Rows to leave to a later turn, so that a turn has resets only at its start.
+    """Rows to leave to a later turn: resets happen at turn starts only.
 
     A session's rows wait from the first one that is more than the longest dt after the earliest before it, or that has
     a time while an earlier one has none. More rows may wait than necessary, never fewer.

@@ -115,7 +115,7 @@ def place(slot: Int64Array, capacity: int) -> GridLayout:
 
 
 def split(places: GridLayout, max_batch: int) -> list[GridLayout]:
-    """Split a grid into grids of at most `max_batch` sessions of similar length."""
+    """Split a grid by length, into grids of at most `max_batch` sessions."""
     sessions = len(places.first)
     if places.steps == 1 and sessions <= max_batch:
         return [places]

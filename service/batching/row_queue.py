@@ -123,7 +123,7 @@ class RowQueue:
             frames: the images of each encoded input, over the rows that are not SKIP.
 
         Raises:
-            InvalidArgument: the columns have different lengths, so that rows cannot be told apart; nothing was added.
+            InvalidArgument: the columns have different lengths, so that rows cannot be separated; nothing was added.
                 Data of a wrong name or size is not an error here: its rows get the verdict INVALID.
         """
         rows = len(slots)
@@ -278,7 +278,7 @@ def check_shape(
     flags: Sequence[int],
     budgets_us: Sequence[int],
 ) -> None:
-    """Raises InvalidArgument where a message's columns differ in length or have invalid values."""
+    """Check a message's columns; raises InvalidArgument for unequal lengths or invalid values."""
     columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
     for name, column in columns.items():
         if len(column) != rows and (column or name == "seq"):

@@ -14,5 +14,5 @@ class SharedByteBudget:
         self.bytes = 0
 
     def blames(self, waiting: int) -> bool:
-        """Whether to close a stream with `waiting` bytes because the budget is exceeded."""
+        """Whether an exceeded budget closes a stream with `waiting` bytes."""
         return self.bytes > self.most and waiting > _SPARED_BYTES

@@ -230,7 +230,7 @@ class Host:
             self._notify(runner, slot, lambda subscriber, channel: subscriber.reset(channel))
 
     def infos(self, model: str = "", owner: str | None = None) -> Iterator[tuple[ModelRunner, SessionInfo]]:
-        """Sessions in order of id, of one model or all, one owner or all."""
+        """Sessions by id, of one model or all, one owner or all."""
         for session_id in self.session_manager.registry.of(owner):
             runner = self.session_manager.registry.find(session_id)
             if model in ("", runner.manifest.name):
@@ -245,7 +245,7 @@ class Host:
         runner.table.detach(slot)
 
     def _notify(self, runner: ModelRunner, slot: int, notify: Callable[[SessionSubscriber, int], None]) -> None:
-        """Call `notify` with the stream and channel of the session in `slot`, if attached."""
+        """Call `notify` with the stream and channel of the session, if attached."""
         route = self._routes.get(int(runner.table.route[slot]))
         if route is not None:
             notify(route.subscriber, int(runner.table.channel[slot]))
@@ -300,7 +300,7 @@ class Host:
         self._notify(runner, slot, lambda subscriber, channel: subscriber.fell_back(channel, text))
 
     def _progress(self, runner: ModelRunner, slots: Int64Array) -> None:
-        """Report settled and durable seqs to the streams of the sessions in `slots`."""
+        """Report settled and durable seqs to the streams of these sessions."""
         table = runner.table
         slots = slots[table.route[slots] != DETACHED]
         if not len(slots):

@@ -212,7 +212,7 @@ class ModelLifecycle:
     def _adopt(self, old: ModelRunner, new: ModelRunner, shadow: Shadow) -> int:
         """Move sessions the shadow has seen to `new`, with its states; returns how many.
 
-        They move all at once, as the shadow repeats no more turns.
+        They move all at once, as the shadow no longer repeats turns.
         """
         session_manager = self._host.session_manager
         free = [session_id for session_id in old.table.ids if not session_manager.locked(session_id)]

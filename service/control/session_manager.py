@@ -291,7 +291,7 @@ class SessionManager:
     # Coming into the tables
 
     def _find_or_create(self, session_id: str, request: OpenRequest, record: Record | None) -> tuple[ModelRunner, bool]:
-        """Find a session in its table, restore it from `record`, or create it.
+        """Find a session in its table, restore or create it.
 
         Returns:
             Its model, and whether it existed.

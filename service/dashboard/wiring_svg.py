@@ -64,7 +64,7 @@ def wiring_svg(manifest: Manifest) -> str:
     wiring = manifest.wiring
     if wiring is None:
         raise FailedPrecondition(
-            f"{manifest.ref} has no wiring: it is no neural circuit policy, or an older version exported it",
+            f"{manifest.ref} has no wiring: it is not a neural circuit policy, or an older version exported it",
             field="model",
         )
     labels = _labels(manifest, wiring)

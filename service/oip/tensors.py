@@ -100,7 +100,7 @@ def output_specs(manifest: Manifest) -> dict[str, TensorSpec]:
 def response_of(
     request: pb.ModelInferRequest, manifest: Manifest, wanted: Sequence[TensorSpec], outputs: Mapping[str, bytes]
 ) -> pb.ModelInferResponse:
-    """Build the response to a request, with the outputs `wanted` as raw bytes."""
+    """Build a request's response, with the outputs `wanted` as raw bytes."""
     response = pb.ModelInferResponse(model_name=manifest.name, model_version=str(manifest.version), id=request.id)
     for spec in wanted:
         response.outputs.add(name=spec.name, datatype=_DATATYPES[spec.dtype], shape=(1, *spec.shape))

@@ -108,7 +108,7 @@ class _Workers:
 
 
 def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
-    """Bind the port that the workers share, also if port 0 was configured."""
+    """Bind the port that the workers share, also for port 0."""
     host, colon, port = config.address.rpartition(":")
     if config.address.startswith("unix:") or not colon or not port.isdigit():
         raise InvalidArgument(f"{config.address}; workers share a port: expected HOST:PORT", field="address")

@@ -48,7 +48,7 @@ class Decoded(NamedTuple):
 class FrameDecoder:
     """Threads that decode images for all models of a server.
 
-    A model has one turn at a time, whose rows are split among the threads, so no more than one turn a model waits.
+    A model has one turn at a time, whose rows are split among the threads, so at most one turn a model waits.
     """
 
     def __init__(self, threads: int) -> None:

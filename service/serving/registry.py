@@ -129,7 +129,7 @@ class ModelRegistry:
         runner.close()
 
     def redirect(self, old: ModelRunner, new: ModelRunner) -> None:
-        """Redirect the sessions of `old` to `new`, including those only in the store."""
+        """Redirect `old`'s sessions to `new`, including those only in the store."""
         self._redirects[_key(old.manifest)] = new.manifest.version
 
 

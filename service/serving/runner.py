@@ -106,7 +106,7 @@ class ModelRunner:
 
     @property
     def run(self) -> int | None:
-        """Number of the run in progress beside the loop, the engine's or the shadow's; None if none is."""
+        """Number of the engine's or shadow's run in progress; None if idle."""
         return self._runs if self._busy else None
 
     async def rest(self) -> None:

@@ -26,7 +26,7 @@ from statestream.service.sessions.table import SessionTable
 
 @dataclass
 class Divergence:
-    """Distance between two versions in one output, in standard deviations of the active one.
+    """Distance between two versions' outputs, in the active one's standard deviations.
 
     A row counts by its element with the largest error.
     """

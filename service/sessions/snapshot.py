@@ -66,7 +66,7 @@ class SessionColumns(NamedTuple):
     owners: list[str]
     slot: Int64Array
     generation: Int64Array
-    """Number of the session among all that its table has had; tells apart sessions that use one slot in turn."""
+    """Number of the session among all that its table has had; it differs for sessions that use one slot in turn."""
     epoch: Int64Array
     settled_seq: Int64Array
     acked_seq: Int64Array

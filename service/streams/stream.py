@@ -105,12 +105,12 @@ class SessionStream:
             await self._close(close)
 
     async def finish(self) -> None:
-        """Settle all rows and end, as the client sends no more."""
+        """Settle all rows and end: the client has closed its side."""
         await self.settle()
         self.end()
 
     async def settle(self) -> None:
-        """Handle no more messages, and return once all queued rows are settled."""
+        """Stop handling messages, and return once all queued rows are settled."""
         self.input_closed = True
         await self._opening.all()
         for channel in list(self._held):
@@ -336,7 +336,10 @@ class SessionStream:
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))
 
     async def _settled(self, channel: int) -> Attachment | None:
-        """Wait until a channel's session has no queued rows, also if it moves; None if lost."""
+        """Wait for the queued rows of a channel's session; None if it is lost.
+
+        The session may move to another version meanwhile.
+        """
         held = self._held.get(channel)
         while held is not None and held.runner.waiting(held.slot):
             await held.runner.settled(held.slot)

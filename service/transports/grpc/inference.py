@@ -119,7 +119,7 @@ class InferenceServicer:
         )
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:
-        """End streams idle for too long, and those of callers that `knows` rejects."""
+        """End streams that are idle, or whose callers `knows` rejects."""
         for client in list(self._streams):
             if not knows(client.who):
                 client.abort_now(Unauthenticated("the token or certificate is no longer valid", field="authorization"))
@@ -127,7 +127,7 @@ class InferenceServicer:
                 client.abort_now(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
 
     async def drain(self) -> None:
-        """Settle and store the rows of every stream, then notify and end it."""
+        """Settle and store every stream's rows, then notify and end it."""
         streams = list(self._streams)
         await asyncio.gather(*(client.settle() for client in streams))
         if self._host.session_manager.snapshot_writer is not None:
