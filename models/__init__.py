@@ -1,4 +1,4 @@
-"""Models: what a bundle is, and how one is trained and exported.
+"""Models: the bundle format, and training and export of bundles.
 
-`spec` and `bundle` are all that a server needs and never import torch; everything else here does.
+A server needs only `spec` and `bundle`, which never import torch.
 """

@@ -1,6 +1,6 @@
-"""A bundle on disk: `NAME/VERSION/` with `manifest.json`, `step.onnx`, `chunk.onnx` and `golden.npz`.
+"""Bundle on disk: `NAME/VERSION/` with `manifest.json`, `step.onnx`, `chunk.onnx` and `golden.npz`.
 
-Reading checks everything that can be checked without running the graph; the engine checks the rest.
+Reading checks everything that needs no run of the graph; the engine checks the rest.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ FILES = (STEP, CHUNK, GOLDEN)
 
 
 class BundleError(ValueError):
-    """A bundle that must not be served; the message says which one, which part of it, and why."""
+    """A bundle that must not be served; the message names it, the part at fault, and why."""
 
 
 @dataclass(frozen=True)
 class Golden:
-    """A short recording with what PyTorch made of it. `time` rows of one session, from its initial state."""
+    """A short recording and PyTorch's results: `time` rows of one session, from its initial state."""
 
     inputs: Mapping[str, Array]
     """`[time, *shape]` by input name."""
     dt_s: Float32Array
-    """`[time]`"""
+    """`[time]` seconds."""
     outputs: Mapping[str, Array]
     """`[time, *shape]` by output name."""
     states: Mapping[str, Array]
     """`[*shape]` by state name, after the last row."""
 
     def arrays(self) -> dict[str, Array]:
-        """The arrays as `golden.npz` names them."""
+        """Arrays by their names in `golden.npz`."""
         named: dict[str, Array] = {"dt": self.dt_s}
         for prefix, group in (("input", self.inputs), ("output", self.outputs), ("state", self.states)):
             named |= {f"{prefix}_{name}": array for name, array in group.items()}
@@ -53,7 +53,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A manifest and the folder it describes."""
+    """A bundle's folder and its manifest."""
 
     path: Path
     manifest: Manifest
@@ -71,7 +71,7 @@ class Bundle:
         """Read `path` and check its manifest and the hash of every file.
 
         Raises:
-            BundleError: naming the file, or the manifest's field, that is wrong.
+            BundleError: a file or a field of the manifest is wrong; the text names it.
         """
         path = Path(path)
         manifest = read_manifest(path)
@@ -85,7 +85,7 @@ class Bundle:
         return cls(path, manifest)
 
     def golden(self) -> Golden:
-        """The bundle's golden recording.
+        """Read the bundle's golden recording.
 
         Raises:
             BundleError: an array is missing or has a shape other than the manifest's.
@@ -94,7 +94,11 @@ class Bundle:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """`path/manifest.json`, validated; raises `BundleError` naming the field and the value it got."""
+    """Read and validate `path/manifest.json`.
+
+    Raises:
+        BundleError: it cannot be read, or a field is invalid; the text names the field and the value.
+    """
     try:
         text = (path / MANIFEST).read_text()
     except OSError as error:
@@ -106,7 +110,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def first_problem(error: ValidationError) -> str:
-    """One line a person can act on: the field, the value it got, and what was expected."""
+    """Describe the first problem in one line: the field, what was expected, and the value."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     got = problem.get("input")
@@ -132,7 +136,11 @@ def file_hash(path: Path) -> str:
 
 
 def read_golden(path: Path, manifest: Manifest) -> Golden:
-    """`path/golden.npz`, its arrays checked against the manifest; raises `BundleError` naming the array."""
+    """Read `path/golden.npz` and check its arrays against the manifest.
+
+    Raises:
+        BundleError: the file cannot be read, or an array is missing or has a wrong shape; the text names it.
+    """
     try:
         with np.load(path / GOLDEN, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -158,7 +166,7 @@ def read_golden(path: Path, manifest: Manifest) -> Golden:
 
 
 def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping[str, bytes]) -> Bundle:
-    """Write a whole bundle, or nothing: a temporary folder beside `path`, renamed into place at the end.
+    """Write a bundle whole or not at all, by way of a temporary folder beside `path`.
 
     Args:
         graphs: content of `step.onnx` and `chunk.onnx` by file name.
@@ -184,7 +192,7 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
 
 
 def versions(repository: Path, name: str) -> list[int]:
-    """Versions of a model in a repository, oldest first; empty when there is none."""
+    """List versions of a model in a repository, oldest first; empty: there are none."""
     folder = repository / name
     if not folder.is_dir():
         return []
@@ -192,7 +200,7 @@ def versions(repository: Path, name: str) -> list[int]:
 
 
 def models(repository: Path) -> Iterator[tuple[str, int]]:
-    """Every (name, newest version) of a repository, by name."""
+    """Yield (name, newest version) of each model of a repository, in order of name."""
     if not repository.is_dir():
         return
     for entry in sorted(repository.iterdir()):

@@ -1,6 +1,6 @@
-"""The whole configuration of a training, frozen, from one TOML file or a named preset. No torch here.
+"""Configuration of a training: frozen, from a TOML file or a named preset. No torch here.
 
-Every field can be overridden as `section.key=value`, the value as TOML writes it (text needs no quotes).
+Every field can be overridden as `section.key=value`, with the value in TOML's syntax (text needs no quotes).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the field and the value it got."""
+    """A configuration that cannot be used; the message names the field and the value."""
 
 
 class TaskOptions(Spec):
-    """What is learned: a class, numbers, or the next row; from every row, or from a recording's last."""
+    """The task: predict a class, numbers, or the next row; at every row, or at a recording's end."""
 
     kind: Literal["classification", "regression", "next_step"] = "classification"
     at: Literal["every", "end"] = "every"
@@ -47,99 +47,106 @@ class Source(Columns):
 
 
 class DataOptions(Columns):
-    """Where recordings come from: a known `dataset`, or a file or folder at `path` (see `Columns`)."""
+    """Source of recordings: a registered `dataset`, or a file or folder at `path` (see `Columns`)."""
 
     dataset: str = ""
     path: Path | None = None
     merge: tuple[Source, ...] = ()
-    """Other sensors of the same recordings, at rates of their own: their rows become events among those of `path`,
-    which alone has targets and groups."""
+    """Other sensors of the same recordings, each at its own rate. Their rows are merged as events with those of
+    `path`, which alone has targets and groups."""
     common_scale: tuple[Literal["features", "targets"], ...] = ()
-    """What is standardised by one mean and deviation for all columns, as pixels are; else each column by its own.
-    Targets of a common scale count in the loss as they do in the mean squared error."""
+    """Columns standardised by one common mean and deviation, as pixels are; by default each column has its own.
+    Targets of a common scale have the same weights in the loss as in the mean squared error."""
     running_s: Positive | None = None
-    """Features are standardised once more, each by its own mean and deviation of about the last so many seconds, so
-    that offsets and gains that drift are followed; a client's session holds them."""
+    """Standardise each feature again by its running mean and deviation over about this many seconds, to follow
+    drifting offsets and gains; they are part of a session's state. None: off."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataOptions:
         if bool(self.dataset) == (self.path is not None):
-            raise ValueError("give either data.dataset or data.path")
+            raise ValueError("set either data.dataset or data.path")
         if self.merge and (self.path is None or self.missing != "hold"):
             raise ValueError('data.merge needs data.path, and missing = "hold": no event has every feature')
         return self
 
 
 class SplitOptions(Spec):
-    """Which recordings train, validate and test. Parts of a recording are never split; groups aren't, `by` group."""
+    """Split of recordings into training, validation and test; recordings are never cut.
+
+    With `by` = "group", groups are never cut either.
+    """
 
     by: Literal["recording", "group", "standard"] = "recording"
-    """"standard": as the data set itself is split."""
+    """"standard": the data set's own split."""
     test: Fraction = 0.2
+    """Fraction for the test."""
     validation: Fraction = 0.2
-    """Of what the test leaves over; 0: none, so no early stopping."""
+    """Fraction of the rest for validation; 0: none, so no early stopping."""
     test_groups: tuple[str | int, ...] = ()
     """Exactly these groups are the test."""
     validation_groups: tuple[str | int, ...] = ()
+    """Exactly these groups are for validation."""
     folds: Annotated[int, Field(ge=0)] = 0
-    """Instead of a fraction: this many parts, of which `fold` is the test."""
+    """Number of parts, of which `fold` is the test, in place of `test`; 0: no folds."""
     fold: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
 
 
 class AugmentOptions(Spec):
-    """What is changed in a training recording, anew in each epoch."""
+    """Random changes of training recordings, drawn again in each epoch."""
 
     keep_rows: tuple[Positive, Positive] = (1.0, 1.0)
-    """A part of the rows between these, drawn for each recording, is kept; the cells see the longer dt. Where both are
-    equal, recordings of one length stay of one length, which trains faster."""
+    """Range of the fraction of rows to keep, drawn per recording; the cells get the longer dt. If both are equal,
+    recordings of equal length stay so, which trains faster."""
     rotate_deg: Annotated[float, Field(ge=0)] = 0.0
-    """Largest turn of each triple of `rotate` about a random axis, the same for all triples of a recording."""
+    """Largest rotation of each triple of `rotate` about a random axis, the same for all triples of a recording."""
     rotate: tuple[tuple[str, str, str], ...] = ()
-    """Features that are vectors in space."""
+    """Triples of features that are vectors in space."""
     mirror: tuple[str, ...] = ()
-    """Features that change sign in every second recording, as when a sensor moves to the body's other side."""
+    """Features that change sign in half of the recordings, like a sensor moved to the body's other side."""
     shift: dict[str, Positive] = Field(default_factory=dict)
-    """Features by whose amount, up or down, a recording is off throughout, as another sensor or another room is."""
+    """Largest constant offset by feature, drawn per recording, like another sensor's or another room's."""
     stretch: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Time runs faster or slower by up to this part."""
+    """Largest fraction by which time is stretched or compressed."""
     brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Pictures are lighter or darker by up to this part."""
+    """Largest fraction by which pictures are brightened or darkened."""
     shift_pixels: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (0, 0)
-    """Pictures are moved by up to so many pixels, down or up and sideways, as when a camera is mounted anew."""
+    """Largest shift of pictures in pixels, vertical and horizontal, like another mounting of the camera."""
     blur: Annotated[int, Field(ge=0)] = 0
-    """Pictures are blurred by up to so many passes over neighbouring pixels."""
+    """Most passes of blurring over neighbouring pixels."""
     mirror_pictures: tuple[str, ...] = ()
-    """Pictures are mirrored, left for right, in every second recording, and these targets change sign with them."""
+    """Targets that change sign when pictures are mirrored, left to right, in half of the recordings; empty: they are
+    never mirrored."""
 
 
 class TrainingOptions(Spec):
-    """How it is learned."""
+    """Options of the optimisation."""
 
     epochs: Count = 100
     batch: Count = 32
-    """Recordings, or segments of them, in a batch, over all devices."""
+    """Recordings, or segments of them, per batch, over all devices."""
     segment: Annotated[int, Field(ge=0)] = 0
-    """Rows of one random piece of each recording in an epoch; 0: whole recordings."""
+    """Rows of the random segment of each recording per epoch; 0: whole recordings."""
     window: Count = 256
-    """Rows between optimiser steps (truncated back-propagation); state is carried from window to window."""
+    """Rows per optimiser step (truncated back-propagation); the state is carried between windows."""
     learning_rate: Positive = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: Literal["constant", "cosine"] = "cosine"
     gradient_clip: Positive = 1.0
     patience: Count = 20
-    """Epochs without a better validation loss before it stops."""
+    """Epochs without a better validation loss before training stops."""
     validate_every: Count = 1
+    """Epochs between validations."""
     seed: int = 0
     accelerator: str = "cpu"
     devices: Count = 1
     threads: Annotated[int, Field(ge=0)] = 1
-    """Of torch; 0 leaves its own choice. Small cells are fastest with one."""
+    """Threads of torch; 0: torch's default. Small cells are fastest with one."""
     augment: AugmentOptions = AugmentOptions()
 
 
 class Config(Spec):
-    """One training."""
+    """Configuration of one training."""
 
     name: ModelName
     description: str = ""
@@ -151,10 +158,14 @@ class Config(Spec):
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a preset's name, a TOML file or a run's JSON, with `section.key=value` overrides.
+    """Load the configuration of a preset, a TOML file or a run's JSON.
+
+    Args:
+        source: name of a preset, or path of a file.
+        overrides: `section.key=value` each.
 
     Raises:
-        ConfigError: naming the field and the value it got.
+        ConfigError: a value is invalid; the text names the field and the value.
     """
     values = _read(source)
     for override in overrides:
@@ -163,7 +174,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(values: dict[str, Any], source: str) -> Config:
-    """The configuration of plain values; raises `ConfigError`."""
+    """Validate plain values as a configuration; raises `ConfigError`."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -171,7 +182,7 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
 
 
 def preset_names() -> list[str]:
-    """Every preset that comes with the package."""
+    """Names of the presets in the package."""
     folder = resources.files("statestream.models.presets")
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 

@@ -1,7 +1,7 @@
-"""JPEG as everybody here reads and writes it: training, offline rollouts, server and clients decode alike, to the bit.
+"""JPEG codec shared by training, rollouts, server and clients, bit for bit the same.
 
-Dimensions and scans are looked at before anything is decoded, so that a small file cannot ask for much work. simplejpeg
-is imported only for that.
+Dimensions and scans are checked before decoding, so that a small file cannot cause much work. simplejpeg is imported
+only when a picture is decoded or encoded.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 from statestream.models.spec import Array, InputSpec
 
 MAX_SCANS = 64
-"""A progressive file has about ten; each is a pass over the whole picture, however little it holds."""
+"""Most scans of a progressive file, which usually has about ten; each is a pass over the whole picture."""
 _SPACES = {"rgb": "RGB", "bgr": "BGR", "grey": "GRAY"}
 
 
 class FrameError(ValueError):
-    """A picture that cannot be used, and why."""
+    """A picture that cannot be used; the message has the reason."""
 
 
 def decode(data: bytes, spec: InputSpec, into: Array) -> None:
-    """Write a JPEG as the input wants it, in its order of colours, `into` a contiguous uint8 `[*spec.shape]`.
+    """Decode a JPEG, in the input's order of colours, `into` a contiguous uint8 `[*spec.shape]`.
 
     Raises:
-        FrameError: it is no JPEG, has another size, is cut off or would take too long.
+        FrameError: the data is no JPEG, has another size, is cut off or has too many scans.
     """
     expected = spec.shape[:2]
     if (found := size_of(data)) != expected:
@@ -39,13 +39,13 @@ def decode(data: bytes, spec: InputSpec, into: Array) -> None:
 
 
 def encode(picture: Array, colours: str = "rgb", quality: int = 90) -> bytes:
-    """A picture uint8 `[H, W, 3]`, or `[H, W, 1]` in grey, as a JPEG."""
+    """Encode a picture uint8 `[H, W, 3]`, or `[H, W, 1]` in grey, as a JPEG."""
     data: bytes = simplejpeg().encode_jpeg(np.ascontiguousarray(picture), quality, _SPACES[colours], _sampling(colours))
     return data
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG; FrameError where it is none."""
+    """Height and width of a JPEG; raises FrameError if the data is none."""
     try:
         height, width = simplejpeg().decode_jpeg_header(data)[:2]
     except ValueError:
@@ -54,7 +54,7 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 
 def simplejpeg() -> Any:
-    """The library; FrameError says how to install it."""
+    """Import the library; raises FrameError, with how to install it, if it is missing."""
     try:
         import simplejpeg as library
     except ImportError:

@@ -1,4 +1,4 @@
-"""How far numbers are from what they should have been. No torch here: the service scores what it plays."""
+"""Regression metrics. No torch here: the service scores played recordings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statestream.models.spec import Array
 
 
 def regression_errors(y_NK: Array, target_NK: Array) -> dict[str, float]:
-    """mse and mae over all numbers, r2 of all target columns together; targets that are NaN count for nothing."""
+    """mse and mae over all numbers, r2 over all target columns together; NaN targets are ignored."""
     error = y_NK.astype(np.float64) - target_NK
     spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
     return {

@@ -1,12 +1,12 @@
-"""What a model is to the outside: named inputs, outputs, states, and time.
+"""Manifest of a model: its named inputs, outputs, states, and time.
 
 A `Manifest` is the whole contract between training and serving. Nothing here imports torch, so an edge device
-can read it with numpy and pydantic alone.
+can read it with only numpy and pydantic.
 
 Time (see `TimeSpec.elapsed`)
     t_ns    int64   timestamp of a row, nanoseconds, any fixed origin
     dt_s    float32 seconds since the row that last advanced the session
-    d       float   dt_s / nominal_s, what the cells see
+    d       float   dt_s / nominal_s, the cells' input
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 NO_TIME = int(np.iinfo(np.int64).min)
-"""The timestamp of a row, or of a session, that has none."""
+"""Timestamp of a row or session that has none."""
 _FAR = 2**62
 """Nanoseconds beyond which a difference of two timestamps may overflow."""
 _LEAST_PICTURE_BYTES = 4096
-"""A JPEG has some hundred bytes of tables, however small it is."""
+"""Least limit for an encoded picture: a JPEG has some hundred bytes of tables at any size."""
 
 BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
@@ -45,20 +45,20 @@ Shape = tuple[Annotated[int, Field(gt=0)], ...]
 
 
 class Spec(BaseModel):
-    """A frozen value whose fields are checked and whose unknown fields are errors."""
+    """A frozen pydantic model that validates its fields and rejects unknown ones."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """See pydantic. What was computed of the original and kept does not go along."""
+        """Copy as pydantic does, without the original's cached properties."""
         copy = super().model_copy(update=update, deep=deep)
-        for kept in copy.__dict__.keys() - type(self).model_fields.keys():
-            del copy.__dict__[kept]
+        for cached in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[cached]
         return copy
 
 
 class TensorSpec(Spec):
-    """One named tensor without its batch axis: `shape` is that of a single row."""
+    """A named tensor; `shape` is that of one row, without the batch axis."""
 
     name: Identifier
     shape: Shape
@@ -80,30 +80,28 @@ class TensorSpec(Spec):
 
 
 class InputSpec(TensorSpec):
-    """What the client sends. `labels` and `units` name the elements of the last axis, where there are names.
+    """An input that clients send; `labels` and `units` name the elements of its last axis.
 
-    A picture is uint8 `[height, width, 3]`, or `[height, width, 1]` in grey, for the graph; it may come as a JPEG.
+    A picture is uint8 `[height, width, 3]`, or `[height, width, 1]` in grey, for the graph; clients may send a JPEG.
     """
 
     labels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     encoding: Literal["raw", "jpeg"] = "raw"
-    """"jpeg": each row comes as an encoded picture of just this size, which the server decodes."""
+    """"jpeg": each row is an encoded picture of exactly this size, which the server decodes."""
     colours: Literal["rgb", "bgr", "grey"] | None = None
-    """Of a picture: the order of its channels."""
+    """Order of a picture's channels; None: not stated."""
     max_bytes: Annotated[int, Field(gt=0)] | None = None
-    """The most that an encoded picture may take; None: what it takes decoded, and no less than 4 KiB."""
+    """Most bytes of an encoded picture; None: its decoded size, but at least 4 KiB."""
     nan: Literal["invalid", "not_measured"] = "invalid"
-    """What a NaN says: nothing that the model could take, or that this element was not measured at this instant."""
+    """Meaning of a NaN: the row is invalid, or this element was not measured at this time."""
 
     @model_validator(mode="after")
     def _is_a_picture(self) -> InputSpec:
         if self.encoding == "raw" and self.max_bytes is not None:
             raise ValueError(f"max_bytes is {self.max_bytes}, but '{self.name}' is not encoded")
         if self.encoding == "jpeg" and self.colours is None:
-            raise ValueError(
-                f"encoding is 'jpeg', but colours says nothing: expected rgb, bgr or grey for '{self.name}'"
-            )
+            raise ValueError(f"encoding is 'jpeg', but colours is not set: expected rgb, bgr or grey for '{self.name}'")
         if self.colours is not None:
             channels = 1 if self.colours == "grey" else 3
             if self.dtype != "uint8" or len(self.shape) != 3 or self.shape[2] != channels:
@@ -115,14 +113,14 @@ class InputSpec(TensorSpec):
 
     @cached_property
     def wire_bytes(self) -> int:
-        """Bytes of one row on the wire, at most."""
+        """Most bytes of one row on the wire."""
         if self.encoding == "raw":
             return self.row_bytes
         return self.max_bytes or max(self.row_bytes, _LEAST_PICTURE_BYTES)
 
     @property
     def frame(self) -> tuple[int, int] | None:
-        """Height and width of the pictures that it takes; None where it takes numbers."""
+        """Height and width of the input's pictures; None: it takes numbers."""
         return (self.shape[0], self.shape[1]) if self.dtype == "uint8" and len(self.shape) == 3 else None
 
     @model_validator(mode="after")
@@ -133,7 +131,10 @@ class InputSpec(TensorSpec):
 
 
 def split_inputs(specs: Sequence[InputSpec], rows: Array) -> dict[str, Array]:
-    """Inputs by name, `[..., *shape]`, from their elements side by side on the last axis; an only one is `rows`."""
+    """Split rows with all inputs' elements on the last axis to `[..., *shape]` by input name.
+
+    A model's only input is `rows` unchanged.
+    """
     if len(specs) == 1:
         return {specs[0].name: rows}
     parts = np.split(rows, np.cumsum([spec.size for spec in specs])[:-1], axis=-1)
@@ -144,7 +145,7 @@ def split_inputs(specs: Sequence[InputSpec], rows: Array) -> dict[str, Array]:
 
 
 class OutputSpec(TensorSpec):
-    """What the client gets.
+    """An output that clients get.
 
     `std` is the standard deviation of each element (flattened) over the training data: the unit of every tolerance.
     """
@@ -169,12 +170,12 @@ class OutputSpec(TensorSpec):
         return std if std.size == 1 else std.reshape(self.shape)
 
     def class_name(self, index: int) -> str:
-        """The name of a class, or its number where it has none."""
+        """Name of a class, or its number if it has no name."""
         return self.labels[index] if 0 <= index < len(self.labels) else str(index)
 
 
 class StateSpec(TensorSpec):
-    """Recurrent state of one session. `initial` is one value for all elements, or one per element (flattened)."""
+    """A recurrent state of a session; `initial` is one value, or one per element (flattened)."""
 
     initial: tuple[float, ...] = (0.0,)
 
@@ -194,7 +195,7 @@ class StateSpec(TensorSpec):
 
 
 class Elapsed(NamedTuple):
-    """What `TimeSpec.elapsed` found, each `[sessions, time]` except `last_ns`, which is `[sessions]`."""
+    """Result of `TimeSpec.elapsed`: `last_ns` is `[sessions]`, the others `[sessions, time]`."""
 
     dt_s: Float32Array
     backwards: BoolArray
@@ -203,7 +204,7 @@ class Elapsed(NamedTuple):
 
 
 class TimeSpec(Spec):
-    """How far apart samples are. Cells see time in units of `nominal_s`."""
+    """Sampling period and its bounds; cells get time in units of `nominal_s`."""
 
     nominal_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     min_s: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -217,7 +218,7 @@ class TimeSpec(Spec):
 
     @classmethod
     def around(cls, nominal_s: float) -> TimeSpec:
-        """Sensible bounds for a sampling period: from a thousandth of it to a thousand times it."""
+        """Build default bounds: a thousandth to a thousand times the sampling period."""
         return cls(nominal_s=nominal_s, min_s=nominal_s / 1000, max_s=nominal_s * 1000)
 
     def elapsed(
@@ -228,18 +229,19 @@ class TimeSpec(Spec):
         counts: BoolArray | None = None,
         new_clock: BoolArray | None = None,
     ) -> Elapsed:
-        """The one place where timestamps become `dt`: training, offline rollout and server all call it.
+        """Convert timestamps to dt; training, offline rollout and server all use this.
 
         Args:
             t_ns: `[sessions, time]` timestamps; `NO_TIME` where a row has none.
             last_ns: `[sessions]` timestamp of the row that last advanced each session; `NO_TIME` before the first.
-            counts: `[sessions, time]` rows that would advance their session; the others are looked through.
-            new_clock: `[sessions, time]` rows from which a new clock counts: they take the nominal step.
+            counts: `[sessions, time]` rows that would advance their session; the others are ignored.
+            new_clock: `[sessions, time]` rows where a new clock starts; they take the nominal dt.
 
         Returns:
-            `dt_s`, nominal where there is no earlier time, at least `min_s`, at most `max_s` (`clamped` says where);
-            `backwards`, rows earlier than a row that advanced before them, which must not advance the session;
-            `last_ns`, each session's timestamp after these rows.
+            `dt_s`: nominal without an earlier time, at least `min_s`, at most `max_s`.
+            `backwards`: rows earlier than a row that advanced before them; they must not advance the session.
+            `clamped`: rows whose elapsed time was above `max_s`.
+            `last_ns`: each session's timestamp after these rows.
         """
         if counts is None and new_clock is None and t_ns.shape[1] == 1:
             delta_ns = self._regular(t_ns[:, 0], last_ns)
@@ -263,7 +265,7 @@ class TimeSpec(Spec):
         )
 
     def since(self, t_ns: int, last_ns: int) -> tuple[float, bool] | None:
-        """`elapsed` of one row: `dt_s` and whether it was clamped; None where time runs backwards."""
+        """Like `elapsed` for one row: `dt_s` and whether it was clamped; None: time runs backwards."""
         if t_ns == NO_TIME or last_ns == NO_TIME:
             return self.nominal_s, False
         if t_ns < last_ns:
@@ -272,13 +274,13 @@ class TimeSpec(Spec):
         return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s
 
     def _regular(self, t_ns: Int64Array, last_ns: Int64Array) -> Int64Array | None:
-        """Nanoseconds between times that are all there and lie between `min_s` and `max_s`; None where any is not so.
+        """Differences if all times exist and lie `min_s` to `max_s` apart; None: some do not.
 
-        It is the commonest case, told from the others by few looks at the columns.
+        This is the most common case; the check costs few passes over the columns.
         """
         if np.minimum.reduce(last_ns) < -_FAR or np.minimum.reduce(t_ns) < -_FAR or np.maximum.reduce(t_ns) > _FAR:
             return None
-        delta_ns = t_ns - last_ns  # where it wraps, it is beyond _FAR
+        delta_ns = t_ns - last_ns  # A wrapped difference is above _FAR.
         least, most = int(np.minimum.reduce(delta_ns)), int(np.maximum.reduce(delta_ns))
         regular = self.min_s <= least * 1e-9 and most * 1e-9 <= self.max_s and most < _FAR
         return delta_ns if regular else None
@@ -287,10 +289,10 @@ class TimeSpec(Spec):
 def _previous_times(
     t_ns: Int64Array, last_ns: Int64Array, timed: BoolArray, restarts: BoolArray | None
 ) -> tuple[Int64Array, Int64Array]:
-    """For each row the time of the last row before it that advanced its session, and that time after all rows.
+    """Time of the last advancing row before each row, and after all rows.
 
-    A row that runs backwards lies below the running maximum, so this maximum is over the rows that advance; `NO_TIME`
-    lies below every time.
+    A row that runs backwards is below the running maximum, so the maximum is that of the advancing rows. `NO_TIME` is
+    below every time.
     """
     if restarts is None or not restarts.any():
         known = np.where(timed, t_ns, NO_TIME)
@@ -309,15 +311,15 @@ LayerName = Literal["sensory", "inter", "command", "motor"]
 
 
 class WiringSpec(Spec):
-    """The neurons of a neural circuit policy and its synapses, as trained.
+    """Neurons and synapses of a neural circuit policy, as trained.
 
     Neurons are numbered through the layers: 0 is the first sensory one.
     """
 
     layers: dict[LayerName, Annotated[int, Field(gt=0)]]
-    """Neurons of each layer, from the first to the last."""
+    """Number of neurons in each layer, from the first to the last."""
     synapses: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Literal[-1, 1]], ...]
-    """From, to, and whether it excites (1) or inhibits (-1)."""
+    """Source, target, and 1 for an exciting synapse or -1 for an inhibiting one."""
 
     @model_validator(mode="after")
     def _synapses_join_neurons(self) -> WiringSpec:
@@ -329,26 +331,28 @@ class WiringSpec(Spec):
 
 
 MAX_DROP = 0.01
-"""What fewer bits may cost, where nothing else is said."""
+"""Default of the largest loss of score by quantized weights."""
 
 
 class Quantization(Spec):
-    """What became of the weights, and what that cost on recordings that were not trained on."""
+    """Quantized weights and their cost on recordings that were not trained on."""
 
     weights: Literal["int8", "fp16"]
     split: Literal["validation", "test"]
     score: str
-    """By which models are ranked."""
+    """Name of the score by which models are ranked."""
     before: float
+    """Score with float32 weights."""
     after: float
+    """Score with quantized weights."""
     weight_bytes: int = 0
-    """Of step.onnx: weights, biases and scales."""
+    """Bytes of weights, biases and scales in step.onnx."""
     float32_bytes: int = 0
-    """What they took before."""
+    """Bytes of the same in float32."""
 
 
 class Manifest(Spec):
-    """Everything that the server knows of a model. docs/bundles.md has the files beside it.
+    """Description of a model for the server; docs/bundles.md has the files beside it.
 
     Graph tensor names follow from it: each input by its name, `dt`, `state_<name>`; each output by its name,
     `aux_<name>`, `state_<name>_out`.
@@ -364,18 +368,18 @@ class Manifest(Spec):
     states: tuple[StateSpec, ...] = ()
     time: TimeSpec
     wiring: WiringSpec | None = None
-    """Of a neural circuit policy, to be looked at; nothing that runs needs it."""
+    """Wiring of a neural circuit policy, for display only; None: the model is none."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest error against `golden.npz`, in units of each output's `std`."""
     allow_tf32: bool = False
-    """Whether CUDA and TensorRT may round products to TF32; the tolerance must then allow for it."""
+    """Whether CUDA and TensorRT may round products to TF32; the tolerance must allow for it."""
     scores: dict[str, float] = {}
     quantization: Quantization | None = None
     """None: weights are float32."""
     training: dict[str, Any] = {}
-    """Where the weights come from: data, configuration, seed, commit, library versions."""
+    """Provenance of the weights: data, configuration, seed, commit, library versions."""
     files: dict[str, str] = {}
-    """sha256 of each file of the bundle but the manifest itself."""
+    """sha256 of each file of the bundle, except the manifest."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:
@@ -390,7 +394,7 @@ class Manifest(Spec):
 
     @cached_property
     def results(self) -> Mapping[str, TensorSpec]:
-        """Everything that a row gets back, by its name on the wire and in the graph: outputs, then `aux_<name>`."""
+        """All results of a row by name on the wire and in the graph: outputs, then `aux_<name>`."""
         return dict(self._results())
 
     def _results(self) -> Iterator[tuple[str, TensorSpec]]:
@@ -399,31 +403,31 @@ class Manifest(Spec):
 
     @cached_property
     def gappy_inputs(self) -> frozenset[str]:
-        """Inputs whose elements may be NaN: not measured at this instant."""
+        """Names of inputs whose elements may be NaN: not measured at this time."""
         return frozenset(t.name for t in self.inputs if t.nan == "not_measured")
 
     @property
     def ref(self) -> str:
-        """`name:version`, as people and logs write it."""
+        """`name:version`, for people and logs."""
         return f"{self.name}:{self.version}"
 
     @property
     def state_hash(self) -> str:
-        """Identifies the state schema: sessions may move between bundles that share it."""
+        """Hash of the state schema; sessions can move between bundles with the same one."""
         schema = [[s.name, list(s.shape), s.dtype] for s in sorted(self.states, key=lambda s: s.name)]
         return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
 
     @cached_property
     def encoded_inputs(self) -> Mapping[str, InputSpec]:
-        """Inputs whose rows come as encoded pictures."""
+        """Inputs whose rows are encoded pictures, by name."""
         return {t.name: t for t in self.inputs if t.encoding != "raw"}
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row of all inputs on the wire, at most."""
+        """Most bytes of one row of all inputs on the wire."""
         return sum(t.wire_bytes for t in self.inputs)
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of state one session holds."""
+        """Bytes of one session's state."""
         return sum(s.row_bytes for s in self.states)

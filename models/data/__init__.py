@@ -1,1 +1,1 @@
-"""Recordings: reading (no torch), splitting, batching."""
+"""Data: recordings from files, robot logs, films and public data sets. No torch here."""

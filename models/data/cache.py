@@ -1,4 +1,4 @@
-"""The cache of fetched and decoded files: `~/.cache/statestream` (`XDG_CACHE_HOME` moves it)."""
+"""Cache of downloaded and decoded files, `~/.cache/statestream` (`XDG_CACHE_HOME` moves it)."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """The folder, which may not exist yet."""
+    """Path of the cache folder, which may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "statestream"

@@ -1,4 +1,4 @@
-"""A file over HTTP: goes on where a cut connection left it, is checked, and appears whole or not at all."""
+"""HTTP download of a file: resumable, verified, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ TRIES = 4
 TIMEOUT_S = 30.0
 
 Progress = Callable[[int, "int | None"], None]
-"""Bytes there are by now, and, where the server says so, bytes there will be."""
+"""Called with the bytes received so far and the total bytes; None: the server does not state it."""
 
 
 def download(url: str, path: Path, check: Callable[[Path], None], progress: Progress | None = None) -> None:
-    """Fetch `url` into `path`, by way of `path.part`, which a later call goes on with.
+    """Download `url` to `path`, by way of `path.part`, which a later call continues.
 
     Args:
-        check: raises `DataError` if a finished file is not the right one; that file is removed.
+        check: raises `DataError` if the complete file is not the expected one; the file is then removed.
 
     Raises:
         DataError: the server cannot be reached, refuses, or breaks off `TRIES` times in a row without a new byte;
-            or what `check` raises.
+            or `check` fails.
     """
     part = path.with_name(f"{path.name}.part")
     failures = 0
@@ -40,7 +40,7 @@ def download(url: str, path: Path, check: Callable[[Path], None], progress: Prog
         except (OSError, http.client.HTTPException) as error:
             failures = 0 if _size(part) > before else failures + 1
             if failures >= TRIES:
-                raise DataError(f"{url}: failed {TRIES} times in a row, the last time by: {error}") from error
+                raise DataError(f"{url}: failed {TRIES} times in a row; the last error: {error}") from error
     try:
         check(part)
     except DataError:
@@ -50,18 +50,18 @@ def download(url: str, path: Path, check: Callable[[Path], None], progress: Prog
 
 
 def _receive(url: str, part: Path, progress: Progress | None) -> None:
-    """Append to `part` what is missing; raises where the connection ends before the file."""
+    """Append the missing bytes to `part`; raises if the connection ends before the file."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
-            return  # It is all here; the check will tell.
+            return  # The file is complete; `check` verifies it.
         raise
     with answer:
         if answer.status != http.client.PARTIAL_CONTENT:
-            have = 0  # The server knows no ranges, and begins anew.
+            have = 0  # The server does not support ranges and sends the whole file.
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if have else "wb") as file:

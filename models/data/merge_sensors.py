@@ -1,4 +1,4 @@
-"""Recordings of one thing by sensors of different rates, as one recording of events: NaN where nothing was measured."""
+"""Merges recordings of sensors at different rates to recordings of events; NaN: not measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from statestream.models.spec import Array, Int64Array
 
 
 def merged(datasets: Sequence[Dataset]) -> Dataset:
-    """Data sets whose recordings are of the same ids, merged recording by recording; see `merged_recordings`.
+    """Merge data sets with the same recording ids, recording by recording; see `merged_recordings`.
 
-    Targets, groups and the data set's own split are those of the first.
+    Targets, groups and the data set's own split are those of the first data set.
 
     Raises:
-        DataError: a recording is not in all of them, or two have a feature of one name.
+        DataError: a recording is missing in a data set, or two data sets have a feature of the same name.
     """
     first, *others = datasets
     by_id = [{r.id: r for r in other.recordings} for other in others]
@@ -37,10 +37,10 @@ def merged(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def merged_recordings(sources: Sequence[Recording]) -> Recording:
-    """One row for each time at which any source has one: its features side by side, NaN for those of the others.
+    """Merge sources to one row per time at which any source has one; NaN for the other sources.
 
-    The target of an event is the newest of the first source's, the first before there is one. Where one source has
-    several rows at one time, the last counts.
+    The target of an event is the newest of the first source; before its first row, that row's. If a source has several
+    rows at one time, the last one counts.
     """
     first = sources[0]
     t_ns = np.unique(np.concatenate([source.t_ns for source in sources]))
@@ -55,5 +55,5 @@ def merged_recordings(sources: Sequence[Recording]) -> Recording:
 
 
 def held(t_ns: Int64Array, values: Array, wanted_ns: Int64Array) -> Array:
-    """The newest value at each wanted time; the first before there is one."""
+    """The newest value at each time of `wanted_ns`; before the first one, the first."""
     return np.asarray(values[np.maximum(0, np.searchsorted(t_ns, wanted_ns, side="right") - 1)])

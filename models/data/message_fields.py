@@ -1,7 +1,7 @@
-"""One number, word or picture in the messages of a ROS topic, named as a path: `/imu/data.angular_velocity.x`.
+"""Message fields: values in the messages of a ROS topic, named by a path.
 
-`TOPIC.FIELD`, further fields after further dots, the elements of an array by `[k]`: `/joint_states.position[2]`.
-Messages are whatever has attributes: those of a log, or those that a live node hears.
+A path is `TOPIC.FIELD`, with nested fields after further dots: `/imu/data.angular_velocity.x`. An element of an array
+is `[k]`: `/joint_states.position[2]`. Messages are any objects with attributes: of a log, or received by a live node.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = bool | int | float | str | bytes
 
 @dataclass(frozen=True)
 class MessageField:
-    """Where a value stands in the messages of a topic."""
+    """Path of a value in the messages of a topic."""
 
     name: str
     """The whole path."""
@@ -32,10 +32,10 @@ class MessageField:
 
     @classmethod
     def parse(cls, name: str) -> MessageField:
-        """The field that a path names.
+        """Parse a path.
 
         Raises:
-            DataError: it is no path.
+            DataError: `name` is not a path.
         """
         found = _PATH.fullmatch(name)
         if found is None:
@@ -46,10 +46,10 @@ class MessageField:
         return cls(name, found["topic"], steps)
 
     def of(self, message: Any) -> Value:
-        """The value in a message of the topic; the bytes of a picture where the field is an array of bytes.
+        """Read the value from a message of the topic; an array of bytes is a picture's data.
 
         Raises:
-            DataError: the message has no such field, or it is no number, word or picture.
+            DataError: the message has no such field, or the field is no number, text or picture.
         """
         value = message
         for step in self.steps:
@@ -61,7 +61,7 @@ class MessageField:
 
 
 def stamp_ns(message: Any) -> int:
-    """When a message says that it was measured, in nanoseconds; 0 where it does not say."""
+    """Time in a message's header, nanoseconds; 0: it has none."""
     stamp = getattr(getattr(message, "header", None), "stamp", None)
     return 0 if stamp is None else int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
@@ -85,7 +85,7 @@ def _missing(value: Any, step: str | int) -> str:
 
 
 def _fields(message: Any) -> str:
-    """The names of a message's fields, whichever library made it."""
-    if hasattr(message, "get_fields_and_field_types"):  # of rclpy
+    """Names of a message's fields, for messages of rclpy and of rosbags."""
+    if hasattr(message, "get_fields_and_field_types"):  # A message of rclpy.
         return ", ".join(message.get_fields_and_field_types())
     return ", ".join(name for name in getattr(message, "__dataclass_fields__", ()) if name != "__msgtype__")

@@ -1,9 +1,8 @@
-"""Encoded pictures as arrays: a JPEG as the server decodes it, to the bit. Pillow is imported only for the others, and
-where a picture has not the size that is wanted.
+"""Decodes pictures to arrays; a JPEG bit for bit as the server does.
 
-Those of a table that says which files they come from are decoded once and kept, mapped into memory: a film is larger
-than what is at hand, and training reads pieces of it. Of those that are kept the ones longest not asked for go, when
-they come to more than `MOST_BYTES`.
+Pillow is imported only for other formats, and for pictures of another size. Pictures of a table that names its files
+are decoded once into a cached file, which is mapped into memory: a film may be larger than memory, and training reads
+segments of it. When the cached films exceed `MOST_BYTES`, the least recently used ones are deleted.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ CHANNELS = ("red", "green", "blue")
 _JPEG = b"\xff\xd8"
 _QUALITY = 95
 _KEPT = 1
-"""Rises when what is kept changes its form."""
+"""Version of the cached files' format."""
 MOST_BYTES = 10_000_000_000
-"""Of all films that are kept; the newest stays whatever its size."""
+"""Most bytes of all cached films; the newest film stays whatever its size."""
 
 
 def decoded(data: bytes, height: int, width: int, mode: Literal["RGB", "L"] = "RGB") -> Array:
-    """A JPEG or PNG as uint8 `[height, width, 3]`, or `[height, width]` in grey.
+    """Decode a JPEG or PNG to uint8 `[height, width, 3]`, or `[height, width]` in grey.
 
-    Of another size, it is resized by areas, as an encoder of frames does it in the graph.
+    A picture of another size is resized by areas, as an encoder of frames does in the graph.
 
     Raises:
-        DataError: it cannot be decoded.
+        DataError: the picture cannot be decoded.
     """
     if mode == "RGB" and data.startswith(_JPEG):
         try:
@@ -59,7 +58,7 @@ def decoded(data: bytes, height: int, width: int, mode: Literal["RGB", "L"] = "R
 
 
 def resized(pixels: Array, height: int, width: int) -> Array:
-    """`[H, W, 3]` by areas; as it is where it has that size."""
+    """Resize `[H, W, 3]` by areas; unchanged if it has the size."""
     if pixels.shape[:2] == (height, width):
         return pixels
     image = _pillow()
@@ -67,10 +66,10 @@ def resized(pixels: Array, height: int, width: int) -> Array:
 
 
 def frames(table: Table, name: str, size: tuple[int, int]) -> Array:
-    """The pictures of a table's column at a size (height, width): uint8 `[N, H, W, 3]`.
+    """Decode a column of pictures at a size (height, width) to uint8 `[N, H, W, 3]`.
 
     Raises:
-        DataError: naming the row whose cell is no picture.
+        DataError: a cell is no picture; the text names the row.
     """
     shape = (table.rows, *size, len(CHANNELS))
     if not table.files:
@@ -90,12 +89,12 @@ def frames(table: Table, name: str, size: tuple[int, int]) -> Array:
 
 
 def jpegs(table: Table, name: str, size: tuple[int, int]) -> Array:
-    """`[N]` bytes: the pictures of a table's column as a camera of that size (height, width) sends them.
+    """Encode a column of pictures as JPEGs of a size (height, width): `[N]` bytes objects.
 
-    A JPEG of the size stays what it is.
+    A JPEG of that size stays unchanged.
 
     Raises:
-        DataError: naming the row whose cell is no picture.
+        DataError: a cell is no picture; the text names the row.
     """
     found = np.empty(table.rows, object)
     for row, cell in enumerate(table.cells(name)):
@@ -112,7 +111,10 @@ def _fill(table: Table, name: str, pixels: Array) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Another process may sweep as well; a film that is mapped stays readable to who mapped it."""
+    """Delete the least recently used films beyond `MOST_BYTES`.
+
+    Other processes may do so at the same time; a deleted film stays readable where it is mapped.
+    """
     found = []
     for film in folder.glob("[!.]*.npy"):
         with suppress(FileNotFoundError):
@@ -126,7 +128,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _picture(table: Table, name: str, row: int, cell: object) -> bytes | Array:
-    """What a cell holds, or reads when it is called."""
+    """Return a cell's picture; a callable cell is called to read it."""
     try:
         picture = cell() if callable(cell) else cell
     except OSError as error:
@@ -144,7 +146,7 @@ def _pixels(table: Table, name: str, row: int, picture: bytes | Array, size: tup
 
 
 def _identity(table: Table, name: str, size: tuple[int, int]) -> str:
-    """Of what is decoded: other files, another size or another decoder make another film."""
+    """Hash of a film's files, column, size and decoder, which names its cached file."""
     found = hashlib.sha256(repr((_KEPT, name, size, table.rows, version("simplejpeg"))).encode())
     for path in table.files:
         stat = path.stat()

@@ -1,18 +1,18 @@
-"""A user's own recordings, from CSV, Parquet, NPZ or a robot log: one file, or a folder of files. No torch here.
+"""Reads a user's recordings from CSV, Parquet, NPZ, robot logs or films: a file or a folder. No torch here.
 
     T   rows of a recording        F   features        K   target columns
 
-A table has one row a sample and named columns: features, and, where there are any, a timestamp (integers are
-nanoseconds, fractions are seconds), a recording id (without one, each file is one recording), a group (a person, a
-vehicle: what a split must not tear apart) and targets.
+A table has one row per sample and named columns: features, and, optionally, a timestamp (integers are nanoseconds,
+fractions are seconds), a recording id (without one, each file is one recording), a group (a person, a vehicle: never
+cut by a split) and targets.
 
-NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be one after the
-other with their `lengths [R]`; an array of length R then holds one value a recording.
+NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be concatenated,
+with their `lengths [R]`; an array of length R then has one value per recording.
 
 MCAP files and ROS 2 bags: columns are fields of messages, `/imu/data.angular_velocity.x` (see `robot_logs`).
 
-For a network that takes frames, the one feature is the column that holds encoded pictures; they are decoded at the size
-that it takes.
+For a network that takes frames, the only feature is the column of encoded pictures; they are decoded at the network's
+size.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from statestream.models.data.video import VIDEO_SUFFIXES, is_film, read_film
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
 TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
-"""Columns taken for the timestamp, in this order, where none is named."""
+"""Columns used as the timestamp if none is named, in this order."""
 
 Part = Literal["train", "validation", "test"]
 
@@ -40,14 +40,14 @@ NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 class Columns(Spec):
-    """Which column is what."""
+    """Roles of a table's columns."""
 
     features: tuple[str, ...] = ()
-    """Empty: every column that is nothing else."""
+    """Empty: every column without another role."""
     units: tuple[str, ...] = ()
     target: tuple[str, ...] = ()
     recording: str = ""
-    """Empty: the column "recording" where there is one, else each file is one recording."""
+    """Empty: the column "recording" if there is one, else each file is one recording."""
     group: str = ""
     time: str = ""
     """Empty: the first of `TIME_NAMES`, else rows are `period_s` apart."""
@@ -55,19 +55,19 @@ class Columns(Spec):
     """None: integers are nanoseconds, fractions are seconds."""
     period_s: Annotated[float, Field(gt=0)] | None = None
     missing: Literal["drop", "error", "hold"] = "drop"
-    """Rows with a NaN or an infinite feature: the server skips such a row, and so does "drop". With "hold" a NaN says
-    that the element was not measured at this instant: the model holds its last value, and knows its age."""
+    """Rows with a NaN or infinite feature: "drop" skips them, like the server. With "hold" a NaN means that the
+    element was not measured at this time: the model holds its last value and has its age as an input."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Rows of one recording, in the order of time."""
+    """Rows of one recording, in order of time."""
 
     id: str
     t_ns: Int64Array
-    """`[T]`"""
+    """`[T]` nanoseconds."""
     features: Array
-    """`[T, F]` float32, or pictures `[T, H, W, 3]` uint8 (maybe mapped into memory), or `[T]` bytes, each a JPEG."""
+    """`[T, F]` float32, or pictures `[T, H, W, 3]` uint8 (may be mapped into memory), or `[T]` bytes, each a JPEG."""
     target: Array | None = None
     """`[T]` int64 index of the class, `[T, K]` float32, or None."""
     group: str = ""
@@ -76,24 +76,28 @@ class Recording:
         return len(self.t_ns)
 
     def where(self, rows: BoolArray | slice) -> Recording:
-        """The recording with only some of its rows."""
+        """Select rows."""
         target = None if self.target is None else self.target[rows]
         return Recording(self.id, self.t_ns[rows], self.features[rows], target, self.group)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Recordings with the names of their columns; `labels` are the classes, or the target columns."""
+    """Recordings and the names of their columns; `labels` are the classes or the target columns."""
 
     recordings: tuple[Recording, ...]
     features: tuple[str, ...]
     labels: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
-    """The data set's own split, one a recording; empty: it has none."""
+    """The data set's own split, one part per recording; empty: it has none."""
 
     def with_features(self, names: Sequence[str]) -> Dataset:
-        """Only the features named, in that order; all of them where none is. DataError where there is no such."""
+        """Select features by name, in that order; no names: all features.
+
+        Raises:
+            DataError: there is no feature of a name.
+        """
         if not names:
             return self
         for name in names:
@@ -113,15 +117,15 @@ def read_dataset(
     frame: tuple[int, int] | None = None,
     encoded: bool = False,
 ) -> Dataset:
-    """Every recording of a file or a folder.
+    """Read every recording of a file or a folder.
 
     Args:
         classes: the target is a class (text or integer), not numbers.
-        frame: height and width of the pictures that the one feature holds; None: features are numbers.
+        frame: height and width of the pictures in the only feature; None: features are numbers.
         encoded: leave pictures encoded, as JPEGs.
 
     Raises:
-        DataError: naming file, row and column.
+        DataError: the data cannot be used; the text names file, row and column.
     """
     columns = columns or Columns()
     if frame is not None and len(columns.features) != 1:
@@ -140,12 +144,12 @@ def read_dataset(
 
 
 def column_names(path: Path | str) -> tuple[str, ...]:
-    """Of a file, or of the first file of a folder."""
+    """Column names of a file, or of the first file of a folder."""
     return tuple(read_table(_files(Path(path))[0]).columns)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
-    """The median time between rows.
+    """Median time between rows, seconds.
 
     Raises:
         DataError: no recording has two rows at different times.
@@ -226,7 +230,7 @@ def _recordings(
 
 
 def _span(rows: Int64Array) -> Int64Array | slice:
-    """Rows that follow one another as a slice, which copies nothing."""
+    """Convert consecutive rows to a slice, which copies no data."""
     return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
 
@@ -235,7 +239,7 @@ def _numbers(table: Table, features: tuple[str, ...]) -> Float32Array:
 
 
 def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:
-    """Each recording's id and its rows, in the order they appear."""
+    """Ids of the recordings and their rows, in order of appearance."""
     column = _recording_column(table, columns)
     if not column:
         if table.lengths is None:
@@ -287,7 +291,7 @@ def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_n
 def _finite(
     table: Table, columns: Columns, features: tuple[str, ...], name: str, rows: Int64Array, x_TF: Float32Array
 ) -> BoolArray:
-    """The rows of a recording that have every feature, or, where missing ones are held, no infinite one."""
+    """`[T]` rows to keep: all features finite, or, with "hold", none infinite."""
     finite = np.isfinite(x_TF)
     if columns.missing == "hold":
         return np.asarray(~np.isinf(x_TF).any(axis=1))

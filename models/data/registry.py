@@ -1,4 +1,4 @@
-"""Every public data set by name. A new one is a file in `sets/` and a word here."""
+"""Registry of public data sets by name; a new one is a file in `sets/` and an entry here."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REGISTRY: dict[str, Entry] = {
 
 
 def entry_of(name: str) -> Entry:
-    """What is known of a data set.
+    """Return the entry of a data set.
 
     Raises:
         DataError: there is no such data set.
@@ -54,7 +54,7 @@ def entry_of(name: str) -> Entry:
 
 
 def loader(name: str) -> Callable[[], Dataset]:
-    """What reads the data set `NAME` or `NAME/VARIANT`.
+    """Return the function that loads the data set `NAME` or `NAME/VARIANT`.
 
     Raises:
         DataError: there is no such data set, or it has no such variant.

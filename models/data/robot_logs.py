@@ -1,11 +1,11 @@
-"""Robot logs as tables: MCAP files and ROS 2 bags. rosbags, which reads both, is imported only for them.
+"""Reads robot logs, MCAP files and ROS 2 bags, as tables; rosbags is imported only here.
 
-A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row; of the
-others a row has the value last heard by then, in the order of the log, as a live node has it. There is no row before
-all of them were heard.
+A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row. From the
+other topics a row has the last value received before it, in the order of the log, as a live node would. Rows start
+once every topic has had a message.
 
-A row's time is its message's own, the header's stamp; where the first topic has none, the time at which it was logged.
-Clocks of two topics are never compared.
+A row's time is the stamp in its message's header; if the first topic has no stamps, the time at which it was logged.
+Clocks of different topics are never compared.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from statestream.models.spec import Array, Int64Array
 
 LOG_SUFFIXES = (".mcap", ".db3")
 PREDICTIONS = ".predictions.mcap"
-"""How the names of logs end that hold what a model said; none of them is read as one recording of a folder."""
+"""Suffix of logs of predictions, which are not read as recordings of a folder."""
 TIME = "timestamp_ns"
 _METADATA = "metadata.yaml"
 
 
 class Track:
-    """The messages of one topic: when they came, and some of their fields."""
+    """Messages of one topic: their times, and the values of some fields."""
 
     def __init__(self, topic: str, fields: Sequence[MessageField]) -> None:
         self.topic = topic
         self.fields = fields
         self.place: list[int] = []
-        """Of each message among those of all tracks."""
+        """Index of each message among the messages of all tracks."""
         self.logged_ns: list[int] = []
         self.stamped_ns: list[int] = []
         self.values: list[list[Value]] = [[] for _ in fields]
-        """One list a field."""
+        """One list per field."""
 
     def add(self, place: int, logged_ns: int, message: Any) -> None:
-        """Take in a message."""
+        """Add a message."""
         for found, column in zip(self.fields, self.values, strict=True):
             column.append(found.of(message))
         self.place.append(place)
@@ -55,15 +55,15 @@ class Track:
 
 
 def is_log(path: Path) -> bool:
-    """Whether a path is a robot log: an MCAP file, or a ROS 2 bag, which is a folder, or the database in it."""
+    """Whether a path is an MCAP file, a ROS 2 bag (a folder), or a bag's database file."""
     return path.suffix.lower() in LOG_SUFFIXES or (path / _METADATA).is_file()
 
 
 def read_log(path: Path, names: Sequence[str]) -> Table:
-    """The fields of a log's messages that are named, and `timestamp_ns`.
+    """Read the named message fields of a log, and `timestamp_ns`, as a table.
 
     Raises:
-        DataError: the log cannot be read, or has no such topic or field; it names the message.
+        DataError: the log cannot be read, or has no such topic or field; the text names the message.
     """
     fields = [MessageField.parse(name) for name in names]
     tracks = [Track(topic, [f for f in fields if f.topic == topic]) for topic in dict.fromkeys(f.topic for f in fields)]
@@ -76,7 +76,7 @@ def read_log(path: Path, names: Sequence[str]) -> Table:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A reader of the log, whose own errors become ours."""
+    """Open a reader of the log; its errors become DataError."""
     try:
         from rosbags.highlevel import AnyReader, AnyReaderError
         from rosbags.rosbag2 import ReaderError
@@ -84,7 +84,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise DataError(f"{path}: reading robot logs needs {error.name}: pip install 'statestream[mcap]'") from None
     try:
-        # Bags hold the definitions of their messages since the release that came after Humble.
+        # Bags contain their message definitions only since the release after Humble.
         with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
             yield reader
     except (AnyReaderError, ReaderError, OSError) as error:
@@ -92,8 +92,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> None:
-    """Raises DataError where nothing was asked for, or a topic has said nothing; it lists what there is."""
-    listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "no topics at all"
+    """Raise DataError if no field was named or a topic has no messages; the text lists the topics."""
+    listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "no topics"
     if not tracks:
         raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
     for track in tracks:
@@ -104,7 +104,7 @@ def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> Non
 def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
     by_topic = {track.topic: track for track in tracks}
     wanted = [connection for connection in reader.connections if connection.topic in by_topic]
-    for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted) if wanted else ()):  # none: all
+    for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted) if wanted else ()):  # [] means all
         track = by_topic[connection.topic]
         try:
             track.add(place, logged_ns, reader.deserialize(data, connection.msgtype))
@@ -114,12 +114,12 @@ def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
 
 
 def _joined(path: Path, tracks: Sequence[Track]) -> Table:
-    """The rows of the first track, with what the others held then."""
+    """Build a table of the first track's rows with the other tracks' last values."""
     clock = tracks[0]
     place = np.array(clock.place)
     first = int(np.searchsorted(place, max(track.place[0] for track in tracks)))
     if first == len(place):
-        raise DataError(f"{path}: no message of {clock.topic} came after all of the other topics had been heard")
+        raise DataError(f"{path}: no message of {clock.topic} follows a message of every other topic")
     columns: dict[str, Array] = {TIME: clock.t_ns[first:]}
     for track in tracks:
         held = np.searchsorted(track.place, place[first:], side="right") - 1
@@ -128,7 +128,7 @@ def _joined(path: Path, tracks: Sequence[Track]) -> Table:
 
 
 def _column(values: list[Value]) -> Array:
-    """Numbers as they are; words, and the bytes of pictures, as objects."""
+    """Make a column: numbers as they are, text and picture data as objects."""
     if isinstance(values[0], (str, bytes)):
         column = np.empty(len(values), object)
         column[:] = values

@@ -1,4 +1,4 @@
-"""Files as tables of named columns. pyarrow is imported only for Parquet."""
+"""Tables: named columns read from CSV, Parquet or NPZ; pyarrow is imported only for Parquet."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. Those of a CSV hold text until someone asks for numbers."""
+    """Named columns of equal length; those of a CSV are text until `numbers` converts them."""
 
     path: Path
     columns: dict[str, Array]
     row_word: str = "row"
     first_row: int = 0
-    """How a person counts the rows: a CSV's first is line 2."""
+    """Number of the first row in error texts: a CSV's is line 2."""
     lengths: Int64Array | None = None
-    """Rows of each recording, where the file says so."""
+    """Rows of each recording; None: the file has no lengths."""
     files: tuple[Path, ...] = ()
-    """What its pictures come from, so that they need be decoded only once; empty: they are not kept."""
+    """Files of its pictures, which identify them in the cache; empty: they are not cached."""
     name: str = ""
-    """Of the recording that it is; empty: as its file."""
+    """Name of the recording; empty: that of its file."""
 
     @property
     def rows(self) -> int:
@@ -38,18 +38,18 @@ class Table:
 
     @property
     def title(self) -> str:
-        """What it is called as a recording."""
+        """Name of the table as a recording."""
         return self.name or self.path.stem
 
     def at(self, row: int, column: str) -> str:
-        """`file: line 7, column 'x'`."""
+        """Describe a cell for errors: `file: line 7, column 'x'`."""
         return f"{self.path}: {self.row_word} {row + self.first_row}, column '{column}'"
 
     def numbers(self, name: str) -> Array:
-        """A column as int64 or float64; an empty cell is NaN.
+        """Convert a column to int64 or float64; an empty cell is NaN.
 
         Raises:
-            DataError: no such column, or a cell that is no number.
+            DataError: there is no such column, or a cell is not a number.
         """
         column = self.cells(name)
         if column.dtype.kind in "iub":
@@ -61,10 +61,10 @@ class Table:
         return _parse(self, name, column)
 
     def text(self, name: str) -> list[str]:
-        """A column as text; whole numbers without a fraction.
+        """Convert a column to text; whole numbers have no fraction.
 
         Raises:
-            DataError: no such column, or an empty cell.
+            DataError: there is no such column, or a cell is empty.
         """
         column = self.cells(name)
         if column.dtype.kind == "f" and (column == np.round(column)).all():
@@ -76,10 +76,10 @@ class Table:
         return words
 
     def cells(self, name: str) -> Array:
-        """A column as the file has it.
+        """Return a column as read from the file.
 
         Raises:
-            DataError: no such column.
+            DataError: there is no such column.
         """
         if name not in self.columns:
             raise DataError(f"{self.path}: no column '{name}'; it has {', '.join(self.columns)}")
@@ -87,10 +87,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A CSV, Parquet or NPZ file.
+    """Read a CSV, Parquet or NPZ file.
 
     Raises:
-        DataError: the file cannot be read, or is no table.
+        DataError: the file cannot be read, or is not a table.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -102,7 +102,7 @@ def read_table(path: Path) -> Table:
 
 
 def _parse(table: Table, name: str, column: Array) -> Array:
-    """Text as int64 where every cell is an integer (float64 would round nanoseconds), else as float64."""
+    """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
     values = column.tolist()
     if values and isinstance(values[0], bytes):
         raise DataError(f"{table.at(0, name)} is a picture, not a number; an encoder of frames takes pictures")
@@ -142,7 +142,7 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'statestream[train]'") from None
     try:
         table = parquet.read_table(path)
-    except ValueError as error:  # pyarrow's own errors are ValueErrors
+    except ValueError as error:  # The base class of pyarrow's errors.
         raise DataError(f"{path}: cannot read it: {error}") from error
     return Table(path, {name: table.column(name).to_numpy() for name in table.column_names})
 

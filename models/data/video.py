@@ -1,11 +1,11 @@
-"""What a camera saw with labels beside it, as tables: a column of pictures, which are read when they are needed.
+"""Reads films (pictures of a camera with labels) as tables; pictures are read when needed.
 
     Donkey Car tub     manifest.json, *.catalog, images/       columns by the tub's names: `cam/image_array`, …
     folder of frames   labels.csv with a column `image`: the file of each row's picture, relative to the folder
     packed frames      labels.csv with a column `frame`: the number of its picture in frames.zip, `00012.jpg`
-    video              drive.mp4 beside drive.csv; its rows are the frames in order, or those of a column `frame`
+    video              drive.mp4 with drive.csv beside it; rows are the frames in order, or those of a column `frame`
 
-But for a tub's, pictures are in the column `image`. A tub's sessions are its recordings. PyAV is imported for videos.
+Pictures are in the column `image`, except a tub's. A tub's sessions are its recordings. PyAV is imported for videos.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LABELS, _ZIP, _MANIFEST = "labels.csv", "frames.zip", "manifest.json"
 
 
 def is_film(path: Path) -> bool:
-    """Whether a path is one recording or tub of a camera."""
+    """Whether a path is a film: a tub, a folder of labelled frames, or a video."""
     if path.is_dir():
         tub = (path / _MANIFEST).is_file() and any(path.glob("*.catalog"))
         return tub or ((path / _LABELS).is_file() and ((path / _ZIP).is_file() or _names_pictures(path / _LABELS)))
@@ -37,17 +37,17 @@ def is_film(path: Path) -> bool:
 
 
 def films_of(path: Path) -> list[Path]:
-    """The film that a path is, or those in a folder."""
+    """The film at a path, or the films in a folder."""
     if is_film(path):
         return [path]
     return sorted(each for each in path.iterdir() if is_film(each)) if path.is_dir() else []
 
 
 def picture_column(path: Path) -> str:
-    """The column of a film that holds its pictures; of several cameras of a tub, the first.
+    """Name of a film's column of pictures; of a tub with several cameras, the first.
 
     Raises:
-        DataError: a tub has none.
+        DataError: the tub has no pictures.
     """
     if not (path / _MANIFEST).is_file():
         return IMAGE
@@ -64,10 +64,10 @@ def _names_pictures(labels: Path) -> bool:
 
 
 def read_film(path: Path) -> Table:
-    """Labels and pictures.
+    """Read a film's labels and pictures as a table.
 
     Raises:
-        DataError: naming file and line.
+        DataError: the film cannot be read; the text names file and line.
     """
     try:
         if path.is_file():
@@ -78,7 +78,7 @@ def read_film(path: Path) -> Table:
 
 
 def _labelled(folder: Path) -> Table:
-    """Pictures in a folder or in a zip, and a line for each in labels.csv."""
+    """Read a folder or zip of pictures, with one line per picture in labels.csv."""
     table = read_table(folder / _LABELS)
     if (folder / _ZIP).is_file():
         with zipfile.ZipFile(folder / _ZIP) as archive:
@@ -119,7 +119,7 @@ def _tub(folder: Path) -> Table:
 
 
 def _manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Version 4: its lines are inputs, their types, metadata, when it was made, and its catalogs."""
+    """Read a tub's manifest, version 4: lines of inputs, types, metadata, creation time, catalogs."""
     lines = (folder / _MANIFEST).read_text().splitlines()
     try:
         kinds = dict(zip(json.loads(lines[0]), json.loads(lines[1]), strict=True))
@@ -143,7 +143,7 @@ def _records(catalog: Path, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
 
 
 class Video:
-    """The frames of a file, decoded as they are asked for; in order that takes one pass."""
+    """Frames of a video file, decoded on demand; reading them in order takes one pass."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,14 +151,14 @@ class Video:
         self._next = 0
 
     def times_ns(self) -> Array:
-        """When each frame is shown, from the file's index of packets, without decoding any."""
+        """Presentation time of each frame, nanoseconds, from the packets, without decoding."""
         with _opened(self.path) as container:
             stream = container.streams.video[0]
             shown = sorted(p.pts * stream.time_base for p in container.demux(stream) if p.pts is not None)
         return np.array([round(float(t) * 1e9) for t in shown], np.int64)
 
     def picture(self, index: int) -> Array:
-        """uint8 `[H, W, 3]`, red first."""
+        """Decode a frame to uint8 `[H, W, 3]`, RGB."""
         if index < self._next or not self._next:
             self._frames, self._next = self._decode(), 0
         for frame in self._frames:
@@ -182,12 +182,12 @@ def _opened(path: Path) -> Any:
     except av.FFmpegError as error:
         raise DataError(f"{path}: cannot read it: {error}") from None
     if not container.streams.video:
-        raise DataError(f"{path}: there is no video in it")
+        raise DataError(f"{path}: it has no video")
     return container
 
 
 def _video(path: Path) -> Table:
-    """A video and the labels beside it; without labels, its frames."""
+    """Read a video with its labels; without labels, only its frames."""
     video, labels = Video(path), path.with_suffix(".csv")
     shown_ns = video.times_ns()
     if not labels.is_file():
@@ -205,7 +205,7 @@ def _stills(video: Video, frames: Sequence[int]) -> Array:
 
 
 def _with(table: Table, columns: dict[str, Array], files: tuple[Path, ...], name: str = "") -> Table:
-    """The table with these columns, where it has none of the name but for pictures."""
+    """Add columns to a table; existing ones of the same name stay, except pictures."""
     kept = {name: column for name, column in columns.items() if name == IMAGE or name not in table.columns}
     return Table(table.path, {**table.columns, **kept}, table.row_word, table.first_row, files=files, name=name)
 

@@ -1,1 +1,1 @@
-"""Evaluation: scores of runs, baselines, and what a step costs."""
+"""Evaluation: scores of runs, baselines, and cost of a step."""

@@ -1,6 +1,6 @@
-"""The score to beat: multinomial logistic regression on statistics of windows, log-probabilities summed.
+"""Classification baseline: multinomial logistic regression on window statistics, log-probabilities summed.
 
-N   windows     G   statistics (five a channel)     C   classes
+N   windows     G   statistics (five per channel)   C   classes
 features   mean, standard deviation, minimum, maximum, mean |x_t − x_{t−1}| of each channel
 """
 
@@ -25,7 +25,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class LogisticRegression:
-    """Standardised features times coefficients."""
+    """A multinomial logistic regression on standardised features."""
 
     mean: Array
     std: Array
@@ -33,14 +33,14 @@ class LogisticRegression:
     bias_C: Array
 
     def log_probabilities(self, features_NG: Array) -> Array:
-        """`[N, C]`"""
+        """Log-probabilities of the classes, `[N, C]`."""
         z = (features_NG - self.mean) / self.std @ self.weight_CG.T + self.bias_C
         z = z - z.max(axis=1, keepdims=True)
         return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
 def baseline_accuracy(train: Sequence[Recording], test: Sequence[Recording], classes: int) -> float:
-    """Part of the test recordings whose class the baseline finds."""
+    """Fraction of test recordings that the baseline classifies correctly."""
     period_s = median_period_s(train)
     windows = [window_features(r, period_s) for r in train]
     targets = np.repeat(recording_targets(train), [len(w) for w in windows])
@@ -50,7 +50,7 @@ def baseline_accuracy(train: Sequence[Recording], test: Sequence[Recording], cla
 
 
 def window_features(recording: Recording, period_s: float) -> Array:
-    """`[N, G]`; a recording shorter than a window is one."""
+    """Statistics of a recording's windows, `[N, G]`; a shorter recording is one window."""
     rows, stride = round(WINDOW_S / period_s), max(1, round(STRIDE_S / period_s))
     x_TF = recording.features.astype(np.float64)
     starts = range(0, max(1, len(x_TF) - rows + 1), stride)
@@ -58,7 +58,7 @@ def window_features(recording: Recording, period_s: float) -> Array:
 
 
 def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression:
-    """The coefficients of largest penalised likelihood, by L-BFGS in float64; the same for the same input."""
+    """Fit by penalised maximum likelihood with L-BFGS in float64; deterministic."""
     mean, std = features_NG.mean(axis=0), np.maximum(features_NG.std(axis=0), 1e-8)
     x, y = torch.from_numpy((features_NG - mean) / std), torch.from_numpy(target_N)
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Runs compared on one test split: score over seeds, parameters, state, cost of a step."""
+"""Compares runs on one test split: score over seeds, parameters, state, cost of a step."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from statestream.models.training.tasks import ranked_by
 
 @dataclass(frozen=True)
 class Line:
-    """One model: runs that differ in nothing but seed."""
+    """Figures of one model: runs that differ only in their seed."""
 
     model: str
     runs: int
     scores: dict[str, float]
     """Means over the runs."""
     spread: dict[str, float]
-    """Standard deviations over the runs; 0 for one."""
+    """Standard deviations over the runs; 0 for a single run."""
     parameters: int
     state_bytes: int
     cost: StepCost
 
 
 def compare(runs: Sequence[Run]) -> list[Line]:
-    """A line for each model, the best first.
+    """Compute one line per model, the best first.
 
     Raises:
-        RunError: two runs have not been tested on the same recordings, task and columns.
+        RunError: two runs were tested on different recordings, tasks or columns.
     """
     for run in runs[1:]:
         if _tested_on(run) != _tested_on(runs[0]):
-            raise RunError(f"{run.path} and {runs[0].path}: not tested on the same recordings; nothing to compare")
+            raise RunError(f"{run.path} and {runs[0].path}: not tested on the same recordings, task and columns")
     models: dict[str, list[Run]] = {}
     for run in runs:
         models.setdefault(_without_seed(run.config), []).append(run)
@@ -52,17 +52,17 @@ def compare(runs: Sequence[Run]) -> list[Line]:
 
 
 def networks(runs: Sequence[Run]) -> dict[str, Network]:
-    """One network for each model of `compare`, by name."""
+    """One network per model of `compare`, by name."""
     return {run.config.name: run.network for run in {_without_seed(run.config): run for run in runs}.values()}
 
 
 def state_bytes(network: Network) -> int:
-    """Bytes of state one session holds."""
+    """Bytes of one session's state."""
     return sum(state.row_bytes for state in network.states)
 
 
 def write_report(folder: Path, lines: Sequence[Line], costs: Sequence[StreamCost]) -> list[Path]:
-    """`comparison.csv`, `comparison.png`, `streams.csv` and `streams.png` in a folder."""
+    """Write `comparison.csv`, `comparison.png`, `streams.csv` and `streams.png` to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"comparison.csv": [row(line) for line in lines], "streams.csv": [asdict(cost) for cost in costs]}
     for name, rows in tables.items():
@@ -79,14 +79,14 @@ def write_report(folder: Path, lines: Sequence[Line], costs: Sequence[StreamCost
 
 
 def report(runs: Sequence[Run], folder: Path) -> list[Line]:
-    """Compare runs and write everything into a folder."""
+    """Compare runs and write the report to a folder."""
     lines = compare(runs)
     write_report(folder, lines, stream_costs(networks(runs)))
     return lines
 
 
 def row(line: Line) -> dict[str, object]:
-    """A line as flat columns."""
+    """Flatten a line to columns of a table."""
     scores: dict[str, object] = {}
     for name, value in line.scores.items():
         scores |= {name: value, f"{name}_std": line.spread[name]}

@@ -1,4 +1,4 @@
-"""What `make results` measures beside the score of a training: a sensor that drifts, weights in 8 bits."""
+"""Further measurements of `make results`: drifting sensors, and weights in 8 bits."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from statestream.models.training.tasks import ranked_by, scores
 FORGETTING = 0.99
 GAIN = 1.5
 RISE = (0.45, 0.55)
-"""The parts of a recording between which the gain rises from 1."""
+"""Fractions of a recording between which the gain rises from 1 to `GAIN`."""
 JUDGED = 0.75
-"""From this part of a recording on."""
+"""Fraction of a recording from which on the error is measured."""
 ROWS, RECORDINGS = 4000, 8
-"""At most so much of the test is played."""
+"""Most rows of a recording, and most test recordings, that are played."""
 
 
 def after_drift(run: Run, drifts: Sequence[str]) -> dict[str, float]:
-    """Mean squared error of `next_step` in standard deviations, at the end of recordings in whose middle a gain rises.
+    """Measure the error of `next_step` after the gain of some features has risen.
+
+    Mean squared error in standard deviations, at the end of recordings in whose middle the gain rises.
 
     Args:
-        drifts: the features whose gain it is.
+        drifts: features whose gain rises.
 
     Returns:
-        `mse`, with a readout that learns; `mse_as_trained`; `mse_persistence`, where a row is its own forecast.
+        `mse`: with a readout that learns; `mse_as_trained`: without; `mse_persistence`: each row is its own forecast.
     """
     network, time = run.network, TimeSpec.around(run.network.facts.nominal_s)
     columns = [list(network.facts.features).index(name) for name in drifts]
@@ -50,7 +52,7 @@ def after_drift(run: Run, drifts: Sequence[str]) -> dict[str, float]:
 
 
 def in_int8(run: Run) -> dict[str, float]:
-    """The score on the test split with weights in 8 bits, and, as `…_float32`, without."""
+    """Score on the test split with weights in 8 bits, and, as `…_float32`, in float32."""
     test, time, at_end = _test(run.config), TimeSpec.around(run.network.facts.nominal_s), run.config.task.at == "end"
     small = rounded(run.network, "int8")
     found = scores(small, [r.outputs for r in rollout(small, test, time)], test, at_end=at_end)
@@ -63,7 +65,7 @@ def _test(config: Config) -> Sequence[Recording]:
 
 
 def _drifting(recording: Recording, columns: Sequence[int]) -> Recording:
-    """Rows, and the rows after them, as sensors would give them whose gain rises."""
+    """Scale features, and targets (the next rows), by a rising gain."""
     place = (np.arange(len(recording) + 1) / len(recording) - RISE[0]) / (RISE[1] - RISE[0])
     gain = np.ones((len(place), recording.features.shape[1]), np.float32)
     gain[:, columns] = (1 + (GAIN - 1) * np.clip(place, 0, 1))[:, None]

@@ -1,4 +1,4 @@
-"""What a step costs in ONNX Runtime, on one thread of this machine."""
+"""Measures the cost of a step in ONNX Runtime, on one thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Network
 
 BLOCKS, BLOCK_S = 20, 0.02
-"""The fastest of some short blocks of calls counts: whatever else the machine does only makes a block slower."""
+"""Number and seconds of blocks of calls; the fastest counts, as other load only makes a block slower."""
 
 
 @dataclass(frozen=True)

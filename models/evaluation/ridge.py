@@ -1,4 +1,4 @@
-"""The score to beat where numbers are wanted: ridge regression on single rows.
+"""Regression baseline: ridge regression on single rows.
 
 N   rows     F   features     K   targets
 """
@@ -21,7 +21,7 @@ PENALTIES = tuple(10.0**k for k in range(7))
 
 @dataclass(frozen=True)
 class Ridge:
-    """Standardised features times coefficients, beside the targets' mean."""
+    """A linear regression on standardised features."""
 
     mean_F: Array
     std_F: Array
@@ -29,19 +29,19 @@ class Ridge:
     bias_K: Array
 
     def __call__(self, x_NF: Array) -> Array:
-        """`[N, K]`"""
+        """Predict targets, `[N, K]`."""
         return np.asarray((x_NF - self.mean_F) / self.std_F @ self.weight_FK + self.bias_K)
 
 
 def ridge_scores(split: Split) -> dict[str, float]:
-    """On the test, with the penalty that does best there: the most that ridge could have come to."""
+    """Scores on the test with the penalty that is best there: the best that ridge could reach."""
     (x_NF, y_NK), (test_x, test_y) = _rows(split.train), _rows(split.test)
     found = [regression_errors(fit(x_NF, y_NK, penalty)(test_x), test_y) for penalty in PENALTIES]
     return min(found, key=lambda each: each["mse"])
 
 
 def fit(x_NF: Array, y_NK: Array, penalty: float) -> Ridge:
-    """The coefficients of least penalised squared error."""
+    """Fit by least penalised squared error."""
     mean, std, bias = x_NF.mean(axis=0), np.maximum(x_NF.std(axis=0), 1e-8), y_NK.mean(axis=0)
     z = (x_NF - mean) / std
     weight = np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ (y_NK - bias))

@@ -1,6 +1,6 @@
-"""What a step costs, and what a session holds, after a stream of some length: recurrent networks and a Transformer.
+"""Step cost and session size by stream length, for recurrent networks and a Transformer.
 
-Both run in PyTorch at batch 1 on one thread, so that they compare with each other and with nothing else.
+Both run in PyTorch at batch 1 on one thread, so the figures compare with each other only.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from statestream.models.evaluation.transformer import Transformer, cache_bytes
 from statestream.models.training.network import Network
 
 LENGTHS = (1, 16, 64, 256, 1024, 4096, 16384)
-"""Rows of a stream."""
+"""Stream lengths in rows."""
 CALLS = 30
 
 
 @dataclass(frozen=True)
 class StreamCost:
-    """One model at one length of stream."""
+    """Cost of one model at one stream length."""
 
     model: str
     rows: int
@@ -31,7 +31,7 @@ class StreamCost:
 
 
 def stream_costs(networks: Mapping[str, Network], lengths: Sequence[int] = LENGTHS) -> list[StreamCost]:
-    """Each network and a Transformer of its inputs and outputs, at each length."""
+    """Measure each network, and a Transformer of the same inputs and outputs, at each length."""
     found = []
     with torch.no_grad():
         for name, network in networks.items():

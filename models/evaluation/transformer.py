@@ -1,9 +1,9 @@
-"""A small causal Transformer with a KV cache: only to compare with, it is neither trained nor exported here.
+"""Small causal Transformer with a KV cache, for comparison only: neither trained nor exported.
 
-    B  batch   T  rows so far   W  width   H  heads   D = W/H      k, v   B, H, T, D   what each layer keeps of a stream
+    B  batch   T  rows so far   W  width   H  heads   D = W/H      k, v   B, H, T, D   cache of each layer
 
 Pre-norm blocks (Vaswani et al., 2017, arXiv:1706.03762; Xiong et al., 2020, arXiv:2002.04745) with rotary positions (Su
-et al., 2021, arXiv:2104.09864), so that a stream has no longest length. Unlike a recurrent state, the cache grows by
+et al., 2021, arXiv:2104.09864), so that a stream's length is unlimited. Unlike a recurrent state, the cache grows by
 2·layers·W numbers with every row, and a step attends to all of it.
 """
 
@@ -18,7 +18,7 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class Transformer(nn.Module):
-    """Rows in, rows out: `forward` over a sequence, `step` by one row, the same function."""
+    """A causal Transformer; `forward` over a sequence and `step` by one row are the same function."""
 
     def __init__(self, input_size: int, output_size: int, *, width: int = 64, heads: int = 4, layers: int = 2) -> None:
         super().__init__()
@@ -28,16 +28,16 @@ class Transformer(nn.Module):
         self.readout = nn.Linear(width, output_size)
 
     def forward(self, x_BTF: Tensor) -> Tensor:
-        """A whole sequence, each row seeing those before it: `y_BTK`."""
+        """Run a whole sequence, each row attending to itself and earlier ones; returns `y_BTK`."""
         return self._advance(x_BTF, self.empty_cache(len(x_BTF)))[0]
 
     def step(self, x_BF: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
-        """One row: `y_BK`, and the cache with this row in it."""
+        """Advance by one row; returns `y_BK` and the cache with this row."""
         y_B1K, cache = self._advance(x_BF[:, None], cache)
         return y_B1K[:, 0], cache
 
     def empty_cache(self, batch: int, rows: int = 0) -> Cache:
-        """The cache of a stream of `rows` rows, zeros."""
+        """Build a cache of `rows` rows, all zeros."""
         found = []
         for block in self.blocks:
             assert isinstance(block, Block)
@@ -55,7 +55,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward layer, each added to what came in."""
+    """A block of attention and a feed-forward layer, each with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, z_BTW: Tensor, kept: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Rows after those kept: `z_BTW`, and all that is kept by now."""
+        """Process rows after the cached ones; returns `z_BTW` and the extended cache."""
         rows = z_BTW.shape[1]
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -81,7 +81,7 @@ class Block(nn.Module):
 
 
 def rotate(x_BHTD: Tensor, first: int) -> Tensor:
-    """Each pair of numbers turned by an angle that grows with the row's position, `first` for the first row."""
+    """Rotary encoding: rotate pairs of numbers by an angle proportional to the row's position, from `first` on."""
     half = x_BHTD.shape[-1] // 2
     rate_D = 10_000.0 ** -(torch.arange(half) / half)
     angle_TD = torch.arange(first, first + x_BHTD.shape[2])[:, None] * rate_D
@@ -91,5 +91,5 @@ def rotate(x_BHTD: Tensor, first: int) -> Tensor:
 
 
 def cache_bytes(cache: Cache) -> int:
-    """What a stream's cache takes."""
+    """Bytes of a stream's cache."""
     return sum(t.numel() * t.element_size() for pair in cache for t in pair)

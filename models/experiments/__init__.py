@@ -1,1 +1,1 @@
-"""Experiments: what `make results` trains, and the page that it writes."""
+"""Experiments: trainings of `make results`, and the results page."""

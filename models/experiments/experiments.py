@@ -1,4 +1,4 @@
-"""What `make results` trains: presets, data sets, seeds or folds. One line here is one row in docs/results.md."""
+"""Experiments of `make results`: presets, data sets, seeds or folds; one is a row of docs/results.md."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ LSTM = 'cell={{kind="lstm", units={units}}}'
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set by one protocol: everything in it is scored on the same test."""
+    """A data set with one protocol; all its experiments are scored on the same test."""
 
     name: str
     metric: str
     protocol: str
     published: str = ""
-    """As transcribed from papers; not measured here."""
+    """Scores transcribed from papers; not measured here."""
     chosen: str = ""
-    """By what the preset was chosen; the epoch that is kept is said for all at the top of the page."""
+    """How the preset was chosen; the page's introduction states how the epoch is chosen."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class Experiment:
     preset: str
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    """One training each; with `split.folds`, one seed for all folds."""
+    """One training per seed; with `split.folds`, one per fold, all with the configured seed."""
     baseline: bool = False
-    """Not the preset's network but, on its split, a logistic regression on window features, or ridge on rows."""
+    """Fit a baseline on the preset's split, not its network: logistic regression on window features, or ridge."""
     int8: bool = False
-    """The network with its weights in 8 bits."""
+    """Score the network with its weights in 8 bits."""
     drifts: tuple[str, ...] = ()
-    """The network, learning while the gain of these features rises."""
+    """Score the network while it learns as the gain of these features rises."""
 
     @property
     def name(self) -> str:
-        """`BENCHMARK.MODEL`, which keys of results.json begin with."""
+        """`BENCHMARK.MODEL`, the prefix of keys in results.json."""
         return f"{self.benchmark}.{self.model}"
 
 
@@ -66,7 +66,7 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What a person types to do the same."""
+        """Command that repeats the training."""
         if self.experiment.baseline or self.experiment.int8 or self.experiment.drifts:
             return f"python -m statestream.models.experiments.results {self.experiment.name}"
         words = (*self.experiment.overrides, *self.overrides)
@@ -74,7 +74,7 @@ class Job:
 
 
 def jobs(experiment: Experiment) -> Iterator[Job]:
-    """Every training of an experiment: its folds, or its seeds."""
+    """Yield every training of an experiment, by fold or by seed."""
     folds = load_config(experiment.preset, experiment.overrides).split.folds
     numbered = [("fold", "split.fold", k) for k in range(folds)] if folds else []
     for word, field, number in numbered or [("seed", "training.seed", seed) for seed in experiment.seeds]:
@@ -129,7 +129,7 @@ BENCHMARKS = (
     Benchmark(
         "xor",
         "accuracy",
-        "parity of 2 to 32 bits of which only the changes are told; 100,000 streams to train, 10,000 to test",
+        "parity of 2 to 32 bits of which only the changes are sent; 100,000 streams to train, 10,000 to test",
         "CfC 99.4 %, CfC mixed memory 99.7 %, ODE-LSTM 98.9 %, LTC 49 %",
         chosen="learning rate, period and start by the validation streams",
     ),
@@ -157,7 +157,7 @@ BENCHMARKS = (
         "px4_events",
         "mse",
         "the next reading of a quadrotor's gyroscope (rad/s) from attitude at 80 Hz and controls at 50 Hz, as logged; "
-        "the 5 s in which it moves, each second left out once; `even` is told that events are one period apart",
+        "the 5 s in which it moves, each second left out once; `even` has events one period apart",
         chosen="the network on these folds; a GRU, a LinOSS, an S5 and a CfC behind a convolution do as well untimed",
     ),
     Benchmark(
@@ -220,7 +220,7 @@ EXPERIMENTS = (
         "xor",
         "cfc_mixed",
         "xor",
-        # Time gates that start spread over 1 to 11 s tell long gaps apart from the first epoch on.
+        # Time gates spread over 1 to 11 s at the start distinguish long gaps from the first epoch on.
         (
             "cell.mixed_memory=true",
             "cell.backbone_layers=0",

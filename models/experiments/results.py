@@ -1,10 +1,10 @@
-"""`make results`: train every experiment, resumably, and write docs/results.md and docs/results.json.
+"""`make results`: trains every experiment, resumably, and writes docs/results.md and docs/results.json.
 
     python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]...
 
-A job's result is kept in `build/results/jobs`; it is done again only when its configuration has changed. The page is
-made from all results that are there; where an experiment has none, what docs/results.json says of its configuration
-stays, so that a part can be renewed alone, from a fresh checkout too.
+A job's result is kept in `build/results/jobs`; the job is repeated only when its configuration has changed. The page is
+made from all results. Without results, an experiment keeps its entries of docs/results.json with the same
+configuration, so that a part can be repeated alone, also from a fresh checkout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from statestream.models.training.trainer import train
 
 
 def run_job(job: Job, folder: Path) -> Result:
-    """The job's result: the one kept, if it was of the same configuration, else anew."""
+    """Return the job's kept result, or run the job if there is none of its configuration."""
     kept = known(job, folder)
     if kept is not None:
         return kept
@@ -56,10 +56,10 @@ def run_job(job: Job, folder: Path) -> Result:
 
 
 def known(job: Job, folder: Path) -> Result | None:
-    """The result that was kept, or None: there is none, it is damaged, or the configuration was another."""
+    """The kept result of a job; None: it is missing, damaged or of another configuration."""
     try:
         result = Result(**json.loads(_path(job, folder).read_text()))
-        # Parsed, not compared as text: a field that did not exist then has its default.
+        # Parsed, not compared as text: a field added since has its default.
         same = parse_config(result.config, job.name) == job.config
     except (OSError, ValueError, TypeError):
         return None
@@ -71,14 +71,14 @@ def _path(job: Job, folder: Path) -> Path:
 
 
 def collect(folder: Path) -> dict[str, list[Result]]:
-    """All results of today's experiments and configurations, by experiment; those with a run missing are left out."""
+    """Results by experiment, for the experiments whose runs are all kept."""
     found = {e.name: [known(job, folder) for job in jobs(e)] for e in EXPERIMENTS}
     whole = {name: [result for result in results if result is not None] for name, results in found.items()}
     return {name: results for name, results in whole.items() if len(results) == len(found[name])}
 
 
 def write_page(folder: Path, docs: Path) -> None:
-    """docs/results.md and docs/results.json from all results that are there, and from what is known of the others."""
+    """Write docs/results.md and docs/results.json from the kept results and the earlier entries."""
     docs.mkdir(parents=True, exist_ok=True)
     path = docs / "results.json"
     content = as_json(collect(folder), json.loads(path.read_text()) if path.exists() else {})

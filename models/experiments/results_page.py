@@ -1,4 +1,4 @@
-"""Results as JSON for programs, and that JSON as a page for people. Every number in both comes from `Result`s."""
+"""Results as JSON, and the JSON as a page; every number in both comes from a `Result`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ machine that did other things too. Published scores are as transcribed from pape
 
 
 SHOWN_GROUPS = 3
-"""Test groups whose own scores are on the page too; those of all are in the JSON."""
+"""Most test groups whose scores are on the page, too; the JSON has those of all."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one training, or one fit of the baseline, came to."""
+    """Result of one training, or of one fit of a baseline."""
 
     experiment: str
     command: str
@@ -37,23 +37,23 @@ class Result:
     config: dict[str, Any]
     seconds: float
     scores: dict[str, float]
-    """On the test split."""
+    """Scores on the test split."""
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     epochs: int = 0
     parameters: int = 0
     state_bytes: int = 0
     step_us: list[float] = field(default_factory=list)
-    """Of one call of the step graph in ONNX Runtime, batch 1 and 64."""
+    """Microseconds of one call of the step graph in ONNX Runtime, batch 1 and 64."""
 
 
 Results = Mapping[str, Sequence[Result]]
-"""By experiment."""
+"""Results by experiment."""
 Entries = dict[str, dict[str, Any]]
-"""Of results.json: `<benchmark>.<model>.<metric>` → value, spread over the runs, and how it came about."""
+"""Content of results.json: `<benchmark>.<model>.<metric>` → value, spread over the runs, and provenance."""
 
 
 def as_json(results: Results, before: Entries) -> Entries:
-    """Entries of all experiments with results, and those of `before` of whose configuration there are none here."""
+    """Make the entries of all results; experiments without any keep those of `before`."""
     content: Entries = {}
     for experiment in EXPERIMENTS:
         config = digest(experiment)
@@ -65,13 +65,13 @@ def as_json(results: Results, before: Entries) -> Entries:
 
 
 def digest(experiment: Experiment) -> str:
-    """Of what its configurations say beyond the defaults, so that a new option changes nothing."""
-    said = [job.config.model_dump_json(exclude_defaults=True) for job in jobs(experiment)]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
+    """Hash of an experiment's configurations without defaults, so that a new option changes nothing."""
+    texts = [job.config.model_dump_json(exclude_defaults=True) for job in jobs(experiment)]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
 def as_markdown(content: Entries) -> str:
-    """A section a benchmark, a row a model."""
+    """Build the page: one section per benchmark, one row per model."""
     models = {e.name: _of(content, e.name) for e in EXPERIMENTS}
     whole = [next(iter(entries.values())) for entries in models.values() if entries]
     count, minutes = sum(e["runs"] for e in whole), sum(e["wall_s"] for e in whole) / 60
@@ -106,10 +106,10 @@ def _section(benchmark: Benchmark, rows: Sequence[Sequence[str]]) -> list[str]:
     head = ["model", benchmark.metric, "runs", "epochs", "parameters", "state, B", "µs at 1", "µs at 64", "wall, s"]
     head += ["command of the first run"]
     notes = {"Published": benchmark.published, "The preset was chosen": benchmark.chosen}
-    told = [f"{what}: {text}." for what, text in notes.items() if text]
+    sentences = [f"{what}: {text}." for what, text in notes.items() if text]
     table = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
     protocol = f"{benchmark.protocol[0].upper()}{benchmark.protocol[1:]}."
-    return [f"## {benchmark.name}", "", " ".join([protocol, *told]), "", *table, ""]
+    return [f"## {benchmark.name}", "", " ".join([protocol, *sentences]), "", *table, ""]
 
 
 def _row(benchmark: Benchmark, name: str, entries: Entries) -> list[str]:
@@ -133,7 +133,7 @@ def _row(benchmark: Benchmark, name: str, entries: Entries) -> list[str]:
 
 
 def _metrics(runs: Sequence[Result]) -> dict[str, list[float]]:
-    """Every metric with its value in each run; those of a test group as `METRIC_GROUP`, where all runs have it."""
+    """Each metric's value in each run; metrics of a test group are named `METRIC_GROUP`."""
     found = {name: [run.scores[name] for run in runs] for name in runs[0].scores}
     if not _folded(runs):
         for group, scores in runs[0].groups.items():
@@ -142,7 +142,7 @@ def _metrics(runs: Sequence[Result]) -> dict[str, list[float]]:
         for name in ("epochs", "parameters", "state_bytes"):
             found[name] = [getattr(run, name) for run in runs]
         for k, batch in enumerate((1, 64)):
-            # Whatever else the machine did only made a run's slower.
+            # The fastest run: other load only makes a run slower.
             found[f"step_us_batch_{batch}"] = [min(run.step_us[k] for run in runs)]
     return found
 

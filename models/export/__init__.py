@@ -1,4 +1,4 @@
-"""Export: from a trained network to a bundle whose graphs reproduce it. `export` is imported at first use."""
+"""Export: makes a bundle from a trained network; `export` is imported lazily."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["export"]
 
 
 def __getattr__(name: str) -> Any:
-    # `onnx_scan` serves commands that run without torch, which the exporter needs.
+    # Commands that use `onnx_scan` run without torch, which the exporter needs.
     if name in __all__:
         from statestream.models.export import exporter
 

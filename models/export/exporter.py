@@ -1,6 +1,6 @@
-"""From a trained network to a bundle that a server can check: graphs, manifest, golden recording.
+"""Exporter: makes a bundle from a trained network: graphs, manifest, golden recording.
 
-Nothing is written unless step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`).
+A bundle is written only if step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from statestream.models.training.tasks import scores as task_scores
 
 OPSET = 20
 LARGEST_WEIGHT = 2**24
-"""Elements of a matrix that is made from weights at export instead of at every load."""
+"""Most elements of a tensor that is computed from weights at export, not at every load."""
 TOLERANCE = 1e-5
 GOLDEN_ROWS = 64
 COMPARED = 8
 """Held-out recordings on which the graphs are compared with PyTorch."""
 RESOLVED = 0.05
-"""Smallest `std` of an output as a part of its size: float32 resolves 1e-5 of that, and not of less."""
+"""Smallest `std` of an output relative to its size: float32 cannot resolve 1e-5 of a smaller one."""
 
 
 def export(
@@ -73,14 +73,16 @@ def export(
 
     Args:
         checkpoint: a run, its folder or its weights file.
-        name: of the model; by default, the run's.
-        dataset: instead of the one in the run's configuration, which must be at hand.
-        aux_tau: let the model also say its effective time constants (see `export_network`).
-        jpeg: clients send its frames as JPEG (see `export_network`).
-        quantize: keep weights in 8 or 16 bits.
-        max_drop: how much of its score that may cost on the validation split (on the test split, where there is no
-            other): of an accuracy the difference, of an error the part by which it grows.
-        adapt: forgetting of a readout that goes on learning in each session (see `AdaptiveNetwork`).
+        repository: folder of bundles, `NAME/VERSION/`.
+        name: name of the model; None: the run's.
+        version: version of the bundle; None: the next one.
+        dataset: recordings to use in place of the run's, which else must be available.
+        aux_tau: add the effective time constants as an output (see `export_network`).
+        jpeg: clients send frames as JPEG (see `export_network`).
+        quantize: store weights in 8 or 16 bits; None: float32.
+        max_drop: largest loss of score by `quantize` on the validation split (or, without one, on the test split): the
+            difference of an accuracy, the relative growth of an error.
+        adapt: forgetting factor of a readout that keeps learning in each session (see `AdaptiveNetwork`).
 
     Raises:
         RunError, DataError: the run or its recordings cannot be read.
@@ -100,7 +102,7 @@ def export(
         found = task_scores(network, outputs, split.test, at_end=at_end)
     output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
     if config.task.kind != "classification":
-        # A network that has learned little hardly moves its outputs: their unit is what they are to be.
+        # Outputs of a network that has learned little hardly vary, so the targets' spread is their least unit.
         targets = spread(np.concatenate([np.asarray(r.target) for r in split.train]))
         output_std = np.maximum(output_std, targets).tolist()
     tolerance = TOLERANCE
@@ -147,19 +149,19 @@ def export_network(
     jpeg: bool = False,
     quantization: Quantization | None = None,
 ) -> Bundle:
-    """Write `repository/name/version`, the next free version by default.
+    """Write `repository/name/version`, by default the next version.
 
     Args:
-        recordings: held-out recordings: the graphs are compared on all of them; the first gives the golden vectors.
-        output_std: of each output over the training data; by default, over `recordings`.
+        recordings: held-out recordings; the graphs are compared on all, the first gives the golden vectors.
+        output_std: standard deviation of each output over the training data; None: over `recordings`.
         tolerance: largest error of a graph, in units of `output_std`.
-        aux_tau: with an output `aux_tau`: the effective time constants of its liquid neurons, in seconds.
-        jpeg: frames come as JPEG, which the server decodes, instead of raw pixels.
-        quantization: the network's weights are `rounded`, and kept as this says.
+        aux_tau: add an output `aux_tau`: the effective time constants of the liquid neurons, in seconds.
+        jpeg: clients send frames as JPEG, which the server decodes, not as raw pixels.
+        quantization: how to store the weights, which are already `rounded`; None: as float32.
 
     Raises:
-        ParityError: a graph differs from PyTorch by more than the tolerance; it says which, where and by how much.
-        ValueError: `aux_tau` of a network that has no time constants, or `jpeg` of one that takes no frames.
+        ParityError: a graph differs from PyTorch by more than the tolerance; the text has the graph, batch and error.
+        ValueError: `aux_tau` for a network without time constants, or `jpeg` for one without frames.
     """
     network = deepcopy(network).eval().cpu()
     repository = Path(repository)
@@ -196,12 +198,12 @@ def export_network(
 
 
 def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = True) -> onnx.ModelProto:
-    """The network's step as ONNX: weights inside, batch the only dynamic axis, names as the manifest has them.
+    """Export the network's step as ONNX, with the manifest's names; only the batch axis is dynamic.
 
     Args:
-        normalisation: of inputs may be folded into the weights, whose columns it scales.
+        normalisation: whether to fold the normalisation of inputs into the weights, which scales their columns.
     """
-    # Batch 2, because the exporter takes an axis of length 1 for a constant.
+    # Batch 2, because the exporter treats an axis of length 1 as a constant.
     inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
     states = tuple(network.initial_state(2)[s.name] for s in network.states)
@@ -218,7 +220,7 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
             verbose=False,
         )
         assert program is not None
-        # What follows from weights alone is a weight; by default the exporter leaves large ones to be computed.
+        # Compute everything that depends on weights only; by default large tensors are left to be computed at load.
         optimize(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
     model = program.model_proto
     model.ir_version = min(model.ir_version, IR_VERSION)
@@ -229,7 +231,7 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
 
 
 def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2) -> Recording:
-    """A real recording as a flaky link delivers it: some rows lost, the others early or late by up to half a period."""
+    """Simulate a flaky link: drop rows and delay the others by up to half a period."""
     random = np.random.default_rng(seed)
     kept = random.random(len(recording)) >= dropped
     kept[:2] = True
@@ -240,19 +242,19 @@ def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2
 
 
 def outputs_std(rollouts: Sequence[Rollout]) -> list[float]:
-    """`spread` of each output."""
+    """`spread` of each output over all rollouts."""
     return spread(np.concatenate([r.outputs for r in rollouts]))
 
 
 def spread(y_NK: Array) -> list[float]:
-    """Standard deviation of each column, floored where float32 could not resolve the tolerance."""
+    """Standard deviation of each column, with a floor at which float32 resolves the tolerance."""
     y_NK = y_NK.astype(np.float64)
     size = np.sqrt((y_NK**2).mean(axis=0))
     return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6))]
 
 
 def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Golden:
-    """The first rows of a recording with what PyTorch makes of them."""
+    """Run the first rows of a recording through PyTorch for the golden vectors."""
     short = recording.where(slice(0, GOLDEN_ROWS))
     (result,) = rollout(network, [short], time)
     return Golden(
@@ -264,7 +266,7 @@ def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Go
 
 
 def _inputs(network: Network, *, jpeg: bool) -> tuple[InputSpec, ...]:
-    """What a client sends: the network's inputs, pictures encoded where that is wished for."""
+    """The network's inputs, with pictures encoded if `jpeg`."""
     row, *others = network.inputs
     if not jpeg:
         return network.inputs
@@ -279,7 +281,7 @@ def _tau_spec(network: Network) -> TensorSpec:
 
 
 class _Step(nn.Module):
-    """`Network.step` with tensors in a row, as graphs have them."""
+    """`Network.step` with positional tensors, for the ONNX export."""
 
     def __init__(self, network: Network, *, aux_tau: bool) -> None:
         super().__init__()
@@ -287,7 +289,7 @@ class _Step(nn.Module):
         self.aux_tau = aux_tau
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Inputs, dt, states."""
+        """Take inputs, dt and states; return outputs, aux and next states."""
         n = len(self.network.inputs)
         inputs, dt_B1, states = tensors[:n], tensors[n], tensors[n + 1 :]
         x_BF = inputs[0] if n == 1 else torch.cat([part.float() for part in inputs], dim=-1)
@@ -298,8 +300,10 @@ class _Step(nn.Module):
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what a server has no use for: shapes of inner values, which trip later tools, and the exporter's notes,
-    which hold stack traces with the paths of the machine that exported.
+    """Remove parts that a server does not need.
+
+    These are shapes of inner values, on which later tools fail, and the exporter's notes, which contain stack traces
+    with paths of the exporting machine.
     """
     del model.graph.value_info[:]
     for part in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
@@ -309,7 +313,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter's advice about its own internals is no business of someone who exports a model."""
+    """Silence the ONNX exporter's warnings about its own internals."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,12 +1,12 @@
-"""A step graph with fewer operations: constants multiplied into the matrix products beside them.
+"""Constant folding: multiplies constants of a step graph into neighbouring matrix products.
 
     normalisation    ((x − m)/s)·W + b  =  x·(W/s) + (b − (m/s)·W)
     nominal period   (k·W + b)·(dt/τ)   =  (k·(W/τ) + b/τ)·dt
-    orientation      h·W                =  h·(Wᵀ)ᵀ, the way in which onnxruntime is faster at batch 1 (measured)
+    orientation      h·W                =  h·(Wᵀ)ᵀ, which is faster in onnxruntime at batch 1 (measured)
 
-At batch 1 a step costs what its operations cost to start. A rule is used only where every reader of what it removes is
-such a product, and the first only where the means are small beside the deviations: its right-hand side subtracts two
-numbers of the size of m/s, and loses that much of float32.
+At batch 1 a step's cost is the overhead of its operations. A rule applies only if every reader of the removed operation
+is such a product. The first rule also needs means that are small beside the deviations: its right-hand side subtracts
+two numbers of the size of m/s, and loses that much of float32.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from onnx import numpy_helper
 from statestream.models.spec import Array
 
 LARGEST_MEAN = 4.0
-"""In standard deviations; two bits of 24."""
+"""Largest mean to fold, in standard deviations; costs two bits of float32's 24."""
 
 
 def fold_constants(model: onnx.ModelProto, *, normalisation: bool = True) -> None:
-    """Change a step graph in place, its inputs called `x`, `dt` and so on.
+    """Fold constants of a step graph in place; its inputs are `x`, `dt` and the states.
 
     Args:
-        normalisation: that rule too; it alone scales the columns of a matrix.
+        normalisation: whether to fold the normalisation, the only rule that scales a matrix's columns.
     """
     graph = _Graph(model.graph)
     _orient(graph)
@@ -49,7 +49,7 @@ class _Graph:
         return [node for node in self.proto.node if name in node.input]
 
     def only_reader(self, name: str, kind: str) -> tuple[onnx.NodeProto, Array] | None:
-        """The one operation that reads `name`, if it is of this kind, with the constant that is its other side."""
+        """Find the only reader of `name`, if it is of this kind, and its constant operand."""
         readers = self.readers(name)
         if len(readers) != 1 or readers[0].op_type != kind or readers[0].input[0] != name:
             return None
@@ -57,7 +57,7 @@ class _Graph:
         return None if other is None else (readers[0], other)
 
     def product(self, node: onnx.NodeProto) -> tuple[Array, Array] | None:
-        """`Wᵀ` and `b`, if the node is a linear map by constants."""
+        """`Wᵀ` and `b` of a linear map with constants; None: the node is none."""
         if node.op_type != "Gemm" or _attributes(node) != {"transB": 1} or len(node.input) != 3:
             return None
         weight, bias = self.constant(node.input[1]), self.constant(node.input[2])
@@ -77,7 +77,7 @@ class _Graph:
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, object]:
-    """Those of a Gemm that are not at their defaults."""
+    """Attributes of a Gemm that differ from their defaults."""
     default = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
     found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return {name: value for name, value in found.items() if value != default.get(name)}

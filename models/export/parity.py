@@ -1,8 +1,8 @@
-"""Do step.onnx and chunk.onnx say what PyTorch says? The one place of the models that runs onnxruntime.
+"""Parity: compares step.onnx and chunk.onnx with PyTorch.
 
-Errors are in units of each output's standard deviation over the training data; those of a state are absolute, or in
-units of the state's largest value where that is above one, as float32 resolves it. Batches are 1, 3 and 64 recordings,
-ragged, with the time that really passed.
+Errors are in units of each output's standard deviation over the training data. Errors of a state are absolute, or, for
+a largest value above one, relative to it, as float32 resolves it. Batches are 1, 3 and 64 ragged recordings with their
+real elapsed time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from statestream.models.training.rollout import Padded, pad, rollout
 
 BATCHES = (1, 3, 64)
 ROWS = 256
-"""Rows of a recording that are compared; whole recordings at batch 1."""
+"""Most rows compared per recording; at batch 1 whole recordings are."""
 
 
 class ParityError(ValueError):
@@ -31,7 +31,7 @@ class ParityError(ValueError):
 
 @dataclass(frozen=True)
 class Reference:
-    """Ragged recordings side by side, with what PyTorch makes of them."""
+    """Padded recordings and PyTorch's results for them."""
 
     padded: Padded
     y_BTK: Array
@@ -41,13 +41,13 @@ class Reference:
 def reproduced(
     network: Network, graphs: Mapping[str, bytes], manifest: Manifest, recordings: Sequence[Recording]
 ) -> Network:
-    """The network that the graphs reproduce: as it is, in float32, else in double precision.
+    """Return the network that the graphs reproduce: in float32, else in double precision.
 
-    Where the state hangs on little things, two runs in float32 are further from each other than either is from what the
-    weights say exactly; a graph is not wrong for what PyTorch rounded.
+    Where the state is sensitive to small errors, two float32 runs differ more from each other than either does from the
+    exact result; PyTorch's own rounding must not fail a graph.
 
     Raises:
-        ParityError: a graph is above `manifest.tolerance` in both.
+        ParityError: a graph's error is above `manifest.tolerance` against both.
     """
     try:
         check_parity(network, graphs, manifest, recordings)
@@ -60,10 +60,10 @@ def reproduced(
 def check_parity(
     network: Network, graphs: Mapping[str, bytes], manifest: Manifest, recordings: Sequence[Recording]
 ) -> float:
-    """The largest error of either graph at any batch.
+    """Compare both graphs with PyTorch at every batch size; returns the largest error.
 
     Raises:
-        ParityError: it is above `manifest.tolerance`.
+        ParityError: the error is above `manifest.tolerance`.
     """
     sessions = {name: _session(graph) for name, graph in graphs.items()}
     worst = 0.0
@@ -84,7 +84,7 @@ def check_parity(
 def run_steps(
     session: onnxruntime.InferenceSession, manifest: Manifest, padded: Padded
 ) -> tuple[Array, dict[str, Array]]:
-    """step.onnx row by row: `y_BTK`, and the states; rows that are not valid are left out as a server would."""
+    """Run step.onnx row by row, skipping invalid rows as a server does; returns `y_BTK` and the states."""
     states = _initial(manifest, len(padded.valid_BT))
     names = ["y", *(f"state_{s.name}_out" for s in manifest.states)]
     x_TBF, dt_TB1 = padded.x_BTF.numpy().swapaxes(0, 1), padded.dt_BT1.numpy().swapaxes(0, 1)
@@ -102,7 +102,7 @@ def run_steps(
 def run_chunk(
     session: onnxruntime.InferenceSession, manifest: Manifest, padded: Padded
 ) -> tuple[Array, dict[str, Array]]:
-    """chunk.onnx over all rows at once: `y_BTK`, and the states."""
+    """Run chunk.onnx over all rows at once; returns `y_BTK` and the states."""
     states = _initial(manifest, len(padded.valid_BT))
     inputs = split_inputs(manifest.inputs, padded.x_BTF.numpy())
     feed = {f"{name}_seq": x for name, x in inputs.items()}
@@ -123,7 +123,7 @@ def _reference(network: Network, manifest: Manifest, recordings: Sequence[Record
 
 
 def _ragged(recordings: Sequence[Recording], k: int, batch: int) -> Recording:
-    """The k-th of a batch: the recordings in turn, each time from another row on, no two equally long."""
+    """The k-th recording of a batch: recordings in turn, with different starts and lengths."""
     recording = recordings[k % len(recordings)]
     if batch == 1:
         return recording

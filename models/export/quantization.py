@@ -1,14 +1,14 @@
-"""Weights in 8 or 16 bits: what the file holds is smaller, what runs is float32, state and recurrence included.
+"""Quantization: stores weights in 8 or 16 bits; computation, with state and recurrence, stays float32.
 
-    W     R, C   a matrix of the network, R of its outputs
-    s     R      scale: the largest |W| of the row, over 127 or 1
+    W     R, C   a matrix of the network with R outputs
+    s     R      scale: the largest |W| of the row, over 127 (int8) or 1 (fp16)
     q     R, C   int8 or float16: W is about s·q
 
-Only weights are rounded. Ranges of activations taken from a batch would couple the clients in it, and none are.
+Only weights are rounded. Activations are not: their ranges, taken from a batch, would couple the clients in it.
 
-Both ends use one rounding. `rounded` puts the weights of a network on the grid, and everything that is compared with it
-is made of that network: golden vectors, parity, scores. In the exported graph weights have been folded, scaled row by
-row by whatever followed them, which leaves q as it is; `pack` finds it again and stores it.
+`rounded` rounds a network's weights to the grid, and all references are made from that network: golden vectors, parity,
+scores. In the exported graph the weights have been folded, that is, scaled row by row by the operations after them,
+which does not change q; `pack` recovers q and stores it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Weights = Literal["int8", "fp16"]
 
 STEPS = 127
 SAME = 1e-3
-"""How near to the grid a folded weight has to be, in steps of int8; float32 rounds some 1e-5 of one away."""
+"""Largest distance of a folded weight from the grid, in steps of int8; float32 rounding is some 1e-5 of a step."""
 
 
 def rounded(network: Network, weights: Weights) -> Network:
-    """A copy whose matrices are what 8 or 16 bits can say."""
+    """Return a copy with matrices rounded to 8 or 16 bits."""
     network = deepcopy(network)
     with torch.no_grad():
         for matrix in _matrices(network):
@@ -52,16 +52,16 @@ def rounded(network: Network, weights: Weights) -> Network:
 
 
 class DropError(ValueError):
-    """Weights in fewer bits cost more than was allowed."""
+    """Quantization lost more of the score than allowed."""
 
 
 def quantized(
     network: Network, split: Split, time: TimeSpec, weights: Weights, *, at_end: bool, max_drop: float
 ) -> tuple[Network, Quantization]:
-    """`rounded`, with what it scores before and after, on validation recordings, or without any on the test's.
+    """Round a network and score it before and after, on validation or, without any, test recordings.
 
     Raises:
-        DropError: it loses more than `max_drop`: of an accuracy the difference, of an error the part it grows by.
+        DropError: the loss is above `max_drop`: the difference of an accuracy, the relative growth of an error.
     """
     part: Literal["validation", "test"] = "validation" if split.validation else "test"
     recordings = split.validation or split.test
@@ -81,13 +81,13 @@ def quantized(
 
 
 def pack(step: onnx.ModelProto, weights: Weights) -> dict[str, int]:
-    """Store the matrices of a step graph, exported from a `rounded` network, in 8 or 16 bits. Changes it in place.
+    """Store matrices of a step graph in 8 or 16 bits, in place; export it from a `rounded` network.
 
     Returns:
         `weight_bytes` and `float32_bytes` of `Quantization`.
 
     Raises:
-        ValueError: none of them is on the grid.
+        ValueError: no matrix is on the grid.
     """
     graph = step.graph
     matrices = {tensor.name: tensor for tensor in graph.initializer if len(tensor.dims) == 2}
@@ -103,7 +103,7 @@ def pack(step: onnx.ModelProto, weights: Weights) -> dict[str, int]:
         graph.initializer.extend([numpy_helper.from_array(q, f"{name}_q"), numpy_helper.from_array(scale, f"{name}_s")])
         unpacking += _unpacked(name, axis, weights)
     if not unpacking:
-        raise ValueError(f"the graph has no matrix to keep in {weights}")
+        raise ValueError(f"the graph has no matrix to store in {weights}")
     nodes = [*unpacking, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -116,7 +116,7 @@ def _weight_bytes(graph: onnx.GraphProto) -> int:
 
 
 def _matrices(network: nn.Module) -> Iterator[Tensor]:
-    """Weights of linear maps, each row an output's. Poles, time constants and synapses are none: they stay float32."""
+    """Yield weights of linear maps, one row per output; poles, time constants and synapses stay float32."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
             yield module.weight
@@ -132,7 +132,7 @@ def _scale(largest: Tensor, weights: Weights) -> Tensor:
 
 
 def _products(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
-    """Second factors of matrix products, with the axis that is the outputs'."""
+    """Yield the second factor of each matrix product and its axis of outputs."""
     for node in graph.node:
         if node.op_type in ("Gemm", "MatMul"):
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
@@ -140,7 +140,7 @@ def _products(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
 
 
 def _found(matrix: Array, axis: int, weights: Weights) -> tuple[Array, Array] | None:
-    """`q` and `s`; None where the matrix is not on the grid."""
+    """Recover `q` and `s` of a matrix; None: it is not on the grid."""
     largest = np.abs(matrix).max(axis=1 - axis, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(STEPS if weights == "int8" else 1)
     level = matrix / scale

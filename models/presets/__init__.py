@@ -1,1 +1,1 @@
-"""Configurations that come with the package, one TOML file each."""
+"""Presets: configurations included in the package, one TOML file each."""

@@ -1,4 +1,4 @@
-"""Training: from a configuration and recordings to a run. `train` is imported at first use."""
+"""Training: makes a run from a configuration and recordings; `train` is imported lazily."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["train"]
 
 
 def __getattr__(name: str) -> Any:
-    # Networks and rollouts serve export too, which needs no Lightning.
+    # Export uses networks and rollouts, too, and does not need Lightning.
     if name in __all__:
         from statestream.models.training import trainer
 

@@ -1,4 +1,4 @@
-"""What a training recording might also have looked like: fewer rows, another mounting, another pace."""
+"""Augmentation of recordings of numbers: fewer rows, another mounting, offsets, another speed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statestream.models.spec import Array, BoolArray, Float32Array
 def augment(
     recording: Recording, features: Sequence[str], options: AugmentOptions, random: np.random.Generator
 ) -> Recording:
-    """A changed copy, by `random` alone."""
+    """Return a randomly changed copy; all randomness comes from `random`."""
     recording = recording.where(_kept_rows(len(recording), random.uniform(*options.keep_rows), random))
     pace = 1 + random.uniform(-options.stretch, options.stretch)
     x = _turned(_mirrored(recording.features, features, options, random), features, options, random)
@@ -25,7 +25,10 @@ def augment(
 
 
 def _kept_rows(rows: int, part: float, random: np.random.Generator) -> BoolArray:
-    """That part of the rows, to the nearest row, and always the last: recordings of one length stay of one length."""
+    """`[T]` rows to keep: the fraction `part`, and always the last row.
+
+    Recordings of equal length stay so.
+    """
     kept = np.zeros(rows, bool)
     kept[random.permutation(rows - 1)[: max(0, round(part * rows) - 1)]] = True
     kept[-1] = True
@@ -52,7 +55,7 @@ def _turned(
 
 
 def rotation(random: np.random.Generator, largest: float) -> Array:
-    """`[3, 3]`: a turn about a random axis by up to `largest` radians (Rodrigues)."""
+    """`[3, 3]` rotation about a random axis by up to `largest` radians (Rodrigues)."""
     axis = random.normal(size=3)
     x, y, z = axis / np.linalg.norm(axis)
     angle = random.uniform(-largest, largest)

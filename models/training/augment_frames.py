@@ -1,4 +1,4 @@
-"""What a film might also have looked like: other light, a camera that is mounted a little otherwise, a duller lens."""
+"""Augmentation of recordings of pictures: brightness, shift, blur, mirroring."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from statestream.models.spec import Array
 def augment_frames(
     recording: Recording, labels: Sequence[str], options: AugmentOptions, random: np.random.Generator
 ) -> Recording:
-    """A changed copy of pictures uint8 `[T, H, W, C]`, by `random` alone; all frames of a recording change alike.
+    """Return a randomly changed copy of pictures uint8 `[T, H, W, C]`.
+
+    All frames of a recording change alike; all randomness comes from `random`.
 
     Args:
-        labels: names of the columns of its target.
+        labels: names of the target's columns.
     """
     light = random.uniform(1 - options.brightness, 1 + options.brightness)
     down, right = (int(random.integers(-most, most + 1)) for most in options.shift_pixels)
@@ -36,7 +38,7 @@ def _mirrored(recording: Recording, labels: Sequence[str], turned: Sequence[str]
 
 
 def _moved(x: Array, down: int, right: int) -> Array:
-    """The edge is repeated where nothing was seen."""
+    """Shift pictures; uncovered pixels repeat the edge."""
     if not (down or right):
         return x
     height, width = x.shape[1:3]
@@ -46,7 +48,7 @@ def _moved(x: Array, down: int, right: int) -> Array:
 
 
 def _blurred(x: Array, passes: int) -> Array:
-    """Each pass weighs a pixel with its neighbours, 1 : 2 : 1 in both directions."""
+    """Blur pictures; each pass weights a pixel and its neighbours 1 : 2 : 1 in both directions."""
     for _ in range(passes):
         for axis in (1, 2):
             length = x.shape[axis]
@@ -57,6 +59,6 @@ def _blurred(x: Array, passes: int) -> Array:
 
 
 def _lit(x: Array, light: float) -> Array:
-    """A pixel has 256 values: what each becomes is looked up, by far the fastest as bytes."""
+    """Scale brightness by a table of the 256 values, applied to bytes, by far the fastest way."""
     table = np.clip(np.round(np.arange(256) * light), 0, 255).astype(np.uint8)
     return np.frombuffer(x.tobytes().translate(table.tobytes()), np.uint8).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Ragged recordings as batches of windows for truncated back-propagation.
+"""Batches of ragged recordings, cut to windows for truncated back-propagation.
 
 B, T   recordings and rows of a window     F, K   features, target columns
 x_BTF, dt_BT1, y_BT (classes) or y_BTK     valid_BT   rows that exist
@@ -22,12 +22,12 @@ from statestream.models.training.augment_frames import augment_frames
 from statestream.models.training.rollout import pad
 
 POOL = 8
-"""Batches from whose recordings those of like length are put together."""
+"""Batches per pool, within which recordings of similar length are batched together."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A few rows of several recordings."""
+    """Consecutive rows of a batch of recordings."""
 
     x_BTF: Tensor
     dt_BT1: Tensor
@@ -35,10 +35,10 @@ class Window:
     scored_BT: Tensor
     y: Tensor
     first: bool
-    """Whether its recordings begin here, so that state starts anew."""
+    """Whether the recordings start here, so that the state is the initial one."""
 
     def cut(self, rows: slice | Tensor, time: slice) -> Window:
-        """Some of its recordings, and some of their rows."""
+        """Select recordings, and a range of their rows."""
         return Window(
             self.x_BTF[rows][:, time],
             self.dt_BT1[rows][:, time],
@@ -49,14 +49,14 @@ class Window:
         )
 
     def to(self, device: torch.device) -> Window:
-        """A copy on a device."""
+        """Copy to a device."""
         tensors = (self.x_BTF, self.dt_BT1, self.valid_BT, self.scored_BT, self.y)
         x, dt, valid, scored, y = (t.to(device) for t in tensors)
         return Window(x, dt, valid, scored, y, first=self.first)
 
 
 def whole(recordings: Sequence[Recording], time: TimeSpec, *, at_end: bool) -> Window:
-    """Recordings side by side, from their first row to the last of the longest."""
+    """Pad whole recordings to one window."""
     padded = pad(recordings, time)
     batch, longest = padded.valid_BT.shape
     targets = [np.asarray(r.target) for r in recordings]
@@ -70,16 +70,16 @@ def whole(recordings: Sequence[Recording], time: TimeSpec, *, at_end: bool) -> W
 
 
 def windows(batch: Window, rows: int) -> Iterator[Window]:
-    """A batch cut along time."""
+    """Cut a batch along time to windows of `rows` rows."""
     for start in range(0, batch.valid_BT.shape[1], rows):
         yield batch.cut(slice(None), slice(start, start + rows))
 
 
 class Batches:
-    """A training split's windows, epoch by epoch.
+    """Windows of a training split, by epoch.
 
-    Recordings that no epoch changes are padded once. With several processes, each takes its share of every batch; all
-    count the same number of windows.
+    Recordings that are the same in every epoch are padded once. With several processes, each takes its share of every
+    batch, and all have the same number of windows.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Batches:
         self._padded = whole(recordings, time, at_end=at_end) if steady else None
 
     def epoch(self, number: int) -> Epoch:
-        """The windows of one epoch: recordings shuffled, augmented and cut to segments by (seed, number) alone."""
+        """Windows of one epoch: shuffled, augmented and segmented, determined by seed and number."""
         random = np.random.default_rng([self.options.seed, number])
         order = random.permutation(len(self.recordings))
         if self._padded is not None:
@@ -118,10 +118,10 @@ class Batches:
         return Epoch(self, changed, self._alike(np.arange(len(changed)), changed, random), None)
 
     def _alike(self, order: Int64Array, recordings: Sequence[Recording], random: np.random.Generator) -> Int64Array:
-        """`order` with recordings of like length in the same batch, so that little is padding.
+        """Reorder so that recordings of similar length share a batch, for little padding.
 
-        That is done within pools of some batches; what fills no pool stays as it is, since a small set would otherwise
-        meet in the same batches again and again.
+        This is done within pools of batches. A rest that fills no pool keeps its order; otherwise the batches of a
+        small data set would be the same in every epoch.
         """
         lengths = np.array([len(recordings[k]) for k in order])
         pool = POOL * self.batch
@@ -133,7 +133,7 @@ class Batches:
         return np.concatenate([random.permutation(batches).ravel(), order[pooled:]])
 
     def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
-        if recording.features.ndim > 2:  # of a film no more is changed, and read, than is trained on
+        if recording.features.ndim > 2:  # Cut pictures first: only those trained on are read and changed.
             recording = _segment(recording, self.options.segment, random, self.at_end)
             return augment_frames(recording, self.labels, self.options.augment, random)
         changed = augment(recording, self.features, self.options.augment, random)
@@ -142,13 +142,13 @@ class Batches:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's windows; see `Batches`."""
+    """Windows of one epoch; see `Batches`."""
 
     batches: Batches
     recordings: Sequence[Recording]
     order: Int64Array
     padded: Window | None
-    """All recordings side by side, where that could be done once."""
+    """All recordings, padded once; None: they differ between epochs."""
 
     def __iter__(self) -> Iterator[Window]:
         for group in self._groups():
@@ -174,7 +174,7 @@ class Epoch:
 
 
 def _segment(recording: Recording, rows: int, random: np.random.Generator, at_end: bool) -> Recording:
-    """A random piece of `rows` rows; the last ones, where only the end is scored."""
+    """Cut a random segment of `rows` rows; the last ones if only the end is scored."""
     spare = len(recording) - rows
     if rows == 0 or spare <= 0:
         return recording

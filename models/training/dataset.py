@@ -1,4 +1,4 @@
-"""From a configuration to its recordings: a data set of the registry, or files of one's own."""
+"""Loads a configuration's recordings: a registered data set, or a user's files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
 
 _PICTURES = 64
-"""Pictures looked at together."""
+"""Pictures processed at once."""
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The recordings that `config.data` names, with targets as `config.task` wants them.
+    """Load the recordings of `config.data`, with targets for `config.task`.
 
     Raises:
-        DataError: naming the dataset, or file, row and column.
+        DataError: they cannot be used; the text names the data set, or file, row and column.
     """
     classes = config.task.kind == "classification"
     if config.data.path is not None:
@@ -42,10 +42,10 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, the last axis, NaN aside; of a constant one the deviation is one.
+    """Mean and standard deviation of each channel (last axis), without NaN; 1 for a constant channel.
 
     Args:
-        common: one mean for all channels, and one standard deviation, the root of their mean square about it.
+        common: one mean and one standard deviation over all channels.
     """
     if arrays[0].dtype == np.uint8:
         return _pixel_statistics(arrays, common=common)
@@ -58,7 +58,7 @@ def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tupl
 
 
 def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[float], list[float]]:
-    """`channel_statistics` of pictures, by how often each value is there: they are more than what fits into memory."""
+    """`channel_statistics` of pictures by counts of pixel values, as they may exceed memory."""
     channels = arrays[0].shape[-1]
     count = np.zeros((channels, 256))
     for array in arrays:
@@ -75,7 +75,7 @@ def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[fl
 
 
 def _frame(cell: CellOptions) -> tuple[int, int] | None:
-    """Height and width of the pictures that a cell takes; None where it takes numbers."""
+    """Height and width of a cell's pictures; None: it takes numbers."""
     if isinstance(cell, EncodedOptions) and isinstance(cell.encoder, FramesOptions):
         return cell.encoder.frame
     return None
@@ -86,12 +86,12 @@ def _check_finite(dataset: Dataset) -> None:
         for row, k in np.argwhere(~np.isfinite(recording.features))[:1]:
             raise DataError(
                 f"recording '{recording.id}': feature '{dataset.features[k]}' is {recording.features[row, k]} in row "
-                f'{row}; where that says "not measured", data.missing = "hold"'
+                f'{row}; if that means "not measured", set data.missing = "hold"'
             )
 
 
 def _with_next_row(dataset: Dataset) -> Dataset:
-    """Each row's target is the row after it; the last row has none and goes."""
+    """Set each row's target to the next row; drops the last row, which has none."""
     kept = [k for k, r in enumerate(dataset.recordings) if len(r) > 1]
     if not kept:
         raise DataError("task.kind is 'next_step' but no recording has two rows")

@@ -1,4 +1,4 @@
-"""A network as Lightning trains it: windows in order, state carried from one to the next and cut from the graph."""
+"""Lightning module: trains a network on windows, carrying the detached state between them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from statestream.models.training.splits import Split
 from statestream.models.training.tasks import loss, scores
 
 VALIDATED = 256
-"""Recordings that are validated side by side."""
+"""Recordings validated in one batch."""
 WARMUP = 0.1
-"""Part of all optimiser steps over which the cosine schedule rises."""
+"""Fraction of all optimiser steps in which the learning rate rises."""
 
 
 class Learner(lightning.LightningModule):
-    """`history` has one entry an epoch; it is saved with each checkpoint, so that a resumed run has it whole."""
+    """A network, its data and its optimiser.
+
+    `history` has one entry per epoch; checkpoints include it, so that a resumed run has all of it.
+    """
 
     def __init__(self, network: Network, config: Config, split: Split, time: TimeSpec) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class Learner(lightning.LightningModule):
         return self._batches().epoch(self.current_epoch)
 
     def val_dataloader(self) -> list[int]:
-        # One turn; whole recordings are scored together at its end.
+        # One step, in which all recordings are scored.
         return [0]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -89,7 +92,7 @@ class Learner(lightning.LightningModule):
         )
         if options.schedule == "constant":
             return optimizer
-        # Segments and augmentation change an epoch's length by little; the first one stands for all.
+        # Segments and augmentation hardly change an epoch's length; the first one's is used for all.
         total = len(self._batches().epoch(0)) * options.epochs
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -110,7 +113,7 @@ class Learner(lightning.LightningModule):
 
 
 def cosine(part: float) -> float:
-    """Learning rate at a part of the training: a linear rise, then half a cosine down to a hundredth."""
+    """Learning rate factor at a fraction of the training: a linear rise, then a cosine down to 0.01."""
     if part < WARMUP:
         return max(part / WARMUP, 0.01)
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (part - WARMUP) / (1 - WARMUP))))

@@ -1,10 +1,10 @@
-"""The whole graph that is trained and served: normalise, advance the cell, read out, restore units.
+"""Network that is trained and served: normalise, advance the cell, read out, restore units.
 
     F   features          x_BF   raw features, in the units of the recording
     K   outputs           y_BK   log-probabilities, or targets in their own units
-    O   cell outputs      dt_B1  elapsed time, seconds; the cell sees d = dt / nominal
+    O   cell outputs      dt_B1  elapsed time, seconds; the cell gets d = dt / nominal
 
-Normalisation is inside, so that training and serving cannot disagree.
+Normalisation is part of the network, so that training and serving cannot differ.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ Task = Literal["classification", "regression"]
 
 @dataclass(frozen=True)
 class Scaling:
-    """Mean and standard deviation, one number a channel, from the training split."""
+    """Mean and standard deviation of each channel, from the training split."""
 
     mean: Sequence[float]
     std: Sequence[float]
 
     @classmethod
     def none(cls, channels: int) -> Scaling:
-        """Leaves values as they are."""
+        """Build a scaling that changes nothing."""
         return cls([0.0] * channels, [1.0] * channels)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a network must know of its data: enough, with the cell's options, to build it again."""
+    """Facts of the data that a network needs; with the cell's options they rebuild it."""
 
     task: Task
     features: Sequence[str]
     labels: Sequence[str]
-    """Classes, or names of the target columns: one an output."""
+    """Classes, or names of the target columns, one per output."""
     nominal_s: float
     inputs: Scaling
     targets: Scaling
@@ -75,27 +75,27 @@ class Network(nn.Module):
 
     @property
     def states(self) -> tuple[StateSpec, ...]:
-        """The recurrent state of one session."""
+        """Recurrent states of a session."""
         return self.cell.states
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of what a step is given: a row of features, or a picture `[H, W, F]` of 8 bits a channel."""
+        """Shape of a step's input: a row of features, or a picture `[H, W, F]` of uint8."""
         return self.cell.input_shape
 
     @property
     def holds(self) -> bool:
-        """Whether a NaN says that a feature was not measured at this instant."""
+        """Whether a NaN means that a feature was not measured at this time."""
         return any(isinstance(module, Hold) for module in self.modules())
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
-        """What a client sends. Several stand side by side, in this order, on the last axis of what a step is given."""
+        """Inputs that clients send; a step gets them concatenated, in this order, on the last axis."""
         shape = self.cell.input_shape
         row = InputSpec(
             name="x",
             shape=shape,
-            dtype="float32" if len(shape) == 1 else "uint8",  # pictures come as a camera gives them
+            dtype="float32" if len(shape) == 1 else "uint8",  # Pictures have a camera's type.
             colours=None if len(shape) == 1 else "rgb",
             labels=tuple(self.facts.features),
             units=tuple(self.facts.units),
@@ -104,30 +104,32 @@ class Network(nn.Module):
         return (row,)
 
     def initial_state(self, batch: int) -> State:
-        """The state of `batch` new sessions."""
+        """Initial state of `batch` sessions."""
         return self.cell.initial_state(batch)
 
     def exact(self) -> Network:
-        """A copy that computes with the same weights in double precision: what float32 rounds, on any runtime."""
+        """Copy with the same weights that computes in double precision, without float32 rounding."""
         return deepcopy(self).double()
 
     def step(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> tuple[Tensor, State]:
-        """One sample: `y_BK` and the next state."""
+        """Advance by one row; returns `y_BK` and the next state."""
         y_BO, state = self.cell.step(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
         return self._read(y_BO), state
 
     def unroll(
         self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """A sequence: `y_BTK` and the state after the last valid row."""
+        """Advance by a sequence; returns `y_BTK` and the state after the last valid row."""
         y_BTO, state = self.cell.unroll(self._normalise(x_BTF), state, dt_BT1 / self.facts.nominal_s, valid_BT)
         return self._read(y_BTO), state
 
     def time_constants(self, x_BF: Tensor, state: State, dt_B1: Tensor) -> Tensor:
-        """Of the step from `state`: `[B, n]` seconds, those of all liquid cells side by side (`Cell.time_constants`).
+        """Time constants of the step from `state`, `[B, n]` seconds, of all liquid cells.
+
+        See `Cell.time_constants`.
 
         Raises:
-            ValueError: no cell of the network has any.
+            ValueError: no cell of the network has time constants.
         """
         found = self.cell.time_constants(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
         if not found:
@@ -141,5 +143,5 @@ class Network(nn.Module):
         weight, bias = self.readout.weight, self.readout.bias
         if self.facts.task == "classification":
             return torch.log_softmax(linear(y, weight, bias), dim=-1)
-        # Units are restored in the weights, which costs a step nothing.
+        # Units are restored in the weights, at no cost per step.
         return linear(y, weight * self.target_std.unsqueeze(-1), bias * self.target_std + self.target_mean)

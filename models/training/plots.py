@@ -1,4 +1,4 @@
-"""Pictures of a training, drawn without a display."""
+"""Plots of a training, drawn without a display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN_ROWS = 500
 
 
 def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Loss, and validation scores where there are any, by epoch."""
+    """Plot the loss, and validation scores if any, by epoch."""
     names = sorted({name for entry in history for name in entry} - {"epoch"})
     losses = [name for name in names if name in ("loss", "val_loss")]
     panels = [panel for panel in (("loss", losses), ("validation", sorted({*names} - {*losses}))) if panel[1]]
@@ -33,7 +33,7 @@ def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]) -> None:
-    """How often each class (rows) was taken for each (columns)."""
+    """Plot the confusion matrix: true classes (rows) by predicted classes (columns)."""
     count = np.zeros((len(labels), len(labels)), int)
     np.add.at(count, (truth, guess), 1)
     figure = _figure(1.5 + 0.7 * len(labels), 1 + 0.7 * len(labels))
@@ -51,7 +51,7 @@ def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]
 
 
 def plot_regression(path: Path, recording: Recording, outputs: Float32Array, labels: Sequence[str]) -> None:
-    """The start of a recording: target and prediction of each output."""
+    """Plot target and prediction of each output for the start of a recording."""
     figure = _figure(9, 1 + 1.6 * len(labels))
     t_s = (recording.t_ns[:SHOWN_ROWS] - recording.t_ns[0]) * 1e-9
     grid = figure.subplots(len(labels), 1, squeeze=False, sharex=True)
@@ -65,7 +65,7 @@ def plot_regression(path: Path, recording: Recording, outputs: Float32Array, lab
 
 
 def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]], score: str) -> None:
-    """Score against the cost of a step: (model, microseconds at batch 1, score, its spread) each."""
+    """Plot score over cost of a step; `models`: (name, microseconds at batch 1, score, spread)."""
     figure = _figure(7, 4.5)
     axes = figure.subplots()
     for name, cost_us, mean, spread in models:
@@ -77,7 +77,7 @@ def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]
 
 
 def plot_streams(path: Path, models: Sequence[tuple[str, int, float, int]]) -> None:
-    """Cost of a step and size of a session by length of stream: (model, rows, microseconds, bytes) each."""
+    """Plot step cost and session size over stream length; `models`: (name, rows, microseconds, bytes)."""
     figure = _figure(10, 4)
     for axes, column, label in zip(figure.subplots(1, 2), (2, 3), ("µs a step", "bytes a session"), strict=True):
         for name in dict.fromkeys(model[0] for model in models):

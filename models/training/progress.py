@@ -1,4 +1,4 @@
-"""What a person sees while a network learns: one bar over all epochs, with the newest figures."""
+"""Progress of a training on the terminal: one bar over all epochs, with the newest figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN = ("loss", "val_loss", "val_accuracy", "val_mse")
 
 
 class EpochProgress(ProgressBar):
-    """One bar over all epochs. Where nobody watches (a file, a pipe), a line every tenth of them."""
+    """One bar over all epochs; in a file or pipe, a line after each tenth of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class EpochProgress(ProgressBar):
         self._task = self._progress.add_task("training", figures="")
 
     def disable(self) -> None:
-        """Only the first of several processes shows anything."""
+        """Show nothing; Lightning calls it in all processes but the first."""
         self._progress.disable = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,5 +55,5 @@ class EpochProgress(ProgressBar):
         self._progress.stop()
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Nothing beside the figures above."""
+        """No metrics beyond the figures of the bar."""
         return {}

@@ -1,6 +1,6 @@
-"""The offline reference: recordings through a network in PyTorch, with the time that really passed.
+"""Offline rollout: runs recordings through a network in PyTorch, with their real elapsed time.
 
-What a server streams must equal this over whole recordings.
+It is the reference: a server's outputs over whole recordings must equal it.
 
     B   recordings in a batch     T   rows of the longest     x_BTF, dt_BT1, valid_BT   padded, `valid` false in padding
 """
@@ -20,12 +20,12 @@ from statestream.models.spec import NO_TIME, Float32Array, TimeSpec
 from statestream.models.training.network import Network
 
 WINDOW = 512
-"""Rows at once, the state carried on: what cells keep of all rows of a sequence must not grow with a recording."""
+"""Rows per call; the state is carried on. Limits the memory that cells need per row of a sequence."""
 
 
 @dataclass(frozen=True)
 class Padded:
-    """Ragged recordings side by side."""
+    """Ragged recordings, padded to one batch."""
 
     x_BTF: Tensor
     dt_BT1: Tensor
@@ -34,24 +34,24 @@ class Padded:
 
 @dataclass(frozen=True)
 class Rollout:
-    """What a network made of one recording."""
+    """Results of a network for one recording."""
 
     outputs: Float32Array
     """`[T, K]`"""
     dt_s: Float32Array
-    """`[T]`"""
+    """`[T]` seconds before each row"""
     state: State
-    """After the last row, batch of one."""
+    """State after the last row, batch of one."""
 
 
 def elapsed_s(recording: Recording, time: TimeSpec) -> Float32Array:
-    """`[T]` seconds before each row, as a server would count them from the first row on."""
+    """`[T]` seconds before each row, as a server computes them from the first row on."""
     dt_s: Float32Array = time.elapsed(recording.t_ns[None], np.array([NO_TIME])).dt_s[0]
     return dt_s
 
 
 def pad(recordings: Sequence[Recording], time: TimeSpec) -> Padded:
-    """Recordings side by side, zeros after the end of each but for `dt`, which stays nominal there."""
+    """Pad recordings to one batch: zeros after the end of each, but the nominal `dt`."""
     lengths = [len(r) for r in recordings]
     batch, longest = len(recordings), max(lengths)
     first = recordings[0].features
@@ -65,7 +65,7 @@ def pad(recordings: Sequence[Recording], time: TimeSpec) -> Padded:
 
 
 def rollout(network: Network, recordings: Sequence[Recording], time: TimeSpec, *, batch: int = 64) -> list[Rollout]:
-    """Each recording from the initial state on, `batch` of them at once."""
+    """Run each recording from the initial state, `batch` of them at once."""
     results: list[Rollout] = []
     with torch.no_grad():
         for start in range(0, len(recordings), batch):
@@ -89,10 +89,10 @@ def rollout(network: Network, recordings: Sequence[Recording], time: TimeSpec, *
 
 
 def _like(weight: Tensor, x: Tensor) -> Tensor:
-    """Where the weights are; numbers in their precision."""
+    """Move to the weights' device; float32 to the weights' precision."""
     return x.to(weight) if x.dtype == torch.float32 else x.to(weight.device)
 
 
 def _as_kept(x: Tensor) -> Tensor:
-    """In float32 where an exact network computed it."""
+    """Move to the CPU, and double precision of an exact network to float32."""
     return x.cpu().float() if x.is_floating_point() else x.cpu()

@@ -1,7 +1,8 @@
-"""A run on disk, `runs/NAME/`: what was trained, how, and how well.
+"""Run on disk, `runs/NAME/`: configuration, weights and scores of a training.
 
-config.json   the configuration, whole         metrics.json   scores, history, where the weights come from
-weights.pt    the network that was kept        last.ckpt      everything that resuming needs
+config.json   the whole configuration          metrics.json   scores, history, provenance of the weights
+weights.pt    the kept network (of the best validation loss, else the last)
+last.ckpt     everything that resuming needs
 curves.png, predictions.png                    tensorboard/
 """
 
@@ -29,7 +30,7 @@ CURVES, PREDICTIONS = "curves.png", "predictions.png"
 
 
 class RunError(ValueError):
-    """A run that cannot be read or resumed; the message says which file and why."""
+    """A run that cannot be read or resumed; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class Run:
 
     @property
     def scores(self) -> dict[str, float]:
-        """On the test split."""
+        """Scores on the test split."""
         test: dict[str, float] = self.metrics["test"]
         return test
 
 
 def build_network(config: Config, facts: Facts) -> Network:
-    """An untrained network, random by torch's generator."""
+    """Build an untrained network, initialised by torch's random generator."""
     features = len(facts.features)
     stages: dict[str, Cell] = {}
     if config.data.running_s is not None:
@@ -61,7 +62,7 @@ def build_network(config: Config, facts: Facts) -> Network:
 
 
 def save_network(path: Path, config: Config, network: Network) -> None:
-    """Weights with all that is needed to build the network again; no pickled code."""
+    """Save the weights with everything needed to rebuild the network; no pickled code."""
     content = {
         "config": config.model_dump(mode="json"),
         "facts": _plain(dataclasses.asdict(network.facts)),
@@ -72,7 +73,7 @@ def save_network(path: Path, config: Config, network: Network) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Run:
-    """A run from its folder, or from its `weights.pt`; the network is in evaluation mode.
+    """Load a run from its folder or its `weights.pt`; the network is in evaluation mode.
 
     Raises:
         RunError: there is no such run, or it is damaged.

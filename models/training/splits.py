@@ -1,4 +1,4 @@
-"""Which recordings train, which validate, which test. Whole recordings, or whole groups of them, seeded."""
+"""Splits whole recordings, or whole groups of them, into training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statestream.models.data.tables import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Recordings by what they are for; `validation` may be empty."""
+    """Recordings for training, validation and test; `validation` may be empty."""
 
     train: tuple[Recording, ...]
     validation: tuple[Recording, ...]
@@ -22,10 +22,10 @@ class Split:
 
 
 def split_dataset(dataset: Dataset, options: SplitOptions, *, classes: bool = False) -> Split:
-    """Split by recording or by group.
+    """Split by recording, by group, or as the data set defines.
 
     Raises:
-        DataError: there is nothing to split, a group is unknown, or (with `classes`) a class is only in the test.
+        DataError: there is nothing to split, a group is unknown, or (with `classes`) a class is not in the training.
     """
     if len(dataset.recordings) < 2:
         raise DataError(f"one recording only ('{dataset.recordings[0].id}'): nothing is left to test on")

@@ -1,8 +1,8 @@
-"""What a task minimises, and what it reports.
+"""Losses and scores of the tasks.
 
     y_BTK   network outputs: log-probabilities, or targets in their own units      scored_BT   rows that count
 
-`recording_accuracy` sums a recording's log-probabilities over its rows: the class of the whole, where it has only one.
+`recording_accuracy` is of recordings with one class each: the largest sum of log-probabilities over the rows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from statestream.models.training.network import Network
 
 
 def loss(network: Network, y_BTK: Tensor, target: Tensor, scored_BT: Tensor) -> Tensor:
-    """Mean over scored rows: negative log-likelihood, or squared error in units of each target's variance.
+    """Mean over scored rows of negative log-likelihood, or of squared error over target variance.
 
-    Targets that are NaN, not measured, count for nothing.
+    NaN targets (not measured) are ignored.
     """
     if not scored_BT.any():
-        # A window may lie behind the end of all its recordings; the graph stays whole for distributed training.
+        # A window may lie after the end of all its recordings; distributed training still needs a graph.
         return y_BTK.sum() * 0.0
     y, wanted = y_BTK[scored_BT], target[scored_BT]
     if network.facts.task == "classification":
@@ -39,7 +39,7 @@ def loss(network: Network, y_BTK: Tensor, target: Tensor, scored_BT: Tensor) -> 
 def scores(
     network: Network, outputs: Sequence[Float32Array], recordings: Sequence[Recording], *, at_end: bool
 ) -> dict[str, float]:
-    """The task's metrics over whole recordings, `outputs [T, K]` one a recording."""
+    """Compute the task's metrics over whole recordings; `outputs` has `[T, K]` per recording."""
     last = slice(-1, None) if at_end else slice(None)
     y = np.concatenate([out[last] for out in outputs])
     target = np.concatenate([np.asarray(r.target)[last] for r in recordings])
@@ -52,17 +52,17 @@ def scores(
 
 
 def ranked_by(scores: dict[str, float]) -> tuple[str, int]:
-    """The score that ranks models, and 1 where less is better, else -1."""
+    """Name of the score that ranks models, and 1 if less is better, else -1."""
     return ("mse", 1) if "mse" in scores else ("accuracy", -1)
 
 
 def recording_classes(outputs: Sequence[Float32Array]) -> Array:
-    """The class of each recording: that of the largest sum of log-probabilities."""
+    """Predicted class of each recording: the largest sum of log-probabilities."""
     return np.array([int(out.astype(np.float64).sum(axis=0).argmax()) for out in outputs])
 
 
 def recording_targets(recordings: Sequence[Recording]) -> Array:
-    """The class of each recording, by its first row."""
+    """Class of each recording, that of its first row."""
     return np.array([int(np.asarray(r.target)[0]) for r in recordings])
 
 

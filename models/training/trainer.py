@@ -1,4 +1,4 @@
-"""From a configuration to a run: data, split, normalisation, Lightning, scores, plots."""
+"""Trainer: trains a configuration with Lightning and writes the run, its scores and plots."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from statestream.models.training.tasks import recording_classes, recording_targe
 
 BEST = "best"
 MOST_GROUPS = 20
-"""Of the test, that are scored each alone too."""
+"""Most test groups that are also scored separately."""
 
 
 def train(
@@ -59,16 +59,17 @@ def train(
     progress: bool = True,
     dataset: Dataset | None = None,
 ) -> Run:
-    """Train, and leave everything in `runs/config.name`.
+    """Train a configuration and write the run to `runs/config.name`.
 
     Args:
-        resume: go on from the run's last checkpoint; without one, start.
-        stop_after: end after this many epochs although the configuration has more (the schedule stays that of all).
-        dataset: instead of the configuration's own.
+        resume: continue from the run's last checkpoint; without one, start from the beginning.
+        stop_after: stop after this many epochs; the schedule stays that of the configured number.
+        progress: show a progress bar.
+        dataset: recordings to use in place of the configuration's.
 
     Raises:
         DataError: the recordings cannot be used.
-        RunError: the folder is no run, or the run to resume had another configuration.
+        RunError: the folder is not empty and no run, or the run to resume had another configuration.
     """
     started = clock.monotonic()
     if config.training.threads:
@@ -76,7 +77,7 @@ def train(
     dataset = dataset or load_dataset(config)
     _check_augmented(config, dataset)
     split = split_dataset(dataset, config.split, classes=config.task.kind == "classification")
-    # Lightning's advice on hardware and on its makers' services is no business of someone who trains a model.
+    # Silence Lightning's advice on hardware and on its makers' services.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.training.seed, verbose=False)
     network = build_network(config, facts_of(config, dataset, split))
@@ -88,7 +89,7 @@ def train(
         _prepare(folder, config, last)
     trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
     with warnings.catch_warnings():
-        # Advice on data loaders with workers, and on a validation that is one turn; neither applies.
+        # Lightning's advice on data loaders with workers and on a one-step validation does not apply.
         warnings.filterwarnings("ignore", module="lightning.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         trainer.fit(learner, ckpt_path=last, weights_only=True if last else None)
@@ -101,7 +102,7 @@ def train(
 
 
 def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
-    """What the network must know of the data, by the training split alone."""
+    """Facts of the data that the network needs, from the training split only."""
     classes = config.task.kind == "classification"
     targets = [np.asarray(r.target) for r in split.train]
     common = config.data.common_scale
@@ -134,7 +135,7 @@ def _check_augmented(config: Config, dataset: Dataset) -> None:
 
 
 def _prepare(folder: Path, config: Config, last: Path | None) -> None:
-    """An empty folder for a new run; the folder as it is for one that goes on."""
+    """Empty the folder for a new run; leave it unchanged for a resumed one."""
     if last is not None:
         if (folder / CONFIG).read_text() != _json(config):
             raise RunError(f"{folder}: the run to resume was made with another configuration ({folder / CONFIG})")
@@ -155,7 +156,7 @@ def _trainer(
     folder: Path, config: Config, validated: bool, stop_after: int | None, progress: bool
 ) -> lightning.Trainer:
     options = config.training
-    # Each name is one file, overwritten: the default would number a second one after resuming.
+    # Overwrite one file per name: by default Lightning numbers a second one after resuming.
     keep = partial(ModelCheckpoint, folder, enable_version_counter=False)
     callbacks: list[Callback] = [keep(filename=Path(LAST).stem, save_on_train_epoch_end=True)]
     if validated:
@@ -222,7 +223,7 @@ def _report(
 def _by_group(
     network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
 ) -> dict[str, dict[str, float]]:
-    """The scores of each test group, where there are a few."""
+    """Scores of each test group, if there are 2 to `MOST_GROUPS`."""
     groups = sorted({r.group for r in recordings})
     if not 2 <= len(groups) <= MOST_GROUPS:
         return {}

@@ -39,7 +39,7 @@ class ModelInfo:
     role: str
     """active, open, retired or shadow; see `ModelRole` in `inference.proto`."""
     divergence: tuple[Divergence, ...]
-    """Of a shadow: its distance from the active version, by output."""
+    """A shadow's distance from the active version, by output; empty for other roles."""
     decode_cpu_s: float
     """CPU seconds spent decoding pictures since it was loaded, in the worker that answered."""
     engine_cpu_s: float

@@ -131,7 +131,7 @@ class Merge:
 class _Waiting:
     t_ns: int
     number: int
-    """Of the sample, in order of arrival; orders samples of the same time."""
+    """Number of the sample by arrival; orders samples of the same time."""
     sensor: int = field(compare=False)
     values: Float32Array = field(compare=False)
     arrived_s: float = field(compare=False)

@@ -1,4 +1,4 @@
-"""The blocking client: the asynchronous one, on an event loop in a thread of its own."""
+"""Blocking client: runs the asynchronous one on an event loop in its own thread."""
 
 from __future__ import annotations
 

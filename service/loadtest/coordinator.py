@@ -41,7 +41,7 @@ class Progress:
     seconds: dict[int, Histogram] = field(default_factory=dict)
     """Latency by interval; see `Counters.seconds`."""
     usage: Usage | None = None
-    """Of the server, since the start of the measured window."""
+    """The server's usage since the start of the measured window."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Outcome:
     tally: Counters
     measured_s: float
     usage: Usage | None
-    """Of the server, over the measured window; None: it is not on this machine."""
+    """The server's usage over the measured window; None: it is not on this machine."""
 
 
 OnProgress = Callable[[Progress], object]

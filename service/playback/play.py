@@ -31,7 +31,7 @@ class Played:
     dt_s: Float32Array
     """`[T]` seconds by which each row advanced its session"""
     latency_s: list[float] = field(default_factory=list)
-    """Of each message, from its first row's due time."""
+    """Latency of each message, from its first row's due time."""
     done: int = 0
     """Rows answered."""
 

@@ -1,1 +1,1 @@
-"""Public data sets, one a file: where it comes from, what it holds, how its papers split it."""
+"""Public data sets, one per file: origin, content and the split of the papers."""

@@ -1,7 +1,8 @@
-"""Which ground is a Husky A200 on? IMU at 100 Hz and wheels at 6.5 Hz (LaRocque et al., IROS 2024, arXiv:2403.16877).
+"""BorealTC: terrain under a Husky A200 from its IMU (100 Hz) and wheels (6.5 Hz).
 
-As in the paper, runs are cut into pieces of 5 s. Its folds deal out pieces, so that neighbours of one run are in both
-parts; here a fold is a fifth of the runs of each terrain, named as `group`. Four runs of the paper are missing.
+LaRocque et al., IROS 2024, arXiv:2403.16877. As in the paper, runs are cut into pieces of 5 s. The paper's folds assign
+pieces at random, so that neighbours of one run are in both parts. Here a fold is a fifth of the runs of each terrain,
+named as `group`. Four runs of the paper are missing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from statestream.models.data.set_files import Entry, File, read
 from statestream.models.spec import Array
 
 ROWS = 500
-"""Of the IMU, in a piece."""
+"""IMU rows in a piece."""
 FOLDS = 5
 IMU = ("wx", "wy", "wz", "ax", "ay", "az")
 WHEELS = ("curL", "curR", "velL", "velR")
@@ -31,37 +32,37 @@ WHEEL_FILE = File("wheel.parquet", "4bd7b9f281a3590eb1729b49cfda6f38145d731ac7ec
 RUNS = File("runs.csv", "c535a872f04df8c96f4a98ca03e366084fb58bd510fcd597919dd82e5b8e6797")
 
 Combine = Callable[[Recording, Recording], Recording]
-"""One recording from the IMU's and the wheels' of a run."""
+"""Combines the IMU's and the wheels' recordings of a run to one."""
 
 
 def borealtc() -> Dataset:
-    """The IMU alone: pieces of 5 s of 68 runs; leave runs out with `split.by = "group"` and 5 folds."""
+    """The IMU only: pieces of 5 s of 68 runs; leave runs out with `split.by = "group"` and 5 folds."""
     pieces = [piece(imu, start, ROWS) for imu in _sensor(IMU_FILE, IMU) for start in _starts(imu)]
     return _dataset(IMU, IMU_UNITS, pieces)
 
 
 def runs() -> Dataset:
-    """The IMU alone: whole runs, 10 to 256 s."""
+    """The IMU only: whole runs, 10 to 256 s."""
     return _dataset(IMU, IMU_UNITS, list(_sensor(IMU_FILE, IMU)))
 
 
 def events() -> Dataset:
-    """IMU and wheels, each at its own rate: a row has what was measured at its time, and NaN."""
+    """IMU and wheels as events, each at its own rate; NaN: not measured at the row's time."""
     return _both(lambda imu, wheels: merged_recordings([imu, wheels]))
 
 
 def at_imu_rate() -> Dataset:
-    """Both at the IMU's rate: beside each of its rows the newest one of the wheels."""
+    """Both at the IMU's rate: each IMU row with the newest row of the wheels."""
     return _both(lambda imu, wheels: _joined(imu, imu.features, held(wheels.t_ns, wheels.features, imu.t_ns)))
 
 
 def at_wheel_rate() -> Dataset:
-    """Both at the wheels' rate, which is slower: beside each of their rows the newest one of the IMU."""
+    """Both at the wheels' rate, which is slower: each wheel row with the newest row of the IMU."""
     return _both(lambda imu, wheels: _joined(wheels, held(imu.t_ns, imu.features, wheels.t_ns), wheels.features))
 
 
 def _both(combine: Combine) -> Dataset:
-    """Pieces of the same times as those of the IMU alone."""
+    """Pieces of combined runs, at the same times as those of the IMU only."""
     pieces = []
     for imu, wheels in zip(_sensor(IMU_FILE, IMU), _sensor(WHEEL_FILE, WHEELS), strict=True):
         whole = combine(imu, wheels)
@@ -81,7 +82,7 @@ def _joined(rows: Recording, imu: Array, wheels: Array) -> Recording:
 
 
 def _sensor(file: File, names: tuple[str, ...]) -> Iterator[Recording]:
-    """What one sensor recorded, run by run."""
+    """Recordings of one sensor, run by run."""
     from pyarrow import parquet
 
     table = parquet.read_table(BytesIO(read("borealtc", file)))
@@ -99,7 +100,7 @@ def _sensor(file: File, names: tuple[str, ...]) -> Iterator[Recording]:
 
 
 def _terrains() -> dict[int, str]:
-    """By run."""
+    """Terrain by run."""
     return {int(r["run"]): r["terrain"] for r in csv.DictReader(StringIO(read("borealtc", RUNS).decode()))}
 
 

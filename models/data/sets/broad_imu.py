@@ -1,7 +1,7 @@
-"""Orientation from a 9-axis IMU with optical ground truth (BROAD; Laidig et al., Data 6(7):72, 2021).
+"""BROAD: orientation from a 9-axis IMU with optical ground truth (Laidig et al., Data 6(7):72, 2021).
 
-Six of 39 trials at 285.7 Hz. The target is inclination, as the direction of gravity seen from the sensor: the third row
-of the optical quaternion's rotation matrix. Rows where markers were lost are left out; elapsed time tells.
+Six of 39 trials at 285.7 Hz. The target is inclination, as the direction of gravity in the sensor's frame: the third
+row of the optical quaternion's rotation matrix. Rows with lost markers are left out; the elapsed time shows the gaps.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _pieces(name: str) -> list[Recording]:
 
 
 def _up(quaternion_T4: Array) -> Array:
-    """`[T, 3]`: the vertical axis of the world in the sensor's frame."""
+    """`[T, 3]` vertical axis of the world in the sensor's frame."""
     w, x, y, z = np.asarray(quaternion_T4, np.float32).T
     return np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x**2 + y**2)], axis=1)
 

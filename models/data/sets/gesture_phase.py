@@ -1,8 +1,8 @@
-"""Gesture phases from a Kinect: three people tell stories in seven sessions (Madeo et al., 2014).
+"""Gesture phases from a Kinect: seven sessions of three storytellers (Madeo et al., 2014).
 
-Protocol of the LTC paper (arXiv:2006.04439, table of time-series tasks): pieces of 32 rows, and the same again half a
-piece later, dealt out at random. Training and test pieces overlap by half, so that its scores are optimistic: the whole
-sessions are here too, to leave one out.
+Protocol of the LTC paper (arXiv:2006.04439, table of time-series tasks): pieces of 32 rows, and the same half a piece
+later, assigned at random. Training and test pieces overlap by half, so its scores are optimistic. The whole sessions
+are available, too, to leave one out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from statestream.models.data.segments import dealt, piece
 from statestream.models.data.set_files import Entry, File, read
 
 PERIOD_NS = 33_333_333
-"""About 30 rows a second; the processed files carry no time."""
+"""About 30 rows per second; the processed files have no timestamps."""
 ROWS = 32
 SEED = 23489
 CLASSES = {"D": "rest", "P": "preparation", "S": "stroke", "H": "hold", "R": "retraction"}
@@ -25,7 +25,7 @@ URL = (
     "https://raw.githubusercontent.com/Fmelle/Gesture-Phase-Segmentation/"
     "78dd0d6ce1050740faf3252d6af81a9714d1dbe1/data_files/processed"
 )
-# In the order of the paper's code, which its permutation depends on.
+# In the order of the paper's code: its permutation depends on it.
 SHA256 = {
     "a3": "0ef1ae696b179eccfdfc85cdaf6abcf83ff95209060e94185d0b9dfbbed765d3",
     "b1": "fc530377ccf5da9fb8d82df04806d853afe988cc3dfead00608696a4a321875b",
@@ -39,7 +39,7 @@ FILES = {name: File(f"{name}_va3.csv", sha256, f"{URL}/{name}_va3.csv") for name
 
 
 def sessions() -> Dataset:
-    """The seven sessions, each its own group."""
+    """The seven whole sessions, each its own group."""
     recordings = tuple(_session(name, file) for name, file in FILES.items())
     return Dataset(recordings, _features(recordings[0]), tuple(CLASSES.values()))
 

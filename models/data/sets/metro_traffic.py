@@ -1,8 +1,8 @@
-"""Cars an hour on a motorway from weather and calendar, 2012 to 2018 (Hogue, 2019).
+"""Metro traffic: cars per hour on a motorway from weather and calendar, 2012 to 2018 (Hogue, 2019).
 
 Protocol of the LTC paper (arXiv:2006.04439): seven features, the volume standardised over all rows, pieces of 32 rows
-every 4, dealt out at random (they overlap, so that scores are optimistic). Mean squared error of the volume in the same
-row, which no row is told. Times are irregular: gaps of days, and hours told twice.
+every 4, assigned at random (they overlap, so scores are optimistic). The score is the mean squared error of the volume
+of the same row, which is no feature. Times are irregular: gaps of days, and repeated hours.
 """
 
 from __future__ import annotations

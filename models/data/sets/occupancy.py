@@ -1,8 +1,8 @@
-"""Is someone in the office? Five room sensors, once a minute (Candanedo & Feldheim, 2016).
+"""Occupancy of an office from five room sensors, once a minute (Candanedo & Feldheim, 2016).
 
 Protocol of the LTC paper (arXiv:2006.04439): training pieces of 16 rows from every row on, a tenth of them to validate;
 test pieces every 8 rows of both test files; the five sensors. A threshold on the light alone is right in 98 % of rows:
-choose `data.features` without it for a task. Time of day and weekend, from the time stamps, are features too.
+choose `data.features` without it for a harder task. Time of day and weekend, from the timestamps, are features, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILES = {name: File(f"{name}.txt", sha256, f"{URL}/{name}.txt") for name, sha256
 
 
 def occupancy() -> Dataset:
-    """The paper's pieces; `group` is the file, so that both test files can be scored apart."""
+    """The paper's pieces; `group` is the file, so that the test files can be scored separately."""
     training = list(cut(_file("datatraining"), ROWS, 1))
     testing = [p for name in ("datatest", "datatest2") for p in cut(_file(name), ROWS, STRIDE)]
     tested: list[Part] = ["test"] * len(testing)

@@ -1,7 +1,7 @@
-"""Ozone days from 72 weather measurements, 1998 to 2004 (Zhang & Fan, 2008).
+"""Ozone: ozone days from 72 daily weather measurements, 1998 to 2004 (Zhang & Fan, 2008).
 
-Protocol of the LTC paper (arXiv:2006.04439): a missing value is zero, pieces of 32 days every 4, dealt out at random
-(they overlap, so that scores are optimistic); F1 of the ozone days, 6 % of all.
+Protocol of the LTC paper (arXiv:2006.04439): a missing value is zero; pieces of 32 days every 4, assigned at random
+(they overlap, so scores are optimistic). The score is F1 of the ozone days, 6 % of all.
 """
 
 from __future__ import annotations

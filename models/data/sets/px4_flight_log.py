@@ -1,11 +1,11 @@
-"""A quadrotor's flight log: what its gyroscope says next (PX4, real vehicle, 69 s).
+"""PX4 flight log: the next gyroscope reading of a quadrotor (real vehicle, 69 s).
 
-Topics come at rates of their own, with jitter and drop-outs. Rows are those of `sensor_combined` (250 Hz), beside each
-the newest attitude and actuator controls. One flight, so the split is contiguous: its first 70 % train, 10 % validate,
-the rest tests; pieces of 256 rows.
+Each topic has its own rate, with jitter and drop-outs. Rows are those of `sensor_combined` (250 Hz), each with the
+newest attitude and actuator controls. It is one flight, so the split is contiguous: the first 70 % train, 10 %
+validate, the rest tests; pieces of 256 rows.
 
-The vehicle moves for 5 s alone. The variants `events` are of these: attitude (80 Hz) and controls (50 Hz) when they
-were logged, without the gyroscope, in pieces of 32 rows; `group` is one of five stretches of a second.
+The vehicle moves for only 5 s. The variant `events` covers these: attitude (80 Hz) and controls (50 Hz) at the times
+they were logged, without the gyroscope, in pieces of 32 rows; `group` is one of five intervals of a second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROWS = 256
 EVENTS = 32
 STRETCHES = 5
 MOVING_S = (1.8, 6.6)
-"""After the first row of the log."""
+"""Start and end of the movement, seconds after the first row of the log."""
 LOG = File("px4_sample.npz", "078d302c17dabda12d6b1bc3179c1cd3527389eb80fb5d75f30e8098765714b5")
 GYRO = ("gyro_rad[0]", "gyro_rad[1]", "gyro_rad[2]")
 SENSORS = (*GYRO, "accelerometer_m_s2[0]", "accelerometer_m_s2[1]", "accelerometer_m_s2[2]")
@@ -45,7 +45,7 @@ def px4_flight_log() -> Dataset:
 
 
 def events() -> Dataset:
-    """Every row of attitude and controls when it was logged, NaN for what the other measures."""
+    """Rows of attitude and controls at the times they were logged, NaN for the other's features."""
     sensors, *others = _topics()
     merged = merged_recordings(others)
     start_ns, end_ns = (np.array(MOVING_S) * 1e9 + sensors.t_ns[0]).astype(np.int64)
@@ -61,7 +61,7 @@ def events() -> Dataset:
 
 
 def even_events() -> Dataset:
-    """The same rows in the same order, told to be one period apart: what a model without a clock is given."""
+    """The rows of `events`, timestamped one period apart, as for a model without a clock."""
     dataset = events()
     period_ns = round(median_period_s(dataset.recordings) * 1e9)
     even = tuple(replace(r, t_ns=np.arange(len(r)) * period_ns) for r in dataset.recordings)
@@ -69,7 +69,7 @@ def even_events() -> Dataset:
 
 
 def _topics() -> list[Recording]:
-    """The topics, the gyroscope's first."""
+    """Recordings of the topics, the gyroscope's first."""
     with np.load(BytesIO(read("px4_flight_log", LOG))) as log:
         return [_topic(log, name, columns) for name, columns in TOPICS.items()]
 

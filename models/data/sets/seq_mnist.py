@@ -1,7 +1,7 @@
-"""Handwritten digits as sequences: a picture is 28 rows of 28 pixels, one row a step (LeCun & Cortes).
+"""Sequential MNIST: handwritten digits, one row of 28 pixels per step (LeCun & Cortes).
 
-Protocol of the LTC paper (arXiv:2006.04439): the last tenth of the training pictures validates; the class is read after
-the last row.
+Protocol of the LTC paper (arXiv:2006.04439): the last tenth of the training pictures validates; the class is read
+after the last row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PERIOD_NS = 1_000_000_000
 SIDE = 28
 TRAINING = 54_000
 HEADERS = {"images": 16, "labels": 8}
-"""Bytes before the values of an idx file."""
+"""Header bytes of an idx file, by kind of file."""
 URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

@@ -1,8 +1,8 @@
-"""Steering from a camera: two sessions of 1/10 cars (Donkey Car), frames of 160×120.
+"""Donkey Car tubs: steering of 1/10 cars from their camera, two sessions, 160×120.
 
-A row's features are the frame's 20×15 grey pixels, the target is the driver's steering angle. Splits are contiguous, as
-`labels.csv` has them; pieces of 50 frames. The variant `frames` has the pictures themselves, decoded once and mapped
-into memory: pieces of 50 to train, validation and test each in one.
+A row's features are the frame's 20×15 grey pixels; the target is the driver's steering angle. The splits of
+`labels.csv` are contiguous; pieces have 50 frames. The variant `frames` has the full pictures, decoded once and mapped
+into memory: pieces of 50 to train, validation and test as one recording each.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROWS = 50
 FILM_ROWS = 50
 WIDTH, HEIGHT = 20, 15
 PERIOD_MS = 50
-"""Of a session that recorded no times."""
+"""Period of a session without timestamps."""
 FRAME = (120, 160)
 WORDS: dict[Part, str] = {"train": "train", "validation": "valid", "test": "test"}
 FEATURES = tuple(f"p{row}_{column}" for row in range(HEIGHT) for column in range(WIDTH))
 
 
 def tub(folder: str, labels: File, packed: File) -> Dataset:
-    """Pieces of a session; `parts` as its labels say."""
+    """Pieces of a session, with the parts of its labels."""
     rows = list(csv.DictReader(StringIO(read(folder, labels).decode())))
     with zipfile.ZipFile(BytesIO(read(folder, packed))) as archive:
         pixels = {row["frame"]: _grey(archive.read(f"{int(row['frame']):05d}.jpg")) for row in rows}
@@ -61,7 +61,7 @@ def film(folder: str, labels: File, packed: File) -> Dataset:
 
 
 def _part(part: Part, chosen: BoolArray, t_ms: Array, pixels: Array, angle: Float32Array) -> Recording:
-    """Rows that follow one another, in the file and in time: what is mapped into memory stays there."""
+    """Select consecutive rows as a slice, so that pictures stay mapped, not copied."""
     rows = np.flatnonzero(chosen)
     span = slice(rows[0], rows[-1] + 1)
     assert chosen[span].all(), "the split is contiguous"

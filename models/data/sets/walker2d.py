@@ -1,8 +1,9 @@
-"""Walker2d: joint angles and velocities of a simulated walker, from policies of every skill (Lechner & Hasani, 2020).
+"""Walker2d: joint angles and velocities of a simulated walker (Lechner & Hasani, 2020).
 
-Protocol of arXiv:2006.04418 and of the CfC paper (arXiv:2106.13898): each row is dropped with a chance of a tenth, by
-numpy's RandomState(891374) in the order training, validation, test; pieces of 64 rows every 16; the target is the
-observation one step of the simulator later; mean squared error over all 17.
+The rollouts are from policies of every skill. Protocol of arXiv:2006.04418 and of the CfC paper (arXiv:2106.13898):
+each row is dropped with probability 0.1, by numpy's RandomState(891374) in the order training, validation, test; pieces
+of 64 rows every 16; the target is the observation one step of the simulator later. The score is the mean squared error
+over all 17 values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Shoulder exercises seen by a wrist IMU at 50 Hz: 7 exercises, 10 people, 140 recordings (Burns et al., 2018).
+"""Watch: shoulder exercises from a wrist IMU at 50 Hz (Burns et al., 2018).
 
-From `STATESTREAM_DATA/watch_shoulder_exercises/watch.npz`, or from the package seglearn (BSD-3) on the package index.
-That package holds a pickled array, so its hash is checked before anything in it is read.
+7 exercises, 10 people, 140 recordings, from `STATESTREAM_DATA/watch_shoulder_exercises/watch.npz` or the package
+seglearn (BSD-3) on the package index. The package contains a pickled array, so its hash is checked before it is read.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ UNITS = ("g", "g", "g", "rad/s", "rad/s", "rad/s")
 
 
 def watch() -> Dataset:
-    """The recordings; `group` is the person.
+    """Load the recordings; `group` is the person.
 
     Raises:
-        DataError: they are neither on this machine nor can they be fetched, or what was fetched is not them.
+        DataError: the files are missing and cannot be downloaded, or have a wrong hash.
     """
     local = locate("watch_shoulder_exercises", ARRAYS)
     return from_npz(local) if local else from_wheel(fetch_wheel())
 
 
 def from_npz(path: Path) -> Dataset:
-    """The recordings from `watch.npz`: data, lengths, y, subject, classes."""
+    """Read the recordings from `watch.npz`: data, lengths, y, subject, classes."""
     with np.load(path, allow_pickle=False) as archive:
         pieces = np.split(archive["data"], np.cumsum(archive["lengths"])[:-1])
         return _dataset(pieces, archive["y"], archive["subject"], archive["classes"].tolist())
 
 
 def from_wheel(wheel: Path) -> Dataset:
-    """The recordings from seglearn's wheel."""
+    """Read the recordings from seglearn's wheel."""
     with zipfile.ZipFile(wheel) as archive:
         content = archive.read(MEMBER)
     found = hashlib.sha256(content).hexdigest()
@@ -62,7 +62,7 @@ def from_wheel(wheel: Path) -> Dataset:
 
 
 def fetch_wheel() -> Path:
-    """seglearn's wheel, from the cache or by pip."""
+    """Get seglearn's wheel from the cache, or by pip."""
     kept = cache() / WHEEL
     if not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)

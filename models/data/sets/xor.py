@@ -1,8 +1,8 @@
-"""Parity of a bit stream that is told only where it changes: irregular XOR (Lechner & Hasani, arXiv:2006.04418, §5).
+"""Irregular XOR: parity of a bit stream of which only changes are sent.
 
-A stream has 2 to 32 bits, one a second, drawn at random. A row is sent with the first bit, with every bit that differs
-from the one before, and with the last; how many equal bits lie between is told by the elapsed time alone. Is the number
-of ones odd? That is asked at the end.
+Lechner & Hasani, arXiv:2006.04418, §5. A stream has 2 to 32 random bits, one per second. There is a row for the first
+bit, for every bit that differs from the one before, and for the last; only the elapsed time shows how many equal bits
+lie between. The target, at the end, is whether the number of ones is odd.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def xor() -> Dataset:
 
 def _stream(name: str, random: np.random.Generator) -> Recording:
     bits = random.integers(0, 2, random.integers(2, LONGEST + 1))
-    told = np.diff(bits, prepend=-1) != 0
-    told[-1] = True
-    rows = np.flatnonzero(told)
+    sent = np.diff(bits, prepend=-1) != 0
+    sent[-1] = True
+    rows = np.flatnonzero(sent)
     return Recording(name, rows * PERIOD_NS, bits[rows, None].astype(np.float32), np.full(len(rows), bits.sum() % 2))
 
 
 ENTRY = Entry(
     name="xor",
-    title="Parity of up to 32 bits of which only changes are told",
+    title="Parity of up to 32 bits of which only changes are sent",
     origin="made by a program",
     licence="none needed",
     split="standard: 100,000 to train, 10,000 to validate, 10,000 to test",

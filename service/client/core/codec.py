@@ -76,7 +76,7 @@ class ResultColumns:
     """`[rows]` index of each row's output in `outputs`, `NO_OUTPUT` where it has none."""
     outputs: Mapping[str, Array]
     details: Mapping[int, tuple[str, int]]
-    """By row: the text, and the seq from which to send again."""
+    """Text and the seq from which to send again, by index of the row."""
     queue_s: float
     compute_s: float
     batch: int

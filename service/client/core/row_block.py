@@ -76,13 +76,13 @@ class RowBlock:
     def marked(self, heard_seq: int, dropped: Int64Array) -> RowBlock:
         """Mark rows to send again: `dropped` seqs as SKIP, without data; others up to `heard_seq` REPLAY."""
         gone = np.isin(self.seq, dropped)
-        heard = (self.seq <= heard_seq) & ~gone
-        if not gone.any() and not heard.any():
+        answered = (self.seq <= heard_seq) & ~gone
+        if not gone.any() and not answered.any():
             return self
         had_data = self._has_data()
         flags = np.zeros(len(self), np.uint8) if self.flags is None else self.flags.copy()
         flags[gone] |= _SKIP
-        flags[heard] |= _REPLAY
+        flags[answered] |= _REPLAY
         keep = (flags & _SKIP == 0)[had_data]
         return RowBlock(
             self.channel,

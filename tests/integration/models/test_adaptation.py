@@ -148,7 +148,11 @@ def test_covariance_is_bounded_over_a_million_rows(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "forgetting", "problem"),
     [
-        (network_of("cfc"), 0.99, r"adaptation needs regression from rows of numbers; 'classification' is"),
+        (
+            network_of("cfc"),
+            0.99,
+            r"adaptation needs regression from rows of numbers; the network's task is 'classification'",
+        ),
         (network_of("cfc", "regression"), 0.998, r"forgetting: 0.998, expected 0.9 to 0.995"),
     ],
 )

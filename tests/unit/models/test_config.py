@@ -59,7 +59,7 @@ def test_overrides_reach_every_depth(path: Path) -> None:
         ("cell.kind=rnn", r"cell: .*'rnn'"),
         ("cell.mode=pure", r"cell\.gru\.mode"),
         ("split.test=1.5", r"split\.test: .*got 1\.5"),
-        ("data.dataset=watch", "give either data.dataset or data.path"),
+        ("data.dataset=watch", "set either data.dataset or data.path"),
         ("colour.of=blue", "colour"),
         ("name.x=1", "'name' is a value, not a section"),
         ("epochs", r"expected section\.key=value"),
