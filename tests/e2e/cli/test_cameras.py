@@ -98,7 +98,7 @@ def test_ctrl_c_is_how_it_ends(served: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["webcam:63", "--model", "lane"], "SOURCE: webcam:63: No such file or directory; there is"),
+        (["webcam:63", "--model", "lane"], "SOURCE: webcam:63: No such file or directory; this machine has"),
         (["webcam:front", "--model", "lane"], "SOURCE: 'webcam:front', expected webcam:NUMBER"),
         (["rtsp://me:secret@127.0.0.1:9/x", "--model", "lane"], "SOURCE: rtsp://127.0.0.1:9/x: Connection refused"),
         (["webcam:0", "--model", "lane", "--rate", "2x"], "--rate: only for files, not for cameras"),
