@@ -27,7 +27,10 @@ FILES = (STEP, CHUNK, GOLDEN)
 
 
 class BundleError(ValueError):
-    """A bundle that must not be served; the message names it, the part at fault, and why."""
+    """A bundle that must not be served.
+
+    The message names it, the part at fault, and why.
+    """
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,10 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
 
 
 def versions(repository: Path, name: str) -> list[int]:
-    """List versions of a model in a repository, oldest first; empty: there are none."""
+    """List versions of a model in a repository, oldest first.
+
+    Empty: there are none.
+    """
     folder = repository / name
     if not folder.is_dir():
         return []

@@ -30,11 +30,17 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the field and the value."""
+    """A configuration that cannot be used.
+
+    The message names the field and the value.
+    """
 
 
 class TaskOptions(Spec):
-    """The task: predict a class, numbers, or the next row; at every row, or at a recording's end."""
+    """The task: predict a class, numbers, or the next row.
+
+    At every row, or at a recording's end.
+    """
 
     kind: Literal["classification", "regression", "next_step"] = "classification"
     at: Literal["every", "end"] = "every"

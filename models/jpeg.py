@@ -45,7 +45,10 @@ def encode(picture: Array, colours: str = "rgb", quality: int = 90) -> bytes:
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width of a JPEG; raises FrameError if the data is none."""
+    """Height and width of a JPEG.
+
+    Raises FrameError if the data is none.
+    """
     try:
         height, width = simplejpeg().decode_jpeg_header(data)[:2]
     except ValueError:
@@ -54,7 +57,10 @@ def size_of(data: bytes) -> tuple[int, int]:
 
 
 def simplejpeg() -> Any:
-    """Import the library; raises FrameError, with how to install it, if it is missing."""
+    """Import the library.
+
+    Raises FrameError, with how to install it, if it is missing.
+    """
     try:
         import simplejpeg as library
     except ImportError:

@@ -8,7 +8,10 @@ from statestream.models.spec import Array
 
 
 def regression_errors(y_NK: Array, target_NK: Array) -> dict[str, float]:
-    """mse and mae over all numbers, r2 over all target columns together; NaN targets are ignored."""
+    """mse and mae over all numbers, r2 over all target columns together.
+
+    NaN targets are ignored.
+    """
     error = y_NK.astype(np.float64) - target_NK
     spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
     return {

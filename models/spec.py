@@ -58,7 +58,10 @@ class Spec(BaseModel):
 
 
 class TensorSpec(Spec):
-    """A named tensor; `shape` is that of one row, without the batch axis."""
+    """A named tensor.
+
+    `shape` is that of one row, without the batch axis.
+    """
 
     name: Identifier
     shape: Shape
@@ -80,7 +83,9 @@ class TensorSpec(Spec):
 
 
 class InputSpec(TensorSpec):
-    """An input that clients send; `labels` and `units` name the elements of its last axis.
+    """An input that clients send.
+
+    `labels` and `units` name the elements of its last axis.
 
     A picture is uint8 `[height, width, 3]`, or `[height, width, 1]` in grey, for the graph; clients may send a JPEG.
     """
@@ -175,7 +180,10 @@ class OutputSpec(TensorSpec):
 
 
 class StateSpec(TensorSpec):
-    """A recurrent state of a session; `initial` is one value, or one per element (flattened)."""
+    """A recurrent state of a session.
+
+    `initial` is one value, or one per element (flattened).
+    """
 
     initial: tuple[float, ...] = (0.0,)
 
@@ -265,7 +273,10 @@ class TimeSpec(Spec):
         )
 
     def since(self, t_ns: int, last_ns: int) -> tuple[float, bool] | None:
-        """Like `elapsed` for one row: `dt_s` and whether it was clamped; None: time runs backwards."""
+        """Like `elapsed` for one row: `dt_s` and whether it was clamped.
+
+        None: time runs backwards.
+        """
         if t_ns == NO_TIME or last_ns == NO_TIME:
             return self.nominal_s, False
         if t_ns < last_ns:
@@ -274,7 +285,9 @@ class TimeSpec(Spec):
         return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s
 
     def _regular(self, t_ns: Int64Array, last_ns: Int64Array) -> Int64Array | None:
-        """Differences if all times exist and lie `min_s` to `max_s` apart; None: some do not.
+        """Differences if all times exist and lie `min_s` to `max_s` apart.
+
+        None: some do not.
 
         This is the most common case; the check costs few passes over the columns.
         """
@@ -352,7 +365,9 @@ class Quantization(Spec):
 
 
 class Manifest(Spec):
-    """Description of a model for the server; docs/bundles.md has the files beside it.
+    """Description of a model for the server.
+
+    The files beside it are described in docs/bundles.md.
 
     Graph tensor names follow from it: each input by its name, `dt`, `state_<name>`; each output by its name,
     `aux_<name>`, `state_<name>_out`.
@@ -413,7 +428,10 @@ class Manifest(Spec):
 
     @property
     def state_hash(self) -> str:
-        """Hash of the state schema; sessions can move between bundles with the same one."""
+        """Hash of the state schema.
+
+        Sessions can move between bundles with the same one.
+        """
         schema = [[s.name, list(s.shape), s.dtype] for s in sorted(self.states, key=lambda s: s.name)]
         return hashlib.sha256(json.dumps(schema).encode()).hexdigest()[:16]
 

@@ -50,7 +50,10 @@ def download(url: str, path: Path, check: Callable[[Path], None], progress: Prog
 
 
 def _receive(url: str, part: Path, progress: Progress | None) -> None:
-    """Append the missing bytes to `part`; raises if the connection ends before the file."""
+    """Append the missing bytes to `part`.
+
+    Raises if the connection ends before the file.
+    """
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

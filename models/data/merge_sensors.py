@@ -1,4 +1,7 @@
-"""Merges recordings of sensors at different rates to recordings of events; NaN: not measured."""
+"""Merges recordings of sensors at different rates to recordings of events.
+
+NaN: not measured.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from statestream.models.spec import Array, Int64Array
 
 
 def merged(datasets: Sequence[Dataset]) -> Dataset:
-    """Merge data sets with the same recording ids, recording by recording; see `merged_recordings`.
+    """Merge data sets with the same recording ids, recording by recording.
+
+    See `merged_recordings`.
 
     Targets, groups and the data set's own split are those of the first data set.
 
@@ -55,5 +60,8 @@ def merged_recordings(sources: Sequence[Recording]) -> Recording:
 
 
 def held(t_ns: Int64Array, values: Array, wanted_ns: Int64Array) -> Array:
-    """The newest value at each time of `wanted_ns`; before the first one, the first."""
+    """The newest value at each time of `wanted_ns`.
+
+    Before the first one, the first.
+    """
     return np.asarray(values[np.maximum(0, np.searchsorted(t_ns, wanted_ns, side="right") - 1)])

@@ -46,7 +46,9 @@ class MessageField:
         return cls(name, found["topic"], steps)
 
     def of(self, message: Any) -> Value:
-        """Read the value from a message of the topic; an array of bytes is a picture's data.
+        """Read the value from a message of the topic.
+
+        An array of bytes is a picture's data.
 
         Raises:
             DataError: the message has no such field, or the field is no number, text or picture.

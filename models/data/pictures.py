@@ -1,4 +1,6 @@
-"""Decodes pictures to arrays; a JPEG bit for bit as the server does.
+"""Decodes pictures to arrays.
+
+A JPEG bit for bit as the server does.
 
 Pillow is imported only for other formats, and for pictures of another size. Pictures of a table that names its files
 are decoded once into a cached file, which is mapped into memory: a film may be larger than memory, and training reads

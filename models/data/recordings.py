@@ -83,7 +83,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Recordings and the names of their columns; `labels` are the classes or the target columns."""
+    """Recordings and the names of their columns.
+
+    `labels` are the classes or the target columns.
+    """
 
     recordings: tuple[Recording, ...]
     features: tuple[str, ...]

@@ -1,4 +1,7 @@
-"""Registry of public data sets by name; a new one is a file in `sets/` and an entry here."""
+"""Registry of public data sets by name.
+
+A new one is a file in `sets/` and an entry here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Reads robot logs, MCAP files and ROS 2 bags, as tables; rosbags is imported only here.
+"""Reads robot logs, MCAP files and ROS 2 bags, as tables.
+
+The library rosbags is imported only here.
 
 A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row. From the
 other topics a row has the last value received before it, in the order of the log, as a live node would. Rows start

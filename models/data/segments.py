@@ -10,7 +10,10 @@ from statestream.models.data.recordings import Part, Recording
 
 
 def cut(recording: Recording, rows: int, stride: int) -> Iterator[Recording]:
-    """Yield pieces of `rows` rows, one every `stride` rows; each starts before the last `rows` rows."""
+    """Yield pieces of `rows` rows, one every `stride` rows.
+
+    Each starts before the last `rows` rows.
+    """
     for start in range(0, len(recording) - rows, stride):
         yield piece(recording, start, rows)
 

@@ -1,4 +1,7 @@
-"""Tables: named columns read from CSV, Parquet or NPZ; pyarrow is imported only for Parquet."""
+"""Tables: named columns read from CSV, Parquet or NPZ.
+
+The library pyarrow is imported only for Parquet.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of equal length; those of a CSV are text until `numbers` converts them."""
+    """Named columns of equal length.
+
+    Those of a CSV are text until `numbers` converts them.
+    """
 
     path: Path
     columns: dict[str, Array]

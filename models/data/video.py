@@ -1,4 +1,6 @@
-"""Reads films (pictures of a camera with labels) as tables; pictures are read when needed.
+"""Reads films (pictures of a camera with labels) as tables.
+
+Pictures are read when needed.
 
     Donkey Car tub     manifest.json, *.catalog, images/       columns by the tub's names: `cam/image_array`, …
     folder of frames   labels.csv with a column `image`: the file of each row's picture, relative to the folder
@@ -44,7 +46,9 @@ def films_of(path: Path) -> list[Path]:
 
 
 def picture_column(path: Path) -> str:
-    """Name of a film's column of pictures; of a tub with several cameras, the first.
+    """Name of a film's column of pictures.
+
+    Of a tub with several cameras, the first.
 
     Raises:
         DataError: the tub has no pictures.
@@ -143,7 +147,10 @@ def _records(catalog: Path, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
 
 
 class Video:
-    """Frames of a video file, decoded on demand; reading them in order takes one pass."""
+    """Frames of a video file, decoded on demand.
+
+    Reading them in order takes one pass.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -205,7 +212,10 @@ def _stills(video: Video, frames: Sequence[int]) -> Array:
 
 
 def _with(table: Table, columns: dict[str, Array], files: tuple[Path, ...], name: str = "") -> Table:
-    """Add columns to a table; existing ones of the same name stay, except pictures."""
+    """Add columns to a table.
+
+    Existing ones of the same name stay, except pictures.
+    """
     kept = {name: column for name, column in columns.items() if name == IMAGE or name not in table.columns}
     return Table(table.path, {**table.columns, **kept}, table.row_word, table.first_row, files=files, name=name)
 

@@ -50,7 +50,10 @@ def baseline_accuracy(train: Sequence[Recording], test: Sequence[Recording], cla
 
 
 def window_features(recording: Recording, period_s: float) -> Array:
-    """Statistics of a recording's windows, `[N, G]`; a shorter recording is one window."""
+    """Statistics of a recording's windows, `[N, G]`.
+
+    A shorter recording is one window.
+    """
     rows, stride = round(WINDOW_S / period_s), max(1, round(STRIDE_S / period_s))
     x_TF = recording.features.astype(np.float64)
     starts = range(0, max(1, len(x_TF) - rows + 1), stride)

@@ -18,7 +18,10 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class Transformer(nn.Module):
-    """A causal Transformer; `forward` over a sequence and `step` by one row are the same function."""
+    """A causal Transformer.
+
+    `forward` over a sequence and `step` by one row are the same function.
+    """
 
     def __init__(self, input_size: int, output_size: int, *, width: int = 64, heads: int = 4, layers: int = 2) -> None:
         super().__init__()
@@ -28,7 +31,10 @@ class Transformer(nn.Module):
         self.readout = nn.Linear(width, output_size)
 
     def forward(self, x_BTF: Tensor) -> Tensor:
-        """Run a whole sequence, each row attending to itself and earlier ones; returns `y_BTK`."""
+        """Run a whole sequence, each row attending to itself and earlier ones.
+
+        Returns `y_BTK`.
+        """
         return self._advance(x_BTF, self.empty_cache(len(x_BTF)))[0]
 
     def step(self, x_BF: Tensor, cache: Cache) -> tuple[Tensor, Cache]:

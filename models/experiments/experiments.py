@@ -1,4 +1,7 @@
-"""Experiments of `make results`: presets, data sets, seeds or folds; one is a row of docs/results.md."""
+"""Experiments of `make results`: presets, data sets, seeds or folds.
+
+One is a row of docs/results.md.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ LSTM = 'cell={{kind="lstm", units={units}}}'
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set with one protocol; all its experiments are scored on the same test."""
+    """A data set with one protocol.
+
+    All its experiments are scored on the same test.
+    """
 
     name: str
     metric: str

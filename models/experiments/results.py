@@ -56,7 +56,10 @@ def run_job(job: Job, folder: Path) -> Result:
 
 
 def known(job: Job, folder: Path) -> Result | None:
-    """The kept result of a job; None: it is missing, damaged or of another configuration."""
+    """The kept result of a job.
+
+    None: it is missing, damaged or of another configuration.
+    """
     try:
         result = Result(**json.loads(_path(job, folder).read_text()))
         # Parsed, not compared as text: a field added since has its default.

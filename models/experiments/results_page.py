@@ -1,4 +1,7 @@
-"""Results as JSON, and the JSON as a page; every number in both comes from a `Result`."""
+"""Results as JSON, and the JSON as a page.
+
+Every number in both comes from a `Result`.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ Entries = dict[str, dict[str, Any]]
 
 
 def as_json(results: Results, before: Entries) -> Entries:
-    """Make the entries of all results; experiments without any keep those of `before`."""
+    """Make the entries of all results.
+
+    Experiments without any keep those of `before`.
+    """
     content: Entries = {}
     for experiment in EXPERIMENTS:
         config = digest(experiment)
@@ -133,7 +139,10 @@ def _row(benchmark: Benchmark, name: str, entries: Entries) -> list[str]:
 
 
 def _metrics(runs: Sequence[Result]) -> dict[str, list[float]]:
-    """Each metric's value in each run; metrics of a test group are named `METRIC_GROUP`."""
+    """Each metric's value in each run.
+
+    Metrics of a test group are named `METRIC_GROUP`.
+    """
     found = {name: [run.scores[name] for run in runs] for name in runs[0].scores}
     if not _folded(runs):
         for group, scores in runs[0].groups.items():

@@ -31,7 +31,9 @@ ADAPTIVE_TOLERANCE = 1e-4
 
 
 class AdaptiveNetwork(Network):
-    """A network with a readout correction that each session learns; shares `network`'s weights.
+    """A network with a readout correction that each session learns.
+
+    Shares `network`'s weights.
 
     Args:
         forgetting: λ of `cells.least_squares`, 0.9 to `SLOWEST`: it follows changes within about 1/(1 − λ) rows.

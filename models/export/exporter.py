@@ -198,7 +198,9 @@ def export_network(
 
 
 def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = True) -> onnx.ModelProto:
-    """Export the network's step as ONNX, with the manifest's names; only the batch axis is dynamic.
+    """Export the network's step as ONNX, with the manifest's names.
+
+    Only the batch axis is dynamic.
 
     Args:
         normalisation: whether to fold the normalisation of inputs into the weights, which scales their columns.

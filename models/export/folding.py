@@ -24,7 +24,9 @@ LARGEST_MEAN = 4.0
 
 
 def fold_constants(model: onnx.ModelProto, *, normalisation: bool = True) -> None:
-    """Fold constants of a step graph in place; its inputs are `x`, `dt` and the states.
+    """Fold constants of a step graph in place.
+
+    Its inputs are `x`, `dt` and the states.
 
     Args:
         normalisation: whether to fold the normalisation, the only rule that scales a matrix's columns.
@@ -57,7 +59,10 @@ class _Graph:
         return None if other is None else (readers[0], other)
 
     def product(self, node: onnx.NodeProto) -> tuple[Array, Array] | None:
-        """`Wᵀ` and `b` of a linear map with constants; None: the node is none."""
+        """`Wᵀ` and `b` of a linear map with constants.
+
+        None: the node is none.
+        """
         if node.op_type != "Gemm" or _attributes(node) != {"transB": 1} or len(node.input) != 3:
             return None
         weight, bias = self.constant(node.input[1]), self.constant(node.input[2])

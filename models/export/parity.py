@@ -60,7 +60,9 @@ def reproduced(
 def check_parity(
     network: Network, graphs: Mapping[str, bytes], manifest: Manifest, recordings: Sequence[Recording]
 ) -> float:
-    """Compare both graphs with PyTorch at every batch size; returns the largest error.
+    """Compare both graphs with PyTorch at every batch size.
+
+    Returns the largest error.
 
     Raises:
         ParityError: the error is above `manifest.tolerance`.
@@ -84,7 +86,10 @@ def check_parity(
 def run_steps(
     session: onnxruntime.InferenceSession, manifest: Manifest, padded: Padded
 ) -> tuple[Array, dict[str, Array]]:
-    """Run step.onnx row by row, skipping invalid rows as a server does; returns `y_BTK` and the states."""
+    """Run step.onnx row by row, skipping invalid rows as a server does.
+
+    Returns `y_BTK` and the states.
+    """
     states = _initial(manifest, len(padded.valid_BT))
     names = ["y", *(f"state_{s.name}_out" for s in manifest.states)]
     x_TBF, dt_TB1 = padded.x_BTF.numpy().swapaxes(0, 1), padded.dt_BT1.numpy().swapaxes(0, 1)

@@ -1,4 +1,6 @@
-"""Quantization: stores weights in 8 or 16 bits; computation, with state and recurrence, stays float32.
+"""Quantization: stores weights in 8 or 16 bits.
+
+Computation, with state and recurrence, stays float32.
 
     W     R, C   a matrix of the network with R outputs
     s     R      scale: the largest |W| of the row, over 127 (int8) or 1 (fp16)
@@ -116,7 +118,10 @@ def _weight_bytes(graph: onnx.GraphProto) -> int:
 
 
 def _matrices(network: nn.Module) -> Iterator[Tensor]:
-    """Yield weights of linear maps, one row per output; poles, time constants and synapses stay float32."""
+    """Yield weights of linear maps, one row per output.
+
+    Poles, time constants and synapses stay float32.
+    """
     for module in network.modules():
         if isinstance(module, nn.Linear):
             yield module.weight
@@ -140,7 +145,10 @@ def _products(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
 
 
 def _found(matrix: Array, axis: int, weights: Weights) -> tuple[Array, Array] | None:
-    """Recover `q` and `s` of a matrix; None: it is not on the grid."""
+    """Recover `q` and `s` of a matrix.
+
+    None: it is not on the grid.
+    """
     largest = np.abs(matrix).max(axis=1 - axis, keepdims=True)
     scale = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(STEPS if weights == "int8" else 1)
     level = matrix / scale

@@ -1,4 +1,7 @@
-"""Training: makes a run from a configuration and recordings; `train` is imported lazily."""
+"""Training: makes a run from a configuration and recordings.
+
+`train` is imported lazily.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,10 @@ def _moved(x: Array, down: int, right: int) -> Array:
 
 
 def _blurred(x: Array, passes: int) -> Array:
-    """Blur pictures; each pass weights a pixel and its neighbours 1 : 2 : 1 in both directions."""
+    """Blur pictures.
+
+    Each pass weights a pixel and its neighbours 1 : 2 : 1 in both directions.
+    """
     for _ in range(passes):
         for axis in (1, 2):
             length = x.shape[axis]

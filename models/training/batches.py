@@ -174,7 +174,10 @@ class Epoch:
 
 
 def _segment(recording: Recording, rows: int, random: np.random.Generator, at_end: bool) -> Recording:
-    """Cut a random segment of `rows` rows; the last ones if only the end is scored."""
+    """Cut a random segment of `rows` rows.
+
+    The last ones if only the end is scored.
+    """
     spare = len(recording) - rows
     if rows == 0 or spare <= 0:
         return recording

@@ -42,7 +42,9 @@ def load_dataset(config: Config) -> Dataset:
 
 
 def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel (last axis), without NaN; 1 for a constant channel.
+    """Mean and standard deviation of each channel (last axis), without NaN.
+
+    1 for a constant channel.
 
     Args:
         common: one mean and one standard deviation over all channels.
@@ -91,7 +93,10 @@ def _check_finite(dataset: Dataset) -> None:
 
 
 def _with_next_row(dataset: Dataset) -> Dataset:
-    """Set each row's target to the next row; drops the last row, which has none."""
+    """Set each row's target to the next row.
+
+    Drops the last row, which has none.
+    """
     kept = [k for k, r in enumerate(dataset.recordings) if len(r) > 1]
     if not kept:
         raise DataError("task.kind is 'next_step' but no recording has two rows")

@@ -40,7 +40,10 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of the data that a network needs; with the cell's options they rebuild it."""
+    """Facts of the data that a network needs.
+
+    With the cell's options they rebuild it.
+    """
 
     task: Task
     features: Sequence[str]
@@ -90,7 +93,10 @@ class Network(nn.Module):
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
-        """Inputs that clients send; a step gets them concatenated, in this order, on the last axis."""
+        """Inputs that clients send.
+
+        A step gets them concatenated, in this order, on the last axis.
+        """
         shape = self.cell.input_shape
         row = InputSpec(
             name="x",
@@ -119,7 +125,10 @@ class Network(nn.Module):
     def unroll(
         self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Advance by a sequence; returns `y_BTK` and the state after the last valid row."""
+        """Advance by a sequence.
+
+        Returns `y_BTK` and the state after the last valid row.
+        """
         y_BTO, state = self.cell.unroll(self._normalise(x_BTF), state, dt_BT1 / self.facts.nominal_s, valid_BT)
         return self._read(y_BTO), state
 

@@ -65,7 +65,10 @@ def plot_regression(path: Path, recording: Recording, outputs: Float32Array, lab
 
 
 def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]], score: str) -> None:
-    """Plot score over cost of a step; `models`: (name, microseconds at batch 1, score, spread)."""
+    """Plot score over cost of a step.
+
+    `models`: (name, microseconds at batch 1, score, spread).
+    """
     figure = _figure(7, 4.5)
     axes = figure.subplots()
     for name, cost_us, mean, spread in models:
@@ -77,7 +80,10 @@ def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]
 
 
 def plot_streams(path: Path, models: Sequence[tuple[str, int, float, int]]) -> None:
-    """Plot step cost and session size over stream length; `models`: (name, rows, microseconds, bytes)."""
+    """Plot step cost and session size over stream length.
+
+    `models`: (name, rows, microseconds, bytes).
+    """
     figure = _figure(10, 4)
     for axes, column, label in zip(figure.subplots(1, 2), (2, 3), ("µs a step", "bytes a session"), strict=True):
         for name in dict.fromkeys(model[0] for model in models):

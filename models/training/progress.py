@@ -13,7 +13,10 @@ SHOWN = ("loss", "val_loss", "val_accuracy", "val_mse")
 
 
 class EpochProgress(ProgressBar):
-    """One bar over all epochs; in a file or pipe, a line after each tenth of them."""
+    """One bar over all epochs.
+
+    In a file or pipe, a line after each tenth of them.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,7 +30,10 @@ CURVES, PREDICTIONS = "curves.png", "predictions.png"
 
 
 class RunError(ValueError):
-    """A run that cannot be read or resumed; the message names the file and the reason."""
+    """A run that cannot be read or resumed.
+
+    The message names the file and the reason.
+    """
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ def build_network(config: Config, facts: Facts) -> Network:
 
 
 def save_network(path: Path, config: Config, network: Network) -> None:
-    """Save the weights with everything needed to rebuild the network; no pickled code."""
+    """Save the weights with everything needed to rebuild the network.
+
+    No pickled code.
+    """
     content = {
         "config": config.model_dump(mode="json"),
         "facts": _plain(dataclasses.asdict(network.facts)),
@@ -73,7 +79,9 @@ def save_network(path: Path, config: Config, network: Network) -> None:
 
 
 def load_checkpoint(path: Path | str) -> Run:
-    """Load a run from its folder or its `weights.pt`; the network is in evaluation mode.
+    """Load a run from its folder or its `weights.pt`.
+
+    The network is in evaluation mode.
 
     Raises:
         RunError: there is no such run, or it is damaged.

@@ -39,7 +39,10 @@ def loss(network: Network, y_BTK: Tensor, target: Tensor, scored_BT: Tensor) -> 
 def scores(
     network: Network, outputs: Sequence[Float32Array], recordings: Sequence[Recording], *, at_end: bool
 ) -> dict[str, float]:
-    """Compute the task's metrics over whole recordings; `outputs` has `[T, K]` per recording."""
+    """Compute the task's metrics over whole recordings.
+
+    `outputs` has `[T, K]` per recording.
+    """
     last = slice(-1, None) if at_end else slice(None)
     y = np.concatenate([out[last] for out in outputs])
     target = np.concatenate([np.asarray(r.target)[last] for r in recordings])

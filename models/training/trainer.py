@@ -135,7 +135,10 @@ def _check_augmented(config: Config, dataset: Dataset) -> None:
 
 
 def _prepare(folder: Path, config: Config, last: Path | None) -> None:
-    """Empty the folder for a new run; leave it unchanged for a resumed one."""
+    """Empty the folder for a new run.
+
+    Leave it unchanged for a resumed one.
+    """
     if last is not None:
         if (folder / CONFIG).read_text() != _json(config):
             raise RunError(f"{folder}: the run to resume was made with another configuration ({folder / CONFIG})")

@@ -127,7 +127,10 @@ def _processor(root: Path) -> str:
 
 
 def _jetson(root: Path) -> str:
-    """Name of a Jetson board and its L4T release; empty: the machine is no Jetson."""
+    """Name of a Jetson board and its L4T release.
+
+    Empty: the machine is no Jetson.
+    """
     board = _read(root / "proc/device-tree/model").strip("\0 \n")
     release = _read(root / "etc/nv_tegra_release").splitlines()
     if not release and not any(word in board for word in ("Jetson", "Orin", "Xavier")):

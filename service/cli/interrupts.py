@@ -10,7 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stopping() -> Iterator[asyncio.Event]:
-    """Yield an event that a first Ctrl-C sets; a second one raises KeyboardInterrupt."""
+    """Yield an event that a first Ctrl-C sets.
+
+    A second one raises KeyboardInterrupt.
+    """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def interrupt() -> None:

@@ -215,7 +215,10 @@ def _bundle(repository: Path, manifest: Manifest) -> Path:
 
 
 def _print_report(outcome: Outcome, found: Found | None, csv: Path | None, html: Path | None, *, as_json: bool) -> str:
-    """Print and write the report; returns why the run failed, empty: it did not."""
+    """Print and write the report.
+
+    Returns why the run failed, empty: it did not.
+    """
     from statestream.service.loadtest.html_report import write_html
     from statestream.service.loadtest.report import failed, report, write_csv
     from statestream.service.loadtest.summary import facts

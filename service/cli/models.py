@@ -134,7 +134,9 @@ def promote(server: Server, name: Name) -> None:
 @app.command()
 @reaching
 def rollback(server: Server, name: Name) -> None:
-    """Make the previously active version active again; sessions move to it if compatible.
+    """Make the previously active version active again.
+
+    Sessions move to it if compatible.
 
     [bold]Example[/]
 
@@ -152,7 +154,9 @@ def unload(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until its sessions are closed.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Move its sessions to another version.")] = False,
 ) -> None:
-    """Stop serving a version, or drop the shadow; with open sessions only by --wait or --move.
+    """Stop serving a version, or drop the shadow.
+
+    A version with open sessions needs --wait or --move.
 
     [bold]Examples[/]
 

@@ -39,7 +39,9 @@ def new(
     ] = False,
     file: File = DEFAULT_FILE,
 ) -> None:
-    """Add a client, or give one other roles and a new token; prints the token, which is stored only as a hash.
+    """Add a client, or give one other roles and a new token.
+
+    Prints the token, which is stored only as a hash.
 
     [bold]Examples[/]
 
@@ -66,7 +68,9 @@ def rotate(
     expires: Lasts = "",
     file: File = DEFAULT_FILE,
 ) -> None:
-    """Print a new token for a client; its other tokens expire after the overlap.
+    """Print a new token for a client.
+
+    Its other tokens expire after the overlap.
 
     [bold]Example[/]
 
@@ -79,7 +83,9 @@ def rotate(
 
 @app.command()
 def revoke(name: Name, file: File = DEFAULT_FILE) -> None:
-    """Remove all roles and tokens of a client; its streams end within seconds.
+    """Remove all roles and tokens of a client.
+
+    Its streams end within seconds.
 
     A client with a certificate loses its access, too.
 

@@ -61,7 +61,10 @@ class SessionPage:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """Figures of one version of a model; rates, means and quantiles since the last overview."""
+    """Figures of one version of a model.
+
+    Rates, means and quantiles since the last overview.
+    """
 
     name: str
     version: int
@@ -124,11 +127,17 @@ class AsyncAdmin:
         return _change(await self._call(self._stub.PromoteModel, pb.PromoteModelRequest(name=name)))
 
     async def rollback_model(self, name: str) -> ModelChange:
-        """Make the previously active version active again; sessions move to it if compatible."""
+        """Make the previously active version active again.
+
+        Sessions move to it if compatible.
+        """
         return _change(await self._call(self._stub.RollbackModel, pb.RollbackModelRequest(name=name)))
 
     async def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
-        """Stop serving a version, or drop the shadow; WAIT returns once it has no sessions."""
+        """Stop serving a version, or drop the shadow.
+
+        WAIT returns once it has no sessions.
+        """
         request = pb.UnloadModelRequest(name=name, version=version, policy=_number(policy))
         await self._call(self._stub.UnloadModel, request, forever=policy is UnloadPolicy.WAIT)
 

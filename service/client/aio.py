@@ -21,7 +21,9 @@ from statestream.service.client.stream import AsyncStream
 
 
 class AsyncClient:
-    """A connection to a server; use it with `async with`, inside the event loop that runs it.
+    """A connection to a server.
+
+    Use it with `async with`, inside the event loop that runs it.
 
     Args:
         target: `host:port` or `unix:path`.
@@ -79,7 +81,9 @@ class AsyncClient:
         await self._channel.close()
 
     async def serving(self, model: str = "") -> bool:
-        """Whether the server, or one of its models, accepts sessions; False while it drains.
+        """Whether the server, or one of its models, accepts sessions.
+
+        False while it drains.
 
         Raises:
             NotFound: no such model.
@@ -115,7 +119,9 @@ class AsyncClient:
         return model_info(response.model)
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
-        """Create a stream, which can hold many sessions; use it with `async with`.
+        """Create a stream, which can hold many sessions.
+
+        Use it with `async with`.
 
         Args:
             route_key: overrides the client's.

@@ -29,7 +29,10 @@ class Freshness:
         return float("inf") if self._newest is None else self._clock() - self._sent_s
 
     def latest(self, max_age_s: float) -> StepResult | None:
-        """The newest row with an output; None: it is older than `max_age_s`, or there is none."""
+        """The newest row with an output.
+
+        None: it is older than `max_age_s`, or there is none.
+        """
         if self._newest is None or self.age_s() > max_age_s:
             return None
         newest = self._newest

@@ -36,7 +36,10 @@ class Notice:
 
 
 def notice_kind(number: int) -> NoticeKind:
-    """The kind with this number; UNSPECIFIED for a number unknown to this client."""
+    """The kind with this number.
+
+    UNSPECIFIED for a number unknown to this client.
+    """
     try:
         return NoticeKind(number)
     except ValueError:
@@ -47,7 +50,10 @@ OnNotice = Callable[[Notice], object]
 
 
 def end_of_session(notice: Notice) -> StatestreamError | None:
-    """The error that a session ends with after this notice; None: the session continues."""
+    """The error that a session ends with after this notice.
+
+    None: the session continues.
+    """
     text = f": {notice.text}" if notice.text else ""
     if notice.kind is NoticeKind.FENCED:
         return Fenced(f"FENCED, another stream took '{notice.session_id}' over{text}", field="session_id")

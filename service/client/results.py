@@ -102,7 +102,9 @@ class ChunkResult:
         return next(iter(self.outputs.values()), np.empty((0,), np.float32))
 
     def full(self, name: str, fill: float = np.nan) -> Array:
-        """One output for every row, `[rows, *shape]`; `fill` where a row has none.
+        """One output for every row, `[rows, *shape]`.
+
+        `fill` where a row has none.
 
         Raises:
             KeyError: no output of this name.

@@ -51,7 +51,9 @@ def merge(
     features: Sequence[str] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Merge:
-    """Merge sensors to events, which can be iterated once; ends after the last sensor.
+    """Merge sensors to events, which can be iterated once.
+
+    Ends after the last sensor.
 
     The iteration raises what a sensor's samples raise.
 
@@ -139,7 +141,9 @@ class _Waiting:
 
 
 class Ordering:
-    """Orders samples by time and decides when the next event is due; does no I/O.
+    """Orders samples by time and decides when the next event is due.
+
+    Does no I/O.
 
     Args:
         columns: for each sensor, the indices of its values in a row.
@@ -181,7 +185,10 @@ class Ordering:
         self._newest_ns[sensor] = float("inf")
 
     def take(self, now_s: float) -> Event | None:
-        """Remove and return the next event if it is due; samples of one time are one event."""
+        """Remove and return the next event if it is due.
+
+        Samples of one time are one event.
+        """
         due_s = self.due_s()
         if due_s is None or now_s < due_s:
             return None

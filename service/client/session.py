@@ -135,7 +135,9 @@ class AsyncSession:
         return await (await self._send_row(x, timestamp_ns, queued=False)).future
 
     async def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
-        """Send one row like `step`, without waiting; `results()` or `latest()` has its result.
+        """Send one row like `step`, without waiting.
+
+        `results()` or `latest()` has its result.
 
         Returns:
             The row's seq.
@@ -171,7 +173,9 @@ class AsyncSession:
         self._table.new_clock[self.channel] = 1
 
     async def results(self) -> AsyncIterator[StepResult]:
-        """Iterate over results of rows sent with `send`, in order; ends when the session is closed.
+        """Iterate over results of rows sent with `send`, in order.
+
+        Ends when the session is closed.
 
         Unacknowledged results of a resumed session come first. A result is acknowledged once it has been yielded.
         """
@@ -190,7 +194,9 @@ class AsyncSession:
             self._readers -= 1
 
     def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
-        """The newest output; None: it is older than `max_age_s`, counted from when its row was sent.
+        """The newest output.
+
+        None: it is older than `max_age_s`, counted from when its row was sent.
 
         Discards the results waiting in `results()` unless it is being iterated. Rows of a burst don't count.
         """
@@ -212,7 +218,9 @@ class AsyncSession:
         return watch
 
     async def close(self, *, end_session: bool = False) -> None:
-        """Unbind from the stream once every row is answered; the session can be resumed.
+        """Unbind from the stream once every row is answered.
+
+        The session can be resumed.
 
         Args:
             end_session: end the session on the server instead.
@@ -302,7 +310,10 @@ class AsyncSession:
     def _block(
         self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, now_s: float
     ) -> RowBlock:
-        """Build a block of rows with the next seqs; there must be room for them."""
+        """Build a block of rows with the next seqs.
+
+        There must be room for them.
+        """
         self.check()
         if self._table.new_clock[self.channel]:
             flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
@@ -343,7 +354,10 @@ class AsyncSession:
             start = stop
 
     def _deliver_steps(self, answers: ResultColumns, start: int, now_s: float) -> int:
-        """Complete the pending steps that `answers` has from `start` on; returns the next index."""
+        """Complete the pending steps that `answers` has from `start` on.
+
+        Returns the next index.
+        """
         latency_s: list[float] = []
         for pending, _ in islice(self._pending, len(answers) - start):
             if not isinstance(pending, PendingStep):
@@ -355,7 +369,10 @@ class AsyncSession:
         return stop
 
     def deliver_step(self, results: pb.Results, seq: int, now_s: float) -> None:
-        """Complete the step of row `seq` from a message that is `one_applied`; see `expects_step`."""
+        """Complete the step of row `seq` from a message that is `one_applied`.
+
+        See `expects_step`.
+        """
         self._step_done(applied_row(results, seq, self.model.tensors, now_s - self._pending[0][0].sent_s))
 
     def expects_step(self, seq: int) -> bool:
@@ -378,7 +395,10 @@ class AsyncSession:
         self._resend.reject(resend_from, text, busy=busy)
 
     def lost_rows(self, first_seq: int, last_seq: int) -> None:
-        """Report rows that the server needs and the client has dropped; they are sent as SKIP."""
+        """Report rows that the server needs and the client has dropped.
+
+        They are sent as SKIP.
+        """
         if self.options.on_loss is None:
             log.warning(
                 "session '%s': rows %d to %d are lost: the server needs them, the buffer dropped them",
@@ -398,7 +418,10 @@ class AsyncSession:
     # Called by the channel manager when connections change.
 
     def request(self) -> pb.Open:
-        """The Open for a new connection; takes over, as the server may still hold the old one."""
+        """The Open for a new connection.
+
+        Takes over, as the server may still hold the old one.
+        """
         self._opens += 1
         request = pb.Open()
         request.CopyFrom(self._request)
@@ -426,7 +449,10 @@ class AsyncSession:
         self._resend.cancel()
 
     def end(self, error: StatestreamError | None) -> None:
-        """End the session and fail its pending rows; None: the application closed it."""
+        """End the session and fail its pending rows.
+
+        None: the application closed it.
+        """
         if self._end is not None:
             return
         self._end = error or _Closed(f"session '{self.session_id}' is closed", field="session_id")

@@ -232,7 +232,10 @@ class AsyncStream:
         return await burst.future
 
     async def until(self, channel: int, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` holds or the session ends; checked after each answer to `channel`."""
+        """Wait until `condition` holds or the session ends.
+
+        Checked after each answer to `channel`.
+        """
         session = self.session_on(channel)
         if session is None and channel != ANY:
             return

@@ -44,7 +44,10 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and wait for it; an interrupt (Ctrl-C) cancels it."""
+        """Run a coroutine in the loop and wait for it.
+
+        An interrupt (Ctrl-C) cancels it.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -61,7 +64,10 @@ class LoopThread:
         return self.run(run())
 
     def stop(self) -> None:
-        """Cancel running tasks and end the thread; works in a thread with a running loop (notebooks)."""
+        """Cancel running tasks and end the thread.
+
+        Works in a thread with a running loop (notebooks).
+        """
         if self._loop.is_closed():
             return
         self.run(_end_all())
@@ -199,7 +205,10 @@ class Stream:
         on_lost: OnLost = SessionOptions.on_lost,
         on_loss: OnLoss | None = None,
     ) -> Session:
-        """Start or resume a session; see `AsyncStream.open`. `on_loss` is called in the client's thread."""
+        """Start or resume a session.
+
+        See `AsyncStream.open`. `on_loss` is called in the client's thread.
+        """
         opening = self._stream.open(
             model,
             session_id,
@@ -326,7 +335,10 @@ class Session:
         return self._loop.call(lambda: self.asynchronous.latest(max_age_s))
 
     def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
-        """Like `AsyncSession.on_stale`; the callback runs in the client's thread and must not call this client."""
+        """Like `AsyncSession.on_stale`.
+
+        The callback runs in the client's thread and must not call this client.
+        """
         return self._loop.call(lambda: self.asynchronous.on_stale(max_age_s, callback))
 
     def close(self, *, end_session: bool = False) -> None:

@@ -51,7 +51,10 @@ class Found:
 
     @property
     def by_tool(self) -> str:
-        """Why the tool, not the server, may limit the result; empty: it does not."""
+        """Why the tool, not the server, may limit the result.
+
+        Empty: it does not.
+        """
         missed = [probe for probe in self.probes if not probe.held]
         return min(missed, key=lambda probe: probe.streams).by_tool if missed else ""
 
@@ -88,7 +91,10 @@ async def search(try_streams: Try, deadline_ms: float, start: int, on_probe: Cal
 
 
 async def _probe(try_streams: Try, streams: int, deadline_ms: float) -> Probe:
-    """Try a load, again while it is unstable; a load that stays unstable counts as not held."""
+    """Try a load, again while it is unstable.
+
+    A load that stays unstable counts as not held.
+    """
     for _ in range(1 + _AGAIN):
         outcome = await try_streams(streams)
         held = judge(outcome, deadline_ms)

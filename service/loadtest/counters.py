@@ -30,7 +30,10 @@ _COUNTERS = ("verdicts", "statuses", "notices")
 
 @dataclass
 class Counters:
-    """Counts of messages due in the measured window; of rows and streams over the whole run."""
+    """Counts of messages due in the measured window.
+
+    Of rows and streams over the whole run.
+    """
 
     latency: Histogram = field(default_factory=Histogram)
     """From a message's due time to the answer of its last row."""

@@ -12,7 +12,10 @@ _DIGITS = 3
 
 
 class Histogram:
-    """Histogram of durations in microseconds; values beyond an hour count as an hour."""
+    """Histogram of durations in microseconds.
+
+    Values beyond an hour count as an hour.
+    """
 
     def __init__(self) -> None:
         self._hdr = HdrHistogram(1, _MOST_US, _DIGITS)

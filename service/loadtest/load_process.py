@@ -116,7 +116,10 @@ async def _measure(
     stop: asyncio.Event,
     report: Report,
 ) -> float:
-    """Run the schedule to its end or until `stop`; returns the seconds measured."""
+    """Run the schedule to its end or until `stop`.
+
+    Returns the seconds measured.
+    """
     window_ns = begin_ns + int(plan.warmup_s * 1e9)
     end_ns = window_ns + int(plan.duration_s * 1e9)
     window.set(window_ns, end_ns)

@@ -33,7 +33,10 @@ Connect = Callable[[], grpc.aio.Channel]
 
 
 class BrokenError(Exception):
-    """The stream's sessions have failed; the text starts with the status to count."""
+    """The stream's sessions have failed.
+
+    The text starts with the status to count.
+    """
 
 
 class LoadStream:
@@ -187,7 +190,10 @@ class LoadStream:
     # Sending
 
     async def _serve(self, call: Any) -> None:
-        """Send and receive until it is time to leave; returns once every message is answered."""
+        """Send and receive until it is time to leave.
+
+        Returns once every message is answered.
+        """
         self._left = False
         reader = asyncio.create_task(self._receive(call))
         try:

@@ -19,7 +19,10 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Plan(BaseModel):
-    """A load test's settings; rows per second are `streams * rate_hz * channels * chunk`."""
+    """A load test's settings.
+
+    Rows per second are `streams * rate_hz * channels * chunk`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -97,12 +100,17 @@ class Plan(BaseModel):
 
 
 def mean_gap_s(trace_s: tuple[float, ...]) -> float:
-    """Mean seconds between messages of a trace; a repetition starts one such gap after the last."""
+    """Mean seconds between messages of a trace.
+
+    A repetition starts one such gap after the last.
+    """
     return max((trace_s[-1] - trace_s[0]) / (len(trace_s) - 1), 1e-9)
 
 
 def read_trace(path: Path) -> tuple[float, ...]:
-    """Read a trace: times in seconds, one per line; a first line that is not a number is a heading.
+    """Read a trace: times in seconds, one per line.
+
+    A first line that is not a number is a heading.
 
     Raises:
         InvalidArgument: the file is missing, or a line is not a number; the text names the line.

@@ -30,19 +30,28 @@ class Usage:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system CPU seconds of a process, to 0.01 s; raises OSError if it has ended."""
+    """User and system CPU seconds of a process, to 0.01 s.
+
+    Raises OSError if it has ended.
+    """
     # The process name is in parentheses and may contain anything, so fields are counted from behind it.
     fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_bytes(pid: int) -> int:
-    """Resident memory of a process in bytes; raises OSError if it has ended."""
+    """Resident memory of a process in bytes.
+
+    Raises OSError if it has ended.
+    """
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class ProcessMonitor:
-    """Samples CPU time and memory of processes; without processes it has no usage."""
+    """Samples CPU time and memory of processes.
+
+    Without processes it has no usage.
+    """
 
     def __init__(self, pids: Sequence[int]) -> None:
         self.pids = tuple(pids)
@@ -121,7 +130,10 @@ def _table(path: Path) -> Iterable[list[str]]:
 
 
 def _owners(inodes: set[str]) -> list[int]:
-    """Ids of processes that hold one of these sockets; other users' processes are not visible."""
+    """Ids of processes that hold one of these sockets.
+
+    Other users' processes are not visible.
+    """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     folders = [folder for folder in _PROC.iterdir() if folder.name.isdigit()] if wanted else []
     return sorted(int(folder.name) for folder in folders if not wanted.isdisjoint(_links(folder / "fd")))

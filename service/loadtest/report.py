@@ -58,7 +58,10 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def bottleneck(outcome: Outcome) -> str:
-    """Why the tool, not the server, may limit the figures; empty: it does not."""
+    """Why the tool, not the server, may limit the figures.
+
+    Empty: it does not.
+    """
     tally = outcome.tally
     if tally.busiest > BUSY:
         return f"a process of the load test was busy {tally.busiest:.0%} of the time; use more --processes"

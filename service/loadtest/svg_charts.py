@@ -55,7 +55,10 @@ class Axis:
 
 
 def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, limit: float = 0.0) -> str:
-    """Draw named lines over a common x axis; `limit` draws a dashed horizontal line."""
+    """Draw named lines over a common x axis.
+
+    `limit` draws a dashed horizontal line.
+    """
     points = [point for one in series.values() for point in one]
     x, y = _axes(points, limit, log_x=False)
     body = [_frame(x, y, x_label, y_label)]
@@ -72,7 +75,10 @@ def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, 
 
 
 def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str, marks: dict[str, float]) -> str:
-    """Draw bars (lower x, upper x, height) on a logarithmic x axis; `marks` are named x values."""
+    """Draw bars (lower x, upper x, height) on a logarithmic x axis.
+
+    `marks` are named x values.
+    """
     edges = [edge for low, high, _ in boxes for edge in (low, high)]
     x = Axis.over(edges, _LEFT, WIDTH - _RIGHT, log=True)
     y = Axis.over([height for _, _, height in boxes], HEIGHT - _BOTTOM, _TOP, zero=True)

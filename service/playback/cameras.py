@@ -55,7 +55,9 @@ def address_of(source: str) -> tuple[str, dict[str, Any]]:
 
 
 class Camera:
-    """An open camera; a frame not taken before the next one arrives is skipped.
+    """An open camera.
+
+    A frame not taken before the next one arrives is skipped.
 
     Args:
         source: `webcam:NUMBER` or an RTSP address.

@@ -77,7 +77,10 @@ def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes
 
 
 def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
-    """Renumber targets as the model's classes; -1: the model has no such class."""
+    """Renumber targets as the model's classes.
+
+    -1: the model has no such class.
+    """
     number = {label: index for index, label in enumerate(labels)}
     numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
     recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)

@@ -21,7 +21,10 @@ PIECE = 64
 
 @dataclass
 class Played:
-    """A recording and its results; rows without an output, or without one yet, are NaN."""
+    """A recording and its results.
+
+    Rows without an output, or without one yet, are NaN.
+    """
 
     recording: Recording
     output: Float32Array
@@ -123,7 +126,10 @@ async def _read(session: AsyncSession, played: Played, late_s: Array, on_progres
 
 
 def _shaped(session: AsyncSession, x: Array) -> Array | list[bytes]:
-    """Reshape features `[rows, F]` to the model's input; encoded pictures stay as they are."""
+    """Reshape features `[rows, F]` to the model's input.
+
+    Encoded pictures stay as they are.
+    """
     if x.dtype == object:
         return list(x)
     return x.reshape(len(x), *session.manifest.inputs[0].shape)

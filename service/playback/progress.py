@@ -16,7 +16,9 @@ from statestream.service.playback.play import Played
 def progress_of(
     recordings: Sequence[Recording], reconnects: Callable[[], int], console: Console
 ) -> Iterator[Callable[[Played], None]]:
-    """Yield a callback to call after each answer; the bar is removed at the end.
+    """Yield a callback to call after each answer.
+
+    The bar is removed at the end.
 
     Args:
         reconnects: returns the number of reconnects so far.

@@ -44,7 +44,10 @@ def check_drawable(path: Path, spec: OutputSpec) -> None:
 
 
 def write_video(path: Path, played: Sequence[Played], size: tuple[int, int]) -> None:
-    """Write all recordings to one video, in real time; `size`: height and width of the frames."""
+    """Write all recordings to one video, in real time.
+
+    `size`: height and width of the frames.
+    """
     period_s = median_period_s([one.recording for one in played])
     with film_writer(path, size, 1 / period_s) as add:
         pictures = (picture for one in played for picture in annotated(one, size, scale_of(size)))
@@ -97,7 +100,10 @@ def annotated(played: Played, size: tuple[int, int], scale: int) -> Iterator[Arr
 
 
 def drawn_row(pixels: Array, scale: int, predicted: Array, true: Array | None, largest: float) -> Array:
-    """Enlarge a frame by `scale` and draw `predicted` and `true`, `[K]`; `largest` fills half the width."""
+    """Enlarge a frame by `scale` and draw `predicted` and `true`, `[K]`.
+
+    `largest` fills half the width.
+    """
     image = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     top = len(image)
     for k in reversed(range(len(predicted))):
@@ -108,7 +114,10 @@ def drawn_row(pixels: Array, scale: int, predicted: Array, true: Array | None, l
 
 
 def _draw(image: Array, bottom: int, part: float, colour: tuple[int, int, int]) -> int:
-    """Draw a bar from the middle, to the left if negative; returns the row of its top."""
+    """Draw a bar from the middle, to the left if negative.
+
+    Returns the row of its top.
+    """
     top, middle = bottom - _BAR, image.shape[1] // 2
     image[top:bottom] //= 3
     image[top:bottom, middle - _MARK // 2 : middle + _MARK // 2 + 1] = 255

@@ -36,7 +36,10 @@ Combine = Callable[[Recording, Recording], Recording]
 
 
 def borealtc() -> Dataset:
-    """The IMU only: pieces of 5 s of 68 runs; leave runs out with `split.by = "group"` and 5 folds."""
+    """The IMU only: pieces of 5 s of 68 runs.
+
+    Leave runs out with `split.by = "group"` and 5 folds.
+    """
     pieces = [piece(imu, start, ROWS) for imu in _sensor(IMU_FILE, IMU) for start in _starts(imu)]
     return _dataset(IMU, IMU_UNITS, pieces)
 
@@ -47,7 +50,10 @@ def runs() -> Dataset:
 
 
 def events() -> Dataset:
-    """IMU and wheels as events, each at its own rate; NaN: not measured at the row's time."""
+    """IMU and wheels as events, each at its own rate.
+
+    NaN: not measured at the row's time.
+    """
     return _both(lambda imu, wheels: merged_recordings([imu, wheels]))
 
 

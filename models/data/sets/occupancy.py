@@ -33,7 +33,10 @@ FILES = {name: File(f"{name}.txt", sha256, f"{URL}/{name}.txt") for name, sha256
 
 
 def occupancy() -> Dataset:
-    """The paper's pieces; `group` is the file, so that the test files can be scored separately."""
+    """The paper's pieces.
+
+    `group` is the file, so that the test files can be scored separately.
+    """
     training = list(cut(_file("datatraining"), ROWS, 1))
     testing = [p for name in ("datatest", "datatest2") for p in cut(_file(name), ROWS, STRIDE)]
     tested: list[Part] = ["test"] * len(testing)

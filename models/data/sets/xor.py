@@ -19,7 +19,10 @@ SEED = 0
 
 
 def xor() -> Dataset:
-    """100,000 streams to train on, 10,000 to validate, 10,000 to test; the same in every call."""
+    """100,000 streams to train on, 10,000 to validate, 10,000 to test.
+
+    The same in every call.
+    """
     random = np.random.default_rng(SEED)
     recordings, parts = joined(
         [

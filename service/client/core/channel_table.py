@@ -150,7 +150,10 @@ class ChannelTable:
         self._deadlines = self._deadlines or deadline_s > 0
 
     def due_s(self, channels: Int64Array, now_s: float) -> Float64Array | None:
-        """`[rows]` deadlines of rows accepted now, infinite for none; None: no session has deadlines."""
+        """`[rows]` deadlines of rows accepted now, infinite for none.
+
+        None: no session has deadlines.
+        """
         if not self._deadlines:
             return None
         deadline_us = self.deadline_us[channels]
@@ -216,7 +219,10 @@ class ChannelTable:
         return int(self.ring_rows[channel] - (self.next_seq[channel] - 1 - released))
 
     def released_seq(self) -> Int64Array:
-        """`[channels]` highest seq that the retransmit buffer may drop; every seq of an unbound channel."""
+        """`[channels]` highest seq that the retransmit buffer may drop.
+
+        Every seq of an unbound channel.
+        """
         released = np.where(self.durable != 0, self.durable_seq, self.settled_seq)
         lost = np.where(self.loses != 0, self.next_seq - 1 - self.ring_rows, 0)
         return np.where(self.live != 0, np.maximum(released, lost), _EVERY_SEQ)
@@ -249,7 +255,10 @@ class ChannelTable:
         return int(self.row_bytes[channels].sum()) <= self.credit_bytes
 
     def send(self, channel: int, rows: int) -> Int64Array:
-        """Assign the next `rows` seqs of a channel, `[rows]`; FLOWING rows count as sent."""
+        """Assign the next `rows` seqs of a channel, `[rows]`.
+
+        FLOWING rows count as sent.
+        """
         first = int(self.next_seq[channel])
         self.next_seq[channel] += rows
         if not self.pace[channel]:
@@ -257,7 +266,10 @@ class ChannelTable:
         return np.arange(first, first + rows)
 
     def send_each(self, channels: Int64Array) -> Int64Array:
-        """Assign the next seq of each of `channels`, which are distinct; see `send`."""
+        """Assign the next seq of each of `channels`, which are distinct.
+
+        See `send`.
+        """
         seqs = self.next_seq[channels]
         self.next_seq[channels] += 1
         if self.pace[channels].any():
@@ -307,7 +319,10 @@ class ChannelTable:
         return fresh | early
 
     def settle_next(self, channel: int, epoch: int, seq: int) -> bool:
-        """Settle one row if it is the next of its session; otherwise change nothing and return False."""
+        """Settle one row if it is the next of its session.
+
+        Otherwise change nothing and return False.
+        """
         if self.settled_seq[channel] + 1 != seq or self.epoch[channel] != epoch or seq <= self.resumed_seq[channel]:
             return False
         if not self.in_flight[channel]:
@@ -318,7 +333,10 @@ class ChannelTable:
         return True
 
     def unread(self, channel: int, seq: int | None) -> None:
-        """Set the first seq that the application has not read; None: it has read all."""
+        """Set the first seq that the application has not read.
+
+        None: it has read all.
+        """
         self.unread_seq[channel] = NONE_UNREAD if seq is None else seq
         if seq is not None:
             self.acked_seq[channel] = min(self.acked_seq[channel], seq - 1)
@@ -337,7 +355,10 @@ class ChannelTable:
         return bool((2 * waiting >= self.max_unacked[channels]).any())
 
     def take_acks(self) -> pb.Acks | None:
-        """Acknowledgements not sent yet, which then count as sent; None: there are none."""
+        """Acknowledgements not sent yet, which then count as sent.
+
+        None: there are none.
+        """
         channels = np.flatnonzero(self.live[: self._top])
         readable = self._readable(channels)
         fresh = readable > self.acked_seq[channels]

@@ -124,7 +124,10 @@ class ChannelManager:
         self._unbind(session.channel, error)
 
     def _abandon_cancelled(self, session: AsyncSession) -> None:
-        """Abandon a session whose `open` was cancelled; one created by that open ends on the server, too."""
+        """Abandon a session whose `open` was cancelled.
+
+        One created by that open ends on the server, too.
+        """
         error = FailedPrecondition("the call that opened the session was cancelled")
         self.abandon(session, error, end_session=not session.resumed)
 
@@ -237,7 +240,10 @@ class ChannelManager:
             self.gone(channel, SessionLost(error.text, field=error.field) if lost else error)
 
     def gone(self, channel: int, error: StatestreamError | None) -> None:
-        """The server has unbound a session: on request, or because of `error`; free its channel."""
+        """The server has unbound a session: on request, or because of `error`.
+
+        Free its channel.
+        """
         self._unbind(channel, error)
         self._free.append(channel)
 

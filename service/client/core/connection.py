@@ -29,7 +29,10 @@ _BROKEN = ("from core", "rst_stream", "goaway", "transport", "socket", "connecti
 
 
 def wait_s(attempt: int) -> float:
-    """Seconds of back-off before reconnect `attempt` (from 0), jittered; under 1 s with gRPC's own."""
+    """Seconds of back-off before reconnect `attempt` (from 0), jittered.
+
+    Under 1 s with gRPC's own.
+    """
     longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(attempt, 16))
     return random.uniform(0.5, 1.0) * longest
 
@@ -54,7 +57,10 @@ class ConnectionHandler(Protocol):
         ...
 
     def connected(self) -> None:
-        """A new RPC starts; messages sent on the last one may be lost."""
+        """A new RPC starts.
+
+        Messages sent on the last one may be lost.
+        """
         ...
 
     def disconnected(self) -> None:
@@ -100,7 +106,10 @@ class Connection:
         self._wake.set()
 
     async def close(self, *, politely: bool) -> None:
-        """End the RPC; `politely`: send all messages first and wait for the server to end it."""
+        """End the RPC.
+
+        `politely`: send all messages first and wait for the server to end it.
+        """
         self._closing = True
         if politely and (self._up or not self._served):
             self._wake.set()

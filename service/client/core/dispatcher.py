@@ -65,7 +65,10 @@ class ResultDispatcher:
         self._settled(channels)
 
     def _step(self, results: pb.Results) -> bool:
-        """Dispatch the answer to a single step; False: the message is something else."""
+        """Dispatch the answer to a single step.
+
+        False: the message is something else.
+        """
         channel, seq = results.channel[0], results.seq[0]
         session = self._sessions.get(channel)
         if session is None:

@@ -48,7 +48,10 @@ class Pending(Sent[ChunkResult]):
         self._parts: list[ChunkResult] = []
 
     def fill(self, answers: ResultColumns, now_s: float) -> bool:
-        """Add answers; True once all have arrived and the future has its result."""
+        """Add answers.
+
+        True once all have arrived and the future has its result.
+        """
         self._parts.append(answers.result(now_s - self.sent_s))
         self._left -= len(answers)
         if self._left > 0:
@@ -58,10 +61,16 @@ class Pending(Sent[ChunkResult]):
 
 
 class PendingBurst(Sent[ChunkResult]):
-    """One sent row each of many sessions; the result keeps the order of sending."""
+    """One sent row each of many sessions.
+
+    The result keeps the order of sending.
+    """
 
     def __init__(self, block: RowBlock, place: Int64Array, sent_s: float) -> None:
-        """Args: place: `[channels]` index of each channel's row in the block; -1: it has none."""
+        """Args: place: `[channels]` index of each channel's row in the block.
+
+        -1: it has none.
+        """
         super().__init__(block, sent_s)
         self._seq = block.seq
         self._place = place
@@ -76,7 +85,10 @@ class PendingBurst(Sent[ChunkResult]):
         return mine
 
     def fill(self, answers: ResultColumns, now_s: float) -> bool:
-        """Add answers; True once all have arrived and the future has its result."""
+        """Add answers.
+
+        True once all have arrived and the future has its result.
+        """
         place = self._place[answers.channel]
         self._waiting[place] = False
         if len(place) > 1 and not (place[1:] > place[:-1]).all():
@@ -86,7 +98,10 @@ class PendingBurst(Sent[ChunkResult]):
         return self._finish()
 
     def drop(self, channel: int, error: Exception) -> bool:
-        """Fail the burst if it waits for an answer of `channel`; True once it waits for none."""
+        """Fail the burst if it waits for an answer of `channel`.
+
+        True once it waits for none.
+        """
         place = self._place[channel] if channel < len(self._place) else -1
         if place < 0 or not self._waiting[place]:
             return False

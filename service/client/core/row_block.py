@@ -74,7 +74,10 @@ class RowBlock:
         )
 
     def marked(self, heard_seq: int, dropped: Int64Array) -> RowBlock:
-        """Mark rows to send again: `dropped` seqs as SKIP, without data; others up to `heard_seq` REPLAY."""
+        """Mark rows to send again: `dropped` seqs as SKIP, without data.
+
+        Others up to `heard_seq` REPLAY.
+        """
         gone = np.isin(self.seq, dropped)
         answered = (self.seq <= heard_seq) & ~gone
         if not gone.any() and not answered.any():
@@ -143,7 +146,10 @@ def join_blocks(blocks: Sequence[RowBlock]) -> RowBlock:
 
 
 def _filled(columns: Sequence[Any], blocks: Sequence[RowBlock], fill: Any) -> Any:
-    """Concatenate a column, `fill` for blocks without it; None: no block has it."""
+    """Concatenate a column, `fill` for blocks without it.
+
+    None: no block has it.
+    """
     if all(column is None for column in columns):
         return None
     return np.concatenate(

@@ -14,7 +14,9 @@ ModelKey = tuple[str, int]
 
 
 class SendQueue:
-    """Requests of one stream waiting to be written; rows stay in order within each model.
+    """Requests of one stream waiting to be written.
+
+    Rows stay in order within each model.
 
     Args:
         max_bytes: blocks are joined into messages up to about this size; a larger block is sent alone.
@@ -40,7 +42,9 @@ class SendQueue:
         self._blocks.setdefault(model, deque()).append(block)
 
     def take(self, table: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
-        """Remove and return the next message; None: there is none. Includes pending acknowledgements.
+        """Remove and return the next message.
+
+        None: there is none. Includes pending acknowledgements.
 
         Args:
             now_s: the client's clock; a row's budget is its deadline less this.

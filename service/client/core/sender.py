@@ -45,7 +45,10 @@ class Sender:
         self._behind: set[int] = set()
 
     def open(self, opened: pb.Opened, row_bytes: int, options: SessionOptions, *, durable: bool) -> None:
-        """Bind a channel; `durable`: keep rows until a snapshot holds them, if the server makes any."""
+        """Bind a channel.
+
+        `durable`: keep rows until a snapshot holds them, if the server makes any.
+        """
         channel = opened.channel
         self._models[channel] = (opened.model, opened.version)
         self.table.open(opened, row_bytes)
@@ -71,7 +74,10 @@ class Sender:
     # Rows to send
 
     def put(self, model: ModelKey, block: RowBlock) -> None:
-        """Accept rows that have seqs assigned and room; queue those of FLOWING sessions."""
+        """Accept rows that have seqs assigned and room.
+
+        Queue those of FLOWING sessions.
+        """
         self._buffer(model).append(block)
         flowing = self.table.flowing(block.channel)
         if flowing.all():
@@ -113,7 +119,10 @@ class Sender:
         return fresh
 
     def progress(self, progress: pb.Progress) -> Int64Array:
-        """Take in durable seqs and drop rows kept for them; returns `[n]` channels concerned."""
+        """Take in durable seqs and drop rows kept for them.
+
+        Returns `[n]` channels concerned.
+        """
         table = self.table
         channel, durable_seq = np.array(progress.channel, np.int64), np.array(progress.durable_seq, np.int64)
         inside = channel < table.capacity
