@@ -32,7 +32,7 @@ _COUNTERS = ("verdicts", "statuses", "notices")
 class Counters:
     """Counts of messages due in the measured window.
 
-    Of rows and streams over the whole run.
+    Rows and streams are counted over the whole run.
     """
 
     latency: Histogram = field(default_factory=Histogram)
