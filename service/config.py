@@ -115,6 +115,10 @@ class ServerConfig(BaseSettings):
     """Store of session snapshots: `memory` (none; sessions end with the process), `sqlite:PATH`, or
     `redis://HOST:PORT/DB` for several servers.
     """
+    store_damaged: Literal["set_aside", "refuse"] = "set_aside"
+    """With `sqlite:PATH`, what to do when the file is damaged: rename it and go on with the sessions that can be read,
+    or refuse to start.
+    """
     store_tick_s: Seconds = 1.0
     """Interval between saves of the sessions that changed. A longer one means more to send again after a crash, a
     shorter one more wear of flash storage.

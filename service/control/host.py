@@ -252,11 +252,14 @@ class Host:
 
     # Snapshots
 
-    async def keep_in(self, store: Store, changed: Callable[[bool], None] = lambda up: None) -> None:
+    async def keep_in(
+        self, store: Store, changed: Callable[[bool], None] = lambda up: None, lost: Callable[[], None] = lambda: None
+    ) -> None:
         """Save sessions in a store from now on.
 
         Args:
             changed: called with False when the store fails, with True when it is back.
+            lost: called when damage of the store cost sessions.
 
         Raises:
             FailedPrecondition: the store cannot be opened.
@@ -270,6 +273,7 @@ class Host:
             runners=lambda: list(self.versions),
             hearer=self,
             changed=changed,
+            lost=lost,
         )
         await snapshot_writer.start()
         self.session_manager.snapshot_writer = snapshot_writer

@@ -303,6 +303,11 @@ class SessionManager:
             return runner, True
         expired_s = self._expired_s(session_id, record)
         if expired_s is not None and request.may_resume:
+            if record is not None and record.lost:
+                raise Expired(
+                    f"session '{session_id}' was lost {expired_s:.0f} s ago: the snapshot store was damaged",
+                    field="session_id",
+                )
             raise Expired(
                 f"session '{session_id}' expired {expired_s:.0f} s ago: "
                 f"no stream held it for longer than {self._config.idle_ttl_s:g} s",

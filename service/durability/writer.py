@@ -19,7 +19,7 @@ import numpy as np
 
 from statestream.models.spec import Int64Array
 from statestream.service import failpoints
-from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Durability, Record, Save, Store
+from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Record, Save, Store
 from statestream.service.errors import FailedPrecondition, Unavailable
 from statestream.service.sessions import snapshot
 from statestream.service.sessions.snapshot import SessionColumns
@@ -36,6 +36,8 @@ every tick: that would be most of what an idle server writes.
 _AT_ONCE = 1024
 """Sessions copied at a time, without a pause: about a millisecond."""
 _RETRY_S = (0.1, 1.0)
+_NAMED, _NAMED_AT_ONCE = 1000, 50
+"""Lost sessions that the log names, in all and in one line; a file beside the damaged one has them all."""
 _REMEMBER_S = 24 * 3600.0
 """How long the store remembers that a session expired."""
 
@@ -84,6 +86,10 @@ class Counts:
     expired: int = 0
     spilled: int = 0
     stored_sessions: int = 0
+    damages: int = 0
+    """Times that the store was damaged."""
+    lost: int = 0
+    """Sessions that were lost with it, as far as their ids are known."""
 
 
 class _Request(NamedTuple):
@@ -106,8 +112,14 @@ class SnapshotWriter(Generic[Model]):
         runners: Callable[[], Sequence[Model]],
         hearer: Hearer[Model],
         changed: Callable[[bool], None],
+        lost: Callable[[], None],
     ) -> None:
-        """Prepare; nothing is opened before `start`. `changed(up)` is called when the store fails or is back."""
+        """Prepare; nothing is opened before `start`.
+
+        Args:
+            changed: called with whether the store is up when that changes.
+            lost: called when damage of the store cost sessions.
+        """
         self.server = server
         self.durability = Durability.UNSPECIFIED
         self.counts = Counts()
@@ -120,6 +132,7 @@ class SnapshotWriter(Generic[Model]):
         self._runners = runners
         self._hearer = hearer
         self._changed = changed
+        self._lost = lost
         self._thread = ThreadPoolExecutor(1, "store")
         self._requests: list[_Request] = []
         self._answering: asyncio.Task[None] | None = None
@@ -240,30 +253,40 @@ class SnapshotWriter(Generic[Model]):
             alive_s: this server's lease from now on, seconds; 0 ends it. None: renewed if it is due.
         """
         async with self._committing:
-            if alive_s is None and self._clock() >= self._renew_at_s:
-                alive_s = max(_ALIVE_S, 3 * self._tick_s)
-            try:
-                if not self.up:
-                    await self._in_thread(self._store.save, self.server, [], alive_s)  # raises while it still fails
-                if self._unended:
-                    ends = list(self._unended)
-                    await self._in_thread(self._store.end, ends)
-                    del self._unended[: len(ends)]
-                taken = await self._copy_dirty()
-                before = await self._in_thread(self._write, [(r.table.layout, c) for r, c in taken], alive_s)
-                await self._expire()
-            except Exception as error:
-                self._failed(error)
-                for runner in self._runners():
-                    self._hearer.not_stored(runner)
-                return False
-            if alive_s is not None:
-                self._renew_at_s = self._clock() + alive_s / 3
-            self._good()
-            for (runner, columns), found in zip(taken, before, strict=True):
-                self._report(runner, columns, found)
-            self._hearer.all_stored()
-            return True
+            damages = self.counts.damages
+            stored = await self._commit(alive_s)
+            if self.counts.damages > damages:
+                stored = await self._commit(alive_s)  # live sessions, which it may have lost
+            return stored
+
+    async def _commit(self, alive_s: float | None) -> bool:
+        if alive_s is None and self._clock() >= self._renew_at_s:
+            alive_s = max(_ALIVE_S, 3 * self._tick_s)
+        try:
+            if not self.up:
+                await self._in_thread(self._store.save, self.server, [], alive_s)  # raises while it still fails
+            if self._unended:
+                ends = list(self._unended)
+                await self._in_thread(self._store.end, ends)
+                del self._unended[: len(ends)]
+            taken = await self._copy_dirty()
+            before = await self._in_thread(self._write, [(r.table.layout, c) for r, c in taken], alive_s)
+            await self._expire()
+            damage = await self._in_thread(self._store.damage)
+        except Exception as error:
+            self._failed(error)
+            for runner in self._runners():
+                self._hearer.not_stored(runner)
+            return False
+        if alive_s is not None:
+            self._renew_at_s = self._clock() + alive_s / 3
+        self._good()
+        for (runner, columns), found in zip(taken, before, strict=True):
+            self._report(runner, columns, found)
+        if damage is not None:
+            self._report_damage(damage)
+        self._hearer.all_stored()
+        return True
 
     async def _copy_dirty(self) -> list[tuple[Model, SessionColumns]]:
         """Copy dirty sessions, some at a time: rows need not wait for all."""
@@ -312,6 +335,26 @@ class SnapshotWriter(Generic[Model]):
             self._expire_at_s = self._clock() + min(60.0, self._ttl_s / 10)
             self.counts.expired += await self._in_thread(self._store.expire, self._ttl_s, _REMEMBER_S)
             self.counts.stored_sessions = await self._in_thread(self._store.count)
+
+    def _report_damage(self, damage: Damage) -> None:
+        """Say what the store lost; the sessions that are here it gets again."""
+        tables = [runner.table for runner in self._runners()]
+        lost = [session_id for session_id in damage.lost if not any(session_id in table for table in tables)]
+        self.counts.damages += 1
+        self.counts.lost += len(lost)
+        log.error("%s; every live session is stored again", damage.text)
+        for begin in range(0, min(len(lost), _NAMED), _NAMED_AT_ONCE):
+            log.error("lost sessions: %s", ", ".join(lost[begin : begin + _NAMED_AT_ONCE]))
+        if len(lost) > _NAMED or damage.unnamed:
+            log.error(
+                "lost sessions: %d more, and about %d whose ids cannot be read",
+                max(0, len(lost) - _NAMED),
+                damage.unnamed,
+            )
+        if lost or damage.unnamed:
+            self._lost()
+        for table in tables:
+            table.mark_all_dirty()
 
     def _good(self) -> None:
         if not self.up:

@@ -42,13 +42,15 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _PUBLIC = (INFERENCE, OIP)
 _DURABILITY = "durability"
+_INTACT = "durability.intact"
 
 
 class Server:
     """One server on one event loop.
 
     Health (`grpc.health.v1`) has an entry for the whole (""), for each service by its full name, for each model by its
-    name (NOT_SERVING if its bundle was refused), and, with a store, for "durability".
+    name (NOT_SERVING if its bundle was refused), and, with a store, for "durability" (the store works) and
+    "durability.intact" (damage of the store has cost no session since the start).
     """
 
     def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
@@ -90,10 +92,15 @@ class Server:
             InvalidArgument: the server cannot listen on an address.
         """
         await self._load_models()
-        store = stores.open_store(self.config.store)
+        store = stores.open_store(self.config.store, sets_aside=self.config.store_damaged == "set_aside")
         if store is not None:
-            await self._health.set(_DURABILITY, _SERVING)
-            await self.host.keep_in(store, changed=lambda up: self._spawn(self._set_durability_health(up)))
+            for name in (_DURABILITY, _INTACT):
+                await self._health.set(name, _SERVING)
+            await self.host.keep_in(
+                store,
+                changed=lambda up: self._spawn(self._set_durability_health(up)),
+                lost=lambda: self._spawn(self._health.set(_INTACT, _NOT_SERVING)),
+            )
         together = self._operators is self._public
         self._public.grpc.add_generic_rpc_handlers((self._inference.handler(), self._oip.handler(operates=together)))
         admin.add_to(self._operators.grpc, self._admin)

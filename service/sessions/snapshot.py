@@ -216,8 +216,18 @@ def encode(layout: SnapshotSchema, sessions: SessionColumns) -> list[bytes]:
                 output[out[i] * output_size : out[i + 1] * output_size],
             )
         )
-        found.append(MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
+        found.append(sealed(body))
     return found
+
+
+def sealed(body: bytes) -> bytes:
+    """Bytes after the sign and the checksum that a snapshot begins with."""
+    return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def intact(data: bytes) -> bool:
+    """Whether bytes are as `sealed` made them."""
+    return data == sealed(data[_CHECKED_FROM:])
 
 
 def decode(data: bytes) -> Snapshot:

@@ -123,6 +123,8 @@ def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
         CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
         CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),
         CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
+        CounterMetricFamily("statestream_store_damages", "Times that the store was damaged.", value=counts.damages),
+        CounterMetricFamily("statestream_lost_sessions", "Sessions lost with a damaged store.", value=counts.lost),
         CounterMetricFamily("statestream_spilled_sessions", "Sessions evicted from memory.", value=counts.spilled),
         CounterMetricFamily(
             "statestream_expired_sessions", "Sessions that expired in the store.", value=counts.expired

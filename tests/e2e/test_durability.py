@@ -9,7 +9,8 @@ import sqlite3
 import sys
 import threading
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.errors import FailedPrecondition
 from statestream.service.server.server import Server
 from tests.support.leaky_rows import EXISTING, durable, hear, opening, rollout, rows, take
 from tests.support.redis_server import RedisServer
@@ -286,6 +288,123 @@ async def test_a_full_disk_only_delays_durability(repository: Path, tmp_path: Pa
             assert (await asyncio.wait_for(durable(stream, seq), 10)).lag_ms == 0
     finally:
         await process.end()
+
+
+def damage(path: Path) -> None:
+    """Have a SQLite file hold all that its log has, then overwrite every third page with zeros."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        for page in range(3, path.stat().st_size // 4096, 3):
+            file.seek(page * 4096)
+            file.write(bytes(4096))
+
+
+async def open_all(stream: WireStream, ids: Sequence[str], **more: Any) -> dict[str, pb.Opened | pb.Failed]:
+    """What became of opening sessions, channel by channel."""
+    for channel, session_id in enumerate(ids):
+        await stream.send(
+            pb.StreamRequest(open=[pb.Open(channel=channel, session_id=session_id, model="leaky", **more)])
+        )
+    found: dict[str, pb.Opened | pb.Failed] = {}
+    while len(found) < len(ids):
+        response = await stream.receive()
+        found |= {ids[each.channel]: each for each in (*response.opened, *response.failed)}
+    return found
+
+
+async def test_a_store_damaged_under_a_server_costs_only_what_cannot_be_read(
+    repository: Path, tmp_path: Path, unused_tcp_port: int
+) -> None:
+    process = ServerProcess(
+        *(repository, "--store", f"sqlite:{tmp_path}/s.db", "--store-tick", "0.1", "--max-resident", "100"),
+        *("--metrics", f"127.0.0.1:{unused_tcp_port}"),
+    )
+    ids, log = [f"robot-{i:03}" for i in range(200)], tmp_path / "log"
+    live, asleep = ids[:100], ids[100:]
+    await process.start(log=log)
+    try:
+        async with wire_stream(process.port) as stream:
+            await open_all(stream, ids)
+            for channel in range(len(ids)):
+                await stream.send(rows(1, 10, channel=channel))
+            durable_seq = dict.fromkeys(range(len(ids)), 0)
+            while min(durable_seq.values()) < 10:
+                progress = (await stream.receive()).progress
+                durable_seq |= dict(zip(progress.channel, progress.durable_seq, strict=True))
+            await stream.send(pb.StreamRequest(close=[pb.Close(channel=channel) for channel in range(100, 200)]))
+            closed = 0
+            while closed < 100:
+                closed += len((await stream.receive()).closed)
+            await metric(unused_tcp_port, "statestream_spilled_sessions_total", 100)
+            damage(tmp_path / "s.db")
+            for channel in range(100):
+                await stream.send(rows(11, 20, channel=channel))
+            while min(durable_seq[channel] for channel in range(100)) < 20:
+                progress = (await stream.receive()).progress
+                durable_seq |= dict(zip(progress.channel, progress.durable_seq, strict=True))
+            (named,) = tmp_path.glob("s.db.damaged-*.unreadable")
+            lost = set(named.read_text().split()) & set(asleep)
+            await metric(unused_tcp_port, "statestream_lost_sessions_total", len(lost))
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{process.port}") as channel:
+                health = health_pb2_grpc.HealthStub(channel)
+                for name, status in (("durability", "SERVING"), ("durability.intact", "NOT_SERVING")):
+                    answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+                    assert answer.status == health_pb2.HealthCheckResponse.ServingStatus.Value(status)
+        await process.end(signal.SIGKILL)
+        await process.start(log=log)
+        async with wire_stream(process.port) as stream:
+            found = await open_all(stream, ids, **EXISTING)
+            kept = {i for i, answer in found.items() if isinstance(answer, pb.Opened)}
+            for i, answer in found.items():
+                if isinstance(answer, pb.Opened):
+                    assert answer.settled_seq == (20 if i in live else 10)
+                    await stream.send(rows(answer.settled_seq + 1, 30, channel=ids.index(i)))
+                else:
+                    assert answer.code == grpc.StatusCode.DATA_LOSS.value[0], answer.text
+                    assert "the snapshot store was damaged" in answer.text
+            expected, last = rollout(30)[-1], dict[str, np.ndarray]()
+            while last.keys() < kept:
+                response = await stream.receive()
+                y = outputs(response) if response.results.seq else ()
+                for channel, seq, row in zip(response.results.channel, response.results.seq, y, strict=True):
+                    if seq == 30:
+                        last[ids[channel]] = row
+            for y_30 in last.values():
+                np.testing.assert_allclose(y_30, expected, rtol=1e-5, atol=1e-5)
+        async with wire_stream(process.port) as stream:
+            (new,) = (await open_all(stream, ["new"])).values()
+            assert isinstance(new, pb.Opened)
+        assert set(ids) - kept == lost, "those that were not in memory, and whose pages are gone"
+        assert 10 < len(lost) < 100
+        said = log.read_text()
+        assert all(i in said for i in lost)
+    finally:
+        await process.end()
+
+
+async def metric(port: int, name: str, value: float) -> None:
+    """Wait until a metric has a value."""
+    text = ""
+    for _ in range(200):
+        reply = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics")
+        text = reply.read().decode()
+        if f"{name} {value:.1f}" in text:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("\n".join(line for line in text.splitlines() if line.startswith(name)))
+
+
+async def test_a_damaged_store_may_keep_the_server_down(start: Callable[..., Any], tmp_path: Path) -> None:
+    server = await start(store=f"sqlite:{tmp_path}/s.db")
+    async with wire_stream(server.port) as stream:
+        await open_all(stream, [f"robot-{i:03}" for i in range(100)])
+    await server.stop()
+    damage(tmp_path / "s.db")
+    with pytest.raises(FailedPrecondition, match=f"cannot open the store: {tmp_path}/s.db is damaged: .* repaired"):
+        await start(store=f"sqlite:{tmp_path}/s.db", store_damaged="refuse")
+    with pytest.raises(FailedPrecondition, match=f"the folder of {tmp_path}/no/s.db does not exist; make it"):
+        await start(store=f"sqlite:{tmp_path}/no/s.db")
 
 
 async def test_servers_racing_for_a_session_leave_one_owner_an_epoch(

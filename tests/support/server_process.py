@@ -58,17 +58,20 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
-    async def start(self, env: Mapping[str, str] | None = None, *, file_bytes: int | None = None) -> None:
-        """Start it and wait until it answers; `file_bytes` limits the size of every file it writes."""
+    async def start(
+        self, env: Mapping[str, str] | None = None, *, file_bytes: int | None = None, log: Path | None = None
+    ) -> None:
+        """Start it and wait until it answers; `file_bytes` limits the size of every file it writes, `log` is where its
+        log goes."""
 
         def limit() -> None:
             if file_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
-        self._process = await asyncio.create_subprocess_exec(
-            *COMMAND, "serve", *self._arguments,
-            env=os.environ | (env or {}), stderr=asyncio.subprocess.DEVNULL, preexec_fn=limit,
-        )  # fmt: skip
+        with (log or Path(os.devnull)).open("ab") as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                *COMMAND, "serve", *self._arguments, env=os.environ | (env or {}), stderr=stderr, preexec_fn=limit
+            )
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", TRY_OFTEN) as channel:
             await asyncio.wait_for(channel.channel_ready(), 30)
 

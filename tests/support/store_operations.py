@@ -5,11 +5,12 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from statestream.service.durability.stores.base import Claim, Save
+from statestream.service.sessions.snapshot import sealed
 
 IDS = st.sampled_from(["a", "b", "é:*?'", "d" * 250])
 SERVERS = st.sampled_from(["one", "two"])
 EPOCHS = st.integers(0, 4)
-SNAPSHOTS = st.sampled_from([b"\0snapshot\xff", b"another", b"x" * 5000])
+SNAPSHOTS = st.sampled_from([sealed(b"\0snapshot\xff"), sealed(b"another"), sealed(b"x" * 5000)])
 SEQS = st.sampled_from([0, 1, 2**53 - 1])
 
 claims = st.builds(Claim, IDS, EPOCHS, st.integers(1, 5), SEQS, st.one_of(st.just(b""), SNAPSHOTS))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Durability, Record, Save
+from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Record, Save
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class MemoryStore:
         self.alive_until_s: dict[str, float] = {}
         self.broken: Exception | None = None
         """What every method raises."""
+        self.found_damage: Damage | None = None
+        """What `damage` says next."""
         self.calls: list[str] = []
         self.threads: set[int] = set()
         """Which threads called it."""
@@ -72,7 +74,7 @@ class MemoryStore:
 
     def _save(self, server: str, s: Save) -> int:
         e = self.entries.get(s.session_id)
-        if e is not None and e.epoch > s.epoch and e.server != server:
+        if e is not None and e.epoch >= s.epoch and e.server != server:
             return FENCED
         epoch = s.epoch if e is None else max(e.epoch, s.epoch)
         self.entries[s.session_id] = Entry(epoch, server, s.held, s.settled_seq, self.clock(), s.snapshot)
@@ -97,6 +99,10 @@ class MemoryStore:
     def count(self) -> int:
         self._called("count")
         return sum(e.expired_s is None for e in self.entries.values())
+
+    def damage(self) -> Damage | None:
+        found, self.found_damage = self.found_damage, None
+        return found
 
     def close(self) -> None:
         pass

@@ -9,11 +9,12 @@ MEMORY = "memory"
 """No store: sessions live as long as the process."""
 
 
-def open_store(url: str) -> Store | None:
+def open_store(url: str, *, sets_aside: bool = True) -> Store | None:
     """Open the store a configuration names; None for `memory`.
 
     Args:
         url: `memory`, `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`.
+        sets_aside: whether a damaged file is replaced by what can be read of it; see `SqliteStore`.
 
     Raises:
         InvalidArgument: it is none of these.
@@ -24,7 +25,7 @@ def open_store(url: str) -> Store | None:
     if scheme == "sqlite" and rest:
         from statestream.service.durability.stores.sqlite import SqliteStore
 
-        return SqliteStore(rest)
+        return SqliteStore(rest, sets_aside=sets_aside)
     if scheme in ("redis", "rediss", "unix") and rest.startswith("//"):
         from statestream.service.durability.stores.redis import RedisStore
 

@@ -40,6 +40,19 @@ class Record(NamedTuple):
     """Seconds since it expired; None: it has not expired."""
     snapshot: bytes
     """Empty if it has expired."""
+    lost: bool = False
+    """Whether it expired because its snapshot was damaged."""
+
+
+class Damage(NamedTuple):
+    """What a store lost to damage of its files."""
+
+    text: str
+    """What was damaged, and what the store did about it."""
+    lost: tuple[str, ...] = ()
+    """Ids of sessions of which it has no snapshot any more."""
+    unnamed: int = 0
+    """About so many more sessions were lost, whose ids could not be read."""
 
 
 class Claim(NamedTuple):
@@ -106,6 +119,10 @@ class Store(Protocol):
 
     def count(self) -> int:
         """Number of stored sessions, without expired ones."""
+        ...
+
+    def damage(self) -> Damage | None:
+        """Damage found since the last call, after which every session should be saved again; None: there was none."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from statestream.service.durability.stores.base import Claim, Durability, Record, Save
+from statestream.service.durability.stores.base import Claim, Damage, Durability, Record, Save
 from statestream.service.extras import need
 
 _TIMEOUT_S = 1.0
@@ -161,6 +161,10 @@ class RedisStore:
     def count(self) -> int:
         """See `base.Store`."""
         return int(self._redis.zcard(_USED))
+
+    def damage(self) -> Damage | None:
+        """See `base.Store`: Redis checks its own files."""
+        return None
 
     def close(self) -> None:
         """See `base.Store`."""

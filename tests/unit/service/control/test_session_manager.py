@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from statestream.service.auth.identity import Identity, Role
 from statestream.service.control.host import Attachment, Host
 from statestream.service.control.session_manager import DetachReason
+from statestream.service.durability.stores.base import Damage
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -247,6 +248,29 @@ async def test_sessions_beyond_those_that_fit_spill_and_come_back(store: MemoryS
         np.testing.assert_allclose(state_of(host, f"s{number}"), state_after(number), rtol=1e-6)
         assert held.epoch == 2
     assert busy.runner.table.route[busy.slot] != DETACHED
+
+
+async def test_what_a_damaged_store_lost_is_said_and_what_is_here_is_stored_again(
+    store: MemoryStore, clock: FakeClock
+) -> None:
+    lost: list[bool] = []
+    host = await make_host(None, clock, spill_after_s=1)
+    await host.keep_in(store, lost=lambda: lost.append(True))
+    here = await host.open(FakeSubscriber(), 1, asks("here"))
+    await advance(here, 3)
+    stream = FakeSubscriber()
+    idle = await host.open(stream, 1, asks("idle"))
+    assert await keeper_of(host).commit()
+    idle.runner.table.detach(idle.slot)
+    assert await keeper_of(host).commit()
+    clock.now_s += 10
+    store.entries.clear()
+    store.found_damage = Damage("the store is damaged", ("here", "idle", "gone"), 2)
+    assert await keeper_of(host).commit()
+    assert store.entries["here"].settled_seq == 3
+    assert "idle" in store.entries, "it did not leave memory while the store had lost it"
+    assert (keeper_of(host).counts.damages, keeper_of(host).counts.lost) == (1, 1), "of three, two are here"
+    assert lost == [True]
 
 
 async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:

@@ -1,0 +1,77 @@
+"""The tables of the SQLite store, and what their rows must be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from statestream.service.sessions import snapshot
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS sessions (
+    id TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    server TEXT NOT NULL,
+    held INTEGER NOT NULL,
+    settled_seq INTEGER NOT NULL,
+    used_s REAL NOT NULL,
+    expired_s REAL,
+    snapshot BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS servers (server TEXT PRIMARY KEY, alive_until_s REAL NOT NULL);
+"""
+COLUMNS = {
+    "sessions": ("id", "epoch", "server", "held", "settled_seq", "used_s", "expired_s", "snapshot"),
+    "servers": ("server", "alive_until_s"),
+}
+LOST = "damaged"
+"""The server of a session whose snapshot was damaged. It has expired, and nothing else is known of it."""
+_SAMPLE = 64
+"""Rows that are looked at when a file is opened."""
+
+
+class Damaged(sqlite3.DatabaseError):
+    """What was read from a file is not what was written to it."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether SQLite says that a file is malformed or no database; every other error has a class of its own."""
+    return type(error) in (sqlite3.DatabaseError, Damaged)
+
+
+def check_row(row: Sequence[Any]) -> None:
+    """Raises Damaged where a row of `sessions`, all columns in order, is not as it was written."""
+    session_id, epoch, server, held, settled_seq, used_s, expired_s, data = row
+    texts = isinstance(session_id, str) and session_id and isinstance(server, str)
+    numbers = all(isinstance(n, int) and n >= 0 for n in (epoch, held, settled_seq))
+    times = isinstance(used_s, int | float) and isinstance(expired_s, int | float | None)
+    if not (texts and numbers and times and isinstance(data, bytes)):
+        raise Damaged(f"the row of session {session_id!r} is malformed")
+    if not (snapshot.intact(data) if expired_s is None else not data):
+        raise Damaged(f"the snapshot of session '{session_id}' fails its checksum")
+
+
+def check_tables(db: sqlite3.Connection, path: str) -> None:
+    """Raises OperationalError where the file belongs to another program."""
+    for table, expected in COLUMNS.items():
+        found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
+        if found != expected:
+            raise sqlite3.OperationalError(
+                f"{path} is not a store of sessions: its table '{table}' has the columns {', '.join(found)}; "
+                "name another file"
+            )
+
+
+def check_sample(db: sqlite3.Connection) -> None:
+    """Raises DatabaseError where one of some rows, evenly spread, or its entry in the index is damaged."""
+    lowest = db.execute("SELECT min(rowid) FROM sessions").fetchone()[0]
+    highest = db.execute("SELECT max(rowid) FROM sessions").fetchone()[0]
+    if lowest is None:
+        return
+    step = max(1, (highest - lowest) // _SAMPLE)
+    for at in (*range(lowest, highest, step), highest):
+        rowid, *row = db.execute("SELECT rowid, * FROM sessions WHERE rowid >= ? ORDER BY rowid", (at,)).fetchone()
+        check_row(row)
+        if db.execute("SELECT rowid FROM sessions WHERE id = ?", (row[0],)).fetchone() != (rowid,):
+            raise Damaged(f"the index has no entry of session '{row[0]}'")
