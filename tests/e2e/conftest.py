@@ -14,10 +14,10 @@ from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
 from tests.support.bundles import write_leaky
 from tests.support.earlier_version import before
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import redis_cluster, redis_server, sentinels
 from tests.support.server_process import serving
 
-__all__ = ["before", "redis_server"]
+__all__ = ["before", "redis_cluster", "redis_server", "sentinels"]
 
 
 @pytest.fixture

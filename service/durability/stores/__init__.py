@@ -8,12 +8,20 @@ from statestream.service.errors import InvalidArgument
 MEMORY = "memory"
 """No store: sessions live as long as the process."""
 
+_REDIS = (
+    "redis",
+    "rediss",
+    "unix",
+    *(f"{tls}+{kind}" for tls in ("redis", "rediss") for kind in ("sentinel", "cluster")),
+)
+
 
 def open_store(url: str, *, sets_aside: bool = True) -> Store | None:
     """Open the store a configuration names; None for `memory`.
 
     Args:
-        url: `memory`, `sqlite:PATH`, `redis://…`, `rediss://…` or `unix://…`.
+        url: `memory`, `sqlite:PATH`, or a URL of Redis: `redis://…`, `rediss://…`, `unix://…`, `redis+sentinel://…` or
+            `redis+cluster://…`.
         sets_aside: whether a damaged file is replaced by what can be read of it; see `SqliteStore`.
 
     Raises:
@@ -26,7 +34,7 @@ def open_store(url: str, *, sets_aside: bool = True) -> Store | None:
         from statestream.service.durability.stores.sqlite import SqliteStore
 
         return SqliteStore(rest, sets_aside=sets_aside)
-    if scheme in ("redis", "rediss", "unix") and rest.startswith("//"):
+    if scheme in _REDIS and rest.startswith("//"):
         from statestream.service.durability.stores.redis import RedisStore
 
         return RedisStore(url)

@@ -1,166 +1,186 @@
-"""Redis or Valkey store: snapshots for servers on several machines.
+"""Snapshots in Redis or Valkey, for servers on several machines.
 
-Every operation is a Lua script, which Redis runs atomically; the scripts of one call are pipelined. A record is the
-hash `statestream:session:ID`. The key `statestream:server:SERVER` exists while that server is alive. The sorted set
-`statestream:used` orders the sessions by their last save. Whether sessions survive a restart of Redis depends on how
-its persistence is configured; `open` returns POWER only where it syncs every write (`appendonly yes`,
-`appendfsync always`).
+A record is the hash `statestream:session:ID`. All that must happen at once is a script that touches this one key, so
+that a cluster can have it on any node; the scripts of one call travel together. Beside it, and a moment later:
+`statestream:server:SERVER` is there while that server is alive, and `statestream:used` orders the sessions by their
+last save. The record has that time too: what the order loses when a server dies or Redis fails over is found by looking
+at all records once an hour, and what it has too early is put right when its time seems to have come.
+
+Sessions survive the end of Redis itself as far as its own persistence is configured; `open` says POWER only where it
+syncs every write (`appendonly yes`, `appendfsync always`) and nothing else may take its place: a replica that does may
+lack the last writes. Then every live session is to be saved again, which `save` says by raising an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any
 
-from statestream.service.durability.stores.base import Claim, Damage, Durability, Record, Save
+from statestream.service.durability.stores.base import FENCED, Claim, Damage, Durability, Record, Save
+from statestream.service.durability.stores.redis_connection import TOGETHER, RedisConnection, Script
 from statestream.service.extras import need
 
-_TIMEOUT_S = 1.0
-_TOGETHER = 1000
-"""Scripts in one pipeline."""
 _SESSION = "statestream:session:"
 _SERVER = "statestream:server:"
 _USED = "statestream:used"
+_LOOKED = "statestream:looked"
+_LOOK_S = 3600
+"""How often one of the servers looks for records that `_USED` lacks."""
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-_READ = (
+_NONE = -1
+"""A claim is refused, and there is no snapshot: nothing that is used."""
+_FENCED_EXPIRED = -3
+"""FENCED, and the session has expired."""
+_READ = Script(
     _NOW
     + """
 local r = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'held', 'expired', 'snapshot')
 if not r[1] then return nil end
-return {r[1], r[2], r[3], redis.call('EXISTS', ARGV[1] .. r[2]), r[4] and tostring(now - r[4]) or '', r[5] or ''}
+return {r[1], r[2], r[3], r[4] and tostring(now - r[4]) or '', r[5] or ''}
 """
 )
-_CLAIM = (
+_CLAIM = Script(
     _NOW
     + """
-local expected, epoch, server, settled, snapshot = unpack(ARGV, 2)
+local expected, epoch, server, settled, snapshot = unpack(ARGV)
 local there = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
-if there ~= tonumber(expected) or (there == 0 and snapshot == '') then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'held', '1')
+if there ~= tonumber(expected) or (there == 0 and snapshot == '') then
+    return redis.call('HEXISTS', KEYS[1], 'snapshot') - 1
+end
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'held', '1', 'used', now)
 if snapshot ~= '' then
     redis.call('HSET', KEYS[1], 'settled', settled, 'snapshot', snapshot)
     redis.call('HDEL', KEYS[1], 'expired')
     redis.call('PERSIST', KEYS[1])
 end
-redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
 """
 )
-_SAVE = (
+_SAVE = Script(
     _NOW
     + """
-local epoch, server, settled, held, snapshot = unpack(ARGV, 2)
-local there = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'settled')
-local higher = there[1] and tonumber(there[1]) > tonumber(epoch)
-if higher and there[2] ~= server then return -2 end
-if higher then epoch = there[1] end
-redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'settled', settled, 'held', held, 'snapshot', snapshot)
-redis.call('HDEL', KEYS[1], 'expired')
-redis.call('PERSIST', KEYS[1])
-redis.call('ZADD', KEYS[2], now, ARGV[1])
+local epoch, server, settled, held, snapshot = unpack(ARGV)
+local there = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'settled', 'expired')
+local claimed = there[1] and tonumber(there[1]) >= tonumber(epoch)
+if claimed and there[2] ~= server then return there[4] and -3 or -2 end
+if claimed then epoch = there[1] end
+redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'settled', settled, 'held', held, 'used', now,
+    'snapshot', snapshot)
+if there[4] then
+    redis.call('HDEL', KEYS[1], 'expired')
+    redis.call('PERSIST', KEYS[1])
+end
 return there[3] and tonumber(there[3]) or -1
 """
 )
-_END = """
-local there = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
-if there <= tonumber(ARGV[2]) then
-    redis.call('DEL', KEYS[1])
-    redis.call('ZREM', KEYS[2], ARGV[1])
-end
-"""
-_EXPIRE = (
-    _NOW
-    + """
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now - ARGV[3], 'LIMIT', 0, ARGV[5])
-local expired = 0
-for _, id in ipairs(ids) do
-    local key = ARGV[1] .. id
-    local r = redis.call('HMGET', key, 'held', 'server')
-    if r[1] == '1' and redis.call('EXISTS', ARGV[2] .. r[2]) == 1 then
-        redis.call('ZADD', KEYS[1], now, id)
-    else
-        redis.call('HSET', key, 'expired', now)
-        redis.call('HDEL', key, 'snapshot')
-        redis.call('PEXPIRE', key, ARGV[4])
-        redis.call('ZREM', KEYS[1], id)
-        expired = expired + 1
-    end
-end
-return {expired, #ids}
+_END = Script(
+    """
+local there = redis.call('HGET', KEYS[1], 'epoch')
+if there and tonumber(there) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+return 1
 """
 )
+_USE = Script(
+    _NOW
+    + """
+local pairs = {}
+for i, id in ipairs(ARGV) do pairs[2 * i - 1] = now; pairs[2 * i] = id end
+return redis.call('ZADD', KEYS[1], unpack(pairs))
+"""
+)
+_DUE = Script(
+    _NOW
+    + """
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now - ARGV[1], 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+"""
+)
+_EXPIRE = Script(
+    _NOW
+    + """
+local ttl, keep, used, dead = unpack(ARGV)
+local r = redis.call('HMGET', KEYS[1], 'epoch', 'expired', 'used', 'held', 'server')
+if not r[1] or r[2] then return -1 end
+used = math.max(tonumber(used), tonumber(r[3] or 0))
+if used >= now - ttl then return used end
+if r[4] == '1' and r[5] ~= dead then return now end
+redis.call('HSET', KEYS[1], 'expired', now)
+redis.call('HDEL', KEYS[1], 'snapshot')
+redis.call('PEXPIRE', KEYS[1], keep)
+return 0
+"""
+)
+"""-1: there is no such session any more; 0: it has expired; else when it was used last."""
 
 
 class RedisStore:
-    """A `base.Store` at `url`, `redis://[user:password@]host:port/db`."""
+    """A `base.Store` at a URL: `redis://[USER:PASSWORD@]HOST:PORT/DB`, or one of `redis_connection.parse`."""
 
     def __init__(self, url: str) -> None:
-        """Prepare the client; `open` connects. Raises FailedPrecondition where the package `redis` is missing."""
-        redis = need("redis", "redis")
-        no_retry = need("redis.retry", "redis").Retry(need("redis.backoff", "redis").NoBackoff(), 0)
-        self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=no_retry
-        )
-        scripts = (_READ, _CLAIM, _SAVE, _END, _EXPIRE)
-        self._read, self._claim, self._save, self._end, self._expire = map(self._redis.register_script, scripts)
+        """Raises FailedPrecondition where the package `redis` is missing, InvalidArgument where the URL is wrong."""
+        self._connection = RedisConnection(url, (_READ, _CLAIM, _SAVE, _END, _USE, _DUE, _EXPIRE))
+        self._send = self._connection.send
 
     def open(self) -> Durability:
         """See `base.Store`."""
-        import redis
-
-        self._redis.ping()
-        try:
-            settings = self._redis.config_get("append*")
-        except redis.ResponseError:  # hosted services may refuse CONFIG
+        exceptions = need("redis", "redis").exceptions
+        self._connection.client.ping()
+        if self._connection.address.kind:
             return Durability.PROCESS
-        synced = (settings.get("appendonly"), settings.get("appendfsync")) == ("yes", "always")
+        try:
+            said = self._connection.client.config_get("append*")
+        except exceptions.ResponseError:  # a hosted Redis may not tell
+            return Durability.PROCESS
+        synced = (said.get("appendonly"), said.get("appendfsync")) == ("yes", "always")
         return Durability.POWER if synced else Durability.PROCESS
 
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
         """See `base.Store`."""
-        answers = self._run(self._read, (([_SESSION + i], [_SERVER]) for i in session_ids))
-        return [None if row is None else _record(*row) for row in answers]
+        rows = self._send(_READ.on(_SESSION + i) for i in session_ids)
+        alive = self._alive({row[1] for row in rows if row is not None and row[2] == b"1"})
+        return [None if row is None else _record(*row, alive=row[1] in alive) for row in rows]
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
-        calls = (
-            ([_SESSION + c.session_id, _USED], [c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot])
-            for c in claims
+        wishes = (
+            _CLAIM.on(_SESSION + c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot) for c in claims
         )
-        return [granted == 1 for granted in self._run(self._claim, calls)]
+        found = self._using([c.session_id for c in claims], wishes, unless=_NONE)
+        return [answer == 1 for answer in found]
 
     def save(self, server: str, saves: Sequence[Save], alive_s: float | None) -> list[int]:
-        """See `base.Store`."""
-        if alive_s is not None and alive_s > 0:
-            self._redis.set(_SERVER + server, 1, px=max(1, round(alive_s * 1000)))
-        elif alive_s is not None:
-            self._redis.delete(_SERVER + server)
+        """See `base.Store`.
+
+        Raises:
+            RedisError: also where another Redis has taken the place of the one that had what was saved before.
+        """
+        if alive_s is not None:
+            self._connection.check_history()
+            self._live(server, alive_s)
         values = (
-            (
-                [_SESSION + s.session_id, _USED],
-                [s.session_id, s.epoch, server, s.settled_seq, int(s.held), s.snapshot],
-            )
-            for s in saves
+            _SAVE.on(_SESSION + s.session_id, s.epoch, server, s.settled_seq, int(s.held), s.snapshot) for s in saves
         )
-        return self._run(self._save, values)
+        found = self._using([s.session_id for s in saves], values, unless=_FENCED_EXPIRED)
+        return [max(before, FENCED) for before in found]
 
     def end(self, ends: Sequence[tuple[str, int]]) -> None:
         """See `base.Store`."""
-        self._run(self._end, (([_SESSION + i, _USED], [i, epoch]) for i, epoch in ends))
+        ended = self._send(_END.on(_SESSION + i, epoch) for i, epoch in ends)
+        self._unuse([i for (i, _), gone in zip(ends, ended, strict=True) if gone])
 
     def expire(self, ttl_s: float, keep_s: float) -> int:
         """See `base.Store`."""
-        total, seen = 0, _TOGETHER
-        while seen == _TOGETHER:
-            limits: list[str | int] = [_SESSION, _SERVER, round(ttl_s * 1000), round(keep_s * 1000), _TOGETHER]
-            expired, seen = self._expire([_USED], limits)
+        self._look()
+        total, seen = 0, TOGETHER
+        while seen == TOGETHER:
+            expired, seen = self._expire(round(ttl_s * 1000), round(keep_s * 1000))
             total += expired
         return total
 
     def count(self) -> int:
         """See `base.Store`."""
-        return int(self._redis.zcard(_USED))
+        return int(self._send([("ZCARD", _USED)])[0])
 
     def damage(self) -> Damage | None:
         """See `base.Store`: Redis checks its own files."""
@@ -168,22 +188,66 @@ class RedisStore:
 
     def close(self) -> None:
         """See `base.Store`."""
-        self._redis.close()
+        self._connection.close()
 
-    def _run(self, script: Any, calls: Iterable[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run a script for each of `calls`, its keys and arguments."""
-        answers: list[Any] = []
-        calls = iter(calls)
-        while part := list(islice(calls, _TOGETHER)):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for keys, arguments in part:
-                    script(keys, arguments, client=pipe)
-                answers += pipe.execute()
-        return answers
+    def _live(self, server: str, alive_s: float) -> None:
+        key = _SERVER + server
+        alive = ("SET", key, 1, "PX", max(1, round(alive_s * 1000))) if alive_s > 0 else ("DEL", key)
+        self._send([alive])
+
+    def _alive(self, servers: set[bytes]) -> set[bytes]:
+        """Which of some servers are alive."""
+        each = list(servers)
+        there = self._send(("EXISTS", _SERVER + server.decode()) for server in each)
+        return {server for server, yes in zip(each, there, strict=True) if yes}
+
+    def _using(self, session_ids: Sequence[str], commands: Iterable[tuple[Any, ...]], unless: int) -> list[Any]:
+        """The answers to `commands`, one a session; together with them the sessions become those used last, but not
+        those of which the answer is `unless`."""
+        parts = (session_ids[at : at + TOGETHER] for at in range(0, len(session_ids), TOGETHER))
+        found = self._send(chain(commands, (_USE.on(_USED, *part) for part in parts)))[: len(session_ids)]
+        if unless in found:
+            used = {i for i, answer in zip(session_ids, found, strict=True) if answer != unless}
+            self._unuse([i for i in session_ids if i not in used])
+        return found
+
+    def _unuse(self, session_ids: Sequence[str | bytes]) -> None:
+        if session_ids:
+            self._send([("ZREM", _USED, *session_ids)])
+
+    def _expire(self, ttl_ms: int, keep_ms: int) -> tuple[int, int]:
+        """Of the sessions that were not used for long, at most TOGETHER: how many expired, and how many there were."""
+        (due,) = self._send([_DUE.on(_USED, ttl_ms, TOGETHER)])
+        ids, used = due[::2], due[1::2]
+        keys = [_SESSION + i.decode() for i in ids]
+        holders = self._send(("HMGET", key, "held", "server") for key in keys)
+        alive = self._alive({server for held, server in holders if held == b"1"})
+        dead = [b"" if server in alive else server or b"" for _, server in holders]
+        found = self._send(_EXPIRE.on(k, ttl_ms, keep_ms, at, d) for k, at, d in zip(keys, used, dead, strict=True))
+        self._unuse([i for i, at in zip(ids, found, strict=True) if at <= 0])
+        later = [value for i, at in zip(ids, found, strict=True) if at > 0 for value in (at, i)]
+        if later:
+            self._send([("ZADD", _USED, *later)])
+        return found.count(0), len(ids)
+
+    def _look(self) -> None:
+        """Once an hour, by one of the servers: have every session in the order of last use."""
+        (ours,) = self._send([("SET", _LOOKED, 1, "NX", "EX", _LOOK_S)])
+        if ours:
+            for keys in _parts(self._connection.keys(_SESSION + "*")):
+                ids = [key.removeprefix(_SESSION.encode()) for key in keys]
+                there = self._send(("ZSCORE", _USED, i) for i in ids)
+                new = [i.decode() for i, score in zip(ids, there, strict=True) if score is None]
+                expired = self._send(("HEXISTS", _SESSION + i, "expired") for i in new)
+                found = [i for i, gone in zip(new, expired, strict=True) if not gone]
+                self._send([_USE.on(_USED, *found)] if found else ())
 
 
-def _record(epoch: bytes, server: bytes, held: bytes, alive: int, expired_ms: bytes, snapshot: bytes) -> Record:
+def _parts(keys: Iterator[bytes]) -> Iterator[list[bytes]]:
+    while part := list(islice(keys, TOGETHER)):
+        yield part
+
+
+def _record(epoch: bytes, server: bytes, held: bytes, expired_ms: bytes, snapshot: bytes, *, alive: bool) -> Record:
     expired_s = float(expired_ms) / 1000 if expired_ms else None
-    return Record(
-        int(epoch), server.decode(), held == b"1" and alive == 1, held == b"1" and not alive, expired_s, snapshot
-    )
+    return Record(int(epoch), server.decode(), held == b"1" and alive, held == b"1" and not alive, expired_s, snapshot)

@@ -1,5 +1,5 @@
 """What the tests of stores need."""
 
-from tests.support.redis_server import redis_server
+from tests.support.redis_server import redis_cluster, redis_server, sentinels
 
-__all__ = ["redis_server"]
+__all__ = ["redis_cluster", "redis_server", "sentinels"]

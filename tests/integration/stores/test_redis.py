@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 
-from statestream.service.durability.stores.base import FENCED, Durability, Save
+from statestream.service.durability.stores.base import FENCED, Claim, Durability, Save, Store
 from statestream.service.durability.stores.redis import RedisStore
-from tests.support.redis_server import RedisServer
+from statestream.service.durability.stores.sqlite import SqliteStore
+from statestream.service.sessions.snapshot import sealed
+from tests.support.redis_server import Cluster, RedisServer, Sentinels
 from tests.support.store_operations import operations
 from tests.support.stores import MemoryStore, alike
+
+
+@given(given_operations=operations)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_cluster_does_as_the_dictionary_does(
+    redis_cluster: Cluster, given_operations: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    store = RedisStore(redis_cluster.url)
+    for node in redis_cluster.nodes:
+        node.client().flushall()
+    alike(store, MemoryStore(), given_operations)
+    store.close()
+
+
+@given(given_operations=operations)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_sentinels_name_does_as_the_dictionary_does(
+    sentinels: Sentinels, given_operations: list[tuple[str, tuple[object, ...]]]
+) -> None:
+    store = RedisStore(sentinels.url)
+    store._connection.client.flushall()
+    alike(store, MemoryStore(), given_operations)
+    store.close()
 
 
 @given(given_operations=operations)
@@ -20,7 +47,7 @@ def test_it_does_as_the_dictionary_does(
     redis_server: RedisServer, given_operations: list[tuple[str, tuple[object, ...]]]
 ) -> None:
     store = RedisStore(redis_server.url)
-    store._redis.flushall()
+    store._connection.client.flushall()
     alike(store, MemoryStore(), given_operations)
     store.close()
 
@@ -72,3 +99,82 @@ def test_many_sessions_expire_in_one_go(redis_server: RedisServer) -> None:
     store.save("a", [Save(f"s{i}", 1, 0, False, b"x") for i in range(2500)], 10)
     assert store.expire(-1, 10) == 2500
     store.close()
+
+
+def test_a_store_of_earlier_versions_is_read_as_it_is(redis_server: RedisServer) -> None:
+    """Their records have no time of last use, and their order is all that knows it."""
+    client = redis.Redis(port=redis_server.port)
+    now_ms = round(time.time() * 1000)
+    for i, (session_id, held, used_ms) in enumerate(
+        [("new", "0", now_ms), ("old", "0", now_ms - 10**6), ("left", "1", now_ms - 10**6)]
+    ):
+        record = {"epoch": 3, "server": "before", "held": held, "settled": 7 + i, "snapshot": b"of before"}
+        client.hset(f"statestream:session:{session_id}", mapping=record)
+        client.zadd("statestream:used", {session_id: used_ms})
+    client.set("statestream:server:before", 1, px=100_000)
+    store = RedisStore(redis_server.url)
+    found = store.read(["new", "old", "left"])
+    assert [r and (r.epoch, r.server, r.held, r.snapshot) for r in found] == [
+        (3, "before", held, b"of before") for held in (False, False, True)
+    ]
+    assert store.expire(100, 100) == 1, "the one that is old, and that no living server holds"
+    assert [r and r.expired_s is not None for r in store.read(["new", "old", "left"])] == [False, True, False]
+    assert store.save("before", [Save("new", 3, 9, True, b"of now")], None) == [7]
+    assert store.claim("after", [Claim("new", 3, 4), Claim("left", 2, 3)]) == [True, False]
+    store.close()
+
+
+def test_an_order_of_last_use_that_is_behind_or_gone_is_put_right(redis_server: RedisServer) -> None:
+    client = redis.Redis(port=redis_server.port)
+    store = RedisStore(redis_server.url)
+    store.save("a", [Save(i, 1, 0, False, b"x") for i in ("behind", "gone", "expired")], 10)
+    client.zadd("statestream:used", {"behind": 1, "ended": 1})
+    client.zrem("statestream:used", "gone")
+    client.hset("statestream:session:expired", "expired", 1)
+    client.zrem("statestream:used", "expired")
+    assert store.expire(100, 100) == 0
+    assert store.count() == 2
+    assert set(client.zrange("statestream:used", 0, -1)) == {b"behind", b"gone"}
+    score = client.zscore("statestream:used", "behind")
+    assert score is not None
+    assert abs(score - time.time() * 1000) < 100_000
+    assert store.expire(-10, 100) == 2
+    store.close()
+
+
+def test_a_server_that_forgot_its_scripts_gets_them_again(redis_server: RedisServer) -> None:
+    store = RedisStore(redis_server.url)
+    store.save("a", [Save("s", 1, 1, True, b"one")], 10)
+    redis.Redis(port=redis_server.port).script_flush()
+    assert store.save("a", [Save("s", 1, 2, True, b"two")], None) == [1]
+    store.close()
+
+
+def test_a_redis_that_began_again_is_no_longer_trusted_to_have_everything(redis_server: RedisServer) -> None:
+    """A client may reconnect unseen; the server's sessions must be saved again all the same."""
+    store = RedisStore(redis_server.url)
+    store.save("a", [Save("s", 1, 1, True, b"one")], 10)
+    for primary in (("127.0.0.1", 1), ("NO", "ONE")):
+        redis.Redis(port=redis_server.port).execute_command("REPLICAOF", *primary)
+    with pytest.raises(redis.ConnectionError, match="it may lack what was stored last"):
+        store.save("a", [], 10)
+    assert store.save("a", [Save("s", 1, 2, True, b"two")], 10) == [1]
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "sqlite", "memory"])
+def test_of_two_servers_that_were_granted_one_epoch_the_later_one_has_it(
+    redis_server: RedisServer, tmp_path: Path, kind: str
+) -> None:
+    """The first grant was lost in a failover, and its server does not know."""
+    stores: dict[str, Store] = {
+        "redis": RedisStore(redis_server.url),
+        "sqlite": SqliteStore(f"{tmp_path}/s.db"),
+        "memory": MemoryStore(),
+    }
+    store = stores[kind]
+    assert store.claim("later", [Claim("s", 0, 2, 0, sealed(b"x"))]) == [True]
+    assert store.save("first", [Save("s", 2, 5, True, sealed(b"y"))], 10) == [FENCED]
+    assert store.save("later", [Save("s", 2, 6, True, sealed(b"z"))], 10) == [0]
+    for each in stores.values():
+        each.close()
