@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear screenshot \
+.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear sizing screenshot \
 	test-faults fuzz soak check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -70,6 +70,9 @@ where: install ## Measure where each microsecond of a step goes
 
 wear: install ## Measure what snapshots write in a day, into docs/durability.md
 	@$(PY) -m tests.bench.wear
+
+sizing: install ## Measure what a Redis needs to keep sessions, into docs/durability.md
+	@$(PY) -m tests.bench.sizing
 
 test-faults: install ## Kill, cut, stall, race and crowd, as long as it takes; figures in build/faults.json
 	@$(PY) -m tests.faults

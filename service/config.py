@@ -113,7 +113,7 @@ class ServerConfig(BaseSettings):
     """Delete a session that no stream has had attached for this long."""
     store: str = "memory"
     """Store of session snapshots: `memory` (none; sessions end with the process), `sqlite:PATH`, or
-    `redis://HOST:PORT/DB` for several servers.
+    `redis://HOST:PORT/DB` for several servers (also `redis+sentinel://…` and `redis+cluster://…`).
     """
     store_damaged: Literal["set_aside", "refuse"] = "set_aside"
     """With `sqlite:PATH`, what to do when the file is damaged: rename it and go on with the sessions that can be read,
