@@ -14,9 +14,9 @@ import numpy as np
 from statestream.models.spec import Manifest
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.loadtest.connection import connect
-from statestream.service.loadtest.load_stream import METHOD
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Messages, acks, row_times
+from statestream.service.protocol.services import STREAM
 from tests.bench.servers import ECHO, Running
 
 PERIOD_NS = 10_000_000
@@ -61,7 +61,7 @@ class Pinger:
         self._name = uuid.uuid4().hex[:8]
         self._since_ack = 0
         self._channel = connect(Plan(target=f"127.0.0.1:{server.port}", model="cfc"), None)
-        self._call: Any = self._channel.stream_stream(METHOD, None, None)()
+        self._call: Any = self._channel.stream_stream(STREAM, None, None)()
 
     async def open(self) -> None:
         opens = [

@@ -10,20 +10,22 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from statestream.service.cli import main
 from statestream.service.client import AsyncClient, AsyncStream
+from statestream.service.config import ServerConfig
 from statestream.service.engine.providers import PROVIDERS, installed_providers
+from statestream.service.server.server import Server
 from tests.support.equality import Exported, export_families, played, worst_error
 from tests.support.families import FAMILIES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +33,30 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return export_families(tmp_path_factory.mktemp("families"))
 
 
-@pytest.fixture(params=PROVIDERS)
-async def stream(
-    request: pytest.FixtureRequest, exported: Exported, start: Callable[..., Any], tmp_path: Path
-) -> AsyncIterator[AsyncStream]:
-    """To a server of all families, on each provider that there is."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=PROVIDERS)
+async def server(
+    request: pytest.FixtureRequest, exported: Exported, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Server]:
+    """A server of all families, on each provider that there is."""
     if request.param not in installed_providers():
         pytest.skip(f"onnxruntime has no {request.param} here")
+    engines = tmp_path_factory.mktemp("engines")
     wanted = tuple(dict.fromkeys((request.param, "cuda", "cpu")))
     if request.param == "tensorrt":
-        command = ["warmup", str(exported.repository), "--providers", ",".join(wanted), "--engine-cache", str(tmp_path)]
+        command = ["warmup", str(exported.repository), "--providers", ",".join(wanted), "--engine-cache", str(engines)]
         assert await asyncio.to_thread(main, command) == 0
-    server = await start(repository=exported.repository, providers=wanted, engine_cache=tmp_path)
+    config = ServerConfig(
+        repository=exported.repository, address="127.0.0.1:0", providers=wanted, engine_cache=engines, drain_s=1.0
+    )
+    server = Server(config)
+    await server.start()
     assert {runner.engine.provider for runner in server.host.versions} == {PROVIDERS[request.param]}
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stream(server: Server) -> AsyncIterator[AsyncStream]:
     async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
         yield stream
 
