@@ -18,7 +18,7 @@ import grpc
 from examples.server import free_port
 
 COMMAND = [sys.executable, "-m", "statestream.service.cli"]
-TRY_OFTEN = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
+TRY_OFTEN = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "max")]
 """gRPC else waits 1, 1.6, 2.6 … seconds before it tries again, while the server has long been up."""
 
 
