@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib.util import find_spec
 
 import pytest
 
@@ -14,9 +13,9 @@ IMPORTS = stored_lists.read("imports")
 
 @pytest.mark.parametrize("module", IMPORTS)
 def test_public_imports_are_there(module: str) -> None:
-    found = importlib.import_module(module)
-    missing = [name for name in IMPORTS[module] if not hasattr(found, name)]
-    assert [name for name in missing if find_spec(f"{module}.{name}") is None] == []
+    importlib.import_module(module)
+    for name in IMPORTS[module]:
+        exec(f"from {module} import {name}")
 
 
 def test_a_moved_module_takes_no_functions_place() -> None:
