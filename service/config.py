@@ -116,8 +116,8 @@ class ServerConfig(BaseSettings):
     `redis://HOST:PORT/DB` for several servers (also `redis+sentinel://…` and `redis+cluster://…`).
     """
     store_damaged: Literal["set_aside", "refuse"] = "set_aside"
-    """With `sqlite:PATH`, what to do when the file is damaged: rename it and go on with the sessions that can be read,
-    or refuse to start.
+    """With `sqlite:PATH`, what to do if the file is damaged: `set_aside` renames it and continues with the sessions
+    that can be read, `refuse` does not start.
     """
     store_tick_s: Seconds = 1.0
     """Interval between saves of the sessions that changed. A longer one means more to send again after a crash, a
@@ -162,7 +162,7 @@ class ServerConfig(BaseSettings):
     http_address: str = ""
     """`host:port` of the dashboard page, https where there is `tls_cert`; empty: none."""
     stuck_s: Seconds = 60.0
-    """Time after which an engine's turn or a blocked event loop is stuck. Health reports NOT_SERVING and the
+    """Time after which a turn or a blocked event loop is stuck. Health reports NOT_SERVING and the
     process ends, so that its supervisor starts another.
     """
     log_level: Literal["debug", "info", "warning", "error"] = "info"

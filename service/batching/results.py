@@ -168,7 +168,10 @@ def explain(
 
 
 def _last_ns(rows: RowBatch, row: int, settled: SettledRows, before_ns: Int64Array) -> int:
-    """The timestamp of the row that advanced this row's session before it, in this turn or earlier."""
+    """Timestamp of the last row before it that advanced its session.
+
+    That row is of this turn, or of an earlier one.
+    """
     advanced = np.isin(settled.verdict[:row], (Verdict.APPLIED, Verdict.SUPPRESSED))
     timed = advanced & (rows.slot[:row] == rows.slot[row]) & (rows.t_ns[:row] != NO_TIME)
     return int(rows.t_ns[:row][timed][-1] if timed.any() else before_ns[row])

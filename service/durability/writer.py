@@ -37,7 +37,10 @@ _AT_ONCE = 1024
 """Sessions copied at a time, without a pause: about a millisecond."""
 _RETRY_S = (0.1, 1.0)
 _NAMED, _NAMED_AT_ONCE = 1000, 50
-"""Lost sessions that the log names, in all and in one line; a file beside the damaged one has them all."""
+"""Most lost sessions the log names, and names in one line.
+
+A file beside the damaged one lists all.
+"""
 _REMEMBER_S = 24 * 3600.0
 """How long the store remembers that a session expired."""
 
@@ -87,9 +90,9 @@ class Counts:
     spilled: int = 0
     stored_sessions: int = 0
     damages: int = 0
-    """Times that the store was damaged."""
+    """How often the store was damaged."""
     lost: int = 0
-    """Sessions that were lost with it, as far as their ids are known."""
+    """Sessions lost by damage, as far as their ids are known."""
 
 
 class _Request(NamedTuple):
@@ -256,7 +259,7 @@ class SnapshotWriter(Generic[Model]):
             damages = self.counts.damages
             stored = await self._commit(alive_s)
             if self.counts.damages > damages:
-                stored = await self._commit(alive_s)  # live sessions, which it may have lost
+                stored = await self._commit(alive_s)  # stores live sessions again, which it may have lost
             return stored
 
     async def _commit(self, alive_s: float | None) -> bool:
@@ -337,7 +340,7 @@ class SnapshotWriter(Generic[Model]):
             self.counts.stored_sessions = await self._in_thread(self._store.count)
 
     def _report_damage(self, damage: Damage) -> None:
-        """Say what the store lost; the sessions that are here it gets again."""
+        """Log what the store lost, and have every live session stored again."""
         tables = [runner.table for runner in self._runners()]
         lost = [session_id for session_id in damage.lost if not any(session_id in table for table in tables)]
         self.counts.damages += 1

@@ -221,12 +221,12 @@ def encode(layout: SnapshotSchema, sessions: SessionColumns) -> list[bytes]:
 
 
 def sealed(body: bytes) -> bytes:
-    """Bytes after the sign and the checksum that a snapshot begins with."""
+    """Put magic number and checksum before the rest of a snapshot."""
     return MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
 def intact(data: bytes) -> bool:
-    """Whether bytes are as `sealed` made them."""
+    """Whether magic number and checksum fit the rest."""
     return data == sealed(data[_CHECKED_FROM:])
 
 

@@ -48,11 +48,11 @@ class Damage(NamedTuple):
     """What a store lost to damage of its files."""
 
     text: str
-    """What was damaged, and what the store did about it."""
+    """The damage, and what the store did about it."""
     lost: tuple[str, ...] = ()
-    """Ids of sessions of which it has no snapshot any more."""
+    """Ids of sessions whose snapshots are lost."""
     unnamed: int = 0
-    """About so many more sessions were lost, whose ids could not be read."""
+    """Approximate number of further lost sessions, whose ids could not be read."""
 
 
 class Claim(NamedTuple):
@@ -122,7 +122,7 @@ class Store(Protocol):
         ...
 
     def damage(self) -> Damage | None:
-        """Damage found since the last call, after which every session should be saved again; None: there was none."""
+        """Damage found since the last call; None: there was none. After damage, every session should be saved again."""
         ...
 
     def close(self) -> None:

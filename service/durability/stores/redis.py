@@ -1,14 +1,14 @@
-"""Snapshots in Redis or Valkey, for servers on several machines.
+"""Redis or Valkey store: snapshots for servers on several machines.
 
-A record is the hash `statestream:session:ID`. All that must happen at once is a script that touches this one key, so
-that a cluster can have it on any node; the scripts of one call travel together. Beside it, and a moment later:
-`statestream:server:SERVER` is there while that server is alive, and `statestream:used` orders the sessions by their
-last save. The record has that time too: what the order loses when a server dies or Redis fails over is found by looking
-at all records once an hour, and what it has too early is put right when its time seems to have come.
+A record is the hash `statestream:session:ID`. Atomic operations are Lua scripts on this one key, so that a cluster can
+have it on any node; the scripts of one call are pipelined. Two keys are written beside it, a moment later:
+`statestream:server:SERVER` exists while that server is alive, and `statestream:used` orders the sessions by their last
+save. The record has that time too. Entries that the order lost, because a server died or Redis failed over, are found
+by a scan of all records once an hour; entries whose time in it is too early are corrected when they seem due.
 
-Sessions survive the end of Redis itself as far as its own persistence is configured; `open` says POWER only where it
-syncs every write (`appendonly yes`, `appendfsync always`) and nothing else may take its place: a replica that does may
-lack the last writes. Then every live session is to be saved again, which `save` says by raising an error.
+Whether sessions survive a restart of Redis depends on how its persistence is configured. `open` returns POWER only
+where Redis syncs every write (`appendonly yes`, `appendfsync always`) and cannot be replaced: a replica that takes over
+may lack the last writes. In that case `save` raises an error, and every live session must be saved again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SERVER = "statestream:server:"
 _USED = "statestream:used"
 _LOOKED = "statestream:looked"
 _LOOK_S = 3600
-"""How often one of the servers looks for records that `_USED` lacks."""
+"""How often one of the servers scans for records that `_USED` lacks."""
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _NONE = -1
-"""A claim is refused, and there is no snapshot: nothing that is used."""
+"""Answer to a refused claim where no snapshot exists: the session is not in use."""
 _FENCED_EXPIRED = -3
 """FENCED, and the session has expired."""
 _READ = Script(
@@ -111,14 +111,19 @@ redis.call('PEXPIRE', KEYS[1], keep)
 return 0
 """
 )
-"""-1: there is no such session any more; 0: it has expired; else when it was used last."""
+"""-1: the session is gone; 0: it has expired now; else the time of its last use."""
 
 
 class RedisStore:
     """A `base.Store` at a URL: `redis://[USER:PASSWORD@]HOST:PORT/DB`, or one of `redis_connection.parse`."""
 
     def __init__(self, url: str) -> None:
-        """Raises FailedPrecondition where the package `redis` is missing, InvalidArgument where the URL is wrong."""
+        """Prepare; `open` connects.
+
+        Raises:
+            FailedPrecondition: the package `redis` is missing.
+            InvalidArgument: the URL is wrong.
+        """
         self._connection = RedisConnection(url, (_READ, _CLAIM, _SAVE, _END, _USE, _DUE, _EXPIRE))
         self._send = self._connection.send
 
@@ -129,10 +134,10 @@ class RedisStore:
         if self._connection.address.kind:
             return Durability.PROCESS
         try:
-            said = self._connection.client.config_get("append*")
-        except exceptions.ResponseError:  # a hosted Redis may not tell
+            settings = self._connection.client.config_get("append*")
+        except exceptions.ResponseError:  # hosted services may refuse CONFIG
             return Durability.PROCESS
-        synced = (said.get("appendonly"), said.get("appendfsync")) == ("yes", "always")
+        synced = (settings.get("appendonly"), settings.get("appendfsync")) == ("yes", "always")
         return Durability.POWER if synced else Durability.PROCESS
 
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
@@ -143,17 +148,17 @@ class RedisStore:
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
-        wishes = (
+        calls = (
             _CLAIM.on(_SESSION + c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot) for c in claims
         )
-        found = self._using([c.session_id for c in claims], wishes, unless=_NONE)
+        found = self._using([c.session_id for c in claims], calls, unless=_NONE)
         return [answer == 1 for answer in found]
 
     def save(self, server: str, saves: Sequence[Save], alive_s: float | None) -> list[int]:
         """See `base.Store`.
 
         Raises:
-            RedisError: also where another Redis has taken the place of the one that had what was saved before.
+            RedisError: also where another Redis has replaced the one that had the earlier snapshots.
         """
         if alive_s is not None:
             self._connection.check_history()
@@ -171,7 +176,7 @@ class RedisStore:
 
     def expire(self, ttl_s: float, keep_s: float) -> int:
         """See `base.Store`."""
-        self._look()
+        self._add_missing()
         total, seen = 0, TOGETHER
         while seen == TOGETHER:
             expired, seen = self._expire(round(ttl_s * 1000), round(keep_s * 1000))
@@ -183,7 +188,7 @@ class RedisStore:
         return int(self._send([("ZCARD", _USED)])[0])
 
     def damage(self) -> Damage | None:
-        """See `base.Store`: Redis checks its own files."""
+        """See `base.Store`; always None, as Redis checks its own files."""
         return None
 
     def close(self) -> None:
@@ -196,14 +201,16 @@ class RedisStore:
         self._send([alive])
 
     def _alive(self, servers: set[bytes]) -> set[bytes]:
-        """Which of some servers are alive."""
+        """The servers among these that are alive."""
         each = list(servers)
         there = self._send(("EXISTS", _SERVER + server.decode()) for server in each)
         return {server for server, yes in zip(each, there, strict=True) if yes}
 
     def _using(self, session_ids: Sequence[str], commands: Iterable[tuple[Any, ...]], unless: int) -> list[Any]:
-        """The answers to `commands`, one a session; together with them the sessions become those used last, but not
-        those of which the answer is `unless`."""
+        """Send one command a session, and mark the sessions as just used.
+
+        Sessions whose answer is `unless` are not marked.
+        """
         parts = (session_ids[at : at + TOGETHER] for at in range(0, len(session_ids), TOGETHER))
         found = self._send(chain(commands, (_USE.on(_USED, *part) for part in parts)))[: len(session_ids)]
         if unless in found:
@@ -216,13 +223,13 @@ class RedisStore:
             self._send([("ZREM", _USED, *session_ids)])
 
     def _expire(self, ttl_ms: int, keep_ms: int) -> tuple[int, int]:
-        """Of the sessions that were not used for long, at most TOGETHER: how many expired, and how many there were."""
+        """Expire due sessions, at most TOGETHER; returns how many expired, and how many were due."""
         (due,) = self._send([_DUE.on(_USED, ttl_ms, TOGETHER)])
         ids, used = due[::2], due[1::2]
         keys = [_SESSION + i.decode() for i in ids]
-        holders = self._send(("HMGET", key, "held", "server") for key in keys)
-        alive = self._alive({server for held, server in holders if held == b"1"})
-        dead = [b"" if server in alive else server or b"" for _, server in holders]
+        owners = self._send(("HMGET", key, "held", "server") for key in keys)
+        alive = self._alive({server for held, server in owners if held == b"1"})
+        dead = [b"" if server in alive else server or b"" for _, server in owners]
         found = self._send(_EXPIRE.on(k, ttl_ms, keep_ms, at, d) for k, at, d in zip(keys, used, dead, strict=True))
         self._unuse([i for i, at in zip(ids, found, strict=True) if at <= 0])
         later = [value for i, at in zip(ids, found, strict=True) if at > 0 for value in (at, i)]
@@ -230,8 +237,11 @@ class RedisStore:
             self._send([("ZADD", _USED, *later)])
         return found.count(0), len(ids)
 
-    def _look(self) -> None:
-        """Once an hour, by one of the servers: have every session in the order of last use."""
+    def _add_missing(self) -> None:
+        """Add missing sessions to the order of last use.
+
+        One of the servers does so once an hour.
+        """
         (ours,) = self._send([("SET", _LOOKED, 1, "NX", "EX", _LOOK_S)])
         if ours:
             for keys in _parts(self._connection.keys(_SESSION + "*")):

@@ -1,7 +1,7 @@
-"""A connection to one Redis, to the primary that sentinels name, or to a cluster, all through redis-py's own clients.
+"""Connection to one Redis, to a sentinels' primary, or to a cluster.
 
-Every command here has one key, so that a cluster has it done by the node of that key. A connection that failed is given
-up, and the next command begins from the URL again.
+All use redis-py's clients. Every command has one key, so that the key's node runs it in a cluster. After an error the
+connection is closed, and the next command connects to the URL again.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
 TOGETHER = 1000
-"""Commands sent at once."""
+"""Commands in one pipeline."""
 _TIMEOUT_S = 1.0
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
 class Script:
-    """A script that a server runs whole. It has one key."""
+    """A Lua script, which Redis runs atomically. It has one key."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.digest = hashlib.sha1(text.encode()).hexdigest()
-        """The name by which servers know it, once it is loaded."""
+        """SHA-1 by which servers know the script once it is loaded."""
 
     def on(self, key: str, *arguments: Any) -> tuple[Any, ...]:
-        """The command that runs it."""
+        """The command that runs the script."""
         return ("EVALSHA", self.digest, 1, key, *arguments)
 
 
 class Address(NamedTuple):
-    """What a URL names."""
+    """A parsed store URL."""
 
     kind: str
-    """"sentinel", "cluster", or "" where redis-py reads the URL itself."""
+    """"sentinel", "cluster", or "" if redis-py parses the URL itself."""
     url: str
     hosts: tuple[tuple[str, int], ...] = ()
     service: str = ""
@@ -47,10 +47,10 @@ class Address(NamedTuple):
 
 
 def parse(url: str) -> Address:
-    """Read `redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/SERVICE[/DB]`, `redis+cluster://…`, or a URL of redis-py's.
+    """Parse `redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/SERVICE[/DB]`, `redis+cluster://…`, or a URL of redis-py's.
 
     Raises:
-        InvalidArgument: naming the part that is wrong.
+        InvalidArgument: names the part that is wrong.
     """
     parts = urlsplit(url)
     protocol, _, kind = parts.scheme.partition("+")
@@ -72,10 +72,10 @@ def parse(url: str) -> Address:
 
 
 class RedisConnection:
-    """Where a URL leads, connected when first used."""
+    """Connection to the address of a URL, opened at first use."""
 
     def __init__(self, url: str, scripts: Sequence[Script]) -> None:
-        """`scripts`: those that commands run, which are loaded where a server lacks one.
+        """Prepare. `scripts` are those that commands run; they are loaded where a server lacks one.
 
         Raises:
             FailedPrecondition: the package `redis` is missing.
@@ -89,7 +89,7 @@ class RedisConnection:
 
     @property
     def client(self) -> Any:
-        """A client of redis-py."""
+        """The connected client of redis-py."""
         if self._connected is None:
             self._connected = _connect(self._redis, self.address)
         return self._connected
@@ -102,35 +102,41 @@ class RedisConnection:
             connected.close()
 
     def send(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """The answers to commands, some of which are sent together.
+        """Send commands in pipelines; returns their answers.
 
         Raises:
-            RedisError: the first failure; other commands may have been done.
+            RedisError: the first failure; other commands may have been executed.
         """
         answers: list[Any] = []
         commands = iter(commands)
         while part := list(islice(commands, TOGETHER)):
-            with self._given_up_if_it_fails():
+            with self._closed_on_error():
                 answers += self._send(part)
         return answers
 
     def keys(self, pattern: str) -> Iterator[bytes]:
-        """Every key that matches; one that comes or goes meanwhile may be missed, or come twice."""
+        """Every key that matches; one that is created or deleted meanwhile may be missing or repeated."""
         return iter(self.client.scan_iter(match=pattern, count=TOGETHER))
 
     def check_history(self) -> None:
-        """Raises ConnectionError where a primary has another history of writes than since this was connected: it may
-        lack writes that the one before it acknowledged. A connection that failed says so by that."""
-        with self._given_up_if_it_fails():
+        """Check that no primary was replaced or restarted since the last call.
+
+        It could lack writes that were acknowledged before. After a connection error this check starts over: that error
+        has been raised already.
+
+        Raises:
+            ConnectionError: a primary's replication history is another one.
+        """
+        with self._closed_on_error():
             now = frozenset(node.info("replication")["master_replid"] for node in self._primaries())
         before, self._histories = self._histories, now
         if before and before != now:
             raise self._redis.exceptions.ConnectionError(
-                "another Redis took over, or this one began again: it may lack what was stored last"
+                "another Redis took over, or this one restarted: it may lack the last snapshots"
             )
 
     @contextmanager
-    def _given_up_if_it_fails(self) -> Iterator[None]:
+    def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
@@ -154,7 +160,7 @@ class RedisConnection:
     def _pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         client = self.client
         with client.pipeline(transaction=False) as pipe:
-            if self.address.kind == "cluster":  # redis-py would ask a server for the key of each script
+            if self.address.kind == "cluster":  # redis-py itself would ask a server for each script's key
                 for command in commands:
                     key = command[3 if command[0] == "EVALSHA" else 1]
                     pipe.execute_command(*command, target_nodes=client.get_node_from_key(key))

@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 
 _WAIT_S = 0.5
 """How long to wait for another process's write."""
-_LOOK_S = 0.002
+_POLL_S = 0.002
 """How often to try the lock meanwhile."""
 _READ = """
 SELECT sessions.*, coalesce(alive_until_s > :now, 0) FROM sessions LEFT JOIN servers USING (server) WHERE id = :id
@@ -59,21 +59,21 @@ class SqliteStore:
     """A `base.Store` in the file `path`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time, *, sets_aside: bool = True) -> None:
-        """`sets_aside`: whether a damaged file is replaced; else whatever meets the damage fails."""
+        """Prepare. `sets_aside`: whether a damaged file is replaced; if not, calls that meet damage fail."""
         self._path = Path(path)
         self._clock = clock
         self._sets_aside = sets_aside
         self._connected: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        """Which file is connected, by device and inode: another process may have replaced it since."""
+        """Device and inode of the connected file: another process may have replaced it since."""
         self._lock: int | None = None
         self._damages: list[Damage] = []
 
     def open(self) -> Durability:
-        """See `base.Store`. Also looks at some rows for damage.
+        """See `base.Store`. Also checks a sample of rows for damage.
 
         Raises:
-            OperationalError: naming the file, and what is wrong with it.
+            OperationalError: names the file and what is wrong with it.
         """
         try:
             self._do(self._check)
@@ -173,18 +173,18 @@ class SqliteStore:
         return ABSENT if there is None else int(there[2])
 
     def _do(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """`work` in a transaction; if it meets damage, once more on what could be read of the file."""
-        with self._alone():
+        """Run `work` in a transaction; if it meets damage, run it again on what could be read of the file."""
+        with self._exclusive():
             try:
                 return self._transaction(work)
             except BaseException as error:
                 if not self._sets_aside or not is_damage(error):
-                    self._disconnect()  # which rolls back; a connection that failed once is not trusted
+                    self._disconnect()  # rolls back; after an error the connection is not used again
                     raise
                 try:
                     self._damages.append(sqlite_salvage.set_aside(self._path, error, self._clock()))
                 finally:
-                    self._disconnect()  # last, since SQLite would remove the log of a file that still has its name
+                    self._disconnect()  # last, since SQLite would delete the log of a file that still has its name
             return self._transaction(work)
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
@@ -220,8 +220,8 @@ class SqliteStore:
         return found.st_dev, found.st_ino
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other store has a transaction on this file meanwhile, or replaces it."""
+    def _exclusive(self) -> Iterator[None]:
+        """Lock the file against other stores' transactions, and against being replaced."""
         if self._lock is None:
             try:
                 self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -239,12 +239,12 @@ class SqliteStore:
             return str(error) if str(self._path) in str(error) else f"{self._path}: {error}"
         return (
             f'{self._path} is damaged: {error}; have it repaired, or set store_damaged to "set_aside" '
-            "to go on with the sessions that can be read"
+            "to continue with the sessions that can be read"
         )
 
 
 def _lock(descriptor: int, path: str) -> None:
-    """Lock a file, which is open under `descriptor`; nobody else can until it is unlocked."""
+    """Lock the file open under `descriptor` against other processes."""
     until_s = time.monotonic() + _WAIT_S
     while True:
         with suppress(BlockingIOError):
@@ -252,4 +252,4 @@ def _lock(descriptor: int, path: str) -> None:
             return
         if time.monotonic() >= until_s:
             raise sqlite3.OperationalError(f"{path} is locked by another process")
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)

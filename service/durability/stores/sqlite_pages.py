@@ -1,6 +1,7 @@
-"""Records of a SQLite file, read page by page past damage, as https://www.sqlite.org/fileformat2.html describes them.
+"""Reader of a SQLite file's records, page by page past damage.
 
-SQLite itself follows a tree from its root, and finds nothing below a page that is damaged.
+The format is described at https://www.sqlite.org/fileformat2.html. SQLite itself follows a tree from its root, and
+finds nothing below a damaged page.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import BinaryIO, NamedTuple
 
 MAGIC = b"SQLite format 3\0"
 TABLE = 0x0D
-"""Type of a page that has rows of a table."""
+"""Type of a page with rows of a table."""
 _INDEX_INNER, _INDEX = 0x02, 0x0A
 INDEX = frozenset({_INDEX_INNER, _INDEX})
-"""Types of pages that have entries of an index."""
+"""Types of pages with entries of an index."""
 _USUAL_PAGE_BYTES = 4096
 _FILE_HEADER_BYTES = 100
 _WAL_HEADER_BYTES, _FRAME_HEADER_BYTES = 32, 24
@@ -33,11 +34,14 @@ class Entry(NamedTuple):
     rowid: int | None
     """None: it is an entry of an index."""
     values: list[Value]
-    """None also where a value cannot be read."""
+    """None also stands for a value that cannot be read."""
 
 
 class Pages:
-    """The pages of a file as the last commit left them, those in its write-ahead log included; numbers begin at 1."""
+    """Pages of a file and its write-ahead log as of the last commit.
+
+    Numbers start at 1.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("rb")
@@ -45,7 +49,7 @@ class Pages:
         self._newer: dict[int, int] = {}
         head = self._file.read(_FILE_HEADER_BYTES)
         self.signature = head[: len(MAGIC)]
-        """What the file begins with: MAGIC where it is sound."""
+        """First bytes of the file; MAGIC if it is intact."""
         self.page_bytes = _page_bytes(head)
         self.count = path.stat().st_size // self.page_bytes
         log = Path(f"{path}-wal")
@@ -53,7 +57,7 @@ class Pages:
             self._log = log.open("rb")
             self._read_log(self._log)
         self.free = frozenset(self._free())
-        """Pages that belong to nothing, whatever they hold."""
+        """Pages that are not in use, whatever they contain."""
 
     def close(self) -> None:
         """Close the files."""
@@ -62,7 +66,7 @@ class Pages:
             self._log.close()
 
     def read(self, number: int) -> bytes:
-        """One page; no bytes where it cannot be read."""
+        """Read one page; empty if it cannot be read."""
         file, offset = self._file, (number - 1) * self.page_bytes
         if self._log is not None and number in self._newer:
             file, offset = self._log, self._newer[number]
@@ -74,7 +78,7 @@ class Pages:
         return page if len(page) == self.page_bytes else b""
 
     def entries(self, *, of: frozenset[int]) -> Iterator[Entry]:
-        """What the pages of some types hold, without what cannot be read of it."""
+        """Readable entries of all pages of the given types."""
         for number in range(1, self.count + 1):
             if number in self.free:
                 continue
@@ -84,7 +88,7 @@ class Pages:
                 yield from self._entries_of(number, page, head)
 
     def unreadable(self) -> int:
-        """How many pages that are in use were overwritten by nothing but zeros, or cannot be read."""
+        """Number of used pages that are all zeros or cannot be read."""
         return sum(not self.read(number).strip(b"\0") for number in range(1, self.count + 1) if number not in self.free)
 
     def _entries_of(self, number: int, page: bytes, head: int) -> Iterator[Entry]:
@@ -106,8 +110,11 @@ class Pages:
         return Entry(number, rowid, _record(self._payload(page, at, size, kind)))
 
     def _payload(self, page: bytes, at: int, size: int, kind: int) -> bytes:
-        """The bytes of a cell that begin at `at`, and go on in pages of their own where they are many; `size` of them,
-        or as many as can be read."""
+        """Read a cell's payload at `at`, which may continue on overflow pages.
+
+        Returns:
+            `size` bytes, or as many as can be read.
+        """
         usable = self.page_bytes
         here = usable - 35 if kind == TABLE else (usable - 12) * 64 // 255 - 23
         if size <= here:
@@ -165,7 +172,7 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes at `at`, and where it ends."""
+    """Read a varint, of one to nine bytes, at `at`; returns it and where it ends."""
     value = 0
     for end in range(at, at + 8):
         value = value << 7 | data[end] & 0x7F
@@ -189,7 +196,7 @@ def _record(data: bytes) -> list[Value]:
 
 
 def _value(data: bytes, at: int, kind: int) -> tuple[Value, int]:
-    """The value of a type at `at`, and where it ends."""
+    """Read the value of a type at `at`; returns it and where it ends."""
     if kind == 0:
         return None, at
     if kind in (8, 9):

@@ -1,8 +1,8 @@
-"""A damaged SQLite store is set aside, and what can be read of it is copied to a new file. No file is deleted.
+"""Salvage of a damaged SQLite store: sets the file aside and copies what can be read. No file is deleted.
 
-The copy is made beside the file, and takes its name once it is complete: a process that is killed meanwhile leaves
-either the damaged file, to be copied again, or a complete copy, which `finish` puts in place. The caller keeps other
-processes away from the file.
+The copy is made beside the file, and gets its name once it is complete. A process that is killed meanwhile leaves
+either the damaged file, to be copied again, or a complete copy, which `finish` puts in place. The caller must keep
+other processes away from the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from statestream.service.durability.stores.sqlite_pages import INDEX, MAGIC, TAB
 from statestream.service.durability.stores.sqlite_tables import COLUMNS, LOST, SCHEMA, Damaged, check_row
 
 _SERVERS_INDEX = 5
-"""Where the names of servers begin: the fourth tree that `SCHEMA` makes."""
+"""First page of the servers' names: the fourth tree that `SCHEMA` creates."""
 _COPYING, _COPIED, _DAMAGED = ".copying", ".copied", ".damaged-"
 _BESIDE = ("", "-wal", "-shm")
 _SERVERS = "SELECT server FROM servers UNION SELECT server FROM sessions"
@@ -34,7 +34,7 @@ ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, server = excluded.server,
 
 
 def set_aside(path: Path, reason: object, now_s: float) -> Damage:
-    """Put a copy of what can be read in the place of a damaged file, which is renamed `NAME.damaged-TIME`.
+    """Replace a damaged file by a copy of what can be read; the file becomes `NAME.damaged-TIME`.
 
     Raises:
         OperationalError: the file is not SQLite's, and has nothing of a store of sessions.
@@ -56,16 +56,19 @@ def set_aside(path: Path, reason: object, now_s: float) -> Damage:
 
 
 def finish(path: Path) -> None:
-    """Complete what a process began that was killed between setting a file aside and putting its copy in place."""
+    """Finish a replacement that was interrupted by the end of its process.
+
+    The file was set aside and its copy not yet put in place.
+    """
     if not path.exists() and _beside(path, _COPIED).exists():
         _finish(path)
 
 
 def _finish(path: Path) -> Path:
-    """Returns the name that the damaged file has now."""
+    """Set the file aside and put its copy in place; returns the damaged file's new name."""
     if path.exists():
         aside = _beside(path, f"{_DAMAGED}{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 10**9:09}Z")
-    else:  # killed after the first of the renames
+    else:  # killed after the first rename
         aside = max(p for p in path.parent.glob(f"{path.name}{_DAMAGED}*Z"))
     for suffix in _BESIDE:
         if (file := _beside(path, suffix)).exists():
@@ -76,7 +79,9 @@ def _finish(path: Path) -> Path:
 
 
 def _copy(pages: Pages, to: Path, now_s: float) -> tuple[int, list[str], int]:
-    """Returns how many sessions were copied, the ids of those that were lost, and about how many more there were."""
+    """Copy what can be read; returns the number of copied sessions, ids of lost ones, and about how many more were
+    lost.
+    """
     with closing(sqlite3.connect(to, isolation_level=None)) as db:
         db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {SCHEMA} BEGIN;")
         rowids: dict[str, int] = {}
@@ -104,7 +109,7 @@ def _keep(db: sqlite3.Connection, row: Sequence[Any]) -> None:
 
 
 def _indexed(pages: Pages, servers: set[str]) -> dict[str, int]:
-    """The row of each session by the index, which also has those whose rows cannot be read."""
+    """Row numbers of sessions by the index, unreadable rows included."""
     found = {}
     for page, _, values in pages.entries(of=INDEX):
         if page != _SERVERS_INDEX and len(values) == 2:
@@ -119,7 +124,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk write a file, or the names in a folder."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

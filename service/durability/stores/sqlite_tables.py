@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, and what their rows must be."""
+"""Tables of the SQLite store, and checks of their rows."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ COLUMNS = {
     "servers": ("server", "alive_until_s"),
 }
 LOST = "damaged"
-"""The server of a session whose snapshot was damaged. It has expired, and nothing else is known of it."""
+"""Server name of sessions whose snapshots were damaged. They count as expired; nothing else is known of them."""
 _SAMPLE = 64
-"""Rows that are looked at when a file is opened."""
+"""Rows checked when a file is opened."""
 
 
 class Damaged(sqlite3.DatabaseError):
-    """What was read from a file is not what was written to it."""
+    """Data read from a file differs from what was written."""
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that a file is malformed or no database; every other error has a class of its own."""
+    """Whether an error means a file that is malformed or no database.
+
+    Other errors have subclasses.
+    """
     return type(error) in (sqlite3.DatabaseError, Damaged)
 
 
 def check_row(row: Sequence[Any]) -> None:
-    """Raises Damaged where a row of `sessions`, all columns in order, is not as it was written."""
+    """Check a row of `sessions`, all columns in order; raises Damaged if it is not as written."""
     session_id, epoch, server, held, settled_seq, used_s, expired_s, data = row
     texts = isinstance(session_id, str) and session_id and isinstance(server, str)
     numbers = all(isinstance(n, int) and n >= 0 for n in (epoch, held, settled_seq))
@@ -53,7 +56,7 @@ def check_row(row: Sequence[Any]) -> None:
 
 
 def check_tables(db: sqlite3.Connection, path: str) -> None:
-    """Raises OperationalError where the file belongs to another program."""
+    """Check that the file is a store; raises OperationalError if it belongs to another program."""
     for table, expected in COLUMNS.items():
         found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
         if found != expected:
@@ -64,7 +67,7 @@ def check_tables(db: sqlite3.Connection, path: str) -> None:
 
 
 def check_sample(db: sqlite3.Connection) -> None:
-    """Raises DatabaseError where one of some rows, evenly spread, or its entry in the index is damaged."""
+    """Check some rows, evenly spread, and their index entries; raises DatabaseError if one is damaged."""
     lowest = db.execute("SELECT min(rowid) FROM sessions").fetchone()[0]
     highest = db.execute("SELECT max(rowid) FROM sessions").fetchone()[0]
     if lowest is None:
