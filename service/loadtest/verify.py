@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from statestream.models.metrics import deviation
 from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.engine.onnx import Engine
@@ -116,9 +117,8 @@ class _Heard:
         applied_ST = self.verdict_ST == Verdict.APPLIED
         error_ST = np.zeros(applied_ST.shape)
         for spec in engine.manifest.outputs:
-            off = np.abs(self._outputs[spec.name].astype(np.float64) - expected[spec.name]) / spec.std_array
-            worst = off.reshape(*applied_ST.shape, -1).max(axis=2)
-            error_ST = np.maximum(error_ST, np.where(np.isnan(worst), np.inf, worst))
+            off = deviation(self._outputs[spec.name], expected[spec.name], spec.std_array)
+            error_ST = np.maximum(error_ST, off.reshape(*applied_ST.shape, -1).max(axis=2))
         error_ST[~applied_ST] = 0.0
         wrong = np.argwhere(error_ST > engine.manifest.tolerance)
         first = f"{name} channel {wrong[0][0]} seq {wrong[0][1] + 1}" if len(wrong) else ""
