@@ -199,6 +199,7 @@ class Elapsed(NamedTuple):
     dt_s: Float32Array
     backwards: BoolArray
     clamped: BoolArray
+    raised: BoolArray
     last_ns: Int64Array
 
 
@@ -237,7 +238,8 @@ class TimeSpec(Spec):
             new_clock: `[sessions, time]` rows from which a new clock counts: they take the nominal step.
 
         Returns:
-            `dt_s`, nominal where there is no earlier time, at least `min_s`, at most `max_s` (`clamped` says where);
+            `dt_s`, nominal where there is no earlier time, at least `min_s` (`raised` says where), at most `max_s`
+            (`clamped` says where);
             `backwards`, rows earlier than a row that advanced before them, which must not advance the session;
             `last_ns`, each session's timestamp after these rows.
         """
@@ -245,7 +247,7 @@ class TimeSpec(Spec):
             delta_ns = self._regular(t_ns[:, 0], last_ns)
             if delta_ns is not None:
                 nothing = np.zeros(t_ns.shape, np.bool_)
-                return Elapsed((delta_ns * 1e-9).astype(np.float32)[:, None], nothing, nothing, t_ns[:, 0])
+                return Elapsed((delta_ns * 1e-9).astype(np.float32)[:, None], nothing, nothing, nothing, t_ns[:, 0])
         timed = t_ns != NO_TIME
         if counts is not None:
             timed &= counts
@@ -259,17 +261,18 @@ class TimeSpec(Spec):
             dt_s=dt_s.astype(np.float32),
             backwards=measured & (t_ns < previous),
             clamped=measured & (delta_s > self.max_s) & (t_ns >= previous),
+            raised=measured & (delta_s < self.min_s) & (t_ns >= previous),
             last_ns=last_ns,
         )
 
-    def since(self, t_ns: int, last_ns: int) -> tuple[float, bool] | None:
-        """`elapsed` of one row: `dt_s` and whether it was clamped; None where time runs backwards."""
+    def since(self, t_ns: int, last_ns: int) -> tuple[float, bool, bool] | None:
+        """`elapsed` of one row: `dt_s`, whether it was clamped, whether raised; None where time runs backwards."""
         if t_ns == NO_TIME or last_ns == NO_TIME:
-            return self.nominal_s, False
+            return self.nominal_s, False, False
         if t_ns < last_ns:
             return None
         delta_s = (t_ns - last_ns) * 1e-9
-        return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s
+        return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s, delta_s < self.min_s
 
     def _regular(self, t_ns: Int64Array, last_ns: Int64Array) -> Int64Array | None:
         """Nanoseconds between times that are all there and lie between `min_s` and `max_s`; None where any is not so.
