@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -370,6 +378,8 @@ class Manifest(Spec):
     """Of a neural circuit policy, to be looked at; nothing that runs needs it."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest error against `golden.npz`, in units of each output's `std`."""
+    max_batch: Annotated[int, Field(gt=0)] | None = None
+    """Sessions that the graphs may be given at once; None: any number. 1 for a model that would mix them."""
     allow_tf32: bool = False
     """Whether CUDA and TensorRT may round products to TF32; the tolerance must then allow for it."""
     scores: dict[str, float] = {}
@@ -379,6 +389,14 @@ class Manifest(Spec):
     """Where the weights come from: data, configuration, seed, commit, library versions."""
     files: dict[str, str] = {}
     """sha256 of each file of the bundle but the manifest itself."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A field that older readers do not know is written only where it says something."""
+        values: dict[str, Any] = write(self)
+        if self.max_batch is None:
+            values.pop("max_batch", None)
+        return values
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:

@@ -1,10 +1,10 @@
-"""What the batcher needs of an engine."""
+"""What the batcher and the checks at load need of an engine."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from statestream.models.spec import BoolArray, Float32Array, Tensors
+from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors
 
 
 class StepModel(Protocol):
@@ -18,4 +18,15 @@ class StepModel(Protocol):
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Several steps of each session: inputs and outputs `[batch, time, …]`; state passes where not `valid`."""
+        ...
+
+
+class BundleModel(StepModel, Protocol):
+    """A step model that knows its manifest."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def initial(self, batch: int) -> dict[str, Array]:
+        """Initial states, `[batch, *shape]` by name."""
         ...
