@@ -175,13 +175,15 @@ def read_golden(path: Path, manifest: Manifest) -> Golden:
 def _arrays(path: Path) -> dict[str, Array]:
     """The arrays of `path/golden.npz`; BundleError where it is no archive of arrays."""
     try:
-        archive = np.load(path / GOLDEN, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise BundleError(f"{path}: {GOLDEN} is a single array; expected an archive of arrays (numpy.savez)")
-        with archive:
+        with (path / GOLDEN).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise BundleError(f"{path}: {GOLDEN} is a single array; expected an archive of arrays (numpy.savez)")
             return {name: archive[name] for name in archive.files}
     except BundleError:
         raise
+    except OSError as error:
+        raise BundleError(f"{path}: cannot read {GOLDEN}: {error.strerror or error}") from error
     except Exception as error:  # the archive, its compression and numpy each have errors of their own
         raise BundleError(f"{path}: cannot read {GOLDEN}: {error}") from error
 

@@ -157,11 +157,12 @@ class Host:
         )
         return runner
 
-    def load(self, name: str, version: int = 0, *, build: bool = False) -> tuple[Bundle, Engine]:
+    def load(self, name: str, version: int = 0, *, build: bool = False, measure: bool = True) -> tuple[Bundle, Engine]:
         """Read and check a bundle of the repository and make it ready to run, in any thread.
 
         Args:
             build: whether TensorRT may build its engines, which takes minutes.
+            measure: see `Engine.load`.
 
         Raises:
             NotFound: the repository has no such model or version.
@@ -175,11 +176,11 @@ class Host:
         path = self.config.repository / name / str(version or found[-1])
         try:
             with refusing(f"{path} cannot be loaded"):
-                return self._load(path, name, version or found[-1], build)
+                return self._load(path, name, version or found[-1], build, measure)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
 
-    def _load(self, path: Path, name: str, version: int, build: bool) -> tuple[Bundle, Engine]:
+    def _load(self, path: Path, name: str, version: int, build: bool, measure: bool) -> tuple[Bundle, Engine]:
         config = self.config
         _check_inside(path, config.repository)
         bundle = Bundle.open(path)
@@ -192,6 +193,7 @@ class Host:
             threads=config.threads,
             cache=TensorRTCache(config.engine_cache, config.max_batch, build),
             max_batch=config.max_batch,
+            measure=measure,
         )
         for concern in engine.concerns:
             log.warning("%s: %s", bundle.manifest.ref, concern)

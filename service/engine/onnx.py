@@ -114,6 +114,7 @@ class Engine:
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
         max_batch: int = _ANY_BATCH,
+        measure: bool = True,
     ) -> Engine:
         """Open both graphs and check them as `check` does, warm up and measure.
 
@@ -122,6 +123,7 @@ class Engine:
             threads: threads of ONNX Runtime within an operator.
             cache: where TensorRT's engines are, and whether to build those that are not there.
             max_batch: sessions that the graphs are given at once, at most; the manifest may say fewer.
+            measure: whether to set `cost`; whoever loads several at once measures afterwards, one by one.
 
         Raises:
             BundleError: the graphs do not have the manifest's tensors, do not reproduce `golden.npz`, mix the sessions
@@ -131,7 +133,8 @@ class Engine:
         with refusing(f"{bundle.path} cannot be loaded"):
             engine = cls.open(bundle, providers=providers, threads=threads, cache=cache, max_batch=max_batch)
             engine.check(bundle)
-            engine.measure()
+            if measure:
+                engine.measure()
             if cache.build and engine.provider == presets.PROVIDERS["tensorrt"]:
                 cache.finish(engine.manifest)
         return engine
@@ -143,8 +146,9 @@ class Engine:
         golden.check(self, bundle, tolerance, lambda coupling: culprit(GraphFile.read(bundle.step_path), coupling))
 
     def measure(self) -> None:
-        """Set `cost` to what a step takes here and now."""
-        self.cost = golden.measure(self)
+        """Set `cost` to what a step takes here and now; BundleError where it fails."""
+        with refusing(f"{self.manifest.ref} cannot be measured"):
+            self.cost = golden.measure(self)
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
         """See `base.StepModel`."""

@@ -10,7 +10,7 @@ from statestream.models.bundle import BundleError
 from statestream.service.errors import StatestreamError
 
 _LONGEST = 400
-_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |Load model from .{1,4096}? failed:")
 _SOURCE = re.compile(r"/?[\w./-]+\.(?:cc|cpp|cu|h|hpp):\d+ ")
 _AFTER_SIGNATURE = re.compile(r"(?: const| noexcept| \[with [^\]]*\])* ")
 
@@ -36,8 +36,8 @@ def reason(error: Exception) -> str:
     while (source := _SOURCE.search(text)) is not None:
         text = text[: source.start()] + text[_end_of_signature(text, source.end()) :]
     text = " ".join(text.split())
-    if not text:
-        return type(error).__name__
+    if not text or isinstance(error, LookupError):
+        text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
