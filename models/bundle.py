@@ -121,12 +121,12 @@ def first_problem(error: ValidationError) -> str:
 
 def odd_names(manifest: Manifest) -> list[str]:
     """Labels and units of a manifest that do not fit the shape that they name, a sentence each."""
-    named = [(t.name, t.shape, t.size, "labels", t.labels) for t in (*manifest.inputs, *manifest.outputs)]
-    named += [(t.name, t.shape, t.size, "units", t.units) for t in manifest.inputs]
+    named: list[tuple[TensorSpec, str, tuple[str, ...]]] = [(t, "labels", t.labels) for t in manifest.inputs]
+    named += [(t, "labels", t.labels) for t in manifest.outputs] + [(t, "units", t.units) for t in manifest.inputs]
     return [
-        f"'{name}' has {len(names)} {kind} for a shape of {list(shape)}"
-        for name, shape, size, kind, names in named
-        if names and len(names) not in (size, *shape[-1:])
+        f"'{t.name}' has {len(names)} {kind} for a shape of {list(t.shape)}"
+        for t, kind, names in named
+        if names and len(names) not in (t.size, *t.shape[-1:])
     ]
 
 

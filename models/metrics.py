@@ -25,7 +25,8 @@ def state_deviation(state: Array, reference: Array) -> Array:
 
     float32 resolves numbers relative to their size, and a state has no standard deviation.
     """
-    return deviation(state, reference, np.float64(max(1.0, float(np.max(np.abs(reference), initial=0.0)))))
+    largest = float(np.max(np.abs(reference), initial=0.0))
+    return deviation(state, reference, np.array(max(1.0, largest)))
 
 
 def regression_errors(y_NK: Array, target_NK: Array) -> dict[str, float]:

@@ -39,6 +39,7 @@ from statestream.service.engine.refusal import refusing
 from statestream.service.errors import FailedPrecondition, Internal, NotFound, StatestreamError, Unavailable
 from statestream.service.serving.frame_decoder import FrameDecoder, check_pictures
 from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.repository import check_row_fits
 from statestream.service.serving.result_batch import AnyResultBatch, ResultBatch, SingleRowBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.table import NOBODY, SessionInfo
@@ -187,6 +188,7 @@ class Host:
         if (bundle.manifest.name, bundle.manifest.version) != (name, version):
             raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
         check_pictures(bundle.manifest, config.max_decoded_bytes)
+        check_row_fits(bundle.manifest, config.max_message_bytes)
         engine = Engine.load(
             bundle,
             providers=config.providers,

@@ -146,9 +146,8 @@ class Engine:
         golden.check(self, bundle, tolerance, lambda coupling: culprit(GraphFile.read(bundle.step_path), coupling))
 
     def measure(self) -> None:
-        """Set `cost` to what a step takes here and now; BundleError where it fails."""
-        with refusing(f"{self.manifest.ref} cannot be measured"):
-            self.cost = golden.measure(self)
+        """Set `cost` to what a step takes here and now."""
+        self.cost = golden.measure(self)
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
         """See `base.StepModel`."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.metrics import deviation
-from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array
+from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array, Tensors
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.engine.onnx import Engine
 from statestream.service.loadtest.requests import Messages, row_times
@@ -126,18 +126,25 @@ class _Heard:
 
 
 def _rollout(engine: Engine, life: Life, messages: Messages, advances_ST: BoolArray) -> dict[str, Array]:
-    """`[S, T, *shape]` by output."""
-    sessions, rows = advances_ST.shape
+    """`[S, T, *shape]` by output, zeros where a row did not advance.
+
+    Each session alone: beside others, a model that mixes the sessions of a batch would agree with the server.
+    """
     dt_ST = _dt_s(engine, life, messages.chunk, advances_ST)
-    states: Any = engine.initial(sessions)
-    parts: list[dict[str, Array]] = []
-    for begin in range(0, rows, PIECE):
-        end = min(begin + PIECE, rows)
-        each = [messages.rows(channel, life.phase, begin, end) for channel in range(sessions)]
-        inputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
-        y, states = engine.chunk(inputs, dt_ST[:, begin:end, None], advances_ST[:, begin:end], states)
-        parts.append(dict(y))
-    return {spec.name: np.concatenate([y[spec.name] for y in parts], axis=1) for spec in engine.manifest.outputs}
+    expected = {t.name: np.zeros((*advances_ST.shape, *t.shape), t.np_dtype) for t in engine.manifest.outputs}
+    for session, advances in enumerate(advances_ST):
+        states: Tensors = engine.initial(1)
+        for begin in range(0, len(advances), PIECE):
+            rows = begin + np.flatnonzero(advances[begin : begin + PIECE])
+            if not len(rows):
+                continue
+            x = messages.rows(session, life.phase, begin, min(begin + PIECE, len(advances)))
+            inputs = {name: column[None, rows - begin] for name, column in x.items()}
+            valid = np.ones((1, len(rows)), np.bool_)
+            y, states = engine.chunk(inputs, dt_ST[None, session, rows, None], valid, states)
+            for name, column in expected.items():
+                column[session, rows] = y[name][0]
+    return expected
 
 
 def _dt_s(engine: Engine, life: Life, chunk: int, advances_ST: BoolArray) -> Float32Array:

@@ -182,8 +182,8 @@ class Server:
         if isinstance(loaded, BaseException):
             raise loaded
         bundle, engine = loaded
-        await asyncio.to_thread(engine.measure)
-        with refusing(f"{bundle.path} cannot be served"):
+        with refusing(f"{bundle.path} cannot be loaded"):
+            await asyncio.to_thread(engine.measure)
             self.host.add(bundle, engine)
 
     async def _tell_health(self, model: str) -> None:
