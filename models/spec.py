@@ -198,7 +198,7 @@ class StateSpec(TensorSpec):
     def initial_array(self) -> Array:
         """The state of a new session, `[*shape]`."""
         initial = np.asarray(self.initial, np.dtype(self.dtype))
-        return np.broadcast_to(initial, self.shape) if initial.size == 1 else initial.reshape(self.shape)
+        return np.broadcast_to(initial.reshape(()), self.shape) if initial.size == 1 else initial.reshape(self.shape)
 
 
 class Elapsed(NamedTuple):

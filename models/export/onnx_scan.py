@@ -40,8 +40,9 @@ def wrap_in_scan(step: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
     opset = _opset(step)
     if opset < _SCAN_OPSET:
         raise ValueError(f"opset {opset} has no Scan that a chunk could use: export with opset 13 to 20")
-    # A body may not reuse a name of the graph around it.
-    body = onnx.compose.add_prefix(step, _PREFIX)
+    body = onnx.ModelProto()
+    body.CopyFrom(step)
+    _prefix_names(body.graph)
     _drop_weight_inputs(body.graph)
     unpacking, weights = _take_unpacking(body.graph)
     graph = helper.make_graph(
@@ -104,12 +105,35 @@ def _take_unpacking(step: onnx.GraphProto) -> tuple[list[onnx.NodeProto], list[T
 def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """Values that a node reads, those that its branches take from around it included."""
     yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            inside = [name for inner in graph.node for name in _reads(inner)]
-            yield from (name for name in (*inside, *(value.name for value in graph.output)) if name not in own)
+    for graph in _bodies(node):
+        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        inside = [name for inner in graph.node for name in _reads(inner)]
+        yield from (name for name in (*inside, *(value.name for value in graph.output)) if name not in own)
+
+
+def _prefix_names(graph: onnx.GraphProto) -> None:
+    """Prefix every name in a graph and in those inside it: a body may not reuse a name of the graph around it.
+
+    `onnx.compose.add_prefix` forgets weights that a branch reads from around it.
+    """
+    sparse = [tensor for each in graph.sparse_initializer for tensor in (each.values, each.indices)]
+    named = (*graph.input, *graph.output, *graph.value_info, *graph.initializer, *sparse, *graph.node)
+    for value in named:
+        value.name = value.name and _PREFIX + value.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            prefixed = [name and _PREFIX + name for name in names]
+            del names[:]
+            names.extend(prefixed)
+        for inner in _bodies(node):
+            _prefix_names(inner)
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs within a node: branches, or the body of a loop."""
+    own = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return own + [graph for attribute in node.attribute for graph in attribute.graphs]
 
 
 def _drop_weight_inputs(step: onnx.GraphProto) -> None:

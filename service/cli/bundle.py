@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -142,19 +141,13 @@ def _draft(folder: Path) -> Iterator[Path]:
                 if Path(name).name != name:
                     raise BundleError(f"{folder / STEP} keeps weights in '{name}', which is not a plain file name")
                 if (folder / name).is_file():
-                    _link(folder / name, draft / name)
+                    # Copies: the package `onnx` reads no weights from a file that is linked twice.
+                    shutil.copyfile(folder / name, draft / name)
         yield draft
     except BundleError as error:
         raise BundleError(str(error).replace(str(draft), str(folder))) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _write_chunk(folder: Path, manifest: Manifest) -> None:
