@@ -22,14 +22,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, file_hash, read_manifest, write_bundle
 from statestream.models.export.onnx_scan import wrap_in_scan
-from statestream.models.spec import StateSpec
+from statestream.models.spec import InputSpec, OutputSpec, StateSpec
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc, inference_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.engine.onnx import Engine
 from statestream.service.server.server import Server
 from tests.conftest import leaky_manifest
-from tests.support.bundles import leaky_golden, leaky_step, write_leaky
-from tests.support.own_bundles import plain_step
+from tests.support.bundles import leaky_golden, leaky_step, write_leaky, write_zeros
+from tests.support.own_bundles import LEAK, node, plain_step, step_graph, write_own
 from tests.support.wire_client import METHOD, WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
@@ -228,6 +228,39 @@ async def test_any_exception_while_a_bundle_loads_refuses_it_alone(
             await admin.LoadModel(admin_pb2.LoadModelRequest(name="broken"))
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert "cannot be loaded: nobody thought of this" in (error.value.details() or "")
+
+
+async def test_a_row_that_no_message_can_carry_is_refused_with_the_setting(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    time = leaky_manifest().time
+    for name, size in (("small", 900), ("large", 1000)):
+        x, y = InputSpec(name="x", shape=(size,)), OutputSpec(name="y", shape=(1,), std=(1.0,))
+        write_zeros(tmp_path, name, x, y, time)
+    server = await start(repository=tmp_path, max_message_bytes=4000)
+    assert [runner.manifest.name for runner in server.host.versions] == ["small"]
+    assert "max_message_bytes is 4000; raise max_message_bytes" in server.host.versions.refused["large"]
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s", model="small")
+        largest = steps([1], [1], [[1.0] * 900], t_ns=[2**62])
+        assert list((await stream.ask(largest)).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+async def test_a_model_that_mixes_sessions_is_served_one_session_at_a_time(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    mixing = step_graph([*LEAK, node("Softmax", "state_h_out", "y", axis=0)])
+    write_own(tmp_path, mixing, name="mixing")
+    write_own(tmp_path, mixing, name="alone", max_batch=1)
+    server = await start(repository=tmp_path)
+    assert [runner.manifest.name for runner in server.host.versions] == ["alone"]
+    assert "mixes the sessions of a batch by Softmax" in server.host.versions.refused["mixing"]
+    async with wire_stream(server.port) as stream:
+        for channel in range(3):
+            await stream.open(channel, f"s{channel}", model="alone")
+        answer = await stream.ask(steps([0, 1, 2], [1, 1, 1], [[1.0, 2.0], [50.0, 0.0], [3.0, 3.0]]))
+        assert answer.results.batch == 3
+        np.testing.assert_array_equal(outputs(answer), np.ones((3, 2)), "a softmax over one row is one")
 
 
 async def test_folders_that_are_no_versions_are_passed_over(tmp_path: Path, start: Callable[..., Any]) -> None:
