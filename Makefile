@@ -114,14 +114,14 @@ $(PROTOC)/.installed:
 		grpcio-tools==1.62.3 protobuf==4.25.3 'setuptools<70'
 	@touch $@
 
-# The Open Inference Protocol's messages get a pool of their own: those of tritonclient bear the same names.
+# The messages of the Open Inference Protocol and of ONNX get pools of their own: other packages have the same names.
 proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 	@mkdir -p $(OUT)
 	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
 		--python_out=$(OUT) --pyi_out=$(OUT) --grpc_python_out=$(OUT) proto/v1/inference.proto proto/v1/admin.proto
 	@$(PROTOC)/bin/python -m grpc_tools.protoc -Istatestream/proto=proto \
-		--python_out=$(OUT) --pyi_out=$(OUT) proto/oip/inference.proto
-	@sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' $(OUT)/statestream/proto/oip/*_pb2.py
+		--python_out=$(OUT) --pyi_out=$(OUT) proto/oip/inference.proto proto/onnx/graph.proto
+	@sed -i 's/_descriptor_pool.Default()/_descriptor_pool.DescriptorPool()/' $(OUT)/statestream/proto/o*/*_pb2.py
 	@test $(OUT) != build/generated || cp -r $(OUT)/statestream/proto/. proto/
 
 configuration: install ## Regenerate docs/configuration.md

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from statestream.models.spec import Array, Float32Array, Manifest
+from statestream.models.spec import Array, Float32Array, Manifest, TensorSpec
 
 MANIFEST = "manifest.json"
 STEP = "step.onnx"
@@ -103,9 +103,13 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: it cannot be read, or a field is invalid; the text names the field and the value.
     """
     try:
-        text = (path / MANIFEST).read_text()
+        content = (path / MANIFEST).read_bytes()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise BundleError(f"{path}: cannot read {MANIFEST}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.object[error.start]:#04x} at {error.start}"
+        raise BundleError(f"{path / MANIFEST} is not UTF-8 ({byte}); save it as UTF-8") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -120,6 +124,17 @@ def first_problem(error: ValidationError) -> str:
     shown = "" if isinstance(got, dict) or problem["type"] == "missing" else f" (got {got!r})"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return (f"{where}: " if where else "") + problem["msg"] + shown + more
+
+
+def odd_names(manifest: Manifest) -> list[str]:
+    """Labels and units of a manifest that do not fit the shape that they name, a sentence each."""
+    named: list[tuple[TensorSpec, str, tuple[str, ...]]] = [(t, "labels", t.labels) for t in manifest.inputs]
+    named += [(t, "labels", t.labels) for t in manifest.outputs] + [(t, "units", t.units) for t in manifest.inputs]
+    return [
+        f"'{t.name}' has {len(names)} {kind} for a shape of {list(t.shape)}"
+        for t, kind, names in named
+        if names and len(names) not in (t.size, *t.shape[-1:])
+    ]
 
 
 def _check_file(path: Path, name: str, expected: str) -> None:
@@ -142,30 +157,46 @@ def read_golden(path: Path, manifest: Manifest) -> Golden:
     """Read `path/golden.npz` and check its arrays against the manifest.
 
     Raises:
-        BundleError: the file cannot be read, or an array is missing or has a wrong shape; the text names it.
+        BundleError: the file cannot be read, or an array is missing or does not fit; the text names it.
     """
-    try:
-        with np.load(path / GOLDEN, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot read {GOLDEN}: {error}") from error
+    arrays = _arrays(path)
     time = arrays["dt"].shape[0] if "dt" in arrays and arrays["dt"].ndim == 1 else 0
-    if time == 0:
-        raise BundleError(f"{path}: {GOLDEN} has no array 'dt' of shape [time]")
+    if time == 0 or arrays["dt"].dtype.kind not in "fiu":
+        raise BundleError(f"{path}: {GOLDEN} has no array 'dt' of shape [time], in seconds")
 
-    def pick(name: str, shape: tuple[int, ...]) -> Array:
+    def pick(name: str, spec: TensorSpec, *leading: int) -> Array:
         if name not in arrays:
             raise BundleError(f"{path}: {GOLDEN} has no array '{name}'")
-        if arrays[name].shape != shape:
-            raise BundleError(f"{path}: {GOLDEN} array '{name}' has shape {arrays[name].shape}, expected {shape}")
-        return np.ascontiguousarray(arrays[name])
+        array, shape = arrays[name], (*leading, *spec.shape)
+        if array.shape != shape:
+            raise BundleError(f"{path}: {GOLDEN} array '{name}' has shape {array.shape}, expected {shape}")
+        # Bytes in another order are the same numbers; another type may not be.
+        if array.dtype.newbyteorder("=") != spec.np_dtype.newbyteorder("="):
+            raise BundleError(f"{path}: {GOLDEN} array '{name}' is {array.dtype}, the manifest says {spec.dtype}")
+        return np.ascontiguousarray(array, spec.np_dtype)
 
     return Golden(
-        inputs={t.name: pick(f"input_{t.name}", (time, *t.shape)) for t in manifest.inputs},
+        inputs={t.name: pick(f"input_{t.name}", t, time) for t in manifest.inputs},
         dt_s=arrays["dt"].astype(np.float32),
-        outputs={t.name: pick(f"output_{t.name}", (time, *t.shape)) for t in manifest.outputs},
-        states={t.name: pick(f"state_{t.name}", t.shape) for t in manifest.states},
+        outputs={t.name: pick(f"output_{t.name}", t, time) for t in manifest.outputs},
+        states={t.name: pick(f"state_{t.name}", t) for t in manifest.states},
     )
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    """Read the arrays of `path/golden.npz`. BundleError: it is no archive of arrays."""
+    try:
+        with (path / GOLDEN).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise BundleError(f"{path}: {GOLDEN} is a single array; expected an archive of arrays (numpy.savez)")
+            return {name: archive[name] for name in archive.files}
+    except BundleError:
+        raise
+    except OSError as error:
+        raise BundleError(f"{path}: cannot read {GOLDEN}: {error.strerror or error}") from error
+    except Exception as error:  # the archive, its compression and numpy each have errors of their own
+        raise BundleError(f"{path}: cannot read {GOLDEN}: {error}") from error
 
 
 def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping[str, bytes]) -> Bundle:
@@ -183,7 +214,8 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
         np.savez(folder / GOLDEN, **arrays)
         hashes = {name: file_hash(folder / name) for name in FILES}
         manifest = manifest.model_copy(update={"files": hashes})
-        (folder / MANIFEST).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n")
+        manifest_text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+        (folder / MANIFEST).write_text(manifest_text, encoding="utf-8")
         folder.chmod(0o755)
         if path.exists():
             shutil.rmtree(path)
@@ -202,7 +234,12 @@ def versions(repository: Path, name: str) -> list[int]:
     folder = repository / name
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and entry.is_dir())
+    return sorted(int(entry.name) for entry in folder.iterdir() if _is_number(entry.name) and entry.is_dir())
+
+
+def _is_number(name: str) -> bool:
+    """Whether a folder's name is a version as it is written: not `01`, and no digits of other scripts."""
+    return name.isascii() and name.isdecimal() and name == str(int(name))
 
 
 def models(repository: Path) -> Iterator[tuple[str, int]]:

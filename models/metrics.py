@@ -7,6 +7,28 @@ import numpy as np
 from statestream.models.spec import Array
 
 
+def deviation(y: Array, reference: Array, std: Array) -> Array:
+    """Distance of each element from its reference, in standard deviations; infinite where either is not a number.
+
+    Args:
+        y: `[..., *shape]`
+        reference: of the same shape as `y`.
+        std: broadcastable against both, above 0.
+    """
+    with np.errstate(invalid="ignore"):
+        off = np.abs(y.astype(np.float64) - reference) / std
+    return np.where(np.isnan(off), np.inf, off)
+
+
+def state_deviation(state: Array, reference: Array) -> Array:
+    """`deviation` of a state: in units of its reference's largest element where that is above one.
+
+    float32 resolves numbers relative to their size, and a state has no standard deviation.
+    """
+    largest = float(np.max(np.abs(reference), initial=0.0))
+    return deviation(state, reference, np.array(max(1.0, largest)))
+
+
 def regression_errors(y_NK: Array, target_NK: Array) -> dict[str, float]:
     """mse and mae over all numbers, r2 over all target columns together.
 

@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -199,7 +207,7 @@ class StateSpec(TensorSpec):
     def initial_array(self) -> Array:
         """The state of a new session, `[*shape]`."""
         initial = np.asarray(self.initial, np.dtype(self.dtype))
-        return np.broadcast_to(initial, self.shape) if initial.size == 1 else initial.reshape(self.shape)
+        return np.broadcast_to(initial.reshape(()), self.shape) if initial.size == 1 else initial.reshape(self.shape)
 
 
 class Elapsed(NamedTuple):
@@ -208,6 +216,7 @@ class Elapsed(NamedTuple):
     dt_s: Float32Array
     backwards: BoolArray
     clamped: BoolArray
+    raised: BoolArray
     last_ns: Int64Array
 
 
@@ -247,15 +256,16 @@ class TimeSpec(Spec):
 
         Returns:
             `dt_s`: nominal without an earlier time, at least `min_s`, at most `max_s`.
-            `backwards`: rows earlier than a row that advanced before them; they must not advance the session.
+            `raised`: rows whose elapsed time was below `min_s`.
             `clamped`: rows whose elapsed time was above `max_s`.
+            `backwards`: rows earlier than a row that advanced before them; they must not advance the session.
             `last_ns`: each session's timestamp after these rows.
         """
         if counts is None and new_clock is None and t_ns.shape[1] == 1:
             delta_ns = self._regular(t_ns[:, 0], last_ns)
             if delta_ns is not None:
                 nothing = np.zeros(t_ns.shape, np.bool_)
-                return Elapsed((delta_ns * 1e-9).astype(np.float32)[:, None], nothing, nothing, t_ns[:, 0])
+                return Elapsed((delta_ns * 1e-9).astype(np.float32)[:, None], nothing, nothing, nothing, t_ns[:, 0])
         timed = t_ns != NO_TIME
         if counts is not None:
             timed &= counts
@@ -269,20 +279,21 @@ class TimeSpec(Spec):
             dt_s=dt_s.astype(np.float32),
             backwards=measured & (t_ns < previous),
             clamped=measured & (delta_s > self.max_s) & (t_ns >= previous),
+            raised=measured & (delta_s < self.min_s) & (t_ns >= previous),
             last_ns=last_ns,
         )
 
-    def since(self, t_ns: int, last_ns: int) -> tuple[float, bool] | None:
-        """Like `elapsed` for one row: `dt_s` and whether it was clamped.
+    def since(self, t_ns: int, last_ns: int) -> tuple[float, bool, bool] | None:
+        """Like `elapsed` for one row: `dt_s`, whether it was clamped, whether it was raised.
 
         None: time runs backwards.
         """
         if t_ns == NO_TIME or last_ns == NO_TIME:
-            return self.nominal_s, False
+            return self.nominal_s, False, False
         if t_ns < last_ns:
             return None
         delta_s = (t_ns - last_ns) * 1e-9
-        return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s
+        return min(max(delta_s, self.min_s), self.max_s), delta_s > self.max_s, delta_s < self.min_s
 
     def _regular(self, t_ns: Int64Array, last_ns: Int64Array) -> Int64Array | None:
         """Differences if all times exist and lie `min_s` to `max_s` apart.
@@ -386,6 +397,8 @@ class Manifest(Spec):
     """Wiring of a neural circuit policy, for display only; None: the model is none."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest error against `golden.npz`, in units of each output's `std`."""
+    max_batch: Annotated[int, Field(gt=0)] | None = None
+    """Sessions that the graphs may be given at once; None: any number. 1 for a model that would mix them."""
     allow_tf32: bool = False
     """Whether CUDA and TensorRT may round products to TF32; the tolerance must allow for it."""
     scores: dict[str, float] = {}
@@ -395,6 +408,14 @@ class Manifest(Spec):
     """Provenance of the weights: data, configuration, seed, commit, library versions."""
     files: dict[str, str] = {}
     """sha256 of each file of the bundle, except the manifest."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A field that older readers do not know is written only where it says something."""
+        values: dict[str, Any] = write(self)
+        if self.max_batch is None:
+            values.pop("max_batch", None)
+        return values
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:

@@ -16,6 +16,7 @@ import onnxruntime
 from statestream.models.bundle import CHUNK, STEP
 from statestream.models.data.recordings import Recording
 from statestream.models.export.onnx_scan import input_names
+from statestream.models.metrics import deviation, state_deviation
 from statestream.models.spec import Array, Manifest, split_inputs
 from statestream.models.training.network import Network
 from statestream.models.training.rollout import Padded, pad, rollout
@@ -139,11 +140,9 @@ def _ragged(recordings: Sequence[Recording], k: int, batch: int) -> Recording:
 def _error(manifest: Manifest, reference: Reference, y_BTK: Array, states: Mapping[str, Array]) -> float:
     valid = reference.padded.valid_BT.numpy()
     (output,) = manifest.outputs
-    errors = [np.abs(y_BTK - reference.y_BTK)[valid] / output.std_array]
-    errors += [
-        np.abs(states[name] - want) / max(1.0, float(np.abs(want).max())) for name, want in reference.states.items()
-    ]
-    return max(float(np.max(error)) if np.isfinite(error).all() else np.inf for error in errors)
+    errors = [deviation(y_BTK[valid], reference.y_BTK[valid], output.std_array)]
+    errors += [state_deviation(states[name], want) for name, want in reference.states.items()]
+    return max(float(np.max(error)) for error in errors)
 
 
 def _initial(manifest: Manifest, batch: int) -> dict[str, Array]:

@@ -52,6 +52,7 @@ class ResultFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESULT_FLAG_UNSPECIFIED: _ClassVar[ResultFlag]
     RESULT_FLAG_TIME_CLAMPED: _ClassVar[ResultFlag]
     RESULT_FLAG_RESET: _ClassVar[ResultFlag]
+    RESULT_FLAG_TIME_RAISED: _ClassVar[ResultFlag]
 
 class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -101,6 +102,7 @@ VERDICT_BUSY: Verdict
 RESULT_FLAG_UNSPECIFIED: ResultFlag
 RESULT_FLAG_TIME_CLAMPED: ResultFlag
 RESULT_FLAG_RESET: ResultFlag
+RESULT_FLAG_TIME_RAISED: ResultFlag
 DURABILITY_UNSPECIFIED: Durability
 DURABILITY_PROCESS: Durability
 DURABILITY_POWER: Durability

@@ -21,6 +21,7 @@ SKIPPED = int(Verdict.SKIPPED)
 _SKIP = int(RowFlag.SKIP)
 _NEW_CLOCK = int(RowFlag.NEW_CLOCK)
 TIME_CLAMPED = int(ResultFlag.TIME_CLAMPED)
+TIME_RAISED = int(ResultFlag.TIME_RAISED)
 RESET = int(ResultFlag.RESET)
 
 
@@ -81,7 +82,7 @@ def admit(grid: Grid, known: SessionMarks, time: TimeSpec) -> Admission:
                 verdict_GT=np.full(regular_GT.shape, APPLIED),
                 advance_GT=regular_GT,
                 dt_s_GT=elapsed.dt_s,
-                flags_GT=elapsed.clamped * TIME_CLAMPED,
+                flags_GT=elapsed.clamped * TIME_CLAMPED + elapsed.raised * TIME_RAISED,
                 settled_seq_G=known.settled_seq_G + steps,
                 last_ns_G=elapsed.last_ns,
                 plain=True,
@@ -109,7 +110,7 @@ def _admit_one_by_one(grid: Grid, known: SessionMarks, time: TimeSpec, regular_G
     if grid.suppressed_GT is not None:
         verdict_GT[advance_GT & grid.suppressed_GT] = SUPPRESSED
     dt_s_GT, clamped_GT = elapsed.dt_s, elapsed.clamped & advance_GT
-    flags_GT, fresh_G = clamped_GT * TIME_CLAMPED, None
+    flags_GT, fresh_G = clamped_GT * TIME_CLAMPED + (elapsed.raised & advance_GT) * TIME_RAISED, None
     if grid.gap_resets_G is not None:
         reset_GT = clamped_GT & grid.gap_resets_G[:, None]
         dt_s_GT = np.where(reset_GT, np.float32(time.nominal_s), dt_s_GT)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import NO_TIME, Manifest, Tensors
-from statestream.service.batching.admission import APPLIED
+from statestream.service.batching.admission import APPLIED, TIME_CLAMPED, TIME_RAISED
 from statestream.service.batching.finite import measured, surely_finite
 from statestream.service.batching.row_queue import SingleRow
 from statestream.service.engine.base import StepModel
@@ -29,7 +29,8 @@ class SingleResult(NamedTuple):
     epoch: int
     seq: int
     dt_s: float
-    clamped: bool
+    flags: int
+    """Bits of ResultFlag"""
     inputs: Tensors
     """`[1, *shape]` by name."""
     outputs: Tensors
@@ -55,7 +56,7 @@ def advance(
     since = manifest.time.since(row.t_ns, last_ns)
     if since is None or not all(map(surely_finite, measured(row.data, manifest.gappy_inputs).values())):
         return None
-    dt_s, clamped = since
+    dt_s, clamped, raised = since
     if clamped and table.gap_resets[slot]:
         return None
     dt_11 = np.array([[dt_s]], np.float32)
@@ -81,7 +82,7 @@ def advance(
         epoch=table.epoch.item(slot),
         seq=seq,
         dt_s=dt_s,
-        clamped=clamped,
+        flags=clamped * TIME_CLAMPED + raised * TIME_RAISED,
         inputs=row.data,
         outputs=outputs,
         queue_s=begin_s - row.received_s,

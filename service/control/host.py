@@ -35,9 +35,11 @@ from statestream.service.durability.stores.base import Store
 from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.providers import TensorRTCache
+from statestream.service.engine.refusal import refusing
 from statestream.service.errors import FailedPrecondition, Internal, NotFound, StatestreamError, Unavailable
 from statestream.service.serving.frame_decoder import FrameDecoder, check_pictures
 from statestream.service.serving.registry import ModelRegistry
+from statestream.service.serving.repository import check_row_fits
 from statestream.service.serving.result_batch import AnyResultBatch, ResultBatch, SingleRowBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.table import DETACHED, SessionInfo
@@ -156,11 +158,12 @@ class Host:
         )
         return runner
 
-    def load(self, name: str, version: int = 0, *, build: bool = False) -> tuple[Bundle, Engine]:
+    def load(self, name: str, version: int = 0, *, build: bool = False, measure: bool = True) -> tuple[Bundle, Engine]:
         """Read a bundle of the repository, check it, and load its engine. Safe in any thread.
 
         Args:
             build: whether TensorRT may build its engines, which takes minutes.
+            measure: see `Engine.load`.
 
         Raises:
             NotFound: the repository has no such model or version.
@@ -173,15 +176,9 @@ class Host:
         if version and version not in found:
             raise NotFound(f"model '{name}' has no version {version}; it has {found}", field="version")
         path = self.config.repository / name / str(version or found[-1])
-        _check_inside(path, self.config.repository)
         try:
-            bundle = Bundle.open(path)
-            if (bundle.manifest.name, bundle.manifest.version) != (name, version or found[-1]):
-                raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
-            check_pictures(bundle.manifest, self.config.max_decoded_bytes)
-            config = self.config
-            cache = TensorRTCache(config.engine_cache, config.max_batch, build)
-            return bundle, Engine.load(bundle, providers=config.providers, threads=config.threads, cache=cache)
+            with refusing(f"{path} cannot be loaded"):
+                return self._load(path, name, version or found[-1], build, measure)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
 
@@ -190,6 +187,26 @@ class Host:
         for runner in self.versions:
             runner.close()
         self._decoder.close()
+
+    def _load(self, path: Path, name: str, version: int, build: bool, measure: bool) -> tuple[Bundle, Engine]:
+        config = self.config
+        _check_inside(path, config.repository)
+        bundle = Bundle.open(path)
+        if (bundle.manifest.name, bundle.manifest.version) != (name, version):
+            raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
+        check_pictures(bundle.manifest, config.max_decoded_bytes)
+        check_row_fits(bundle.manifest, config.max_message_bytes)
+        engine = Engine.load(
+            bundle,
+            providers=config.providers,
+            threads=config.threads,
+            cache=TensorRTCache(config.engine_cache, config.max_batch, build),
+            max_batch=config.max_batch,
+            measure=measure,
+        )
+        for concern in engine.concerns:
+            log.warning("%s: %s", bundle.manifest.ref, concern)
+        return bundle, engine
 
     # Sessions
 

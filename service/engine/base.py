@@ -1,10 +1,10 @@
-"""The interface through which the batcher runs a model."""
+"""The interfaces through which the batcher and the checks at load run a model."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from statestream.models.spec import BoolArray, Float32Array, Tensors
+from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors
 
 
 class StepModel(Protocol):
@@ -24,4 +24,15 @@ class StepModel(Protocol):
 
         Where `valid_BT` is false, the state passes through unchanged.
         """
+        ...
+
+
+class BundleModel(StepModel, Protocol):
+    """A step model that knows its manifest."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def initial(self, batch: int) -> dict[str, Array]:
+        """Initial states, `[batch, *shape]` by name."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,28 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.bundle import CHUNK, STEP, Bundle, BundleError
+from statestream.models.bundle import Bundle, BundleError, odd_names
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, TensorSpec
+from statestream.service.engine import golden
 from statestream.service.engine import providers as presets
+from statestream.service.engine.coupling import culprit
+from statestream.service.engine.golden import Cost
+from statestream.service.engine.graph_file import GraphFile, check_weight_files
 from statestream.service.engine.providers import NO_BUILD, TensorRTCache
+from statestream.service.engine.refusal import reason, refusing
+from statestream.service.engine.runtimes import oldest, runs
 
 log = logging.getLogger(__name__)
 
 _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "bool": "tensor(bool)"}
-_WARM_UP_BATCHES = (1, 64)
+_APART = 1e-5
+"""How far a row may move with what stands beside it on a CPU, which computes each row alike."""
+_ANY_BATCH = 2**31
 
 Named = tuple[str, TensorSpec]
 """A tensor's name in the graph, and its spec."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Duration of one call of the step graph, measured at load."""
-
-    step_s: float
-    """Seconds for a batch of 1."""
-    batch_s: float
-    """Seconds for a batch of 64."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,16 @@ class Graph:
 class Engine:
     """A bundle ready to run. `load` refuses one that does not reproduce its golden recording."""
 
-    def __init__(self, manifest: Manifest, step: Graph, chunk: Graph, provider: str) -> None:
+    def __init__(self, manifest: Manifest, step: Graph, chunk: Graph, provider: str, max_batch: int) -> None:
         self._step = step
         self._chunk = chunk
         self.manifest = manifest
         self.provider = provider
+        self.max_batch = max_batch
+        """Sessions that the graphs are given at once; larger batches run in parts."""
         self.cost = Cost(0.0, 0.0)
+        self.concerns: list[str] = []
+        """What is odd about the bundle, but no reason to refuse it."""
 
     @classmethod
     def open(
@@ -83,21 +84,29 @@ class Engine:
         providers: Sequence[str] = ("cpu",),
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
+        max_batch: int = _ANY_BATCH,
     ) -> Engine:
         """Open both graphs and check their tensors against the manifest; arguments and errors as for `load`."""
         m, chosen = bundle.manifest, presets.available(providers)
         if "tensorrt" in chosen:
             cache.check(m)
-        # XNNPACK has its own thread pool.
-        session_threads = 1 if "xnnpack" in chosen else threads
+        step_file, chunk_file = GraphFile.read(bundle.step_path), GraphFile.read(bundle.chunk_path)
+        check_weight_files(bundle, step_file, chunk_file)
+        max_batch = min(max_batch, m.max_batch or max_batch)
+        # XNNPACK has threads of its own.
+        own = 1 if "xnnpack" in chosen else threads
         step_arguments = presets.for_step(chosen, m, threads, cache)
-        step = _open(bundle.step_path, m, step_arguments, session_threads, suffix="", extra=())
+        step = _open(step_file, m, step_arguments, own, suffix="", extra=(), max_batch=max_batch)
         chunk_arguments = presets.for_chunk(chosen, m, threads, cache)
-        chunk = _open(bundle.chunk_path, m, chunk_arguments, session_threads, suffix="_seq", extra=("valid",))
+        chunk = _open(chunk_file, m, chunk_arguments, own, suffix="_seq", extra=("valid",), max_batch=max_batch)
         provider = str(step.session.get_providers()[0])
+        engine = cls(m, step, chunk, provider, max_batch)
         if provider != step_arguments[0][0]:
-            log.warning("%s: onnxruntime took %s instead of %s", m.ref, provider, step_arguments[0][0])
-        return cls(m, step, chunk, provider)
+            engine.concerns.append(f"onnxruntime took {provider} instead of {step_arguments[0][0]}")
+        states = [f"state_{s.name}" for s in m.states]
+        engine.concerns += [f"no node of {step_file.path.name} reads '{name}'" for name in step_file.unread(states)]
+        engine.concerns += odd_names(m)
+        return engine
 
     @classmethod
     def load(
@@ -107,33 +116,54 @@ class Engine:
         providers: Sequence[str] = ("cpu",),
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
+        max_batch: int = _ANY_BATCH,
+        measure: bool = True,
     ) -> Engine:
-        """Open both graphs, check their tensors, replay the golden recording, and measure.
+        """Open both graphs, check them (see `check`), and measure.
 
         Args:
             providers: keys of `PROVIDERS`, the preferred one first; those not available are skipped, with a log line.
             threads: threads of ONNX Runtime within an operator.
             cache: where TensorRT's engines are, and whether to build missing ones.
+            max_batch: most sessions in one run of a graph; the manifest may say fewer.
+            measure: whether to set `cost`; a caller that loads several at once measures them afterwards, one by one.
 
         Raises:
-            BundleError: the graphs do not have the manifest's tensors, or do not reproduce `golden.npz`.
+            BundleError: the graphs do not have the manifest's tensors, do not reproduce `golden.npz`, mix the sessions
+                of a batch, or do not run; the message names the file and the cause.
             FailedPrecondition: onnxruntime is not installed, or has none of `providers`, or TensorRT has no engine.
         """
-        engine = cls.open(bundle, providers=providers, threads=threads, cache=cache)
-        engine.replay(bundle)
-        engine.cost = engine._measure()
-        if cache.build and engine.provider == presets.PROVIDERS["tensorrt"]:
-            cache.finish(engine.manifest)
+        with refusing(f"{bundle.path} cannot be loaded"):
+            engine = cls.open(bundle, providers=providers, threads=threads, cache=cache, max_batch=max_batch)
+            engine.check(bundle)
+            if measure:
+                engine.measure()
+            if cache.build and engine.provider == presets.PROVIDERS["tensorrt"]:
+                cache.finish(engine.manifest)
         return engine
+
+    def check(self, bundle: Bundle) -> None:
+        """Run the golden recording through both graphs: alone, with holes, and beside strangers; see `golden.check`."""
+        exact = self.provider in (presets.PROVIDERS["cpu"], presets.PROVIDERS["xnnpack"])
+        tolerance = _APART if exact else self.manifest.tolerance
+        golden.check(self, bundle, tolerance, lambda coupling: culprit(GraphFile.read(bundle.step_path), coupling))
+
+    def measure(self) -> None:
+        """Set `cost` to what a step takes here and now."""
+        self.cost = golden.measure(self)
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
         """Run the step graph: see `base.StepModel`."""
+        if len(dt_B1) > self.max_batch:
+            return _in_parts(self._step, self.max_batch, inputs, dt_B1, None, states)
         return self._step.run(inputs, dt_B1, None, states)
 
     def chunk(
         self, inputs: Tensors, dt_BT1: Float32Array, valid_BT: BoolArray, states: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Run the chunk graph: see `base.StepModel`."""
+        if len(dt_BT1) > self.max_batch:
+            return _in_parts(self._chunk, self.max_batch, inputs, dt_BT1, valid_BT, states)
         return self._chunk.run(inputs, dt_BT1, valid_BT, states)
 
     def initial(self, batch: int) -> dict[str, Array]:
@@ -144,76 +174,44 @@ class Engine:
         }
 
     def rollout(self, inputs: Tensors, dt_s: Float32Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Run one session step by step from the initial state.
+        """One session step by step: inputs `[time, *shape]`, `dt_s [time]` to outputs and final states `[*shape]`."""
+        passed = golden.rollout(self, inputs, dt_s)
+        return passed.outputs, passed.final
 
-        Args:
-            inputs: `[time, *shape]` by name.
-            dt_s: `[time]`, seconds.
 
-        Returns:
-            Outputs `[time, *shape]` and final states `[*shape]`, by name.
-        """
-        states: Tensors = self.initial(1)
-        rows: list[Tensors] = []
-        for k in range(len(dt_s)):
-            y, states = self.step({n: x[k : k + 1] for n, x in inputs.items()}, dt_s[k : k + 1, None], states)
-            rows.append(y)
-        return {n: np.concatenate([y[n] for y in rows]) for n in rows[0]}, {n: s[0] for n, s in states.items()}
-
-    def replay(self, bundle: Bundle) -> None:
-        """Run the golden recording through both graphs and compare.
-
-        Raises:
-            BundleError: an output or final state is off by more than the manifest's tolerance.
-        """
-        golden = bundle.golden()
-        valid = np.ones((1, len(golden.dt_s)), np.bool_)
-        inputs = {name: x[None] for name, x in golden.inputs.items()}
-        y, states = self.chunk(inputs, golden.dt_s[None, :, None], valid, self.initial(1))
-        whole = {name: value[0] for name, value in y.items()}, {name: value[0] for name, value in states.items()}
-        for graph, (outputs, final) in ((STEP, self.rollout(golden.inputs, golden.dt_s)), (CHUNK, whole)):
-            for spec in self.manifest.outputs:
-                error = np.abs(outputs[spec.name] - golden.outputs[spec.name]) / spec.std_array
-                self._check_error(bundle, graph, f"output '{spec.name}'", float(np.max(error)))
-            for state in self.manifest.states:
-                expected = golden.states[state.name]
-                scale = max(1.0, float(np.max(np.abs(expected))))
-                self._check_error(
-                    bundle, graph, f"state '{state.name}'", float(np.max(np.abs(final[state.name] - expected))) / scale
-                )
-
-    def _check_error(self, bundle: Bundle, graph: str, what: str, error: float) -> None:
-        if not error <= self.manifest.tolerance:
-            raise BundleError(
-                f"{bundle.path}: {graph} does not reproduce golden.npz: {what} is off by {error:.2g} of its scale, "
-                f"tolerance {self.manifest.tolerance:g}"
+def _in_parts(
+    graph: Graph, most: int, inputs: Tensors, dt: Array, valid: Array | None, states: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Run a batch as several of at most so many sessions."""
+    parts = []
+    for start in range(0, len(dt), most):
+        mine = slice(start, start + most)
+        parts.append(
+            graph.run(
+                {name: x[mine] for name, x in inputs.items()},
+                dt[mine],
+                None if valid is None else valid[mine],
+                {name: state[mine] for name, state in states.items()},
             )
-
-    def _measure(self) -> Cost:
-        return Cost(*(self._median_step_s(batch) for batch in _WARM_UP_BATCHES))
-
-    def _median_step_s(self, batch: int, repeats: int = 15) -> float:
-        inputs = {t.name: np.zeros((batch, *t.shape), t.np_dtype) for t in self.manifest.inputs}
-        dt = np.full((batch, 1), self.manifest.time.nominal_s, np.float32)
-        states = self.initial(batch)
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            self.step(inputs, dt, states)
-            times.append(time.perf_counter() - start)
-        return float(np.median(times))
+        )
+    first = parts[0]
+    return (
+        {name: np.concatenate([outputs[name] for outputs, _ in parts]) for name in first[0]},
+        {name: np.concatenate([after[name] for _, after in parts]) for name in first[1]},
+    )
 
 
 def _open(
-    path: Path,
+    file: GraphFile,
     manifest: Manifest,
     providers: list[presets.Argument],
     threads: int,
     *,
     suffix: str,
     extra: tuple[str, ...],
+    max_batch: int,
 ) -> Graph:
-    ort = presets.runtime()
+    ort, path = presets.runtime(), file.path
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -225,13 +223,14 @@ def _open(
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
-        raise BundleError(f"{path}: onnxruntime refuses it: {_first_line(error)}") from error
+        raise BundleError(f"{path}: {_refusal(file, ort.__version__, error)}") from error
     inputs: list[Named] = [(f"{t.name}{suffix}", t) for t in manifest.inputs]
     outputs: list[Named] = [(f"{name}{suffix}", t) for name, t in manifest.results.items()]
     states_in: list[Named] = [(f"state_{s.name}", s) for s in manifest.states]
     states_out: list[Named] = [(f"state_{s.name}_out", s) for s in manifest.states]
     rank = 2 if suffix else 1
     _check(path, "input", session.get_inputs(), inputs, states_in, {f"dt{suffix}", *extra}, rank)
+    _check_axes(path, session.get_inputs(), {name for name, _ in states_in}, rank, max_batch)
     _check(path, "output", session.get_outputs(), outputs, states_out, set(), rank)
     return Graph(
         session,
@@ -260,6 +259,8 @@ def _check(
         tensor = found[name]
         if tensor.type != _TYPES[spec.dtype]:
             raise BundleError(f"{path}: {kind} '{name}' is {tensor.type}, the manifest says {spec.dtype}")
+        if kind == "output" and not tensor.shape:
+            continue  # the graph does not say it; its results will
         shape = tuple(tensor.shape[leading:])
         if len(tensor.shape) != leading + len(spec.shape) or any(
             isinstance(got, int) and got != want for got, want in zip(shape, spec.shape, strict=True)
@@ -272,5 +273,24 @@ def _check(
         raise BundleError(f"{path}: {kind} '{name}' is not in the manifest")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _check_axes(path: Path, actual: Sequence[Any], states: set[str], rank: int, max_batch: int) -> None:
+    """Batch and time are axes of any length; where sessions run one at a time, the batch may be fixed at 1."""
+    for tensor in actual:
+        for axis, name in enumerate(("batch", "time")[: 1 if tensor.name in states else rank]):
+            size = tensor.shape[axis] if axis < len(tensor.shape) else None
+            if isinstance(size, int) and not (name == "batch" and size == max_batch == 1):
+                raise BundleError(
+                    f"{path}: input '{tensor.name}' has a fixed {name} of {size}; export it with a dynamic one"
+                    + (", or say max_batch = 1 in the manifest" if (name, size) == ("batch", 1) else "")
+                )
+
+
+def _refusal(file: GraphFile, version: str, error: Exception) -> str:
+    """Why onnxruntime did not open a graph: it is too old for it, or what it says itself."""
+    needed = oldest(file)
+    if needed and not runs(needed, version):
+        return (
+            f"IR version {file.ir_version}, opset {file.opset}: this needs onnxruntime {needed}, here is {version}; "
+            f"export with IR version 10 and opset 20 at most, or install a newer one"
+        )
+    return f"onnxruntime {version} refuses it: {reason(error)}"

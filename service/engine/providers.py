@@ -131,7 +131,7 @@ def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -
         if not manifest.allow_tf32:
             # TensorRT has no option for TF32; NVIDIA's libraries read this variable when they are loaded.
             os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-        folder = str(cache.of(manifest))
+        folder, most = str(cache.of(manifest)), min(cache.max_batch, manifest.max_batch or cache.max_batch)
         return {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": folder,
@@ -139,8 +139,8 @@ def _options(key: str, manifest: Manifest, threads: int, cache: TensorRTCache) -
             "trt_timing_cache_path": folder,
             # Without these profiles, each new batch size would start a build in the middle of a turn.
             "trt_profile_min_shapes": _shapes(manifest, 1),
-            "trt_profile_opt_shapes": _shapes(manifest, min(_USUAL_BATCH, cache.max_batch)),
-            "trt_profile_max_shapes": _shapes(manifest, cache.max_batch),
+            "trt_profile_opt_shapes": _shapes(manifest, min(_USUAL_BATCH, most)),
+            "trt_profile_max_shapes": _shapes(manifest, most),
         }
     return {}
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array
+from statestream.models.metrics import deviation
+from statestream.models.spec import NO_TIME, Array, BoolArray, Float32Array, Int64Array, Tensors
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.engine.onnx import Engine
 from statestream.service.loadtest.requests import Messages, row_times
@@ -117,9 +118,8 @@ class _Received:
         applied_ST = self.verdict_ST == Verdict.APPLIED
         error_ST = np.zeros(applied_ST.shape)
         for spec in engine.manifest.outputs:
-            off = np.abs(self._outputs[spec.name].astype(np.float64) - expected[spec.name]) / spec.std_array
-            worst = off.reshape(*applied_ST.shape, -1).max(axis=2)
-            error_ST = np.maximum(error_ST, np.where(np.isnan(worst), np.inf, worst))
+            off = deviation(self._outputs[spec.name], expected[spec.name], spec.std_array)
+            error_ST = np.maximum(error_ST, off.reshape(*applied_ST.shape, -1).max(axis=2))
         error_ST[~applied_ST] = 0.0
         wrong = np.argwhere(error_ST > engine.manifest.tolerance)
         first = f"{name} channel {wrong[0][0]} seq {wrong[0][1] + 1}" if len(wrong) else ""
@@ -127,18 +127,25 @@ class _Received:
 
 
 def _rollout(engine: Engine, life: Life, messages: Messages, advances_ST: BoolArray) -> dict[str, Array]:
-    """Compute the expected outputs, `[S, T, *shape]` by output name."""
-    sessions, rows = advances_ST.shape
+    """`[S, T, *shape]` by output, zeros where a row did not advance.
+
+    Each session alone: beside others, a model that mixes the sessions of a batch would agree with the server.
+    """
     dt_ST = _dt_s(engine, life, messages.chunk, advances_ST)
-    states: Any = engine.initial(sessions)
-    parts: list[dict[str, Array]] = []
-    for begin in range(0, rows, PIECE):
-        end = min(begin + PIECE, rows)
-        each = [messages.rows(channel, life.phase, begin, end) for channel in range(sessions)]
-        inputs = {name: np.stack([one[name] for one in each]) for name in each[0]}
-        y, states = engine.chunk(inputs, dt_ST[:, begin:end, None], advances_ST[:, begin:end], states)
-        parts.append(dict(y))
-    return {spec.name: np.concatenate([y[spec.name] for y in parts], axis=1) for spec in engine.manifest.outputs}
+    expected = {t.name: np.zeros((*advances_ST.shape, *t.shape), t.np_dtype) for t in engine.manifest.outputs}
+    for session, advances in enumerate(advances_ST):
+        states: Tensors = engine.initial(1)
+        for begin in range(0, len(advances), PIECE):
+            rows = begin + np.flatnonzero(advances[begin : begin + PIECE])
+            if not len(rows):
+                continue
+            x = messages.rows(session, life.phase, begin, min(begin + PIECE, len(advances)))
+            inputs = {name: column[None, rows - begin] for name, column in x.items()}
+            valid = np.ones((1, len(rows)), np.bool_)
+            y, states = engine.chunk(inputs, dt_ST[None, session, rows, None], valid, states)
+            for name, column in expected.items():
+                column[session, rows] = y[name][0]
+    return expected
 
 
 def _dt_s(engine: Engine, life: Life, chunk: int, advances_ST: BoolArray) -> Float32Array:

@@ -45,6 +45,8 @@ class ResultFlag(IntFlag):
     """More time passed than the manifest's longest dt, which was used."""
     RESET = 2
     """The state was reset before this row."""
+    TIME_RAISED = 4
+    """Less time passed than the manifest's shortest dt; that dt was used."""
 
 
 NO_OUTPUT = -1

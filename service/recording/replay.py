@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from statestream.models.bundle import read_manifest
+from statestream.models.metrics import deviation
 from statestream.models.spec import Array, BoolArray, Int64Array, Manifest, Tensors
 from statestream.service.batching.grid import GridLayout, place, split
 from statestream.service.engine.onnx import Engine
@@ -189,9 +190,7 @@ class Replayer:
         errors = {}
         for spec in recorded.outputs:
             then = segment[f"output_{spec.name}"][place_of[rows[compared]]]
-            off = np.abs(y[spec.name][compared].astype(np.float64) - then) / spec.std_array
-            off = off.reshape(len(compared), -1)
-            errors[spec.name] = np.where(np.isnan(off), np.inf, off)
+            errors[spec.name] = deviation(y[spec.name][compared], then, spec.std_array).reshape(len(compared), -1)
         worst = np.max([error.max(axis=1) for error in errors.values()], axis=0)
         take = segment["take"][rows[compared]]
         for number in np.unique(take).tolist():

@@ -9,12 +9,15 @@ import logging
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
+from statestream.models.bundle import Bundle, BundleError
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.quota import Quotas
 from statestream.service.config import ServerConfig
@@ -22,6 +25,8 @@ from statestream.service.control.frontend import Frontend
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.durability import stores
+from statestream.service.engine.onnx import Engine
+from statestream.service.engine.refusal import refusing
 from statestream.service.errors import FailedPrecondition, StatestreamError
 from statestream.service.protocol.services import ADMIN, HEALTH, INFERENCE, OIP
 from statestream.service.recording.recorder import Recorder
@@ -38,6 +43,8 @@ from statestream.service.transports.grpc.oip import OipServicer
 log = logging.getLogger(__name__)
 
 _SWEEP_S = 5.0
+_LOADERS = 2
+"""Threads that load bundles at start; more of them would wait for one another in Python."""
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _PUBLIC = (INFERENCE, OIP)
@@ -157,15 +164,19 @@ class Server:
             await frontend.drain()
 
     async def _load_models(self) -> None:
+        wanted, loop = models_to_load(self.config), asyncio.get_running_loop()
+        with ThreadPoolExecutor(_LOADERS, "load") as pool:
+            load = partial(self.host.load, measure=False)
+            loading = [loop.run_in_executor(pool, load, name, version) for name, version in wanted]
+            loaded = await asyncio.gather(*loading, return_exceptions=True)
         # The first version of a name becomes active.
-        for name, version in models_to_load(self.config):
+        for (name, _), one in zip(wanted, loaded, strict=True):
             try:
-                bundle, engine = await asyncio.to_thread(self.host.load, name, version)
-            except StatestreamError as error:
-                log.error("refusing %s: %s", name, error.text)
-                self.host.versions.refused[name] = error.text
-            else:
-                self.host.add(bundle, engine)
+                await self._serve_model(one)
+            except (StatestreamError, BundleError) as error:
+                text = error.text if isinstance(error, StatestreamError) else str(error)
+                log.error("refusing %s: %s", name, text)
+                self.host.versions.refused[name] = text
             await self._set_health(name)
         if not len(self.host.versions):
             raise FailedPrecondition(
@@ -173,6 +184,15 @@ class Server:
             )
         for name in ("", *_PUBLIC, ADMIN):
             await self._health.set(name, _SERVING)
+
+    async def _serve_model(self, loaded: tuple[Bundle, Engine] | BaseException) -> None:
+        """Measure a loaded engine while nothing else runs, and serve it. Raises the error of a failed load."""
+        if isinstance(loaded, BaseException):
+            raise loaded
+        bundle, engine = loaded
+        with refusing(f"{bundle.path} cannot be loaded"):
+            await asyncio.to_thread(engine.measure)
+            self.host.add(bundle, engine)
 
     async def _set_health(self, model: str) -> None:
         """Set the health of a model: serving if any version of it is loaded."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.batching.admission import APPLIED, TIME_CLAMPED
+from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.results import Detail, TurnResults
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.protocol.verdict import NO_OUTPUT
@@ -130,11 +130,11 @@ class SingleRowBatch:
         row = self._row
         queue_us, compute_us = round(row.queue_s * 1e6), round(row.compute_s * 1e6)
         parts = [row.outputs[name].tobytes() for name in wanted]
-        if not row.clamped:
+        if not row.flags:
             return _ONE_ROW.fill(row.channel, row.seq, row.dt_s, row.epoch, wanted, parts, queue_us, compute_us, 1)
         columns = zip(wanted, parts, strict=True)
         response = results_message([row.channel], [row.seq], [APPLIED], [row.dt_s], [row.epoch], columns)
-        response.results.flags.append(TIME_CLAMPED)
+        response.results.flags.append(row.flags)
         response.results.queue_us, response.results.compute_us, response.results.batch = queue_us, compute_us, 1
         return response.SerializeToString()
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.bundle import Bundle
+from statestream.models.metrics import deviation
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import INVALID
 from statestream.service.batching.batcher import EngineCall, Turn
@@ -151,8 +152,7 @@ class Shadow:
         for name, divergence in self.divergence.items():
             rows = (len(valid), *y[name].shape[1 if step.steps == 1 else 2 :])
             theirs, ours = (np.asarray(part[name]).reshape(rows)[valid] for part in (step.outputs, y))
-            off = np.abs(ours.astype(np.float64) - theirs) / self._std[name]
-            error = off.reshape(len(off), -1).max(axis=1)
+            error = deviation(ours, theirs, self._std[name]).reshape(len(ours), -1).max(axis=1)
             divergence.add(error, usable & np.isfinite(error))
 
     def _start(self, step: Step) -> Tensors:

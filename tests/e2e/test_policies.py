@@ -99,7 +99,7 @@ async def test_a_gap_starts_anew_where_the_session_wishes_so(server: Server) -> 
     async with wire_stream(server.port) as stream:
         await stream.open(1, "clamps")
         await stream.open(2, "resets", policy=pb.Policy(gap=pb.TIME_GAP_RESET))
-        t_ns = [0, 10**8, 10**12, 10**12 + 10**8]
+        t_ns = [0, 10**8, 10**12, 10**12 + 10]
         told: dict[tuple[int, int], tuple[float, int]] = {}
         ys: dict[tuple[int, int], np.ndarray] = {}
         await stream.send(steps([1] * 4 + [2] * 4, [1, 2, 3, 4] * 2, t_ns=t_ns * 2))
@@ -111,6 +111,8 @@ async def test_a_gap_starts_anew_where_the_session_wishes_so(server: Server) -> 
             ys |= dict(zip(keys, outputs(response), strict=True))
     assert told[1, 3] == (pytest.approx(10.0), pb.RESULT_FLAG_TIME_CLAMPED)
     assert told[2, 3] == (pytest.approx(0.1), pb.RESULT_FLAG_RESET)
+    assert told[1, 4] == told[2, 4] == (pytest.approx(0.001), pb.RESULT_FLAG_TIME_RAISED)
+    assert told[1, 2] == (pytest.approx(0.1), 0)
     first = 2 * leak(np.full(2, 0.5, np.float32), np.ones(2, np.float32), 0.1)
     np.testing.assert_allclose(ys[2, 3], first, rtol=1e-5)
     np.testing.assert_allclose(ys[2, 1], first, rtol=1e-5)

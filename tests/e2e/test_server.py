@@ -8,24 +8,28 @@ import shutil
 import signal
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from statestream.models.bundle import CHUNK, STEP, Golden, write_bundle
+from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, file_hash, read_manifest, write_bundle
 from statestream.models.export.onnx_scan import wrap_in_scan
-from statestream.models.spec import StateSpec
+from statestream.models.spec import InputSpec, OutputSpec, StateSpec
 from statestream.proto.v1 import admin_pb2, admin_pb2_grpc, inference_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.engine.onnx import Engine
 from statestream.service.server.server import Server
 from tests.conftest import leaky_manifest
-from tests.support.bundles import leaky_golden, leaky_step, write_leaky
+from tests.support.bundles import leaky_golden, leaky_step, write_leaky, write_zeros
+from tests.support.own_bundles import LEAK, node, plain_step, step_graph, write_own
 from tests.support.wire_client import METHOD, WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
@@ -82,17 +86,88 @@ def spoil_golden(folder: Path) -> None:
     write_bundle(folder, leaky_manifest("broken"), golden, graphs)
 
 
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (flip_a_byte, "step.onnx is damaged: sha256"),
-        (lose_a_state, "no input 'state_memory'"),
-        (spoil_golden, "does not reproduce golden.npz: output 'y' is off by"),
-        (lambda folder: (folder / "golden.npz").unlink(), "cannot read golden.npz"),
-        (lambda folder: (folder / "manifest.json").write_text('{"name": "broken"}'), "version"),
-    ],
-    ids=["flipped byte", "missing state", "wrong golden output", "missing file", "half a manifest"],
-)
+def rehash(folder: Path) -> None:
+    """Have the manifest hold the hashes of the files as they are: nothing is damaged, it was made so."""
+    manifest = read_manifest(folder)
+    manifest = manifest.model_copy(update={"files": {name: file_hash(folder / name) for name in manifest.files}})
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+
+def graphs_of(step: onnx.ModelProto) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / STEP).write_bytes(step.SerializeToString())
+        rehash(folder)
+
+    return damage
+
+
+def double_golden(folder: Path) -> None:
+    with np.load(folder / "golden.npz") as archive:
+        np.savez(folder / "golden.npz", **{name: array.astype(np.float64) for name, array in archive.items()})
+    rehash(folder)
+
+
+def cut_golden(folder: Path) -> None:
+    content = (folder / "golden.npz").read_bytes()
+    (folder / "golden.npz").write_bytes(content[: len(content) * 2 // 3])
+    rehash(folder)
+
+
+def cut_golden_within(folder: Path) -> None:
+    """The archive's table is whole, one of its arrays is not."""
+    with zipfile.ZipFile(folder / "golden.npz", "w") as archive:
+        archive.writestr("dt.npy", b"\x93NUMPY\x01\x00")
+    rehash(folder)
+
+
+def single_array(folder: Path) -> None:
+    with (folder / "golden.npz").open("wb") as file:
+        np.save(file, np.ones(3))
+    rehash(folder)
+
+
+def latin_manifest(folder: Path) -> None:
+    manifest = read_manifest(folder).model_copy(update={"description": "für Größe"})
+    (folder / "manifest.json").write_bytes(manifest.model_dump_json().encode("latin-1"))
+
+
+def noise(folder: Path) -> None:
+    (folder / STEP).write_bytes(bytes(range(256)))
+    rehash(folder)
+
+
+def huge_state(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["states"][0]["shape"] = [2**40]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def loop_of_links(folder: Path) -> None:
+    (folder / STEP).unlink()
+    (folder / STEP).symlink_to(STEP)
+
+
+DAMAGE: list[tuple[Callable[[Path], object], str]] = [
+    (flip_a_byte, "step.onnx is damaged: sha256"),
+    (lose_a_state, "no input 'state_memory'"),
+    (spoil_golden, "does not reproduce golden.npz: output 'y' is off by"),
+    (lambda folder: (folder / "golden.npz").unlink(), "cannot read golden.npz"),
+    (lambda folder: (folder / "manifest.json").write_text('{"name": "broken"}'), "version"),
+    (graphs_of(plain_step(batch=1)), "step.onnx: input 'x' has a fixed batch of 1"),
+    (graphs_of(plain_step(ir_version=99)), "step.onnx: onnxruntime "),
+    (graphs_of(plain_step(opset=99)), "refuses it: "),
+    (noise, "step.onnx is no ONNX file: "),
+    (double_golden, "golden.npz array 'input_x' is float64, the manifest says float32"),
+    (cut_golden, "cannot read golden.npz: "),
+    (cut_golden_within, "cannot read golden.npz: "),
+    (single_array, "golden.npz is a single array; expected an archive"),
+    (latin_manifest, "manifest.json is not UTF-8 (byte 0xfc at "),
+    (huge_state, "'state_h' has shape"),
+    (loop_of_links, "broken/1"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGE)
 async def test_a_damaged_bundle_is_refused_with_its_reason_and_others_serve(
     tmp_path: Path, start: Callable[..., Any], damage: Callable[[Path], object], words: str
 ) -> None:
@@ -104,17 +179,96 @@ async def test_a_damaged_bundle_is_refused_with_its_reason_and_others_serve(
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await inference.GetModel(pb.GetModelRequest(name="broken"))
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
-        assert "was refused" in (error.value.details() or "")
-        assert words in (error.value.details() or "")
+        refused = error.value.details() or ""
+        assert "was refused" in refused
+        assert words in refused
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await admin.LoadModel(admin_pb2.LoadModelRequest(name="broken"))
         assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert words in (error.value.details() or "")
         answer = await health.Check(health_pb2.HealthCheckRequest(service="broken"))
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert "onnxruntime_src" not in refused, "its reason, not its C++"
+        assert "\n" not in refused
+        assert len(refused) < 700
     async with wire_stream(server.port) as stream:
         await stream.open(1, "s")
         assert list((await stream.ask(steps([1], [1]))).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+@pytest.mark.parametrize("moment", ["open", "check", "measure"])
+async def test_any_exception_while_a_bundle_loads_refuses_it_alone(
+    tmp_path: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def fail(engine: Engine, bundle: Bundle | None = None, **options: Any) -> Any:
+        if (bundle or engine).manifest.name == "broken":
+            raise ZeroDivisionError("nobody thought of this")
+        return whole(engine, *([] if bundle is None else [bundle]))
+
+    whole = getattr(Engine, moment)
+    if moment == "open":
+        opens = Engine.open
+
+        def failing(bundle: Bundle, **options: Any) -> Engine:
+            if bundle.manifest.name == "broken":
+                raise ZeroDivisionError("nobody thought of this")
+            return opens(bundle, **options)
+
+        monkeypatch.setattr(Engine, "open", failing)
+    else:
+        monkeypatch.setattr(Engine, moment, fail)
+    write_leaky(tmp_path)
+    write_leaky(tmp_path, "broken")
+    server = await start(repository=tmp_path)
+    assert [runner.manifest.name for runner in server.host.versions] == ["leaky"]
+    assert f"{tmp_path}/broken/1 cannot be loaded: nobody thought of this" in server.host.versions.refused["broken"]
+    channel, _, admin, _ = stubs(server)
+    async with channel:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await admin.LoadModel(admin_pb2.LoadModelRequest(name="broken"))
+    assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "cannot be loaded: nobody thought of this" in (error.value.details() or "")
+
+
+async def test_a_row_that_no_message_can_carry_is_refused_with_the_setting(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    time = leaky_manifest().time
+    for name, size in (("small", 900), ("large", 1000)):
+        x, y = InputSpec(name="x", shape=(size,)), OutputSpec(name="y", shape=(1,), std=(1.0,))
+        write_zeros(tmp_path, name, x, y, time)
+    server = await start(repository=tmp_path, max_message_bytes=4000)
+    assert [runner.manifest.name for runner in server.host.versions] == ["small"]
+    assert "max_message_bytes is 4000; raise max_message_bytes" in server.host.versions.refused["large"]
+    async with wire_stream(server.port) as stream:
+        await stream.open(1, "s", model="small")
+        largest = steps([1], [1], [[1.0] * 900], t_ns=[2**62])
+        assert list((await stream.ask(largest)).results.verdict) == [pb.VERDICT_APPLIED]
+
+
+async def test_a_model_that_mixes_sessions_is_served_one_session_at_a_time(
+    tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    mixing = step_graph([*LEAK, node("Softmax", "state_h_out", "y", axis=0)])
+    write_own(tmp_path, mixing, name="mixing")
+    write_own(tmp_path, mixing, name="alone", max_batch=1)
+    server = await start(repository=tmp_path)
+    assert [runner.manifest.name for runner in server.host.versions] == ["alone"]
+    assert "mixes the sessions of a batch by Softmax" in server.host.versions.refused["mixing"]
+    async with wire_stream(server.port) as stream:
+        for channel in range(3):
+            await stream.open(channel, f"s{channel}", model="alone")
+        answer = await stream.ask(steps([0, 1, 2], [1, 1, 1], [[1.0, 2.0], [50.0, 0.0], [3.0, 3.0]]))
+        assert answer.results.batch == 3
+        np.testing.assert_array_equal(outputs(answer), np.ones((3, 2)), "a softmax over one row is one")
+
+
+async def test_folders_that_are_no_versions_are_passed_over(tmp_path: Path, start: Callable[..., Any]) -> None:
+    write_leaky(tmp_path)
+    for name in ("01", "²", "٣", "-1"):
+        (tmp_path / "leaky" / name).mkdir()
+    server = await start(repository=tmp_path)
+    assert [runner.manifest.ref for runner in server.host.versions] == ["leaky:1"]
 
 
 async def test_models_come_and_go_while_others_serve(tmp_path: Path, start: Callable[..., Any]) -> None:

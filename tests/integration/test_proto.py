@@ -23,7 +23,7 @@ def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
     subprocess.run(["make", "--silent", "proto", f"OUT={tmp_path}"], cwd=ROOT, check=True)
     made = tmp_path / "statestream/proto"
     fresh = {path.relative_to(made): path.read_text() for path in made.rglob("*.py*")}
-    assert len(fresh) == 8
+    assert len(fresh) == 10
     for name, text in fresh.items():
         assert (ROOT / "proto" / name).read_text() == text, f"{name} is stale: run `make proto`"
 

@@ -19,9 +19,9 @@ MOMENTS = st.one_of(st.just(NO_TIME), st.integers(0, 3_000_000_000), st.integers
 
 def by_hand(
     t_ns: list[int], last_ns: int, counts: list[bool], new_clock: list[bool]
-) -> tuple[list[float], list[bool], list[bool], int]:
+) -> tuple[list[float], list[bool], list[bool], list[bool], int]:
     """The rules of the documentation, row by row."""
-    dts, backwards, clamped = [], [], []
+    dts, backwards, clamped, raised = [], [], [], []
     for t, counted, restart in zip(t_ns, counts, new_clock, strict=True):
         if counted and restart:
             last_ns = NO_TIME
@@ -30,11 +30,12 @@ def by_hand(
         is_backwards = passed is not None and passed < 0
         backwards.append(is_backwards)
         clamped.append(passed is not None and passed > Fraction(TIME.max_s))
+        raised.append(passed is not None and 0 <= float(passed) < TIME.min_s)
         seconds = TIME.nominal_s if passed is None else float(passed)
         dts.append(min(max(seconds, TIME.min_s), TIME.max_s))
         if counted and t != NO_TIME and not is_backwards:
             last_ns = t
-    return dts, backwards, clamped, last_ns
+    return dts, backwards, clamped, raised, last_ns
 
 
 @settings(max_examples=300, deadline=None)
@@ -46,9 +47,10 @@ def test_elapsed_equals_the_rules_row_by_row(data: st.DataObject) -> None:
     new_clock = data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows))
     last = data.draw(MOMENTS)
     got = TIME.elapsed(np.array([t_ns]), np.array([last]), counts=np.array([counts]), new_clock=np.array([new_clock]))
-    dts, backwards, clamped, last_ns = by_hand(t_ns, last, counts, new_clock)
+    dts, backwards, clamped, raised, last_ns = by_hand(t_ns, last, counts, new_clock)
     assert got.backwards[0].tolist() == backwards
     assert got.clamped[0].tolist() == clamped
+    assert got.raised[0].tolist() == raised
     assert got.last_ns[0] == last_ns
     forward = ~got.backwards[0]
     np.testing.assert_allclose(got.dt_s[0][forward], np.array(dts, np.float32)[forward], rtol=1e-6)
@@ -63,6 +65,7 @@ def test_equal_timestamps_take_the_smallest_step() -> None:
     got = TIME.elapsed(np.array([[7, 7]]), np.array([NO_TIME]))
     assert got.dt_s[0, 1] == np.float32(TIME.min_s)
     assert not got.backwards.any()
+    assert got.raised.tolist() == [[False, True]], "a row that was given more time than passed says so"
 
 
 def test_a_row_behind_a_backward_row_is_measured_from_the_row_that_advanced() -> None:
@@ -121,6 +124,7 @@ def test_the_short_ways_to_dt_agree_with_the_long_one(pairs: list[tuple[int, int
     good = ~long.backwards[:, 0]
     np.testing.assert_array_equal(short.backwards, long.backwards)
     np.testing.assert_array_equal(short.clamped, long.clamped)
+    np.testing.assert_array_equal(short.raised, long.raised)
     np.testing.assert_array_equal(short.dt_s[good], long.dt_s[good])
     np.testing.assert_array_equal(short.last_ns[good], long.last_ns[good])
     for row, (t, last) in enumerate(pairs):
@@ -128,7 +132,7 @@ def test_the_short_ways_to_dt_agree_with_the_long_one(pairs: list[tuple[int, int
         assert (alone is None) == bool(long.backwards[row, 0])
         if alone is not None:
             assert np.float32(alone[0]) == long.dt_s[row, 0]
-            assert alone[1] == long.clamped[row, 0]
+            assert alone[1:] == (long.clamped[row, 0], long.raised[row, 0])
 
 
 def test_a_changed_copy_computes_anew_what_its_original_had_kept() -> None:

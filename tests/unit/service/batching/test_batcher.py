@@ -75,6 +75,7 @@ class Reference:
                 return Verdict.INVALID, None, 0.0, 0
             passed_s = NOMINAL_S if last is None else (row.t_ns - last) / 1e9
             dt_s = min(max(passed_s, MIN_S), MAX_S)
+            flags = ResultFlag.TIME_RAISED if passed_s < MIN_S else 0
             if passed_s > MAX_S:
                 flags = ResultFlag.TIME_CLAMPED
                 if self.policy.gap_resets:
@@ -131,8 +132,7 @@ def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
     if row is None:
         results = turn(batcher)
         return [[told for _, *told in answers(results, slot)] for slot in slots]
-    flags = ResultFlag.TIME_CLAMPED if row.clamped else 0
-    mine = (Verdict.APPLIED, row.outputs["y"][0], row.dt_s, int(flags))
+    mine = (Verdict.APPLIED, row.outputs["y"][0], row.dt_s, row.flags)
     return [[mine] if batcher.table.channel[slot] == row.channel else [] for slot in slots]
 
 
