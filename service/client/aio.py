@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -14,14 +16,18 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
 from statestream.service.client.admin import AsyncAdmin
 from statestream.service.client.core.grpc_options import NO_ACCESS, OPTIONS, Metadata, calling
+from statestream.service.client.core.process import adopt_process, check_process, forked
 from statestream.service.client.credentials import Access
 from statestream.service.client.model_info import ModelInfo, model_info
 from statestream.service.client.notices import OnNotice
 from statestream.service.client.stream import AsyncStream
+from statestream.service.errors import FailedPrecondition
 
 
 class AsyncClient:
-    """A connection to a server; use it with `async with`, inside the event loop that runs it.
+    """A connection to a server, made and used inside one event loop; `close` ends it, as leaving `async with` does.
+
+    It belongs to its process: in a forked child every method raises FailedPrecondition, and `close` does nothing.
 
     Args:
         target: `host:port` or `unix:path`.
@@ -33,6 +39,10 @@ class AsyncClient:
         reconnect: see `AsyncStream`.
         give_up_after_s: see `AsyncStream`.
         options: gRPC channel options; they override the client's own (keepalive, back-off of at most a second).
+
+    Raises:
+        InvalidArgument: an argument is wrong, or a file of `access` cannot be read.
+        FailedPrecondition: the process is a fork of one that had clients.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class AsyncClient:
         give_up_after_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
+        adopt_process()
         self.target = target
         self._metadata = tuple(metadata)
         self._access = access
@@ -64,6 +75,8 @@ class AsyncClient:
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._closed = False
         self.admin = AsyncAdmin(self._channel, target=target, metadata=self._call_metadata, timeout_s=timeout_s)
 
     async def __aenter__(self) -> AsyncClient:
@@ -75,7 +88,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection and end every RPC on it."""
+        """Close every stream and the connection; does nothing in a forked child."""
+        if forked():
+            return
+        self._closed = True
+        await asyncio.gather(*(stream.close() for stream in self._streams))
         await self._channel.close()
 
     async def serving(self, model: str = "") -> bool:
@@ -115,7 +132,7 @@ class AsyncClient:
         return model_info(response.model)
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
-        """Create a stream, which can hold many sessions; use it with `async with`.
+        """Create a stream, which can hold many sessions and begins with the first; see `AsyncStream`.
 
         Args:
             route_key: overrides the client's.
@@ -127,7 +144,8 @@ class AsyncClient:
             metadata = (*self._call_metadata(), key)
             return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
 
-        return AsyncStream(
+        self._check()
+        stream = AsyncStream(
             start,
             self._model,
             on_notice=on_notice,
@@ -135,9 +153,18 @@ class AsyncClient:
             reconnect=self._reconnect,
             give_up_after_s=self._give_up_after_s,
         )
+        self._streams.add(stream)
+        return stream
+
+    def _check(self) -> None:
+        """Raise FailedPrecondition where the client is closed, or the process a fork of its own."""
+        check_process()
+        if self._closed:
+            raise FailedPrecondition(f"the client of {self.target} is closed")
 
     def _call_metadata(self) -> Metadata:
-        """Metadata of every RPC: the application's and the token."""
+        """Metadata of every RPC: the application's and the token. Raises as `_check`."""
+        self._check()
         return (*self._metadata, *self._access.metadata())
 
     async def _model(self, name: str, version: int) -> ModelInfo:

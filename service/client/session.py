@@ -19,6 +19,7 @@ from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.codec import ResultColumns, applied_row
 from statestream.service.client.core.pending import Pending, PendingStep
+from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.core.rejection import RejectionRetry
 from statestream.service.client.core.row_block import RowBlock, UInt8Array
 from statestream.service.client.freshness import Freshness, StaleWatch
@@ -175,6 +176,7 @@ class AsyncSession:
 
         Unacknowledged results of a resumed session come first. A result is acknowledged once it has been yielded.
         """
+        check_process()
         self._readers += 1
         try:
             while True:
@@ -194,6 +196,7 @@ class AsyncSession:
 
         Discards the results waiting in `results()` unless it is being iterated. Rows of a burst don't count.
         """
+        check_process()
         if self._unread and not self._readers:
             self._unread.clear()
             self._table.unread(self.channel, None)
@@ -217,14 +220,15 @@ class AsyncSession:
         Args:
             end_session: end the session on the server instead.
         """
-        if self._end is not None:
+        if self._end is not None or forked():
             return
         async with self._turn:
             await self._stream.until(self.channel, lambda: self._table.caught_up(self.channel))
             await self._stream.close_session(self, end_session=end_session)
 
     def check(self) -> None:
-        """Raise the error that ended the session, if one did."""
+        """Raise the error that ended the session, if one did, or FailedPrecondition in a forked child."""
+        check_process()
         if self._end is not None:
             raise self._end
 

@@ -20,6 +20,7 @@ from statestream.service.client.core.conditions import ANY, ConditionQueue
 from statestream.service.client.core.connection import Connection, Start
 from statestream.service.client.core.dispatcher import ResultDispatcher
 from statestream.service.client.core.pending import PendingBurst
+from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.core.sender import Sender
 from statestream.service.client.group import Group
@@ -44,9 +45,10 @@ _ACK_IDLE_S = 0.05
 
 
 class AsyncStream:
-    """Sessions sharing one RPC; made by `AsyncClient.stream`, used with `async with`.
+    """Sessions sharing one RPC; made by `AsyncClient.stream`.
 
-    Leaving the block acknowledges the results that were read and ends the RPC. The sessions can be resumed.
+    The RPC begins with the first `open`, or on entering `async with`. `close`, or leaving the block, acknowledges the
+    results that were read and ends the RPC. The sessions can be resumed.
 
     When the RPC breaks, another one starts, the sessions are opened again, and rows that their server has not settled
     are sent again. The application gets each result once, in order.
@@ -102,22 +104,17 @@ class AsyncStream:
         """Seconds for which the server has failed to store snapshots; 0: it stores them."""
 
     async def __aenter__(self) -> AsyncStream:
-        self._connection = Connection(
-            self._start,
-            self,
-            target=self._target,
-            reconnect=self._reconnect,
-            give_up_after_s=self._give_up_after_s,
-        )
+        self._connect()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing = True
-        self.sender.queue.flush_acks = True
-        if self._connection is not None:
-            await self._connection.close(politely=kind is None and self._error is None)
+        await self._close(politely=kind is None)
+
+    async def close(self) -> None:
+        """Acknowledge what was read and end the RPC; in a forked child, or a second time, do nothing."""
+        await self._close(politely=True)
 
     @property
     def reconnects(self) -> int:
@@ -170,7 +167,7 @@ class AsyncStream:
         Raises:
             StatestreamError: its class shows what to do about it, its text names the field.
         """
-        self.check()
+        self._connect()
         request = pb.Open(
             session_id=session_id,
             model=model,
@@ -195,7 +192,8 @@ class AsyncStream:
         return await group.step(x, timestamp_ns)
 
     def check(self) -> None:
-        """Raise the error that ended the stream, if one did."""
+        """Raise the error that ended the stream, if one did, or FailedPrecondition in a forked child."""
+        check_process()
         if self._error is not None:
             raise self._error
         if self.closing:
@@ -359,6 +357,26 @@ class AsyncStream:
         self._channels.sessions[channel].lost_rows(first_seq, last_seq)
 
     # To the connection.
+
+    def _connect(self) -> None:
+        """Begin the RPC unless it has begun."""
+        self.check()
+        if self._connection is None:
+            self._connection = Connection(
+                self._start,
+                self,
+                target=self._target,
+                reconnect=self._reconnect,
+                give_up_after_s=self._give_up_after_s,
+            )
+
+    async def _close(self, *, politely: bool) -> None:
+        if forked():
+            return
+        self.closing = True
+        self.sender.queue.flush_acks = True
+        if self._connection is not None:
+            await self._connection.close(politely=politely and self._error is None)
 
     def _wake_connection(self) -> None:
         if self._connection is not None:
