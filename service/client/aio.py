@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
 from statestream.service.client.admin import AsyncAdmin
-from statestream.service.client.core.grpc_options import NO_ACCESS, OPTIONS, Metadata, calling
+from statestream.service.client.core import arguments
+from statestream.service.client.core.grpc_options import NO_ACCESS, Endpoint, Metadata, channel_options
 from statestream.service.client.core.process import adopt_process, check_process, forked
 from statestream.service.client.credentials import Access
 from statestream.service.client.model_info import ModelInfo, model_info
@@ -58,14 +59,17 @@ class AsyncClient:
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         adopt_process()
-        self.target = target
-        self._metadata = tuple(metadata)
-        self._access = access
-        self._timeout_s = timeout_s
-        self._route_key = route_key or str(uuid.uuid4())
+        self.target = arguments.target(target)
+        self._metadata = arguments.metadata(metadata)
+        self._access = arguments.instance(access, Access, "access")
+        self._endpoint = Endpoint(target, access)
+        self._timeout_s = arguments.seconds(timeout_s, "timeout_s", more_than=0)
+        self._route_key = arguments.metadata_value(route_key or str(uuid.uuid4()), "route_key")
         self._reconnect = reconnect
+        if give_up_after_s is not None:
+            arguments.seconds(give_up_after_s, "give_up_after_s")
         self._give_up_after_s = give_up_after_s
-        merged = list((dict(OPTIONS) | dict(options)).items())
+        merged = channel_options(target, options)
         credentials = access.credentials()
         self._channel = (
             grpc.aio.insecure_channel(target, options=merged)
@@ -77,7 +81,9 @@ class AsyncClient:
         self._models: dict[tuple[str, int], ModelInfo] = {}
         self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
         self._closed = False
-        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._call_metadata, timeout_s=timeout_s)
+        self.admin = AsyncAdmin(
+            self._channel, endpoint=self._endpoint, metadata=self._call_metadata, timeout_s=timeout_s
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -101,10 +107,9 @@ class AsyncClient:
         Raises:
             NotFound: no such model.
         """
-        with calling(self.target):
-            response = await self._health.Check(
-                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._call_metadata()
-            )
+        request = arguments.message(health_pb2.HealthCheckRequest, service=model)
+        with self._endpoint.calling():
+            response = await self._health.Check(request, timeout=self._timeout_s, metadata=self._call_metadata())
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def list_models(self) -> list[ModelInfo]:
@@ -113,7 +118,7 @@ class AsyncClient:
         Raises:
             Unavailable: the server cannot be reached.
         """
-        with calling(self.target):
+        with self._endpoint.calling():
             response = await self._stub.ListModels(
                 pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._call_metadata()
             )
@@ -125,10 +130,9 @@ class AsyncClient:
         Raises:
             NotFound: no such model or version.
         """
-        with calling(self.target):
-            response = await self._stub.GetModel(
-                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._call_metadata()
-            )
+        request = arguments.message(pb.GetModelRequest, name=name, version=version)
+        with self._endpoint.calling():
+            response = await self._stub.GetModel(request, timeout=self._timeout_s, metadata=self._call_metadata())
         return model_info(response.model)
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
@@ -138,7 +142,7 @@ class AsyncClient:
             route_key: overrides the client's.
             on_notice: called in the event loop with each notice of the server; by default it is logged.
         """
-        key = ("x-route-key", route_key or self._route_key)
+        key = ("x-route-key", arguments.metadata_value(route_key or self._route_key, "route_key"))
 
         def start(wait: bool) -> Any:
             metadata = (*self._call_metadata(), key)
@@ -149,7 +153,7 @@ class AsyncClient:
             start,
             self._model,
             on_notice=on_notice,
-            target=self.target,
+            endpoint=self._endpoint,
             reconnect=self._reconnect,
             give_up_after_s=self._give_up_after_s,
         )

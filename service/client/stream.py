@@ -15,10 +15,12 @@ import numpy.typing as npt
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.arguments import instance, message, one_of
 from statestream.service.client.core.channels import ChannelManager, Opening
 from statestream.service.client.core.conditions import ANY, ConditionQueue
 from statestream.service.client.core.connection import Connection, Start
 from statestream.service.client.core.dispatcher import ResultDispatcher
+from statestream.service.client.core.grpc_options import Endpoint
 from statestream.service.client.core.pending import PendingBurst
 from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.core.row_block import RowBlock
@@ -57,7 +59,7 @@ class AsyncStream:
         start: starts the RPC.
         models: describes a model, by name and version.
         on_notice: called with each notice of the server; by default it is logged.
-        target: the server's address, for errors.
+        endpoint: the server, for errors.
         reconnect: whether another RPC follows a broken one; False: the stream and its sessions end with Unavailable.
         give_up_after_s: how long to try to reconnect before they end with Unavailable; None: without limit.
     """
@@ -68,14 +70,14 @@ class AsyncStream:
         models: Callable[[str, int], Awaitable[ModelInfo]],
         *,
         on_notice: OnNotice | None = None,
-        target: str = "",
+        endpoint: Endpoint,
         reconnect: bool = True,
         give_up_after_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
         self._on_notice = on_notice or _log_notice
-        self._target = target
+        self._endpoint = endpoint
         self._reconnect = reconnect
         self._give_up_after_s = give_up_after_s
         self._clock = clock
@@ -168,13 +170,14 @@ class AsyncStream:
             StatestreamError: its class shows what to do about it, its text names the field.
         """
         self._connect()
-        request = pb.Open(
+        request = message(
+            pb.Open,
             session_id=session_id,
             model=model,
             version=version,
-            resume=_RESUME[resume],
+            resume=_RESUME[one_of(resume, list(_RESUME), "resume")],
             take_over=take_over,
-            policy=policy.message(),
+            policy=instance(policy, Policy, "policy").message(),
             outputs=outputs,
             protocol_version=PROTOCOL_VERSION,
         )
@@ -365,7 +368,7 @@ class AsyncStream:
             self._connection = Connection(
                 self._start,
                 self,
-                target=self._target,
+                endpoint=self._endpoint,
                 reconnect=self._reconnect,
                 give_up_after_s=self._give_up_after_s,
             )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from statestream.models.spec import Float32Array, Manifest
 from statestream.service.client.admin import AsyncAdmin, ModelChange, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
+from statestream.service.client.core.arguments import instance, listed
 from statestream.service.client.core.grpc_options import NO_ACCESS, Metadata
 from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.credentials import Access
@@ -250,7 +251,7 @@ class Stream:
 
     def group(self, sessions: Sequence[Session]) -> SyncGroup:
         """Group sessions for repeated bursts; see `Group.step`."""
-        members = [session.asynchronous for session in sessions]
+        members = [instance(each, Session, "sessions").asynchronous for each in listed(sessions, "sessions")]
         return SyncGroup(self._loop, self._loop.call(lambda: self._stream.group(members)))
 
     def burst(
