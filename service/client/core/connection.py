@@ -25,7 +25,10 @@ _CLOSE_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.4
 # Texts of INTERNAL and UNKNOWN errors caused by a broken connection, a proxy or a server that stops. An internal error
 # of a working server has none of them.
-_BROKEN = ("from core", "rst_stream", "goaway", "transport", "socket", "connection", "http", "stream removed", "eof")
+_BROKEN = (
+    *("from core", "rst_stream", "goaway", "transport", "socket", "connection", "http", "stream removed", "eof"),
+    "no status received",
+)
 
 
 def wait_s(attempt: int) -> float:
