@@ -123,7 +123,7 @@ def first_problem(error: ValidationError) -> str:
     got = problem.get("input")
     shown = "" if isinstance(got, dict) or problem["type"] == "missing" else f" (got {got!r})"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return (f"{where}: " if where else "") + problem["msg"] + shown + more
+    return (f"{where}: " if where else "") + problem["msg"].removeprefix("Value error, ") + shown + more
 
 
 def odd_names(manifest: Manifest) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from statestream.models.bundle import first_problem
 from statestream.models.cells.options import CellOptions
 from statestream.models.data.recordings import Columns
+from statestream.models.files import read_text
 from statestream.models.spec import ModelName, Spec
 
 if sys.version_info >= (3, 11):
@@ -200,7 +201,7 @@ def _read(source: str | Path) -> dict[str, Any]:
             raise ConfigError(f"no preset '{source}' (a file ends in .toml); presets: {', '.join(preset_names())}")
         return tomllib.loads(resources.files("statestream.models.presets").joinpath(f"{source}.toml").read_text())
     try:
-        text = path.read_text()
+        text = read_text(path)
         values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read it: {error.strerror}") from error

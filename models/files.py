@@ -1,4 +1,4 @@
-"""Atomic writing of files: whole or not at all."""
+"""Reading text that people wrote, and writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_text(path: Path) -> str:
+    """Text of a UTF-8 file, without the byte order mark that some editors put before it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not UTF-8, such as the UTF-16 that `>` of PowerShell 5 writes.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,8 +21,14 @@ from pydantic_settings import (
 )
 
 from statestream.models.bundle import first_problem
-from statestream.service.addresses import is_local
+from statestream.models.files import read_text
+from statestream.service.addresses import check_listening, is_local, is_socket, shifted
 from statestream.service.errors import InvalidArgument
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 DEFAULT_FILE = Path("/etc/statestream/server.toml")
 """File that `serve` reads if it exists and no other is named."""
@@ -47,6 +54,13 @@ Providers = Annotated[tuple[Provider, ...], NoDecode, BeforeValidator(_split)]
 def file_to_read(named: Path | None) -> Path | None:
     """The file that was named, otherwise the default file if it exists."""
     return named or (DEFAULT_FILE if os.path.lexists(DEFAULT_FILE) else None)
+
+
+class _TomlSource(TomlConfigSettingsSource):
+    """A TOML file that may begin with a byte order mark."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(read_text(file_path))
 
 
 class ServerConfig(BaseSettings):
@@ -170,6 +184,13 @@ class ServerConfig(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """Format of log lines: text for people, or a JSON object a line."""
 
+    @field_validator("address", "admin_address", "metrics_address", "http_address")
+    @classmethod
+    def _an_address(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "address":
+            check_listening(value, sockets=info.field_name in ("address", "admin_address"))
+        return value
+
     @model_validator(mode="after")
     def _secure(self) -> ServerConfig:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -187,6 +208,18 @@ class ServerConfig(BaseSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _ports_of_workers(self) -> ServerConfig:
+        """The last worker's ports are the highest: none may lie beyond the last there is."""
+        for name in ("admin_address", "metrics_address", "http_address"):
+            address = shifted(getattr(self, name), self.workers - 1)
+            try:
+                if address and not is_socket(address):
+                    check_listening(address, sockets=True)
+            except ValueError as error:
+                raise ValueError(f"{name}: the last of {self.workers} workers would be at {address}: {error}") from None
+        return self
+
     @property
     def asks(self) -> bool:
         """Whether callers must authenticate."""
@@ -202,7 +235,7 @@ class ServerConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = settings_cls.model_config.get("toml_file")
-        toml = (TomlConfigSettingsSource(settings_cls, file),) if file else ()
+        toml = (_TomlSource(settings_cls, file),) if file else ()
         return (init_settings, env_settings, *toml)
 
     @classmethod
@@ -222,7 +255,7 @@ class ServerConfig(BaseSettings):
             config: ServerConfig = from_file(**given)
             return config
         except ValidationError as error:
-            raise InvalidArgument(first_problem(error).removeprefix("Value error, "), field="config") from error
+            raise InvalidArgument(first_problem(error), field="config") from error
         except OSError as error:
             raise InvalidArgument(f"cannot read {file}: {error.strerror}", field="config") from error
         except ValueError as error:

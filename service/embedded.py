@@ -6,7 +6,6 @@ for several threads at once.
 
 from __future__ import annotations
 
-import operator
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from statestream.models.bundle import Bundle
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.service.batching.batcher import Batcher, Limits
 from statestream.service.batching.results import TurnResults
-from statestream.service.client.inputs import Input, row_of, rows_of, times_of
+from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import AlreadyExists, FailedPrecondition, InvalidArgument
@@ -53,7 +52,14 @@ class Embedded:
         return cls(Engine.load(Bundle.open(bundle), providers=providers, threads=threads))
 
     def session(self, session_id: str = "") -> EmbeddedSession:
-        """Create a session in the initial state. Raises AlreadyExists if the id is taken."""
+        """Create a session in the initial state.
+
+        Raises:
+            AlreadyExists: the id is taken.
+            InvalidArgument: it is not a text.
+        """
+        if not isinstance(session_id, str):
+            raise InvalidArgument(f"{session_id!r}, expected text: '{session_id}'", field="session_id")
         session_id = session_id or str(uuid.uuid4())
         if session_id in self.table:
             raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
@@ -116,8 +122,7 @@ class EmbeddedSession:
 
     def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
         """Advance by one row, `x [*shape]`; see the client's session."""
-        times = None if timestamp_ns is None else times_of([operator.index(timestamp_ns)], 1)
-        return self._model.run([self.slot], row_of(x, self.manifest.inputs), times)[0]
+        return self._model.run([self.slot], row_of(x, self.manifest.inputs), time_of(timestamp_ns))[0]
 
     def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
         """Advance by several rows, `x [rows, *shape]`; see the client's session."""

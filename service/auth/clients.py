@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from statestream.models.bundle import first_problem
-from statestream.models.files import replacing
+from statestream.models.files import read_text, replacing
 from statestream.service.auth.identity import Identity, Role
 from statestream.service.auth.watched_files import WatchedFiles
 from statestream.service.errors import InvalidArgument, NotFound, Unauthenticated
@@ -66,11 +66,13 @@ class Clients(BaseModel):
     def read(cls, path: Path) -> Clients:
         """Read the file. Raises InvalidArgument if it is missing or invalid."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(read_text(path))
         except OSError as error:
             raise InvalidArgument(f"{path}: {error.strerror}", field="clients") from error
         except ValidationError as error:
             raise InvalidArgument(f"{path}: {first_problem(error)}", field="clients") from error
+        except ValueError as error:
+            raise InvalidArgument(f"{path}: {error}", field="clients") from error
 
     def write(self, path: Path) -> None:
         """Replace the file atomically; only its owner can read it."""
@@ -100,8 +102,13 @@ class Clients(BaseModel):
 
         Raises:
             NotFound: there is no such client, and no `roles` for a new one.
-            InvalidArgument: the name is invalid.
+            InvalidArgument: the name is invalid, or not ASCII, as whatever gRPC sends beside a message must be.
         """
+        if not name.isascii():
+            raise InvalidArgument(
+                f"'{name}' is not ASCII, so that its token could not be sent; let it show a certificate instead",
+                field="name",
+            )
         had = self.clients.get(name)
         if roles is None and had is None:
             raise NotFound(f"no client '{name}'; there are {sorted(self.clients)}", field="name")

@@ -12,7 +12,8 @@ import numpy as np
 from statestream.models.spec import Float32Array
 from statestream.proto.v1 import admin_pb2 as pb
 from statestream.proto.v1 import admin_pb2_grpc
-from statestream.service.client.core.grpc_options import Metadata, calling
+from statestream.service.client.core.arguments import message, one_of
+from statestream.service.client.core.grpc_options import Endpoint, Metadata
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 
@@ -104,10 +105,10 @@ class AsyncAdmin:
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, *, target: str, metadata: Callable[[], Metadata], timeout_s: float
+        self, channel: grpc.aio.Channel, *, endpoint: Endpoint, metadata: Callable[[], Metadata], timeout_s: float
     ) -> None:
         self._stub = cast(Any, admin_pb2_grpc).AdminStub(channel)
-        self._target = target
+        self._endpoint = endpoint
         self._metadata = metadata
         self._timeout_s = timeout_s
 
@@ -119,26 +120,23 @@ class AsyncAdmin:
         Args:
             version: 0: the newest one in the repository.
         """
-        request = pb.LoadModelRequest(name=name, version=version, policy=_number(policy))
+        request = message(pb.LoadModelRequest, name=name, version=version, policy=_number(policy, UpgradePolicy))
         return _change(await self._call(self._stub.LoadModel, request))
 
     async def promote_model(self, name: str) -> ModelChange:
         """Make the shadow active; the sessions that it shadowed move to it."""
-        return _change(await self._call(self._stub.PromoteModel, pb.PromoteModelRequest(name=name)))
+        return _change(await self._call(self._stub.PromoteModel, message(pb.PromoteModelRequest, name=name)))
 
     async def rollback_model(self, name: str) -> ModelChange:
         """Make the previously active version active again.
 
         Sessions move to it if compatible.
         """
-        return _change(await self._call(self._stub.RollbackModel, pb.RollbackModelRequest(name=name)))
+        return _change(await self._call(self._stub.RollbackModel, message(pb.RollbackModelRequest, name=name)))
 
     async def unload_model(self, name: str, version: int, *, policy: UnloadPolicy = UnloadPolicy.REFUSE) -> None:
-        """Stop serving a version, or drop the shadow.
-
-        WAIT returns once it has no sessions.
-        """
-        request = pb.UnloadModelRequest(name=name, version=version, policy=_number(policy))
+        """Stop serving a version, or drop the shadow; WAIT returns once it has no sessions."""
+        request = message(pb.UnloadModelRequest, name=name, version=version, policy=_number(policy, UnloadPolicy))
         await self._call(self._stub.UnloadModel, request, forever=policy is UnloadPolicy.WAIT)
 
     async def list_sessions(self, model: str = "", *, limit: int = 1000, after: str = "") -> SessionPage:
@@ -149,7 +147,7 @@ class AsyncAdmin:
             limit: most sessions to return.
             after: list only sessions whose id is greater than this.
         """
-        request = pb.ListSessionsRequest(model=model, limit=limit, after=after)
+        request = message(pb.ListSessionsRequest, model=model, limit=limit, after=after)
         response = await self._call(self._stub.ListSessions, request)
         return SessionPage([_session(session) for session in response.sessions], response.total)
 
@@ -160,47 +158,49 @@ class AsyncAdmin:
             period_s: 0.1 to 60 seconds.
             sessions: most sessions per overview.
         """
-        request = pb.WatchRequest(period_s=period_s, sessions=sessions)
-        with calling(self._target):
-            async for message in self._stub.Watch(request, metadata=self._metadata()):
-                yield _overview(message)
+        request = message(pb.WatchRequest, period_s=period_s, sessions=sessions)
+        with self._endpoint.calling():
+            async for overview in self._stub.Watch(request, metadata=self._metadata()):
+                yield _overview(overview)
 
     async def inspect_session(self, session_id: str) -> tuple[SessionInfo, Mapping[str, Float32Array]]:
         """Return a session and its state tensors by name, each flat, `[size]`."""
-        response = await self._call(self._stub.GetSession, pb.GetSessionRequest(session_id=session_id))
+        response = await self._call(self._stub.GetSession, message(pb.GetSessionRequest, session_id=session_id))
         state = {name: np.frombuffer(data, "<f4") for name, data in response.state.items()}
         return _session(response.session), state
 
     async def snapshot_session(self, session_id: str) -> bytes:
         """Return a session as bytes for `restore_session`, on this or another server."""
-        response = await self._call(self._stub.SnapshotSession, pb.SnapshotSessionRequest(session_id=session_id))
+        request = message(pb.SnapshotSessionRequest, session_id=session_id)
+        response = await self._call(self._stub.SnapshotSession, request)
         return bytes(response.snapshot)
 
     async def restore_session(self, snapshot: bytes, session_id: str = "") -> SessionInfo:
         """Restore a session from a snapshot, under another id if one is given."""
-        request = pb.RestoreSessionRequest(snapshot=snapshot, session_id=session_id)
+        request = message(pb.RestoreSessionRequest, snapshot=snapshot, session_id=session_id)
         return _session((await self._call(self._stub.RestoreSession, request)).session)
 
     async def reset_session(self, session_id: str) -> None:
         """Reset a session to the model's initial state; its seqs continue."""
-        await self._call(self._stub.ResetSession, pb.ResetSessionRequest(session_id=session_id))
+        await self._call(self._stub.ResetSession, message(pb.ResetSessionRequest, session_id=session_id))
 
     async def close_session(self, session_id: str) -> None:
         """End a session; a stream that holds it gets a notice."""
-        await self._call(self._stub.CloseSession, pb.CloseSessionRequest(session_id=session_id))
+        await self._call(self._stub.CloseSession, message(pb.CloseSessionRequest, session_id=session_id))
 
     async def drain(self) -> int:
         """Drain the server: it finishes queued rows and stops. Returns its number of sessions."""
         return int((await self._call(self._stub.Drain, pb.DrainRequest())).sessions)
 
     async def _call(self, method: Any, request: Any, *, forever: bool = False) -> Any:
-        with calling(self._target):
+        with self._endpoint.calling():
             return await method(request, timeout=None if forever else self._timeout_s, metadata=self._metadata())
 
 
-def _number(policy: UpgradePolicy | UnloadPolicy) -> Any:
-    """Number of a policy in the protocol."""
-    return list(type(policy)).index(policy)
+def _number(policy: Any, kind: type[UpgradePolicy] | type[UnloadPolicy]) -> int:
+    """Number of a policy in the protocol. Raises InvalidArgument if it is none of this kind."""
+    known = [each.value for each in kind]
+    return known.index(one_of(policy, known, "policy"))
 
 
 def _change(change: pb.ModelChange) -> ModelChange:

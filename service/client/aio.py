@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, cast
@@ -13,17 +15,21 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
 from statestream.service.client.admin import AsyncAdmin
-from statestream.service.client.core.grpc_options import NO_ACCESS, OPTIONS, Metadata, calling
+from statestream.service.client.core import arguments
+from statestream.service.client.core.grpc_options import NO_ACCESS, Endpoint, Metadata, channel_options
+from statestream.service.client.core.process import adopt_process, check_process, forked
 from statestream.service.client.credentials import Access
 from statestream.service.client.model_info import ModelInfo, model_info
 from statestream.service.client.notices import OnNotice
 from statestream.service.client.stream import AsyncStream
+from statestream.service.errors import FailedPrecondition
 
 
 class AsyncClient:
     """A connection to a server.
 
-    Use it with `async with`, inside the event loop that runs it.
+    Make and use it inside one event loop. `close` ends it, and so does leaving `async with`.
+    It belongs to its process: in a forked child every method raises FailedPrecondition, and `close` does nothing.
 
     Args:
         target: `host:port` or `unix:path`.
@@ -35,6 +41,10 @@ class AsyncClient:
         reconnect: see `AsyncStream`.
         give_up_after_s: see `AsyncStream`.
         options: gRPC channel options; they override the client's own (keepalive, back-off of at most a second).
+
+    Raises:
+        InvalidArgument: an argument is wrong, or a file of `access` cannot be read.
+        FailedPrecondition: the process is a fork of one that had clients.
     """
 
     def __init__(
@@ -49,14 +59,18 @@ class AsyncClient:
         give_up_after_s: float | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        self.target = target
-        self._metadata = tuple(metadata)
-        self._access = access
-        self._timeout_s = timeout_s
-        self._route_key = route_key or str(uuid.uuid4())
+        adopt_process()
+        self.target = arguments.target(target)
+        self._metadata = arguments.metadata(metadata)
+        self._access = arguments.instance(access, Access, "access")
+        self._endpoint = Endpoint(target, access)
+        self._timeout_s = arguments.seconds(timeout_s, "timeout_s", more_than=0)
+        self._route_key = arguments.metadata_value(route_key or str(uuid.uuid4()), "route_key")
         self._reconnect = reconnect
+        if give_up_after_s is not None:
+            arguments.seconds(give_up_after_s, "give_up_after_s")
         self._give_up_after_s = give_up_after_s
-        merged = list((dict(OPTIONS) | dict(options)).items())
+        merged = channel_options(target, options)
         credentials = access.credentials()
         self._channel = (
             grpc.aio.insecure_channel(target, options=merged)
@@ -66,7 +80,11 @@ class AsyncClient:
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
-        self.admin = AsyncAdmin(self._channel, target=target, metadata=self._call_metadata, timeout_s=timeout_s)
+        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._closed = False
+        self.admin = AsyncAdmin(
+            self._channel, endpoint=self._endpoint, metadata=self._call_metadata, timeout_s=timeout_s
+        )
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -77,7 +95,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection and end every RPC on it."""
+        """Close every stream and the connection; does nothing in a forked child."""
+        if forked():
+            return
+        self._closed = True
+        await asyncio.gather(*(stream.close() for stream in self._streams))
         await self._channel.close()
 
     async def serving(self, model: str = "") -> bool:
@@ -88,10 +110,9 @@ class AsyncClient:
         Raises:
             NotFound: no such model.
         """
-        with calling(self.target):
-            response = await self._health.Check(
-                health_pb2.HealthCheckRequest(service=model), timeout=self._timeout_s, metadata=self._call_metadata()
-            )
+        request = arguments.message(health_pb2.HealthCheckRequest, service=model)
+        with self._endpoint.calling():
+            response = await self._health.Check(request, timeout=self._timeout_s, metadata=self._call_metadata())
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def list_models(self) -> list[ModelInfo]:
@@ -100,7 +121,7 @@ class AsyncClient:
         Raises:
             Unavailable: the server cannot be reached.
         """
-        with calling(self.target):
+        with self._endpoint.calling():
             response = await self._stub.ListModels(
                 pb.ListModelsRequest(), timeout=self._timeout_s, metadata=self._call_metadata()
             )
@@ -112,38 +133,47 @@ class AsyncClient:
         Raises:
             NotFound: no such model or version.
         """
-        with calling(self.target):
-            response = await self._stub.GetModel(
-                pb.GetModelRequest(name=name, version=version), timeout=self._timeout_s, metadata=self._call_metadata()
-            )
+        request = arguments.message(pb.GetModelRequest, name=name, version=version)
+        with self._endpoint.calling():
+            response = await self._stub.GetModel(request, timeout=self._timeout_s, metadata=self._call_metadata())
         return model_info(response.model)
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> AsyncStream:
         """Create a stream, which can hold many sessions.
 
-        Use it with `async with`.
+        It begins with its first session; see `AsyncStream`.
 
         Args:
             route_key: overrides the client's.
             on_notice: called in the event loop with each notice of the server; by default it is logged.
         """
-        key = ("x-route-key", route_key or self._route_key)
+        key = ("x-route-key", arguments.metadata_value(route_key or self._route_key, "route_key"))
 
         def start(wait: bool) -> Any:
             metadata = (*self._call_metadata(), key)
             return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
 
-        return AsyncStream(
+        self._check()
+        stream = AsyncStream(
             start,
             self._model,
             on_notice=on_notice,
-            target=self.target,
+            endpoint=self._endpoint,
             reconnect=self._reconnect,
             give_up_after_s=self._give_up_after_s,
         )
+        self._streams.add(stream)
+        return stream
+
+    def _check(self) -> None:
+        """Raise FailedPrecondition where the client is closed, or the process a fork of its own."""
+        check_process()
+        if self._closed:
+            raise FailedPrecondition(f"the client of {self.target} is closed")
 
     def _call_metadata(self) -> Metadata:
-        """Metadata of every RPC: the application's and the token."""
+        """Metadata of every RPC: the application's and the token. Raises as `_check`."""
+        self._check()
         return (*self._metadata, *self._access.metadata())
 
     async def _model(self, name: str, version: int) -> ModelInfo:

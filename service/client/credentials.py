@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from statestream.models.files import read_text
 from statestream.service.errors import InvalidArgument
 
 
@@ -39,26 +41,69 @@ class Access:
         """Channel credentials; None: plain text.
 
         Raises:
-            InvalidArgument: a file cannot be read.
+            InvalidArgument: a file cannot be read, or is not PEM.
         """
-        if not (self.tls or self.ca or self.cert):
+        if not self._encrypts:
             return None
-        return grpc.ssl_channel_credentials(*map(_read, (self.ca, self.key, self.cert)))
+        return grpc.ssl_channel_credentials(*map(_read_pem, (self.ca, self.key, self.cert)))
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a call: the token, if there is one.
 
         Raises:
-            InvalidArgument: the token file cannot be read.
+            InvalidArgument: the token file cannot be read, or holds no token.
         """
-        token = _read(self.token_file)
-        return () if token is None else (("authorization", f"Bearer {token.decode().strip()}"),)
+        return () if self.token_file is None else (("authorization", f"Bearer {_read_token(self.token_file)}"),)
+
+    def advice(self, text: str) -> str:
+        """What to change here, where gRPC's words for a failed connection point at TLS; empty where they do not."""
+        for sign, advice in _ADVICE.items():
+            if sign in text:
+                return advice
+        if not any(sign in text for sign in _CUT_OFF):
+            return ""
+        if not self._encrypts:
+            return "if the server speaks TLS, give its authority (ca), or set tls"
+        if self.cert is None:
+            return "if the server asks for a certificate of the client, give cert and key"
+        return "the server may not accept the certificate in cert: it must be signed by the server's tls_client_ca"
+
+    @property
+    def _encrypts(self) -> bool:
+        return bool(self.tls or self.ca or self.cert)
 
 
-def _read(path: Path | None) -> bytes | None:
+_ADVICE = {
+    "WRONG_VERSION_NUMBER": "the server speaks no TLS there: leave out tls, ca and cert",
+    "Failed to create security handshaker": "ca and cert must be certificates, and key the private key of cert",
+    "is not in peer certificate": "the server's certificate names other hosts; connect by one of them",
+    "Hostname Verification Check failed": "the server's certificate names other hosts; connect by one of them",
+    "CERTIFICATE_VERIFY_FAILED": "ca must be the authority that signed the server's certificate",
+    "certificate signature failure": "ca must be the authority that signed the server's certificate",
+}
+_CUT_OFF = ("Socket closed", "Connection reset", "Broken pipe")
+"""A peer that expected something else, TLS or a certificate, says no more than this."""
+
+
+def _read_pem(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        return path.read_bytes()
+        data = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}", field="access") from error
+    if b"-----BEGIN " not in data:
+        raise InvalidArgument(f"{path} is not a PEM file", field="access")
+    return data
+
+
+def _read_token(path: Path) -> str:
+    try:
+        token = read_text(path).strip()
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}", field="access") from error
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: {error}", field="access") from error
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidArgument(f"{path} holds no token, expected NAME.SECRET and nothing else", field="access")
+    return token

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Int64Array
+from statestream.service.client.core.arguments import listed
 from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.inputs import Input, rows_of, times_of
 from statestream.service.client.results import ChunkResult
@@ -30,11 +31,13 @@ class Group:
     """
 
     def __init__(self, stream: AsyncStream, sessions: Sequence[AsyncSession]) -> None:
-        self.sessions = tuple(sessions)
+        self.sessions = tuple(listed(sessions, "sessions"))
         self._stream = stream
         self._generation = -1
         if not self.sessions:
             raise InvalidArgument("no sessions, expected at least one", field="sessions")
+        if not all(hasattr(session, "channel") for session in self.sessions):
+            raise InvalidArgument(f"{self.sessions!r}, expected sessions of this stream", field="sessions")
         self.model = self.sessions[0].model
         self.channels: Int64Array = np.array([session.channel for session in self.sessions], np.int64)
         """`[sessions]`"""

@@ -90,12 +90,18 @@ def time_of(timestamp_ns: SupportsIndex | None) -> Int64Array | None:
     if timestamp_ns is None:
         return None
     try:
-        value = operator.index(timestamp_ns)
+        value = operator.index(_no_bool(timestamp_ns))
     except TypeError:
         raise InvalidArgument(f"{timestamp_ns!r}, expected whole nanoseconds as an int", field="timestamp_ns") from None
     if not NO_TIME < value <= np.iinfo(np.int64).max:
         raise InvalidArgument(f"{value} does not fit int64", field="timestamp_ns")
     return np.array([value], np.int64)
+
+
+def _no_bool(value: SupportsIndex) -> SupportsIndex:
+    if isinstance(value, bool):
+        raise TypeError("a bool is no time, though it has an index")
+    return value
 
 
 def _named(x: Input, specs: tuple[InputSpec, ...]) -> list[tuple[str, InputSpec, Any]]:
@@ -120,10 +126,14 @@ def _cast(field: str, given: Any, spec: InputSpec) -> Array:
         array = np.asarray(given)
     except ValueError as error:
         raise InvalidArgument(f"not an array: {error}", field=field) from None
-    fits = array.dtype.kind in "fiu" if spec.dtype == "float32" else array.dtype == spec.np_dtype
-    if not fits:
-        raise InvalidArgument(f"dtype {array.dtype}, expected {spec.dtype}", field=field)
-    return np.array(array, spec.np_dtype, order="C")
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise InvalidArgument("elements are masked, expected a value for each; see numpy's filled()", field=field)
+    if array.dtype == spec.np_dtype:
+        return np.array(array, spec.np_dtype, order="C")
+    if spec.dtype != "float32" or array.dtype.kind not in "fiub":
+        raise InvalidArgument(f"dtype {array.dtype}, expected {spec.dtype}; convert it with astype", field=field)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which the server answers INVALID
+        return np.array(array, spec.np_dtype, order="C")
 
 
 def _pictures(field: str, given: Any, spec: InputSpec) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from statestream.service.client.core.arguments import one_of, whole
 from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.errors import InvalidArgument
 
@@ -37,14 +38,11 @@ class SessionOptions:
     """See `OnLoss`; None: a loss is logged."""
 
     def __post_init__(self) -> None:
-        if self.ring_rows < 1:
-            raise InvalidArgument(f"{self.ring_rows}, expected a number of rows, at least 1", field="ring_rows")
-        for field, value, known in (
-            ("on_full", self.on_full, ("block", "lose")),
-            ("on_lost", self.on_lost, ("error", "restart")),
-        ):
-            if value not in known:
-                raise InvalidArgument(f"'{value}', expected '{known[0]}' or '{known[1]}'", field=field)
+        whole(self.ring_rows, "ring_rows", least=1)
+        one_of(self.on_full, ("block", "lose"), "on_full")
+        one_of(self.on_lost, ("error", "restart"), "on_lost")
+        if self.on_loss is not None and not callable(self.on_loss):
+            raise InvalidArgument(f"{self.on_loss!r}, expected a function of two seqs", field="on_loss")
 
     def rows(self, row_bytes: int) -> int:
         """Most rows of `row_bytes` bytes that are kept."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.arguments import one_of, seconds, whole
 from statestream.service.errors import InvalidArgument
+from statestream.service.protocol.limits import MAX_KEEP_LAST
 
 
 @dataclass(frozen=True)
@@ -27,18 +29,13 @@ class Policy:
     """When more time passed than the model's longest dt, "clamp": that dt is used; "reset": the state is reset."""
 
     def __post_init__(self) -> None:
-        if self.keep_last < 0:
-            raise InvalidArgument(f"{self.keep_last}, expected a number of rows, or 0 for all", field="keep_last")
-        if not 0 <= self.deadline_s < float("inf"):
+        whole(self.keep_last, "keep_last", limit=MAX_KEEP_LAST + 1)
+        if not 0 <= seconds(self.deadline_s, "deadline_s") < float("inf"):
             raise InvalidArgument(f"{self.deadline_s}, expected seconds, or 0 for none", field="deadline_s")
         if self.keep_last and self.deadline_s:
             raise InvalidArgument("set keep_last or deadline_s, not both", field="policy")
-        for field, value, known in (
-            ("late", self.late, ("drop", "suppress")),
-            ("gap", self.gap, ("clamp", "reset")),
-        ):
-            if value not in known:
-                raise InvalidArgument(f"'{value}', expected '{known[0]}' or '{known[1]}'", field=field)
+        one_of(self.late, ("drop", "suppress"), "late")
+        one_of(self.gap, ("clamp", "reset"), "gap")
 
     def message(self) -> pb.Policy:
         """Encode the policy for an `Open` message."""

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.arguments import seconds, whole
 from statestream.service.client.core.codec import ResultColumns, applied_row
 from statestream.service.client.core.pending import Pending, PendingStep
+from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.core.rejection import RejectionRetry
 from statestream.service.client.core.row_block import RowBlock, UInt8Array
 from statestream.service.client.freshness import Freshness, StaleWatch
@@ -26,7 +28,7 @@ from statestream.service.client.inputs import Input, row_of, rows_of, time_of, t
 from statestream.service.client.model_info import ModelInfo
 from statestream.service.client.options import SessionOptions
 from statestream.service.client.results import ChunkResult, StepResult, join
-from statestream.service.errors import FailedPrecondition, ResourceExhausted, StatestreamError
+from statestream.service.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, StatestreamError
 from statestream.service.protocol.verdict import RowFlag
 
 if TYPE_CHECKING:
@@ -166,6 +168,7 @@ class AsyncSession:
     async def skip(self, rows: int = 1) -> ChunkResult:
         """Report the next `rows` rows as dropped by the application: SKIPPED, state unchanged."""
         self.check()
+        rows = whole(rows, "rows", least=1)
         return await self._send_rows({}, None, np.full(rows, int(RowFlag.SKIP), np.uint8), rows)
 
     def new_clock(self) -> None:
@@ -179,6 +182,7 @@ class AsyncSession:
 
         Unacknowledged results of a resumed session come first. A result is acknowledged once it has been yielded.
         """
+        check_process()
         self._readers += 1
         try:
             while True:
@@ -200,6 +204,8 @@ class AsyncSession:
 
         Discards the results waiting in `results()` unless it is being iterated. Rows of a burst don't count.
         """
+        check_process()
+        seconds(max_age_s, "max_age_s")
         if self._unread and not self._readers:
             self._unread.clear()
             self._table.unread(self.channel, None)
@@ -213,6 +219,9 @@ class AsyncSession:
             A watch with a method `cancel`. It ends with the session, too.
         """
         self.check()
+        seconds(max_age_s, "max_age_s", more_than=0)
+        if not callable(callback):
+            raise InvalidArgument(f"{callback!r}, expected a function of one age", field="callback")
         watch = StaleWatch(self._freshness, max_age_s, callback)
         self._watches.append(watch)
         return watch
@@ -225,14 +234,15 @@ class AsyncSession:
         Args:
             end_session: end the session on the server instead.
         """
-        if self._end is not None:
+        if self._end is not None or forked():
             return
         async with self._turn:
             await self._stream.until(self.channel, lambda: self._table.caught_up(self.channel))
             await self._stream.close_session(self, end_session=end_session)
 
     def check(self) -> None:
-        """Raise the error that ended the session, if one did."""
+        """Raise the error that ended the session, if one did, or FailedPrecondition in a forked child."""
+        check_process()
         if self._end is not None:
             raise self._end
 

@@ -15,11 +15,14 @@ import numpy.typing as npt
 from statestream.models.spec import Int64Array
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.arguments import instance, message, one_of
 from statestream.service.client.core.channels import ChannelManager, Opening
 from statestream.service.client.core.conditions import ANY, ConditionQueue
 from statestream.service.client.core.connection import Connection, Start
 from statestream.service.client.core.dispatcher import ResultDispatcher
+from statestream.service.client.core.grpc_options import Endpoint
 from statestream.service.client.core.pending import PendingBurst
+from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.core.sender import Sender
 from statestream.service.client.group import Group
@@ -44,9 +47,10 @@ _ACK_IDLE_S = 0.05
 
 
 class AsyncStream:
-    """Sessions sharing one RPC; made by `AsyncClient.stream`, used with `async with`.
+    """Sessions sharing one RPC; made by `AsyncClient.stream`.
 
-    Leaving the block acknowledges the results that were read and ends the RPC. The sessions can be resumed.
+    The RPC begins with the first `open`, or on entering `async with`. `close`, or leaving the block, acknowledges the
+    results that were read and ends the RPC. The sessions can be resumed.
 
     When the RPC breaks, another one starts, the sessions are opened again, and rows that their server has not settled
     are sent again. The application gets each result once, in order.
@@ -55,7 +59,7 @@ class AsyncStream:
         start: starts the RPC.
         models: describes a model, by name and version.
         on_notice: called with each notice of the server; by default it is logged.
-        target: the server's address, for errors.
+        endpoint: the server, for errors.
         reconnect: whether another RPC follows a broken one; False: the stream and its sessions end with Unavailable.
         give_up_after_s: how long to try to reconnect before they end with Unavailable; None: without limit.
     """
@@ -66,14 +70,14 @@ class AsyncStream:
         models: Callable[[str, int], Awaitable[ModelInfo]],
         *,
         on_notice: OnNotice | None = None,
-        target: str = "",
+        endpoint: Endpoint,
         reconnect: bool = True,
         give_up_after_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
         self._on_notice = on_notice or _log_notice
-        self._target = target
+        self._endpoint = endpoint
         self._reconnect = reconnect
         self._give_up_after_s = give_up_after_s
         self._clock = clock
@@ -102,22 +106,17 @@ class AsyncStream:
         """Seconds for which the server has failed to store snapshots; 0: it stores them."""
 
     async def __aenter__(self) -> AsyncStream:
-        self._connection = Connection(
-            self._start,
-            self,
-            target=self._target,
-            reconnect=self._reconnect,
-            give_up_after_s=self._give_up_after_s,
-        )
+        self._connect()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing = True
-        self.sender.queue.flush_acks = True
-        if self._connection is not None:
-            await self._connection.close(politely=kind is None and self._error is None)
+        await self._close(politely=kind is None)
+
+    async def close(self) -> None:
+        """Acknowledge what was read and end the RPC; in a forked child, or a second time, do nothing."""
+        await self._close(politely=True)
 
     @property
     def reconnects(self) -> int:
@@ -170,14 +169,15 @@ class AsyncStream:
         Raises:
             StatestreamError: its class shows what to do about it, its text names the field.
         """
-        self.check()
-        request = pb.Open(
+        self._connect()
+        request = message(
+            pb.Open,
             session_id=session_id,
             model=model,
             version=version,
-            resume=_RESUME[resume],
+            resume=_RESUME[one_of(resume, list(_RESUME), "resume")],
             take_over=take_over,
-            policy=policy.message(),
+            policy=instance(policy, Policy, "policy").message(),
             outputs=outputs,
             protocol_version=PROTOCOL_VERSION,
         )
@@ -195,7 +195,8 @@ class AsyncStream:
         return await group.step(x, timestamp_ns)
 
     def check(self) -> None:
-        """Raise the error that ended the stream, if one did."""
+        """Raise the error that ended the stream, if one did, or FailedPrecondition in a forked child."""
+        check_process()
         if self._error is not None:
             raise self._error
         if self.closing:
@@ -362,6 +363,26 @@ class AsyncStream:
         self._channels.sessions[channel].lost_rows(first_seq, last_seq)
 
     # To the connection.
+
+    def _connect(self) -> None:
+        """Begin the RPC unless it has begun."""
+        self.check()
+        if self._connection is None:
+            self._connection = Connection(
+                self._start,
+                self,
+                endpoint=self._endpoint,
+                reconnect=self._reconnect,
+                give_up_after_s=self._give_up_after_s,
+            )
+
+    async def _close(self, *, politely: bool) -> None:
+        if forked():
+            return
+        self.closing = True
+        self.sender.queue.flush_acks = True
+        if self._connection is not None:
+            await self._connection.close(politely=politely and self._error is None)
 
     def _wake_connection(self) -> None:
         if self._connection is not None:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 from statestream.models.spec import Float32Array, Manifest
 from statestream.service.client.admin import AsyncAdmin, ModelChange, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
+from statestream.service.client.core.arguments import instance, listed
 from statestream.service.client.core.grpc_options import NO_ACCESS, Metadata
+from statestream.service.client.core.process import check_process, forked
 from statestream.service.client.credentials import Access
 from statestream.service.client.freshness import StaleWatch
 from statestream.service.client.group import Group
@@ -25,6 +27,7 @@ from statestream.service.client.policy import KEEP_ALL, Policy
 from statestream.service.client.results import ChunkResult, StepResult
 from statestream.service.client.session import AsyncSession
 from statestream.service.client.stream import AsyncStream, Resume
+from statestream.service.errors import FailedPrecondition
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 
 T = TypeVar("T")
@@ -39,15 +42,28 @@ class LoopThread:
     """An event loop in its own thread, for blocking code."""
 
     def __init__(self) -> None:
+        check_process()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="statestream client", daemon=True)
         self._thread.start()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the thread is there: neither after `stop` nor in a forked child."""
+        return not self._loop.is_closed() and not forked()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and wait for it.
 
         An interrupt (Ctrl-C) cancels it.
+
+        Raises:
+            FailedPrecondition: the thread was stopped, or the process is a forked child.
         """
+        if not self.runs:
+            work.close()
+            check_process()
+            raise FailedPrecondition("the client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -64,11 +80,8 @@ class LoopThread:
         return self.run(run())
 
     def stop(self) -> None:
-        """Cancel running tasks and end the thread.
-
-        Works in a thread with a running loop (notebooks).
-        """
-        if self._loop.is_closed():
+        """Cancel running tasks and end the thread; works in a thread with a running loop (notebooks)."""
+        if not self.runs:
             return
         self.run(_end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -85,7 +98,7 @@ async def _end_all() -> None:
 
 
 class Client:
-    """A blocking connection to a server; use it with `with`.
+    """A blocking connection to a server; `close` ends it, and so does leaving `with`.
 
     Methods and errors are those of `AsyncClient`.
 
@@ -126,7 +139,11 @@ class Client:
                 options=options,
             )
 
-        self._client = self._loop.call(make)
+        try:
+            self._client = self._loop.call(make)
+        except BaseException:
+            self._loop.stop()
+            raise
         self.admin = Admin(self._loop, self._client.admin)
 
     def __enter__(self) -> Client:
@@ -142,7 +159,9 @@ class Client:
         return self._client.target
 
     def close(self) -> None:
-        """Close the connection and end every RPC on it."""
+        """Close every stream and the connection; does nothing in a forked child."""
+        if not self._loop.runs:
+            return
         try:
             self._loop.run(self._client.close())
         finally:
@@ -161,7 +180,7 @@ class Client:
         return self._loop.run(self._client.get_model(name, version))
 
     def stream(self, *, route_key: str = "", on_notice: OnNotice | None = None) -> Stream:
-        """Create a stream, which can hold many sessions; use it with `with`.
+        """Create a stream, which can hold many sessions and begins with the first.
 
         Args:
             route_key: overrides the client's.
@@ -188,7 +207,13 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.run(self._stream.__aexit__(kind, error, trace))
+        if self._loop.runs:
+            self._loop.run(self._stream.__aexit__(kind, error, trace))
+
+    def close(self) -> None:
+        """Acknowledge what was read and end the RPC; see `AsyncStream.close`."""
+        if self._loop.runs:
+            self._loop.run(self._stream.close())
 
     def open(
         self,
@@ -231,7 +256,7 @@ class Stream:
 
     def group(self, sessions: Sequence[Session]) -> SyncGroup:
         """Group sessions for repeated bursts; see `Group.step`."""
-        members = [session.asynchronous for session in sessions]
+        members = [instance(each, Session, "sessions").asynchronous for each in listed(sessions, "sessions")]
         return SyncGroup(self._loop, self._loop.call(lambda: self._stream.group(members)))
 
     def burst(
@@ -328,7 +353,8 @@ class Session:
             while (result := self._loop.run(_next(results))) is not None:
                 yield result
         finally:
-            self._loop.run(_aclose(results))
+            if self._loop.runs:
+                self._loop.run(_aclose(results))
 
     def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
         """The newest output; None: it is older than `max_age_s`; see `AsyncSession.latest`."""
@@ -343,7 +369,8 @@ class Session:
 
     def close(self, *, end_session: bool = False) -> None:
         """Unbind from the stream once every row is answered; see `AsyncSession.close`."""
-        self._loop.run(self.asynchronous.close(end_session=end_session))
+        if self._loop.runs:
+            self._loop.run(self.asynchronous.close(end_session=end_session))
 
 
 class Admin:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from statestream.service.addresses import is_local
+from statestream.service.addresses import is_loopback
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import SERVER, Identity, Role
 from statestream.service.errors import (
@@ -81,7 +81,7 @@ def _check_host(request: web.Request) -> None:
     responses. Callers with a token are not affected.
     """
     name = request.url.host or ""
-    if not is_local(f"{name}:0"):
+    if not is_loopback(name):
         raise InvalidArgument(f"'{name}' is not a name of this machine; use 127.0.0.1 or localhost", field="host")
 
 

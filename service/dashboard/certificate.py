@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from statestream.service.auth.watched_files import WatchedFiles
@@ -36,6 +37,9 @@ class Certificate:
 
 
 def _context(files: tuple[Path, Path]) -> ssl.SSLContext:
+    for file in files:
+        if file.read_bytes().startswith(BOM_UTF8):
+            raise OSError(f"{file} begins with a byte order mark, which the page cannot read; save it without")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*files)
     return context

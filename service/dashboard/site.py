@@ -21,6 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
+from statestream.service.addresses import split_address
 from statestream.service.auth.clients import ClientsFile
 from statestream.service.auth.identity import Identity, unproven
 from statestream.service.config import ServerConfig
@@ -69,19 +70,18 @@ class Site:
 
     async def start(self) -> int:
         """Start to listen; returns the port. Raises InvalidArgument if that fails."""
-        name, _, port = self._address.rpartition(":")
-        if not port.isdigit():
-            raise InvalidArgument(f"'{self._address}'; expected HOST:PORT", field="http_address")
+        host, port = split_address(self._address)
         context = None if self._certificate is None else self._certificate.context
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, name.strip("[]"), int(port), ssl_context=context).start()
+            await web.TCPSite(self._runner, host, port, ssl_context=context).start()
         except OSError as error:
             await self._runner.cleanup()
             text = f"cannot listen on {self._address}: {error.strerror}"
             raise InvalidArgument(text, field="http_address") from error
         taken = int(self._runner.addresses[0][1])
-        log.info("the page is at http%s://%s:%d/", "" if context is None else "s", name, taken)
+        scheme, shown = "http" if context is None else "https", self._address.rpartition(":")[0]
+        log.info("the page is at %s://%s:%d/", scheme, shown, taken)
         return taken
 
     def refresh(self) -> None:

@@ -6,21 +6,20 @@ import grpc
 
 from statestream.models.spec import Manifest
 from statestream.service.client import AsyncClient
-from statestream.service.client.core.grpc_options import OPTIONS
+from statestream.service.client.core.grpc_options import channel_options
 from statestream.service.loadtest.plan import Plan
 
 # Channels with equal options would share one connection; real clients each have their own. Despite its name the
 # minimal back-off is also the time limit of connecting: a server under load needs some time.
-_OPTIONS = tuple(
-    (dict(OPTIONS) | {"grpc.use_local_subchannel_pool": 1, "grpc.min_reconnect_backoff_ms": 10_000}).items()
-)
+_OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.min_reconnect_backoff_ms", 10_000))
 
 
 def connect(plan: Plan, tls: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     """Open a channel that shares its connection with no other channel."""
+    options = channel_options(plan.target, _OPTIONS)
     if tls is None:
-        return grpc.aio.insecure_channel(plan.target, options=_OPTIONS)
-    return grpc.aio.secure_channel(plan.target, tls, options=_OPTIONS)
+        return grpc.aio.insecure_channel(plan.target, options=options)
+    return grpc.aio.secure_channel(plan.target, tls, options=options)
 
 
 async def fetch_manifest(plan: Plan) -> Manifest:

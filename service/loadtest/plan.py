@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from statestream.models.bundle import first_problem
+from statestream.models.files import read_text
 from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
 
@@ -118,7 +119,7 @@ def read_trace(path: Path) -> tuple[float, ...]:
     if not path.is_file():
         raise InvalidArgument(f"{path} is not a file", field="--trace")
     times = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         text = line.partition(",")[0].strip()
         if not text:
             continue
@@ -130,3 +131,10 @@ def read_trace(path: Path) -> tuple[float, ...]:
                     f"{path}:{number}: '{text}', expected a number of seconds", field="--trace"
                 ) from None
     return tuple(times)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_text(path).splitlines()
+    except ValueError as error:
+        raise InvalidArgument(f"{path}: {error}", field="--trace") from None

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from statestream.service.durability import stores
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.refusal import refusing
 from statestream.service.errors import FailedPrecondition, StatestreamError
+from statestream.service.extras import need
 from statestream.service.protocol.services import ADMIN, HEALTH, INFERENCE, OIP
 from statestream.service.recording.recorder import Recorder
 from statestream.service.server.systemd import notify
@@ -81,6 +83,8 @@ class Server:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._metrics: Any = None
         self._site: Any = None
+        if config.http_address:
+            self._site = page().Site(config, self.host, self._clients, time.monotonic)
         self.http_port = 0
         """Port of the dashboard, once started; 0 if it is off."""
         self._logged_denied: Counter[str] = Counter()
@@ -98,6 +102,13 @@ class Server:
             FailedPrecondition: no model of the repository can be served, or onnxruntime is missing.
             InvalidArgument: the server cannot listen on an address.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         await self._load_models()
         store = stores.open_store(self.config.store, sets_aside=self.config.store_damaged == "set_aside")
         if store is not None:
@@ -127,8 +138,7 @@ class Server:
                 recorder=self._recorder,
             )
             self._metrics = serve_metrics(collector, self.config.metrics_address)
-        if self.config.http_address:
-            self._site = _site(self.config, self.host, self._clients)
+        if self._site is not None:
             self.http_port = await self._site.start()
         self._spawn(self._sweep())
 
@@ -298,11 +308,6 @@ def run(config: ServerConfig, *, shares_port: bool = False) -> None:
         uvloop.run(serve(config, shares_port=shares_port))
 
 
-def _site(config: ServerConfig, host: Host, clients: ClientsFile) -> Any:
-    """Create the dashboard; its libraries are imported only here."""
-    try:
-        from statestream.service.dashboard.site import Site
-    except ImportError as error:
-        text = f"the page needs a library that is not installed ({error.name}): pip install 'statestream[http]'"
-        raise FailedPrecondition(text, field="http_address") from error
-    return Site(config, host, clients, time.monotonic)
+def page() -> ModuleType:
+    """The dashboard's module. Raises FailedPrecondition if the package it needs is not installed."""
+    return need("statestream.service.dashboard.site", "http")

@@ -16,7 +16,7 @@ import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-from statestream.service.addresses import shifted
+from statestream.service.addresses import is_socket, shifted, split_address
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.server import log_format, server
@@ -37,6 +37,8 @@ def run(config: ServerConfig) -> None:
         InvalidArgument: the address cannot be shared, or the server cannot listen on it.
         FailedPrecondition: the workers keep dying; the log has the reason.
     """
+    if config.http_address:
+        server.page()  # fails here, once, rather than in each worker
     if config.workers == 1:
         server.run(config)
     else:
@@ -108,15 +110,15 @@ class _Workers:
 
 
 def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
-    """Bind the port that the workers share, also for port 0."""
-    host, colon, port = config.address.rpartition(":")
-    if config.address.startswith("unix:") or not colon or not port.isdigit():
+    """Bind the port that the workers share, also if port 0 was configured."""
+    if is_socket(config.address):
         raise InvalidArgument(f"{config.address}; workers share a port: expected HOST:PORT", field="address")
+    host, port = split_address(config.address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     taken = socket.socket(family, socket.SOCK_STREAM)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        taken.bind((host.strip("[]"), int(port)))
+        taken.bind((host, port))
     except OSError as error:
         taken.close()
         raise InvalidArgument(f"cannot listen on {config.address}: {error.strerror}", field="address") from error

@@ -11,8 +11,10 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from statestream.service.addresses import split_address
 from statestream.service.control.host import Host
 from statestream.service.durability.writer import SnapshotWriter
+from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.recording.recorder import Recorder
 from statestream.service.serving.registry import ModelRegistry
@@ -171,12 +173,19 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 
 
 def serve_metrics(collector: ServerCollector, address: str) -> WSGIServer:
-    """Start the endpoint at `address` (`host:port`); `shutdown()` of the result stops it."""
+    """Start the endpoint at `address` (`host:port`); `shutdown()` of the result stops it.
+
+    Raises:
+        InvalidArgument: the address cannot be listened on.
+    """
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    name, _, port = address.rpartition(":")
-    server, _ = start_http_server(int(port), addr=name or "127.0.0.1", registry=registry)
+    host, port = split_address(address)
+    try:
+        server, _ = start_http_server(port, addr=host or "0.0.0.0", registry=registry)
+    except OSError as error:
+        raise InvalidArgument(f"cannot listen on {address}: {error.strerror}", field="metrics_address") from error
     return server

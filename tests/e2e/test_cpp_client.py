@@ -12,6 +12,7 @@ import pytest
 
 from statestream.service.client import AsyncClient, Verdict
 from statestream.service.server.server import Server
+from tests.support.proxies import impatient_haproxy
 
 EXAMPLE = Path(__file__).parents[2] / "examples/cpp"
 NEEDED = ("g++", "make", "protoc", "grpc_cpp_plugin", "pkg-config")
@@ -71,3 +72,37 @@ async def test_what_is_wrong_is_said_by_the_server_or_the_example(program: Path,
     assert (code, "no model 'nope' here" in err) == (1, True)
     code, _, err = await run(program, server, "leaky", "1 2 3 4")
     assert (code, err.splitlines()[-1]) == (1, "error: a row has 2 values, got '1 2 3 4'")
+
+
+async def cut(server: Server) -> None:
+    """Wait until the proxy has ended every stream."""
+    for _ in range(600):
+        if not server.streams:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the proxy did not cut the stream")
+
+
+async def test_it_comes_back_from_streams_that_haproxy_cuts(program: Path, server: Server, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
+    t_ns = np.arange(1, len(x) + 1) * 10**8
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
+        expected = (await (await stream.open("leaky")).chunk(x, t_ns)).y
+    async with impatient_haproxy(server.port, tmp_path) as port:
+        process = await asyncio.create_subprocess_exec(
+            program, f"127.0.0.1:{port}", "leaky", "arm",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = []
+        for t, (a, b) in zip(t_ns.tolist(), x.tolist(), strict=True):
+            process.stdin.write(f"{t} {a!r} {b!r}\n".encode())
+            said.append((await asyncio.wait_for(process.stdout.readline(), 60)).decode().split())
+            await cut(server)
+        process.stdin.close()
+        _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err
+    assert err.decode().count("connecting again: ") == len(x) - 1
+    assert [line[:2] for line in said] == [[str(seq), "VERDICT_APPLIED"] for seq in range(1, len(x) + 1)]
+    np.testing.assert_allclose([[float(value) for value in line[3:]] for line in said], expected, rtol=1e-6)

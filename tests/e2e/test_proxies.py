@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,19 @@ import pytest
 import yaml
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client import AsyncClient, AsyncStream, Verdict
 from statestream.service.server.server import Server
 from tests.conftest import leak
+from tests.support.proxies import CLOSED, haproxy_command, impatient_haproxy
 from tests.support.wire_client import METHOD, WireStream, outputs, steps
 
 pytestmark = pytest.mark.asyncio
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-NOBODY = "127.0.0.1:9"
 
 
 def haproxy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
-    binary = shutil.which("haproxy") or "/usr/sbin/haproxy"
-    if not Path(binary).exists():
-        pytest.skip("haproxy is not installed (apt-get install haproxy)")
-    backends = {f"SERVER_{i}": server for i, server in enumerate([*servers, NOBODY], 1)}
-    return [binary, "-f", str(DEPLOY / "haproxy/haproxy.cfg")], {"BIND": f"127.0.0.1:{port}"} | backends
+    return haproxy_command(port, servers)
 
 
 def envoy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -40,7 +37,7 @@ def envoy(port: int, servers: list[str], folder: Path) -> tuple[list[str], dict[
     config = yaml.safe_load((DEPLOY / "envoy/envoy.yaml").read_text())
     (listener,), (cluster,) = config["static_resources"]["listeners"], config["static_resources"]["clusters"]
     listener["address"] = _socket(f"127.0.0.1:{port}")
-    endpoints = [{"endpoint": {"address": _socket(server)}} for server in [*servers, NOBODY]]
+    endpoints = [{"endpoint": {"address": _socket(server)}} for server in [*servers, CLOSED]]
     cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": endpoints}]
     file = folder / "envoy.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -159,3 +156,36 @@ async def test_a_session_goes_on_elsewhere_when_its_server_drains(behind: tuple[
         assert (opened.settled_seq, opened.resumed) == (5, True)
         h = leak(h, x, 0.1)
         np.testing.assert_allclose(outputs(await stream.results_of(steps([1], [6])))[0], 2 * h, rtol=1e-5)
+
+
+async def test_an_idle_stream_that_haproxy_cuts_ends_as_if_it_had_been_cancelled(
+    server: Server, tmp_path: Path
+) -> None:
+    """What the client below has to come back from: the application cancelled nothing."""
+    async with impatient_haproxy(server.port, tmp_path) as port, stream_to(port, "robot") as stream:
+        assert (await stream.open(1, "robot")).opened
+        code, _ = await asyncio.wait_for(stream.ends(), 30)
+        assert code is grpc.StatusCode.CANCELLED
+
+
+async def test_the_client_comes_back_from_streams_that_haproxy_cuts(server: Server, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
+        expected = (await (await stream.open("leaky")).chunk(x)).y
+    async with (
+        impatient_haproxy(server.port, tmp_path) as port,
+        AsyncClient(f"127.0.0.1:{port}") as client,
+        client.stream() as stream,
+    ):
+        session = await stream.open("leaky", "robot")
+        results = []
+        for row in x:
+            results.append(await session.step(row))
+            await until(partial(reconnected, stream, stream.reconnects))
+    assert [result.verdict for result in results] == [Verdict.APPLIED] * len(x)
+    assert [result.seq for result in results] == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_allclose([result.y for result in results], expected, rtol=1e-6)
+
+
+async def reconnected(stream: AsyncStream, more_than: int) -> bool:
+    return stream.reconnects > more_than

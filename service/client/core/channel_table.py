@@ -22,6 +22,8 @@ from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 
 NONE_UNREAD = int(np.iinfo(np.int64).max)
 _EVERY_SEQ = int(np.iinfo(np.int64).max)
+_LONGEST_DEADLINE_S = 1e9
+"""More than thirty years: longer ones mean no more, and their microseconds would not fit."""
 
 
 class SendState(IntEnum):
@@ -146,7 +148,7 @@ class ChannelTable:
     def keep(self, channel: int, rows: int, *, durable: bool, loses: bool, deadline_s: float) -> None:
         """Set how long rows are kept: at most `rows`, until answered or, if `durable`, in a snapshot."""
         self.ring_rows[channel], self.durable[channel], self.loses[channel] = rows, durable, loses
-        self.deadline_us[channel] = round(deadline_s * 1e6)
+        self.deadline_us[channel] = round(min(deadline_s, _LONGEST_DEADLINE_S) * 1e6)
         self._deadlines = self._deadlines or deadline_s > 0
 
     def due_s(self, channels: Int64Array, now_s: float) -> Float64Array | None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.arguments import message
 from statestream.service.client.core.sender import Sender
 from statestream.service.client.errors import Fenced, SessionLost
 from statestream.service.client.model_info import ModelInfo
@@ -112,7 +113,7 @@ class ChannelManager:
         """Unbind a session and wait until the server has done so."""
         if session.closed:
             return
-        request = pb.Close(channel=session.channel, end_session=end_session)
+        request = message(pb.Close, channel=session.channel, end_session=end_session)
         closing = _Closing(request, asyncio.get_running_loop().create_future())
         self._closing[session.channel] = closing
         self._leave(request)
@@ -166,20 +167,24 @@ class ChannelManager:
         if opened.channel in self._reopening:
             self._reopened(opened)
             return
-        opening = self._opening.pop(opened.channel, None)
+        opening = self._opening.get(opened.channel)
         self._refused_since_s.pop(opened.channel, None)
         if opening is None or opening.future.done():
             # The caller was cancelled. A session that was created for it is ended, not left to expire.
+            self._opening.pop(opened.channel, None)
             self._leave(pb.Close(channel=opened.channel, end_session=not opened.resumed))
             return
         try:
             model = await self._models(opened.model, opened.version)
         except StatestreamError as error:
+            del self._opening[opened.channel]
             opening.future.set_exception(error)
             self._leave(pb.Close(channel=opened.channel))
             return
         self._sender.open(opened, model.row_bytes, opening.options, durable=self._reconnect)
         session = self._make(opened, model, opening)
+        # Until here the caller learns it from `finished` if the stream ends.
+        del self._opening[opened.channel]
         self.sessions[opened.channel] = session
         self.generation += 1
         if opening.future.done():

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import grpc
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.grpc_options import Endpoint
 from statestream.service.errors import FailedPrecondition, Internal, StatestreamError, Unavailable
-from statestream.service.protocol.status import from_rpc_error
 
 log = logging.getLogger("statestream.client")
 
@@ -25,7 +25,10 @@ _CLOSE_S = 5.0
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 0.4
 # Texts of INTERNAL and UNKNOWN errors caused by a broken connection, a proxy or a server that stops. An internal error
 # of a working server has none of them.
-_BROKEN = ("from core", "rst_stream", "goaway", "transport", "socket", "connection", "http", "stream removed", "eof")
+_BROKEN = (
+    *("from core", "rst_stream", "goaway", "transport", "socket", "connection", "http", "stream removed", "eof"),
+    "no status received",
+)
 
 
 def wait_s(attempt: int) -> float:
@@ -78,17 +81,23 @@ class Connection:
     Args:
         start: see `Start`.
         ends: the handler; see `ConnectionHandler`.
-        target: the server's address, for errors.
+        endpoint: the server, for errors.
         reconnect: whether another RPC follows a broken one; only after a first answer of the server.
         give_up_after_s: how long to try to reconnect; None: without limit.
     """
 
     def __init__(
-        self, start: Start, ends: ConnectionHandler, *, target: str, reconnect: bool, give_up_after_s: float | None
+        self,
+        start: Start,
+        ends: ConnectionHandler,
+        *,
+        endpoint: Endpoint,
+        reconnect: bool,
+        give_up_after_s: float | None,
     ) -> None:
         self._start = start
         self._ends = ends
-        self._target = target
+        self._endpoint = endpoint
         self._reconnect = reconnect
         self._patience_s = float("inf") if give_up_after_s is None else give_up_after_s
         self._wake = asyncio.Event()
@@ -147,7 +156,7 @@ class Connection:
             error: StatestreamError = Unavailable("the server closed the stream")
             broken = True
         except grpc.RpcError as raised:
-            error = from_rpc_error(raised, target=self._target)
+            error = self._endpoint.error_of(raised)
             # A token that was valid and has expired may have been replaced in its file.
             outlived = answered and raised.code() is grpc.StatusCode.UNAUTHENTICATED
             broken = outlived or is_broken(raised.code(), raised.details() or "")
@@ -179,7 +188,7 @@ class Connection:
         self._up = False
         if self._left_s() <= 0:
             raise self._gave_up(failure.text)
-        log.info("reconnecting to %s: %s", self._target, failure)
+        log.info("reconnecting to %s: %s", self._endpoint.target, failure)
         self._ends.disconnected()
         await asyncio.sleep(min(wait_s(self._attempt), self._left_s()))
         self._attempt += 1
@@ -188,7 +197,7 @@ class Connection:
         return self._patience_s - (time.monotonic() - self._down_since_s)
 
     def _gave_up(self, text: str) -> Unavailable:
-        return Unavailable(f"gave up reconnecting to {self._target} after {self._patience_s:g} s: {text}")
+        return Unavailable(f"gave up reconnecting to {self._endpoint.target} after {self._patience_s:g} s: {text}")
 
     async def _write(self, call: Call) -> None:
         self._wake.set()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import grpc
 
+from statestream.service.addresses import is_local
 from statestream.service.client.credentials import Access
+from statestream.service.errors import StatestreamError, Unavailable
 from statestream.service.protocol.status import from_rpc_error
 
 NO_ACCESS = Access()
@@ -31,10 +35,46 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-@contextmanager
-def calling(target: str) -> Iterator[None]:
-    """Raise a failed RPC's error as a StatestreamError."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        raise from_rpc_error(error, target=target) from None
+def channel_options(target: str, options: Iterable[tuple[str, Any]] = ()) -> list[tuple[str, Any]]:
+    """Options of a channel: `options` over the client's own. A proxy of the environment is for other machines only."""
+    here = {"grpc.enable_http_proxy": 0} if is_local(target) else {}
+    return list((dict(OPTIONS) | here | dict(options)).items())
+
+
+class Endpoint(NamedTuple):
+    """A server, and how a client reaches it."""
+
+    target: str
+    access: Access
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Raise the error of our own tree for a failed RPC."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise self.error_of(error) from None
+
+    def error_of(self, raised: grpc.RpcError) -> StatestreamError:
+        """The error behind a failed RPC; where there was no connection, with what to look at."""
+        error = from_rpc_error(raised, target=self.target)
+        if isinstance(error, Unavailable) and any(sign in error.text for sign in _NEVER_CONNECTED):
+            advice = [self.access.advice(error.text), _proxy_advice(self.target)]
+            error.text = "; ".join([error.text, *filter(None, advice)])
+        return error
+
+
+# The variables that gRPC reads, the first that is set; only in lower case.
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXEMPT = ("no_grpc_proxy", "no_proxy")
+_NEVER_CONNECTED = ("failed to connect", "errors resolving")
+
+
+def _proxy_advice(target: str) -> str:
+    """What to look at where the environment sends this target's connections by a proxy; empty where it does not."""
+    proxy = next(filter(os.environ.get, _PROXIES), "")
+    exempt = os.environ.get(next(filter(os.environ.get, _EXEMPT), ""), "")
+    host = target.rpartition(":")[0].strip("[]")
+    if not proxy or is_local(target) or any(host.endswith(end) for end in exempt.replace(",", " ").split()):
+        return ""
+    return f"the environment's {proxy} was in between, unless no_proxy has the server's name"

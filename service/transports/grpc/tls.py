@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class _Files:
 
 def _read(path: Path, field: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = path.read_bytes().removeprefix(BOM_UTF8)
     except OSError as error:
         raise InvalidArgument(f"{path}: {error.strerror}", field=field) from error
     if b"-----BEGIN " not in data:

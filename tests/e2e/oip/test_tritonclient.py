@@ -207,6 +207,17 @@ async def test_what_is_wrong_is_said_as_triton_says_it_and_harms_nobody(infer: I
     assert await step(infer, 4) == pytest.approx(after(rows), rel=1e-6), "the sequence went on as if nothing had been"
 
 
+@pytest.mark.parametrize("name", ["sync", "aio"])
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+async def test_a_compressed_request_is_refused_by_name(server: Server, name: str, algorithm: str) -> None:
+    async with CLIENTS[name](f"127.0.0.1:{server.port}") as infer:
+        await step(infer, 4, sequence_start=True)
+        with pytest.raises(InferenceServerException, match=f"Compression algorithm '{algorithm}' is disabled") as error:
+            await step(infer, 4, compression_algorithm=algorithm)
+        assert error.value.status() == "StatusCode.UNIMPLEMENTED"
+        assert await step(infer, 4) == pytest.approx(after(2), rel=1e-6), "the sequence went on as if nothing had been"
+
+
 async def test_time_that_runs_backwards_is_refused(infer: Infer) -> None:
     await step(infer, 4, sequence_start=True, parameters={"timestamp_ns": 2_000_000_000})
     with pytest.raises(InferenceServerException, match="timestamp_ns: 1 is earlier than 2000000000"):

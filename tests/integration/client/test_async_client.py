@@ -384,3 +384,42 @@ async def test_no_server() -> None:
         async with client.stream() as stream:
             with pytest.raises(Unavailable, match="cannot reach"):
                 await stream.open("leaky")
+
+
+async def test_a_stream_starts_with_its_first_session_and_close_ends_it(connected: Connected) -> None:
+    fake, client = connected
+    stream = client.stream()
+    assert not fake.route_keys, "nothing was said yet"
+    session = await stream.open("leaky", "wrist")
+    await session.send([1, 1])
+    assert (await anext(session.results())).seq == 1
+    await stream.close()
+    await stream.close()
+    assert fake.sessions["wrist"].acked_seq == 1, "what was read is acknowledged"
+    with pytest.raises(FailedPrecondition, match="closed"):
+        await session.step([1, 1])
+    with pytest.raises(FailedPrecondition, match="the stream is closed"):
+        await stream.open("leaky")
+    with pytest.raises(FailedPrecondition, match="the stream is closed"):
+        await stream.__aenter__()
+
+
+async def test_close_of_a_client_closes_its_streams_and_what_follows_says_so(connected: Connected) -> None:
+    fake, client = connected
+    another = AsyncClient(client.target)
+    stream = another.stream()
+    session = await stream.open("leaky", "wrist")
+    await session.send([1, 1])
+    assert (await anext(session.results())).seq == 1
+    await another.close()
+    await another.close()
+    assert fake.sessions["wrist"].acked_seq == 1, "what was read is acknowledged"
+    for use in (another.list_models, another.serving, another.admin.drain):
+        with pytest.raises(FailedPrecondition, match=r"the client of .* is closed"):
+            await use()
+    with pytest.raises(FailedPrecondition, match=r"the client of .* is closed"):
+        another.stream()
+    with pytest.raises(FailedPrecondition, match="the stream is closed"):
+        await stream.open("leaky")
+    with pytest.raises(FailedPrecondition, match="closed"):
+        await session.step([1, 1])

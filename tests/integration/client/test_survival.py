@@ -149,6 +149,7 @@ def test_what_breaks_and_what_is_a_fault() -> None:
     assert is_broken(code.UNAVAILABLE, "")
     assert is_broken(code.CANCELLED, "")
     assert is_broken(code.INTERNAL, "Received RST_STREAM with error code 2")
+    assert is_broken(code.UNKNOWN, "No status received"), "gRPC 1.51 on a stream that HAProxy cuts"
     assert not is_broken(code.INTERNAL, "the server failed to handle a message")
     assert not is_broken(code.RESOURCE_EXHAUSTED, "")
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from statestream.service.client import Client, Verdict, connect
+from statestream.service.client import Access, Client, Verdict, connect
 from statestream.service.client.sync import LoopThread
-from statestream.service.errors import InvalidArgument, NotFound
+from statestream.service.errors import FailedPrecondition, InvalidArgument, NotFound
 from tests.support.fake_service import start_fake
 
 
@@ -57,3 +59,56 @@ async def test_it_works_where_a_loop_runs_already(client: Client) -> None:
     """As in a notebook."""
     with connect(client.target) as another:
         assert another.list_models()[0].name == "leaky"
+
+
+def test_a_stream_starts_with_its_first_session_and_close_ends_it(client: Client) -> None:
+    stream = client.stream()
+    session = stream.open("leaky", "wrist")
+    assert session.step([1, 1]).seq == 1
+    stream.close()
+    with pytest.raises(FailedPrecondition, match="closed"):
+        session.step([1, 1])
+    with pytest.raises(FailedPrecondition, match="the stream is closed"):
+        stream.open("leaky")
+    session.close()
+    stream.close()
+    assert client.stream().open("leaky", "wrist").settled_seq == 1, "the session waited"
+
+
+def test_a_stream_that_never_started_closes(client: Client) -> None:
+    stream = client.stream()
+    stream.close()
+    with pytest.raises(FailedPrecondition, match="the stream is closed"), stream:
+        pass
+
+
+def test_close_of_a_client_closes_its_streams_and_what_follows_says_so(client: Client) -> None:
+    another = connect(client.target)
+    stream = another.stream()
+    session = stream.open("leaky")
+    session.send([1, 1])
+    results = session.results()
+    assert next(results).seq == 1
+    another.close()
+    another.close()
+    stream.close()
+    session.close()
+    results.close()
+    for use in (
+        another.list_models,
+        another.stream,
+        another.admin.drain,
+        lambda: stream.open("leaky"),
+        lambda: session.step([1, 1]),
+        session.latest,
+        lambda: next(session.results()),
+    ):
+        with pytest.raises(FailedPrecondition, match="the client is closed"):
+            use()
+
+
+def test_a_client_that_cannot_be_made_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(InvalidArgument, match="nowhere"):
+        connect("127.0.0.1:1", access=Access(ca=Path("nowhere.pem")))
+    assert threading.active_count() == before

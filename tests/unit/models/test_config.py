@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,11 @@ def test_nothing_that_an_edge_device_needs_imports_torch() -> None:
     code += "\nimport sys; print([m for m in ('torch', 'lightning', 'pyarrow', 'onnxruntime') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(path: Path) -> None:
+    path.write_bytes(BOM_UTF8 + path.read_bytes())
+    assert load_config(path).name == "mine"
+    path.write_text(TOML, encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"mine\.toml: byte 0 is not UTF-8; save the file as UTF-8"):
+        load_config(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_a_file_that_makes_no_sense_names_what_does_not(file: Path, text: str, w
     with pytest.raises(InvalidArgument) as error:
         ServerConfig.load(file)
     assert words in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(file: Path) -> None:
+    file.write_bytes(BOM_UTF8 + file.read_bytes())
+    assert ServerConfig.load(file).workers == 2
+
+
+def test_a_file_of_another_encoding_is_named(file: Path) -> None:
+    file.write_text("workers = 2\n", encoding="utf-16")
+    with pytest.raises(InvalidArgument, match=r"server\.toml: byte 0 is not UTF-8; save the file as UTF-8"):
+        ServerConfig.load(file)
 
 
 def test_a_file_that_cannot_be_read_is_not_passed_over(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from datetime import timedelta
 from pathlib import Path
 
@@ -104,3 +105,20 @@ def test_the_commands_make_list_rotate_and_revoke(tmp_path: Path, capsys: pytest
         assert main(["tokens", *wrong, *file]) == 1
     with pytest.raises(NotFound):
         Clients().with_token("nobody")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    clients, token = Clients().with_token("arm", roles=STREAM)
+    file = tmp_path / "clients.json"
+    clients.write(file)
+    file.write_bytes(BOM_UTF8 + file.read_bytes())
+    assert Clients.read(file).of_token(token).name == "arm"
+    file.write_text(file.read_text(encoding="utf-8-sig"), encoding="utf-16")
+    with pytest.raises(InvalidArgument, match=r"clients\.json: byte 0 is not UTF-8"):
+        Clients.read(file)
+
+
+def test_a_name_that_no_token_could_carry_gets_none() -> None:
+    with pytest.raises(InvalidArgument, match="name: 'bras-é' is not ASCII, so that its token could not be sent"):
+        Clients().with_token("bras-é", roles=STREAM)
+    assert "bras-é" in Clients().with_client("bras-é", STREAM).clients, "a certificate can"

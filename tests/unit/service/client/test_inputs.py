@@ -83,3 +83,53 @@ def test_timestamps() -> None:
     for value in (-(2**63), 2**63):
         with pytest.raises(InvalidArgument, match=r"timestamp_ns: -?9223372036854775808 does not fit int64"):
             time_of(value)
+
+
+SAME = [1.0, 0.0]
+RIGHT = {
+    "bool": np.array([True, False]),
+    "float64": np.array(SAME),
+    "float16": np.array(SAME, np.float16),
+    "longdouble": np.array(SAME, np.longdouble),
+    "int64": np.array([1, 0]),
+    "uint8": np.array([1, 0], np.uint8),
+    "big-endian": np.array(SAME, ">f4"),
+    "every other": np.array([1.0, 9.0, 0.0, 9.0], np.float32)[::2],
+    "backwards": np.array([0.0, 1.0], np.float32)[::-1],
+    "a list with a bool": [True, 0.0],
+    "masked nowhere": np.ma.array(SAME, mask=[False, False]),
+}
+
+
+@pytest.mark.parametrize("x", RIGHT.values(), ids=RIGHT)
+def test_numbers_of_any_kind_become_float32(x: Any) -> None:
+    (column,) = row_of(x, (IMU,)).values()
+    assert column.dtype == np.dtype("<f4")
+    assert column.flags.c_contiguous
+    assert column.tobytes() == np.array([SAME], "<f4").tobytes()
+
+
+def test_a_picture_in_columns_order_is_sent_in_rows() -> None:
+    picture = np.asfortranarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    assert row_of({"picture": picture}, (PICTURE,))["picture"].tobytes() == bytes(range(6))
+
+
+def test_a_number_too_large_becomes_infinite_without_a_warning() -> None:
+    (column,) = row_of([1e300, 1.0], (IMU,)).values()
+    np.testing.assert_array_equal(column, [[np.inf, 1]])
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (np.array([1, 2], object), "x: dtype object, expected float32; convert it with astype"),
+        ([1, None], "x: dtype object, expected float32"),
+        ([10**400, 1], "x: dtype object, expected float32"),
+        (np.array(["2030-01-01", "2030-01-02"], "M8[D]"), r"x: dtype datetime64\[D\], expected float32"),
+        (b"ab", r"x: dtype \|S2, expected float32"),
+        (np.ma.array([1.0, 2.0], mask=[True, False]), "x: elements are masked"),
+    ],
+)
+def test_what_is_no_number_is_named(x: Any, text: str) -> None:
+    with pytest.raises(InvalidArgument, match=text):
+        row_of(x, (IMU,))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from statestream.models.spec import Array
+from statestream.service.errors import InvalidArgument
 from statestream.service.loadtest.arrivals import arrivals
-from statestream.service.loadtest.plan import Plan
+from statestream.service.loadtest.plan import Plan, read_trace
 
 
 def drawn(until_s: float, **values: Any) -> tuple[Array, Array]:
@@ -58,3 +62,12 @@ def test_a_trace_comes_round_again() -> None:
     gaps = np.diff(due_s).round(6)
     assert set(gaps.tolist()) == {0.1, 0.3, 0.2}
     assert len(due_s) in (299, 300, 301)
+
+
+def test_a_trace_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_bytes(BOM_UTF8 + b"0.5\n1.5\n")
+    assert read_trace(file) == (0.5, 1.5)
+    file.write_text("0.5\n", encoding="utf-16")
+    with pytest.raises(InvalidArgument, match=r"trace\.csv: byte 0 is not UTF-8"):
+        read_trace(file)
