@@ -93,7 +93,7 @@ async def robot(version: Version, port: int, resume: str) -> AsyncIterator[Robot
 
 @pytest.mark.parametrize(
     ("client", "server", "next_server"),
-    [("before", "now", "now"), ("now", "before", "before"), ("before", "before", "now"), ("now", "before", "now")],
+    [("before", "now", "now"), ("now", "before", "before"), ("before", "before", "now")],
 )
 async def test_a_client_streams_reconnects_and_resumes(
     versions: dict[str, Version], client: str, server: str, next_server: str, repository: Path, tmp_path: Path
@@ -175,6 +175,7 @@ async def goes_on(stream: WireStream, admin: Any, channel: int) -> None:
     """A session has the state and the unacknowledged outputs of its durable seq, and goes on from there."""
     acked, durable, sent = SESSIONS[channel]
     response = await opening(stream, f"robot-{channel}", channel, **EXISTING)
+    assert response.opened, response
     opened, last = response.opened[0], response.opened[0].settled_seq
     assert durable <= last <= sent
     assert (opened.resumed, opened.epoch, opened.durable_seq) == (True, 2, last)
