@@ -337,7 +337,7 @@ class SnapshotWriter(Generic[Model]):
             self.counts.stored_sessions = await self._in_thread(self._store.count)
 
     def _report_damage(self, damage: Damage) -> None:
-        """Say what the store lost; the sessions that are here it gets again."""
+        """Log and count lost sessions, and mark the live ones dirty, to be saved again."""
         tables = [runner.table for runner in self._runners()]
         lost = [session_id for session_id in damage.lost if not any(session_id in table for table in tables)]
         self.counts.damages += 1

@@ -26,7 +26,7 @@ from statestream.service.server.server import Server
 from tests.support.leaky_rows import EXISTING, durable, hear, opening, rollout, rows, take
 from tests.support.redis_server import RedisServer
 from tests.support.server_process import ServerProcess
-from tests.support.wire_client import outputs, steps, wire_stream
+from tests.support.wire_client import WireStream, outputs, steps, wire_stream
 
 pytestmark = pytest.mark.asyncio
 

@@ -1,14 +1,14 @@
-"""Snapshots in Redis or Valkey, for servers on several machines.
+"""Redis or Valkey store: snapshots for servers on several machines.
 
-A record is the hash `statestream:session:ID`. All that must happen at once is a script that touches this one key, so
-that a cluster can have it on any node; the scripts of one call travel together. Beside it, and a moment later:
-`statestream:server:SERVER` is there while that server is alive, and `statestream:used` orders the sessions by their
-last save. The record has that time too: what the order loses when a server dies or Redis fails over is found by looking
-at all records once an hour, and what it has too early is put right when its time seems to have come.
+A record is the hash `statestream:session:ID`. What must be atomic is a Lua script on this one key, so that any node of
+a cluster can run it; the scripts of one call are pipelined. Beside the records, written a moment later: the key
+`statestream:server:SERVER` exists while that server is alive, and the sorted set `statestream:used` orders the sessions
+by their last save. A record holds that time too, and it is what counts: a session that the order lacks (a server died,
+Redis failed over) is found by an hourly scan, and one whose place is too early is put right when it seems to expire.
 
-Sessions survive the end of Redis itself as far as its own persistence is configured; `open` says POWER only where it
-syncs every write (`appendonly yes`, `appendfsync always`) and nothing else may take its place: a replica that does may
-lack the last writes. Then every live session is to be saved again, which `save` says by raising an error.
+Whether sessions survive a restart of Redis depends on how its persistence is configured; `open` returns POWER only
+where it syncs every write (`appendonly yes`, `appendfsync always`) and no replica can take over, since a replica may
+lack the last writes. After such a failover every live session must be saved again: `save` raises to have that done.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _SERVER = "statestream:server:"
 _USED = "statestream:used"
 _LOOKED = "statestream:looked"
 _LOOK_S = 3600
-"""How often one of the servers looks for records that `_USED` lacks."""
+"""How often one of the servers scans for records that `_USED` lacks."""
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _NONE = -1
-"""A claim is refused, and there is no snapshot: nothing that is used."""
+"""Refused, and there is no snapshot to be used."""
 _FENCED_EXPIRED = -3
 """FENCED, and the session has expired."""
 _READ = Script(
@@ -111,7 +111,7 @@ redis.call('PEXPIRE', KEYS[1], keep)
 return 0
 """
 )
-"""-1: there is no such session any more; 0: it has expired; else when it was used last."""
+"""Returns -1 if there is no such session, 0 if it expired just now, else the time of its last use."""
 
 
 class RedisStore:
@@ -153,7 +153,7 @@ class RedisStore:
         """See `base.Store`.
 
         Raises:
-            RedisError: also where another Redis has taken the place of the one that had what was saved before.
+            RedisError: also if another Redis took over from the one that acknowledged earlier saves.
         """
         if alive_s is not None:
             self._connection.check_history()
@@ -183,7 +183,7 @@ class RedisStore:
         return int(self._send([("ZCARD", _USED)])[0])
 
     def damage(self) -> Damage | None:
-        """See `base.Store`: Redis checks its own files."""
+        """See `base.Store`. Redis checks its own files."""
         return None
 
     def close(self) -> None:
@@ -202,8 +202,14 @@ class RedisStore:
         return {server for server, yes in zip(each, there, strict=True) if yes}
 
     def _using(self, session_ids: Sequence[str], commands: Iterable[tuple[Any, ...]], unless: int) -> list[Any]:
-        """The answers to `commands`, one a session; together with them the sessions become those used last, but not
-        those of which the answer is `unless`."""
+        """Send one command a session, and put the sessions last in the order of use.
+
+        Args:
+            unless: the answer that says a session does not belong into the order.
+
+        Returns:
+            The answers to `commands`.
+        """
         parts = (session_ids[at : at + TOGETHER] for at in range(0, len(session_ids), TOGETHER))
         found = self._send(chain(commands, (_USE.on(_USED, *part) for part in parts)))[: len(session_ids)]
         if unless in found:
@@ -216,7 +222,7 @@ class RedisStore:
             self._send([("ZREM", _USED, *session_ids)])
 
     def _expire(self, ttl_ms: int, keep_ms: int) -> tuple[int, int]:
-        """Of the sessions that were not used for long, at most TOGETHER: how many expired, and how many there were."""
+        """Expire up to TOGETHER sessions; returns how many expired, and how many were due."""
         (due,) = self._send([_DUE.on(_USED, ttl_ms, TOGETHER)])
         ids, used = due[::2], due[1::2]
         keys = [_SESSION + i.decode() for i in ids]
@@ -231,7 +237,7 @@ class RedisStore:
         return found.count(0), len(ids)
 
     def _look(self) -> None:
-        """Once an hour, by one of the servers: have every session in the order of last use."""
+        """Once an hour, on one of the servers, add to the order of use what it lacks."""
         (ours,) = self._send([("SET", _LOOKED, 1, "NX", "EX", _LOOK_S)])
         if ours:
             for keys in _parts(self._connection.keys(_SESSION + "*")):

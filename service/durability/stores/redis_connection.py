@@ -1,7 +1,7 @@
-"""A connection to one Redis, to the primary that sentinels name, or to a cluster, all through redis-py's own clients.
+"""Connection to a Redis, to the primary that sentinels name, or to a cluster, by redis-py's own clients.
 
-Every command here has one key, so that a cluster has it done by the node of that key. A connection that failed is given
-up, and the next command begins from the URL again.
+Every command has one key, which decides the node of a cluster that runs it. After an error the connection is dropped,
+and the next command connects by the URL again.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
 TOGETHER = 1000
-"""Commands sent at once."""
+"""Commands in one pipeline."""
 _TIMEOUT_S = 1.0
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 
 
 class Script:
-    """A script that a server runs whole. It has one key."""
+    """A Lua script with one key, which Redis runs atomically."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.digest = hashlib.sha1(text.encode()).hexdigest()
-        """The name by which servers know it, once it is loaded."""
+        """The name by which Redis knows it once it is loaded."""
 
     def on(self, key: str, *arguments: Any) -> tuple[Any, ...]:
         """The command that runs it."""
@@ -36,7 +36,7 @@ class Script:
 
 
 class Address(NamedTuple):
-    """What a URL names."""
+    """Parts of a URL of Redis."""
 
     kind: str
     """"sentinel", "cluster", or "" where redis-py reads the URL itself."""
@@ -72,7 +72,7 @@ def parse(url: str) -> Address:
 
 
 class RedisConnection:
-    """Where a URL leads, connected when first used."""
+    """Client of the Redis at a URL, connected at first use."""
 
     def __init__(self, url: str, scripts: Sequence[Script]) -> None:
         """`scripts`: those that commands run, which are loaded where a server lacks one.
@@ -102,10 +102,10 @@ class RedisConnection:
             connected.close()
 
     def send(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
-        """The answers to commands, some of which are sent together.
+        """Send commands, pipelined; returns their answers.
 
         Raises:
-            RedisError: the first failure; other commands may have been done.
+            RedisError: the first failure; other commands may have run.
         """
         answers: list[Any] = []
         commands = iter(commands)
@@ -115,12 +115,16 @@ class RedisConnection:
         return answers
 
     def keys(self, pattern: str) -> Iterator[bytes]:
-        """Every key that matches; one that comes or goes meanwhile may be missed, or come twice."""
+        """Scan for keys; one that is added or removed meanwhile may be missed or come twice."""
         return iter(self.client.scan_iter(match=pattern, count=TOGETHER))
 
     def check_history(self) -> None:
-        """Raises ConnectionError where a primary has another history of writes than since this was connected: it may
-        lack writes that the one before it acknowledged. A connection that failed says so by that."""
+        """Compare the replication ids of the primaries with those at the last call.
+
+        Raises:
+            ConnectionError: one differs, so a primary may lack writes that were acknowledged. Only raised where no
+                other error has told the caller already.
+        """
         with self._given_up_if_it_fails():
             now = frozenset(node.info("replication")["master_replid"] for node in self._primaries())
         before, self._histories = self._histories, now

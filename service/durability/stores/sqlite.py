@@ -59,21 +59,21 @@ class SqliteStore:
     """A `base.Store` in the file `path`."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time, *, sets_aside: bool = True) -> None:
-        """`sets_aside`: whether a damaged file is replaced; else whatever meets the damage fails."""
+        """`sets_aside`: replace a damaged file; else every call that meets the damage fails."""
         self._path = Path(path)
         self._clock = clock
         self._sets_aside = sets_aside
         self._connected: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        """Which file is connected, by device and inode: another process may have replaced it since."""
+        """Device and inode of the connected file: another process may have replaced it since."""
         self._lock: int | None = None
         self._damages: list[Damage] = []
 
     def open(self) -> Durability:
-        """See `base.Store`. Also looks at some rows for damage.
+        """See `base.Store`. Checks the tables and some rows.
 
         Raises:
-            OperationalError: naming the file, and what is wrong with it.
+            OperationalError: names the file and what is wrong with it.
         """
         try:
             self._do(self._check)
@@ -173,13 +173,13 @@ class SqliteStore:
         return ABSENT if there is None else int(there[2])
 
     def _do(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """`work` in a transaction; if it meets damage, once more on what could be read of the file."""
+        """Run `work` in a transaction; after damage, once more on the file that replaces the damaged one."""
         with self._alone():
             try:
                 return self._transaction(work)
             except BaseException as error:
                 if not self._sets_aside or not is_damage(error):
-                    self._disconnect()  # which rolls back; a connection that failed once is not trusted
+                    self._disconnect()  # rolls back; after an error the connection is not used again
                     raise
                 try:
                     self._damages.append(sqlite_salvage.set_aside(self._path, error, self._clock()))
@@ -221,7 +221,7 @@ class SqliteStore:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other store has a transaction on this file meanwhile, or replaces it."""
+        """Keep other stores from using or replacing the file meanwhile."""
         if self._lock is None:
             try:
                 self._lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -244,7 +244,7 @@ class SqliteStore:
 
 
 def _lock(descriptor: int, path: str) -> None:
-    """Lock a file, which is open under `descriptor`; nobody else can until it is unlocked."""
+    """Lock the open file `descriptor`; waits for up to `_WAIT_S`."""
     until_s = time.monotonic() + _WAIT_S
     while True:
         with suppress(BlockingIOError):

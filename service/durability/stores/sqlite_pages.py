@@ -1,6 +1,7 @@
-"""Records of a SQLite file, read page by page past damage, as https://www.sqlite.org/fileformat2.html describes them.
+"""Reader of SQLite files that goes page by page, past damage.
 
-SQLite itself follows a tree from its root, and finds nothing below a page that is damaged.
+SQLite itself follows a tree from its root, and finds nothing below a damaged page. The file format is described at
+https://www.sqlite.org/fileformat2.html.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Pages:
-    """The pages of a file as the last commit left them, those in its write-ahead log included; numbers begin at 1."""
+    """Pages of a file and its write-ahead log as of the last commit, numbered from 1."""
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("rb")
@@ -53,7 +54,7 @@ class Pages:
             self._log = log.open("rb")
             self._read_log(self._log)
         self.free = frozenset(self._free())
-        """Pages that belong to nothing, whatever they hold."""
+        """Pages in the list of free pages: their content is stale."""
 
     def close(self) -> None:
         """Close the files."""
@@ -62,7 +63,7 @@ class Pages:
             self._log.close()
 
     def read(self, number: int) -> bytes:
-        """One page; no bytes where it cannot be read."""
+        """Read one page; empty if it cannot be read."""
         file, offset = self._file, (number - 1) * self.page_bytes
         if self._log is not None and number in self._newer:
             file, offset = self._log, self._newer[number]
@@ -74,7 +75,7 @@ class Pages:
         return page if len(page) == self.page_bytes else b""
 
     def entries(self, *, of: frozenset[int]) -> Iterator[Entry]:
-        """What the pages of some types hold, without what cannot be read of it."""
+        """Read the entries of all pages of some types, skipping what cannot be read."""
         for number in range(1, self.count + 1):
             if number in self.free:
                 continue
@@ -84,7 +85,7 @@ class Pages:
                 yield from self._entries_of(number, page, head)
 
     def unreadable(self) -> int:
-        """How many pages that are in use were overwritten by nothing but zeros, or cannot be read."""
+        """Count the pages in use that are all zeros or cannot be read."""
         return sum(not self.read(number).strip(b"\0") for number in range(1, self.count + 1) if number not in self.free)
 
     def _entries_of(self, number: int, page: bytes, head: int) -> Iterator[Entry]:
@@ -106,8 +107,7 @@ class Pages:
         return Entry(number, rowid, _record(self._payload(page, at, size, kind)))
 
     def _payload(self, page: bytes, at: int, size: int, kind: int) -> bytes:
-        """The bytes of a cell that begin at `at`, and go on in pages of their own where they are many; `size` of them,
-        or as many as can be read."""
+        """Read the `size` bytes of a cell at `at` and its overflow pages, or as many as can be read."""
         usable = self.page_bytes
         here = usable - 35 if kind == TABLE else (usable - 12) * 64 // 255 - 23
         if size <= here:
@@ -127,7 +127,7 @@ class Pages:
         return b"".join(parts)
 
     def _read_log(self, log: BinaryIO) -> None:
-        """Find the newest committed copy of each page. Frames of an earlier log have other salts."""
+        """Find the newest committed copy of each page; frames of an earlier log have other salts."""
         header = log.read(_WAL_HEADER_BYTES)
         if len(header) < _WAL_HEADER_BYTES or int.from_bytes(header[:4], "big") not in _WAL_MAGICS:
             return
@@ -165,7 +165,7 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes at `at`, and where it ends."""
+    """Read a number of one to nine bytes at `at`; returns it and where it ends."""
     value = 0
     for end in range(at, at + 8):
         value = value << 7 | data[end] & 0x7F
@@ -189,7 +189,7 @@ def _record(data: bytes) -> list[Value]:
 
 
 def _value(data: bytes, at: int, kind: int) -> tuple[Value, int]:
-    """The value of a type at `at`, and where it ends."""
+    """Read a value of type `kind` at `at`; returns it and where it ends."""
     if kind == 0:
         return None, at
     if kind in (8, 9):

@@ -1,8 +1,7 @@
-"""A damaged SQLite store is set aside, and what can be read of it is copied to a new file. No file is deleted.
+"""Replacement of a damaged SQLite store by a copy of what can be read of it. No file is deleted.
 
-The copy is made beside the file, and takes its name once it is complete: a process that is killed meanwhile leaves
-either the damaged file, to be copied again, or a complete copy, which `finish` puts in place. The caller keeps other
-processes away from the file.
+The copy is made beside the file and takes its name once it is complete. A process killed in between leaves either the
+damaged file, which is copied again, or a complete copy, which `finish` puts in place. The caller must hold the lock.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, server = excluded.server,
 
 
 def set_aside(path: Path, reason: object, now_s: float) -> Damage:
-    """Put a copy of what can be read in the place of a damaged file, which is renamed `NAME.damaged-TIME`.
+    """Rename a damaged file `NAME.damaged-TIME`, and put a copy of what can be read in its place.
 
     Raises:
-        OperationalError: the file is not SQLite's, and has nothing of a store of sessions.
+        OperationalError: it is neither a SQLite file nor has it anything of a store of sessions.
     """
     with closing(Pages(path)) as pages:
         copying = _beside(path, _COPYING)
@@ -56,13 +55,13 @@ def set_aside(path: Path, reason: object, now_s: float) -> Damage:
 
 
 def finish(path: Path) -> None:
-    """Complete what a process began that was killed between setting a file aside and putting its copy in place."""
+    """Complete a replacement that a killed process had begun, if there is one."""
     if not path.exists() and _beside(path, _COPIED).exists():
         _finish(path)
 
 
 def _finish(path: Path) -> Path:
-    """Returns the name that the damaged file has now."""
+    """Put the copy in place; returns the new name of the damaged file."""
     if path.exists():
         aside = _beside(path, f"{_DAMAGED}{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.{time.time_ns() % 10**9:09}Z")
     else:  # killed after the first of the renames
@@ -76,7 +75,7 @@ def _finish(path: Path) -> Path:
 
 
 def _copy(pages: Pages, to: Path, now_s: float) -> tuple[int, list[str], int]:
-    """Returns how many sessions were copied, the ids of those that were lost, and about how many more there were."""
+    """Copy sessions to a new file; returns their number, the ids of lost ones, and about how many more were lost."""
     with closing(sqlite3.connect(to, isolation_level=None)) as db:
         db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {SCHEMA} BEGIN;")
         rowids: dict[str, int] = {}
@@ -104,7 +103,7 @@ def _keep(db: sqlite3.Connection, row: Sequence[Any]) -> None:
 
 
 def _indexed(pages: Pages, servers: set[str]) -> dict[str, int]:
-    """The row of each session by the index, which also has those whose rows cannot be read."""
+    """Read the rowid of each session from the index, which also has sessions whose rows are damaged."""
     found = {}
     for page, _, values in pages.entries(of=INDEX):
         if page != _SERVERS_INDEX and len(values) == 2:
@@ -119,7 +118,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk write a file, or the names in a folder."""
+    """Flush a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

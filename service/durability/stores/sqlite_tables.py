@@ -1,4 +1,4 @@
-"""The tables of the SQLite store, and what their rows must be."""
+"""Tables of the SQLite store, and checks of their rows."""
 
 from __future__ import annotations
 
@@ -26,22 +26,29 @@ COLUMNS = {
     "servers": ("server", "alive_until_s"),
 }
 LOST = "damaged"
-"""The server of a session whose snapshot was damaged. It has expired, and nothing else is known of it."""
+"""Server in the row of a session whose snapshot was damaged; the row is expired, its other columns mean nothing."""
 _SAMPLE = 64
-"""Rows that are looked at when a file is opened."""
+"""Rows checked when a file is opened."""
 
 
 class Damaged(sqlite3.DatabaseError):
-    """What was read from a file is not what was written to it."""
+    """A row that is not as it was written."""
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether SQLite says that a file is malformed or no database; every other error has a class of its own."""
+    """Whether an error says that the file is malformed or no database.
+
+    Python raises DatabaseError itself for these two alone; other errors are of its subclasses.
+    """
     return type(error) in (sqlite3.DatabaseError, Damaged)
 
 
 def check_row(row: Sequence[Any]) -> None:
-    """Raises Damaged where a row of `sessions`, all columns in order, is not as it was written."""
+    """Check a row of `sessions`, all columns in order.
+
+    Raises:
+        Damaged: a column has another type, or the snapshot fails its checksum.
+    """
     session_id, epoch, server, held, settled_seq, used_s, expired_s, data = row
     texts = isinstance(session_id, str) and session_id and isinstance(server, str)
     numbers = all(isinstance(n, int) and n >= 0 for n in (epoch, held, settled_seq))
@@ -53,7 +60,11 @@ def check_row(row: Sequence[Any]) -> None:
 
 
 def check_tables(db: sqlite3.Connection, path: str) -> None:
-    """Raises OperationalError where the file belongs to another program."""
+    """Check that the file is a store of sessions.
+
+    Raises:
+        OperationalError: a table has other columns.
+    """
     for table, expected in COLUMNS.items():
         found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
         if found != expected:
@@ -64,7 +75,11 @@ def check_tables(db: sqlite3.Connection, path: str) -> None:
 
 
 def check_sample(db: sqlite3.Connection) -> None:
-    """Raises DatabaseError where one of some rows, evenly spread, or its entry in the index is damaged."""
+    """Check up to `_SAMPLE` rows, evenly spread, and their entries in the index.
+
+    Raises:
+        DatabaseError: one is damaged.
+    """
     lowest = db.execute("SELECT min(rowid) FROM sessions").fetchone()[0]
     highest = db.execute("SELECT max(rowid) FROM sessions").fetchone()[0]
     if lowest is None:
