@@ -134,7 +134,7 @@ class Pages:
         return b"".join(parts)
 
     def _read_log(self, log: BinaryIO) -> None:
-        """Find the newest committed copy of each page. Frames of an earlier log have other salts."""
+        """Find the newest committed copy of each page; frames of an earlier log have other salts."""
         header = log.read(_WAL_HEADER_BYTES)
         if len(header) < _WAL_HEADER_BYTES or int.from_bytes(header[:4], "big") not in _WAL_MAGICS:
             return

@@ -37,7 +37,7 @@ def set_aside(path: Path, reason: object, now_s: float) -> Damage:
     """Replace a damaged file by a copy of what can be read; the file becomes `NAME.damaged-TIME`.
 
     Raises:
-        OperationalError: the file is not SQLite's, and has nothing of a store of sessions.
+        OperationalError: it is neither a SQLite file nor has it anything of a store of sessions.
     """
     with closing(Pages(path)) as pages:
         copying = _beside(path, _COPYING)
