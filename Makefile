@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
 	test-faults fuzz soak check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -52,6 +52,9 @@ bench-train: install ## Measure training and graphs beside ncps (a few minutes, 
 
 bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (a minute, two quiet cores)
 	@$(PY) -m tests.bench.triton
+
+triton-clients: install ## Run versions of tritonclient and perf_analyzer, each in an environment of its own, into docs/how-to/triton.md
+	@$(PY) -m tests.bench.triton_clients
 
 bench-page: install ## Measure what an open page costs the server (six minutes, two quiet cores)
 	@$(PY) -m tests.bench.page

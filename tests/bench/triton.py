@@ -48,12 +48,15 @@ def missing() -> str:
     return "" if said.returncode == 0 else said.stderr.strip()
 
 
-def analyze(target: str, model: str, size: int, concurrency: int, requests: int, *flags: str) -> Found:
+def analyze(
+    target: str, model: str, size: int, concurrency: int, requests: int, *flags: str, program: Path = ANALYZER
+) -> Found:
     """Stream `concurrency` sequences at a time until `requests` or more were answered, several times over.
 
     Args:
         size: elements of the model's input `x`.
         flags: more of perf_analyzer's own.
+        program: another perf_analyzer than the one of our environment.
 
     Raises:
         RuntimeError: it failed, and what it said.
@@ -63,7 +66,7 @@ def analyze(target: str, model: str, size: int, concurrency: int, requests: int,
         data, report = Path(folder) / "data.json", Path(folder) / "report.csv"
         data.write_text(json.dumps(_sequences(size)))
         command = [
-            *(ANALYZER, "-m", model, "-i", "grpc", "-u", target, "--async", "--concurrency-range", str(concurrency)),
+            *(program, "-m", model, "-i", "grpc", "-u", target, "--async", "--concurrency-range", str(concurrency)),
             *("--input-data", data, "-f", report, "--measurement-mode", "count_windows", "--max-trials", str(_TRIALS)),
             # Whether its windows agree is a matter of the machine, not of the server.
             *("--measurement-request-count", str(requests), "--stability-percentage", "999", *flags),

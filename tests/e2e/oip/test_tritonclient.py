@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tests.support.cameras import NOMINAL_S, camera_rollout, encoded, film, seen
 from tests.support.oip_clients import CLIENTS, Infer, tensor
 
 ONES = np.ones((1, 2), np.float32)
+SCRIPT = Path(__file__).parents[2] / "support/triton_session.py"
 
 
 @pytest.fixture
@@ -102,6 +105,25 @@ async def test_sequences_of_one_id_are_of_their_model(infer: Infer, server: Serv
     assert result.get_response().model_version == "1"
     result = await infer("leaky", [tensor(ONES)], sequence_id=6, sequence_end=True)
     assert result.get_response().model_version == "1", "it stays with its version"
+
+
+async def test_the_script_that_runs_with_every_version_runs_with_this_one(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    """`make triton-clients` runs it with others, each in an environment of its own."""
+    write_leaky(tmp_path / "repository")
+    server = await start(repository=tmp_path / "repository")
+    x = np.ones((5, 2), np.float32)
+    expected = tmp_path / "expected.json"
+    y = np.concatenate([after(k) for k in range(1, 6)])
+    expected.write_text(json.dumps({"x": x.tolist(), "y": y.tolist()}))
+    command = [sys.executable, str(SCRIPT), f"127.0.0.1:{server.port}", str(expected)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await asyncio.wait_for(process.communicate(), 120)
+    outcomes = json.loads(said)
+    assert len(outcomes) == 7
+    assert set(outcomes.values()) == {""}, outcomes
+    assert server.host.sessions == 0, "every sequence has ended"
 
 
 async def test_many_sequences_share_turns_and_nothing_else(
