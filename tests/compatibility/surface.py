@@ -18,9 +18,10 @@ import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout, suppress
+from inspect import signature
 from pathlib import Path
 from types import ModuleType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import grpc
 import numpy as np
@@ -78,14 +79,18 @@ def documented(checkout: Path) -> Iterator[tuple[str, str]]:
             if path.suffix == ".py":
                 yield from _imported(path.read_text())
             elif path.suffix == ".md":
-                text = path.read_text()
-                for line in re.findall(
-                    r"^ *(from statestream\S+ import [^(\n]+|import statestream\S+)$", text, re.MULTILINE
-                ):
-                    yield from _imported(line.strip())
-                for described in re.findall(r"^::: (statestream\S+)$|`(statestream\.\w+\.[\w.]+)`", text, re.MULTILINE):
-                    yield _split("".join(described))
-                yield from ((command, "") for command in re.findall(r"python -m (statestream[\w.]+)", text))
+                yield from _told(path.read_text())
+
+
+def _told(markdown: str) -> Iterator[tuple[str, str]]:
+    """Imports of code blocks, names of the reference, dotted paths in the text, and commands."""
+    for line in re.findall(r"^ *(from statestream\S+ import [^(\n]+|import statestream\S+)$", markdown, re.MULTILINE):
+        yield from _imported(line.strip())
+    for path in re.findall(r"(?m)^::: (statestream\S+)$", markdown) + re.findall(
+        r"`(statestream\.\w+\.[\w.]+)`", markdown
+    ):
+        yield _split(path)
+    yield from ((command, "") for command in re.findall(r"python -m (statestream[\w.]+)", markdown))
 
 
 def _imported(code: str) -> Iterator[tuple[str, str]]:
@@ -118,13 +123,13 @@ def commands() -> dict[str, Any]:
 
 
 def _commands(words: str, command: Any) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(command.callback, include_extras=True) if command.callback else {}
+    hints = signature(command.callback, eval_str=True).parameters if command.callback else {}
     shown = [p for p in command.params if p.name in hints]
     arguments = [p.name for p in shown if not p.opts[0].startswith("-")]
     yield (
         words,
         {"arguments": {str(place): name for place, name in enumerate(arguments, 1)}}
-        | {" ".join([*p.opts, *p.secondary_opts]): _parameter(p, hints[p.name]) for p in shown},
+        | {" ".join([*p.opts, *p.secondary_opts]): _parameter(p, hints[p.name].annotation) for p in shown},
     )
     for name, below in sorted(getattr(command, "commands", {}).items()):
         yield from _commands(f"{words} {name}", below)
