@@ -25,7 +25,7 @@ from statestream.service.server.server import Server
 from tests.support.equality import Exported, export_families, played, worst_error
 from tests.support.families import FAMILIES
 
-pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ async def stream(server: Server) -> AsyncIterator[AsyncStream]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.asyncio(loop_scope="module")
 async def test_streamed_outputs_equal_the_offline_rollout(family: str, exported: Exported, stream: AsyncStream) -> None:
     assert len({len(recording) for recording in exported.recordings}) > 1, "the recordings are ragged"
     worst = await worst_error(stream, family, exported)
@@ -70,6 +71,7 @@ async def test_streamed_outputs_equal_the_offline_rollout(family: str, exported:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.asyncio(loop_scope="module")
 async def test_stepped_equals_chunked(family: str, exported: Exported, stream: AsyncStream) -> None:
     recording = exported.recordings[0].where(slice(0, 200))
     stepped = await played(stream, family, recording, lambda start: 1)
@@ -79,6 +81,7 @@ async def test_stepped_equals_chunked(family: str, exported: Exported, stream: A
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.asyncio(loop_scope="module")
 async def test_batched_with_strangers_equals_alone(
     family: str, scale: float, exported: Exported, stream: AsyncStream
 ) -> None:

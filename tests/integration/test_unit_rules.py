@@ -13,11 +13,17 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "lightning", "ncps", "matplotlib"):
     sys.modules[name] = None
-import hypothesis
-settings = hypothesis.settings
-hypothesis.settings = lambda **given: settings(**given | {"max_examples": 5})
 import pytest
-sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/unit"]))
+
+class FewExamples:
+    def pytest_collection(self):
+        import hypothesis
+        class Few(hypothesis.settings):
+            def __init__(self, *parent, **given):
+                super().__init__(*parent, **given | {"max_examples": 5})
+        hypothesis.settings = Few
+
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", "tests/unit"], plugins=[FewExamples()]))
 """
 
 
