@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -76,10 +76,11 @@ def reaching(command: Callable[..., None]) -> Callable[..., None]:
         access = Access(**{name: given.pop(name) for name in _OPTIONS if name != "target"})
         command(server=Server(target, access), **given)
 
-    hints = get_type_hints(command, {**command.__globals__, "Server": Server}, include_extras=True)
+    # On Python 3.10 typing.get_type_hints hides an option's name, help and limits where the default is None.
+    signature = inspect.signature(command, globals={**command.__globals__, "Server": Server}, eval_str=True)
     own = [
-        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(command).parameters.items()
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
         if name != "server"
     ]
     options = [
