@@ -226,7 +226,7 @@ async def outage(server: Server, fail: Callable[[], object], mend: Callable[[], 
         await stream.send(rows(11, 20))
         lag_ms = 0
         while not lag_ms:
-            response = await asyncio.wait_for(stream.receive(), 10)
+            response = await asyncio.wait_for(stream.receive(), 60)
             take(response, heard)
             lag_ms = response.progress.lag_ms
         assert list(response.progress.durable_seq) == [10]
@@ -242,7 +242,7 @@ async def outage(server: Server, fail: Callable[[], object], mend: Callable[[], 
         text = (await asyncio.to_thread(lambda: urllib.request.urlopen(url).read())).decode()
         assert "statestream_store_up 0.0" in text
         mend()
-        progress = await asyncio.wait_for(durable(stream, 30), 10)
+        progress = await asyncio.wait_for(durable(stream, 30), 60)
         assert progress.lag_ms == 0
         assert await health_of_durability(server) == health_pb2.HealthCheckResponse.SERVING
         assert (await stream.open(2, "another")).opened
@@ -285,7 +285,7 @@ async def test_a_full_disk_only_delays_durability(repository: Path, tmp_path: Pa
                 await asyncio.sleep(0.02)
             assert lag_ms, "the file never grew to its limit"
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            assert (await asyncio.wait_for(durable(stream, seq), 10)).lag_ms == 0
+            assert (await asyncio.wait_for(durable(stream, seq), 60)).lag_ms == 0
     finally:
         await process.end()
 
@@ -481,7 +481,7 @@ async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
     right, waiting = snapshot_writer._store.claim, threading.Event()
 
     def claims_when_told(name: str, claims: Any) -> Any:
-        assert waiting.wait(20)
+        assert waiting.wait(60)
         return right(name, claims)
 
     async with wire_stream(server.port) as stream:

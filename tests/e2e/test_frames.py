@@ -177,7 +177,7 @@ async def _results(wire: Any, request: pb.StreamRequest, rows: int) -> dict[tupl
     await wire.send(request)
     found: dict[tuple[int, int], tuple[int, str, Any]] = {}
     while len(found) < rows:
-        results = (await asyncio.wait_for(wire.receive(), 30)).results
+        results = (await asyncio.wait_for(wire.receive(), 60)).results
         details = {detail.row: detail.text for detail in results.details}
         outputs = iter(np.frombuffer(results.columns[0].data, "<f4").reshape(-1, 2) if results.columns else ())
         for k, (channel, seq, verdict) in enumerate(zip(results.channel, results.seq, results.verdict, strict=True)):
@@ -210,7 +210,7 @@ async def _until(condition: Callable[[], bool]) -> None:
         while not condition():
             await asyncio.sleep(0.005)
 
-    await asyncio.wait_for(wait(), 30)
+    await asyncio.wait_for(wait(), 60)
 
 
 async def test_under_load_only_the_newest_frame_is_decoded(server: Server, gate: Any) -> None:
@@ -236,7 +236,7 @@ async def test_the_loop_goes_on_while_frames_are_decoded(server: Server, gate: A
         waiting = asyncio.create_task(slow.step(ride.row(0)))
         await _until(lambda: gate.begun == 1)
         other = await stream.open("raw")
-        result = await asyncio.wait_for(other.step({"camera": ride.pictures[0], "imu": ride.imu[0]}), 30)
+        result = await asyncio.wait_for(other.step({"camera": ride.pictures[0], "imu": ride.imu[0]}), 60)
         assert result.verdict is Verdict.APPLIED
         assert not waiting.done()
         gate.open.set()
@@ -257,7 +257,7 @@ async def test_a_client_that_stalls_holds_nobody_up(server: Server) -> None:
         await staller.step(ride.row(0), int(ride.t_ns[0]))
         proxy.stall()
         late = asyncio.create_task(staller.chunk(ride.rows(1, 6), ride.t_ns[1:]))
-        result = await asyncio.wait_for(witness.chunk(stranger.rows(0, 20), stranger.t_ns), 30)
+        result = await asyncio.wait_for(witness.chunk(stranger.rows(0, 20), stranger.t_ns), 60)
         np.testing.assert_allclose(result.y, stranger.outputs(witness), atol=1e-5)
         assert not late.done()
         proxy.go_on()
@@ -284,7 +284,7 @@ async def test_a_client_that_ignores_its_credit_is_cut_off(start: Callable[..., 
             seqs = range(first, first + 40)
             with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):  # the stream may have ended by now
                 await wire.send(pb.StreamRequest(steps=pb.Steps(channel=[0] * 40, seq=seqs, columns=columns)))
-        code, text = await asyncio.wait_for(wire.ends(), 30)
+        code, text = await asyncio.wait_for(wire.ends(), 60)
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "bytes wait" in text
         gate.open.set()

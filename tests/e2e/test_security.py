@@ -62,7 +62,7 @@ async def connected(port: int, access: Access, host: str = "127.0.0.1") -> Async
 
 async def eventually(told: Callable[[], bool], text: str) -> None:
     """Wait until something is so."""
-    until_s = time.monotonic() + 30
+    until_s = time.monotonic() + 60
     while not told():
         assert time.monotonic() < until_s, text
         await asyncio.sleep(0.02)

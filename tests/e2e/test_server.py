@@ -544,13 +544,13 @@ async def test_sigterm_drains_and_exits_with_0(repository: Path, unused_tcp_port
     )
     try:
         async with grpc.aio.insecure_channel(address) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 20)
+            await asyncio.wait_for(channel.channel_ready(), 60)
             call = channel.stream_stream(METHOD, pb.StreamRequest.SerializeToString, pb.StreamResponse.FromString)()
             await call.write(pb.StreamRequest(open=[pb.Open(channel=1, model="leaky")]))
             assert (await call.read()).opened[0].session_id
             process.send_signal(signal.SIGTERM)
             assert (await call.read()).notices[0].kind == pb.NOTICE_KIND_DRAIN
-        _, err = await asyncio.wait_for(process.communicate(), 10)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 0, err.decode()
         assert "Traceback" not in err.decode()
     finally:

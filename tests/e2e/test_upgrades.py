@@ -245,7 +245,7 @@ async def test_a_version_leaves_when_its_last_session_closes(start: Callable[...
         assert (await old.step([1, 1])).seq == 1
         assert not waiting.done()
         await old.close(end_session=True)
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 60)
         assert [m.version for m in await client.list_models()] == [2]
 
 

@@ -51,7 +51,7 @@ class Workers:
         return int(re.findall(r"on port (\d+)", self.log)[0])
 
     def wait_for(self, ready: Callable[[], bool]) -> None:
-        until_s = time.monotonic() + 30
+        until_s = time.monotonic() + 60
         while not ready():
             assert time.monotonic() < until_s, self.log
             time.sleep(0.05)
@@ -64,7 +64,7 @@ class Workers:
     def streams(self, index: int) -> int:
         """Open streams of a worker, by its metrics."""
         url = f"http://127.0.0.1:{self._metrics_port + index}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as page:
+        with urllib.request.urlopen(url, timeout=60) as page:
             return int(float(re.findall(r"^statestream_streams (\S+)", page.read().decode(), re.MULTILINE)[0]))
 
 
@@ -90,7 +90,7 @@ def workers(repository: Path, tmp_path: Path) -> Iterator[Workers]:
         yield both
     finally:
         process.terminate()
-        assert process.wait(20) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
 
 
 @pytest.mark.asyncio

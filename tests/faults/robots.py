@@ -52,7 +52,7 @@ class Robot:
             due_s = max(due_s, time.monotonic() - 1.0) + self._period_s
             await self.send(rows)
         await asyncio.wait_for(self.session.close(), 60)
-        await asyncio.wait_for(reader, 10)
+        await asyncio.wait_for(reader, 60)
 
     async def _read(self) -> None:
         async for result in self.session.results():

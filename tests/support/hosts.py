@@ -64,6 +64,9 @@ async def make_host(
         host.add(*leaky_bundle(leaky_manifest(name)))
     if store is not None:
         await host.keep_in(store)
+        ticking = keeper_of(host)._ticking
+        assert ticking is not None
+        ticking.cancel()
     return host
 
 

@@ -40,7 +40,7 @@ class RedisServer:
     def run(self, *command: str) -> None:
         """Start a process that answers at the port."""
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while time.monotonic() < deadline_s:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), 1) as there:
@@ -73,7 +73,7 @@ class RedisServer:
 
     def wait(self) -> None:
         assert self._process is not None
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
 
 

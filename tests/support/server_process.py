@@ -73,12 +73,12 @@ class ServerProcess:
                 *COMMAND, "serve", *self._arguments, env=os.environ | (env or {}), stderr=stderr, preexec_fn=limit
             )
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", TRY_OFTEN) as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            await asyncio.wait_for(channel.channel_ready(), 60)
 
     async def died(self) -> int:
         """Its exit status, once it has one."""
         assert self._process is not None
-        return await asyncio.wait_for(self._process.wait(), 30)
+        return await asyncio.wait_for(self._process.wait(), 60)
 
     async def end(self, number: int = signal.SIGKILL) -> int:
         """Send a signal, and wait for its end."""

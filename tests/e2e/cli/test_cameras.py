@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from statestream.service.cli import main
+from statestream.service.client import connect
 from statestream.service.playback import cameras
 from tests.support.cameras import HEIGHT, WIDTH, Camera, write_camera
 from tests.support.films import write_folder
@@ -86,7 +87,9 @@ def test_ctrl_c_is_how_it_ends(served: str, tmp_path: Path) -> None:
         command = [*COMMAND, "stream", f"rtsp://127.0.0.1:{camera.port}/", *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert camera.playing.wait(60)
-        time.sleep(2)
+        with connect(served) as client:
+            while sum(session.settled_seq for session in client.admin.list_sessions().sessions) < 20:
+                time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 0

@@ -32,7 +32,7 @@ async def stub() -> AsyncIterator[Callable[..., Awaitable[int]]]:
         )  # fmt: skip
         processes.append(process)
         assert process.stdout is not None
-        return int(await asyncio.wait_for(process.stdout.readline(), 30))
+        return int(await asyncio.wait_for(process.stdout.readline(), 60))
 
     yield start
     for process in processes:

@@ -73,12 +73,12 @@ async def _haproxy(ports: Sequence[int]) -> AsyncIterator[int]:
     process = subprocess.Popen(command, env=os.environ | env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 10)
+            await asyncio.wait_for(channel.channel_ready(), 60)
         await asyncio.sleep(1.0)  # until each server has passed its check
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _found(program: str) -> str | None:
