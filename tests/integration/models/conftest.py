@@ -63,6 +63,16 @@ FAMILIES: dict[str, dict[str, object]] = {
         "cell": {"kind": "s5", "units": 6, "pairs": 8},
     },
     "stack": {"kind": "stack", "width": 8, "layers": ["s5", "cfc", {"kind": "ltc", "wiring": AUTO_NCP}]},
+    "stack_scanned": {
+        "kind": "stack",
+        "width": 8,
+        "layers": [
+            {"kind": "s5", "units": 8, "pairs": 4},
+            {"kind": "lru", "units": 6, "pairs": 4},
+            {"kind": "linoss", "units": 8, "oscillators": 5},
+            {"kind": "mingru", "units": 7},
+        ],
+    },
     "stack_linear": {"kind": "stack", "width": 8, "layers": ["lru", "linoss", "mingru", "mamba"]},
 }
 FEATURES = 5
