@@ -70,7 +70,7 @@ class Cell(nn.Module):
     def state_parts(self) -> dict[str, int] | None:
         """Where every state moves as x ← a·x + b: of each, 1 for real numbers and 2 for complex ones; else None.
 
-        |a| ≤ 1, and a and b do not depend on that state.
+        |a| ≤ 1, a and b do not depend on that state, and where no time passed a is 1 and b is 0.
         """
         return None if self.states else {}
 

@@ -49,9 +49,9 @@ from statestream.models.training.tasks import scores as task_scores
 logger = logging.getLogger(__name__)
 
 OPSET = 20
-LARGEST_STATE = 256
-"""Numbers of a session's state up to which a chunk graph in two levels is never slower, at batch 16 either (measured by
-`python -m tests.bench.chunks`)."""
+LARGEST_STATE = 128
+"""Numbers of each of a session's states up to which a chunk graph in two levels is never slower, at batch 16 either
+(`python -m tests.bench.chunks`)."""
 LARGEST_WEIGHT = 2**24
 """Most elements of a tensor that is computed from weights at export, not at every load."""
 TOLERANCE = 1e-5
@@ -231,7 +231,7 @@ def in_blocks(network: Network) -> bool:
     shapes = [network.input_shape, *(spec.shape for spec in network.states)]
     if not network.state_parts or any(len(shape) > 1 for shape in shapes):
         return False
-    return sum(shape[0] for shape in shapes[1:]) <= LARGEST_STATE
+    return max(shape[0] for shape in shapes[1:]) <= LARGEST_STATE
 
 
 def blocks_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:

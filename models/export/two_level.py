@@ -1,15 +1,17 @@
 """The chunk graph of a linear network in two levels: all but x ← a·x + b is done for all rows at once.
 
-    B, T    sessions, rows of each          N   B·T: all rows, one after the other
+    B, T    sessions, rows of each          K   blocks of 16 rows: ⌈T/16⌉
+    N       16·B·K: all rows, those of one position in their blocks side by side
     P       numbers of a state, complex or real; S of them as they are kept: halves side by side where complex
-    a, b    parts, as in `cells.scan`       K   blocks of 16 rows: ⌈T/16⌉
+    a, b    parts, as in `cells.scan`
 
     rows  →  what the rows graph makes of them  →  a, b [N, 2S]  →  states after each row [N, S]  →  the rest of it
 
 A recurrence goes by blocks. One `Scan` over the 16 positions of all blocks at once says what each row has added up
 since its block began, and the decay since then; one over the K blocks says what was before each. The state after a row
 is the first, and the decay times the last. Decays are only multiplied, and |a| ≤ 1: nothing overflows, however much
-time passed. Rows that are not valid, and those that fill the last block, have a = 1 and b = 0. No torch here.
+time passed. In rows that are not valid, and in those that fill the last block, no time passes: a is 1 and b is 0.
+No torch here.
 """
 
 from __future__ import annotations
@@ -45,14 +47,11 @@ def wrap_in_blocks(rows: onnx.ModelProto, manifest: Manifest, parts: Mapping[str
     """
     rows = onnx.compose.add_prefix(rows, _PREFIX)
     graph = _Graph(nodes=list(rows.graph.node), weights=list(rows.graph.initializer))
-    for name, shape in (*((t.name, t.shape) for t in manifest.inputs), ("dt", (1,))):
-        graph.call("Reshape", f"{name}_seq", graph.constant([-1, *shape]), to=f"{_PREFIX}{name}")
-    axes = _Axes.of(graph)
+    places = _spread_rows(graph, manifest)
     for state in manifest.states:
-        _recur(graph, axes, state, parts[state.name])
+        _recur(graph, places, state, parts[state.name])
     for name, result in manifest.results.items():
-        shape = graph.call("Concat", axes.rows, graph.constant([*result.shape]), axis=0)
-        graph.call("Reshape", f"{_PREFIX}{name}", shape, to=f"{name}_seq")
+        _gather_rows(graph, places, name, result.shape)
     inputs = chunk_inputs(manifest)
     chunk = helper.make_model(
         helper.make_graph(
@@ -140,56 +139,47 @@ class _Graph:
         return ordered
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """Names of what the recurrences of a chunk share."""
-
-    rows: str
-    """Shape of `[B, T]`."""
-    time: str
-    padding: str
-    """Along time: nothing before, and after it what the last block lacks."""
-    valid: str
-    """`[B, 16 K, 1]`"""
-    one: str
-
-    @classmethod
-    def of(cls, graph: _Graph) -> _Axes:
-        rows, time = graph.call("Shape", "valid"), graph.call("Shape", "valid", start=1)
-        lacking = graph.call("Mod", graph.call("Neg", time), graph.constant([BLOCK]))
-        padding = graph.call("Concat", graph.constant([0]), lacking, axis=0)
-        one = graph.constant([1])
-        # Numbers, as not every runtime pads truth values.
-        numbers = graph.call("Pad", graph.calls("Cast", ["valid"], 1, to=TensorProto.FLOAT)[0], padding, "", one)
-        valid = graph.calls("Cast", [numbers], 1, to=TensorProto.BOOL)[0]
-        return cls(rows, time, padding, graph.call("Unsqueeze", valid, graph.constant([2])), one)
+def _spread_rows(graph: _Graph, manifest: Manifest) -> str:
+    """Make the rows graph's inputs of the chunk's, position by position; the name of `[16, B, K]`."""
+    lacking = graph.call("Mod", graph.call("Neg", graph.call("Shape", "valid", start=1)), graph.constant([BLOCK]))
+    padding = graph.call("Concat", graph.constant([0]), lacking, axis=0)
+    along, nothing = graph.constant([1]), graph.constant(np.zeros(1, np.float32))
+    mask = graph.call("Unsqueeze", "valid", graph.constant([2]))
+    spread = ""
+    for name, (width,) in (*((t.name, t.shape) for t in manifest.inputs), ("dt", (1,))):
+        valid = graph.call("Where", mask, f"{name}_seq", nothing)
+        whole = graph.call("Pad", valid, padding, "", along)
+        blocks = graph.call("Reshape", whole, graph.constant([0, -1, BLOCK, width]))
+        spread = graph.call("Transpose", blocks, perm=[2, 0, 1, 3])
+        graph.call("Reshape", spread, graph.constant([-1, width]), to=f"{_PREFIX}{name}")
+    return graph.call("Shape", spread, end=3)
 
 
-def _recur(graph: _Graph, axes: _Axes, state: StateSpec, parts: int) -> None:
+def _gather_rows(graph: _Graph, places: str, name: str, shape: Sequence[int]) -> None:
+    """Make a result of the chunk of the rows graph's."""
+    whole = graph.call("Reshape", f"{_PREFIX}{name}", graph.call("Concat", places, graph.constant([*shape]), axis=0))
+    blocks = graph.call("Transpose", whole, perm=[1, 2, 0, *range(3, 3 + len(shape))])
+    rows = graph.call("Reshape", blocks, graph.constant([0, -1, *shape]))
+    time, one = graph.call("Shape", "valid", start=1), graph.constant([1])
+    graph.call("Slice", rows, graph.constant([0]), time, one, to=f"{name}_seq")
+
+
+def _recur(graph: _Graph, places: str, state: StateSpec, parts: int) -> None:
     """From a and b of all rows, and the state before the first, to those after all rows and after the last."""
     (size,) = state.shape
-    name, own = f"state_{state.name}", f"{_PREFIX}{RECURRENCE}{state.name}"
-    idle = np.zeros(2 * size, np.float32)
-    idle[: size // parts] = 1.0
-    moves = graph.call("Reshape", own, graph.call("Concat", axes.rows, graph.constant([2 * size]), axis=0))
-    moves = graph.call("Pad", moves, axes.padding, "", axes.one)
-    moves = graph.call("Where", axes.valid, moves, graph.constant(idle))
-    blocks = graph.call("Reshape", moves, graph.constant([0, -1, BLOCK, 2 * size]))
-    each = graph.calls("Split", [blocks], 2 * parts, axis=-1, num_outputs=2 * parts)
+    name, shape = f"state_{state.name}", graph.call("Concat", places, graph.constant([2 * size]), axis=0)
+    each = graph.split(graph.call("Reshape", f"{_PREFIX}{RECURRENCE}{state.name}", shape), 2 * parts)
     added, decayed = _within_blocks(graph, each[:parts], each[parts:], size // parts)
     before, last = _over_blocks(graph, graph.split(name, parts), added, decayed)
     graph.call("Concat", *last, to=f"{name}_out", axis=-1)
-    start = [graph.call("Unsqueeze", part, graph.constant([2])) for part in before]
-    after = graph.call("Concat", *graph.plus_times(added, decayed, start), axis=-1)
-    rows = graph.call("Reshape", after, graph.constant([0, -1, size]))
-    rows = graph.call("Slice", rows, graph.constant([0]), axes.time, axes.one)
-    graph.call("Reshape", rows, graph.constant([-1, size]), to=f"{_PREFIX}{name}")
+    after = graph.call("Concat", *graph.plus_times(added, decayed, before), axis=-1)
+    graph.call("Reshape", after, graph.constant([-1, size]), to=f"{_PREFIX}{name}")
 
 
 def _within_blocks(graph: _Graph, a: Names, b: Names, width: int) -> tuple[Names, Names]:
-    """What each row has added up since its block began, and the decay since then: `[B, K, 16, P]` a part."""
+    """What each row has added up since its block began, and the decay since then: `[16, B, K, P]` a part."""
     n = len(a)
-    shape = graph.call("Concat", graph.call("Shape", a[0], end=2), graph.constant([width]), axis=0)
+    shape = graph.call("Concat", graph.call("Shape", a[0], start=1, end=3), graph.constant([width]), axis=0)
     zero, one = (
         graph.call("ConstantOfShape", shape, value=helper.make_tensor("value", TensorProto.FLOAT, [1], [number]))
         for number in (0.0, 1.0)
@@ -201,14 +191,14 @@ def _within_blocks(graph: _Graph, a: Names, b: Names, width: int) -> tuple[Names
         return moved, moved
 
     start = [*(zero for _ in a), one, *(zero for _ in a[1:])]
-    _, found = graph.scan(position, start, [*a, *b], axis=2)
+    _, found = graph.scan(position, start, [*a, *b], axis=0)
     return found[:n], found[n:]
 
 
 def _over_blocks(graph: _Graph, state: Names, added: Names, decayed: Names) -> tuple[Names, Names]:
     """The states before each block, `[B, K, P]` a part, and the one after the last, `[B, P]`."""
     n, end = len(state), graph.constant(np.asarray(BLOCK - 1, np.int64))
-    block_b, block_a = ([graph.call("Gather", part, end, axis=2) for part in whole] for whole in (added, decayed))
+    block_b, block_a = ([graph.call("Gather", part, end, axis=0) for part in whole] for whole in (added, decayed))
 
     def block(body: _Graph, before: Names, row: Names) -> tuple[Names, Names]:
         return body.plus_times(row[n:], row[:n], before), before

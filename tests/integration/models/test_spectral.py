@@ -19,7 +19,8 @@ from statestream.models.cells.spectral import SpectralEncoder
 from statestream.models.cells.whitening import Whitening
 from statestream.models.config import Config, ConfigError, parse_config
 from statestream.models.data.recordings import Dataset, Recording
-from statestream.models.export.exporter import export
+from statestream.models.export.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNetwork, taught
+from statestream.models.export.exporter import export, export_network
 from statestream.models.spec import TimeSpec
 from statestream.models.training.feature_statistics import fix_whitening
 from statestream.models.training.network import Network
@@ -230,6 +231,19 @@ def test_whitening_helps_a_bank_learn_and_a_bank_hears_what_rows_hide(tmp_path: 
     dataset = vibrations()
     run = train(config_of(SPECTRAL, epochs=5), tmp_path, progress=False, dataset=dataset)
     assert run.scores["accuracy"] > 0.9, "of rows, the first of a recording among them"
+
+
+def test_a_readout_behind_a_bank_goes_on_learning(tmp_path: Path) -> None:
+    """Exported at the tolerance of adaptation, against torch; and it learns what its targets are made of."""
+    network = AdaptiveNetwork(network_of("spectral_cfc", "regression"), 0.99).eval()
+    recordings = []
+    for recording in made_up([300, 200]):
+        target = np.concatenate([np.zeros((1, 3)), recording.features[:-1, :3]]).astype(np.float32)
+        recordings.append(taught(Recording(recording.id, recording.t_ns, recording.features, target)))
+    bundle = export_network(network, recordings, tmp_path, name="learning", tolerance=ADAPTIVE_TOLERANCE)
+    assert bundle.manifest.training["chunk_graph"] == "scan"
+    assert {spec.name for spec in bundle.manifest.states} >= {"encoder_z", "encoder_p", "encoder_n", "cell_h"}
+    assert np.abs(bundle.golden().states["readout_weights"]).max() > 0.01
 
 
 def test_pictures_are_not_whitened() -> None:

@@ -84,6 +84,20 @@ def test_what_does_not_exist_is_not_read(graphs: tuple[Network, onnx.ModelProto,
         np.testing.assert_allclose(found[name][:2][rows], value[:2][rows], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("family", sorted(LINEAR))
+def test_no_time_moves_no_state(family: str) -> None:
+    """What fills the last block, and rows that are not valid, are rows without time: a is 1 and b is 0, exactly."""
+    network = network_of(family)
+    state = {spec.name: torch.rand(4, *spec.shape) for spec in network.states}
+    with torch.no_grad():
+        _, moves = network.row_wise(torch.randn(4, FEATURES), state, torch.zeros(4, 1))
+    for name, parts in (network.state_parts or {}).items():
+        a, b = moves[name].chunk(2, dim=-1)
+        one = torch.cat([part + (k == 0) for k, part in enumerate(torch.zeros_like(a).chunk(parts, dim=-1))], dim=-1)
+        assert torch.equal(a, one), name
+        assert not b.any(), name
+
+
 def test_linear_states_are_known() -> None:
     linear = {family for family in FAMILIES if network_of(family).state_parts}
     assert linear == LINEAR | {"s4d", "s4d_bilinear"}
