@@ -55,9 +55,9 @@ def baseline_accuracy(
     """Fraction of test recordings that the baseline classifies correctly.
 
     Args:
-        features: `window_statistics` by default.
+        features: `window_features` by default.
     """
-    features = features or window_statistics
+    features = features or window_features
     period_s = median_period_s(train)
     windows = [features(r, period_s) for r in train]
     targets = np.repeat(recording_targets(train), [len(w) for w in windows])
@@ -66,7 +66,7 @@ def baseline_accuracy(
     return float(np.mean(guess == recording_targets(test)))
 
 
-def window_statistics(recording: Recording, period_s: float) -> Array:
+def window_features(recording: Recording, period_s: float) -> Array:
     """Statistics of a recording's windows, `[N, 5 F]`.
 
     A shorter recording is one window.

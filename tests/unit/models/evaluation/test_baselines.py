@@ -8,8 +8,8 @@ from statestream.models.data.recordings import Recording
 from statestream.models.evaluation.baselines import (
     BANDS,
     baseline_accuracy,
+    window_features,
     window_spectra,
-    window_statistics,
 )
 
 PERIOD_S = 0.01
@@ -32,7 +32,7 @@ def test_spectra_part_vibrations_that_statistics_cannot() -> None:
     train, test = recordings[:60], recordings[60:]
     assert baseline_accuracy(train, test, 2, window_spectra) == 1.0
     assert baseline_accuracy(train, test, 2) < 0.75
-    assert baseline_accuracy(train, test, 2, window_statistics) == baseline_accuracy(train, test, 2)
+    assert baseline_accuracy(train, test, 2, window_features) == baseline_accuracy(train, test, 2)
 
 
 def test_spectra_have_a_number_a_band_and_channel() -> None:
