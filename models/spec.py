@@ -20,15 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    StringConstraints,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -409,13 +401,19 @@ class Manifest(Spec):
     files: dict[str, str] = {}
     """sha256 of each file of the bundle, except the manifest."""
 
-    @model_serializer(mode="wrap")
-    def _without_new_fields(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A field that older readers do not know is written only where it says something."""
-        values: dict[str, Any] = write(self)
-        if self.max_batch is None:
-            values.pop("max_batch", None)
-        return values
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """See pydantic."""
+        return super().model_dump(**self._for_older_readers(options))
+
+    def model_dump_json(self, **options: Any) -> str:
+        """See pydantic."""
+        return super().model_dump_json(**self._for_older_readers(options))
+
+    def _for_older_readers(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Leave out the field that readers of version 0.1 refuse, unless it says something."""
+        if self.max_batch is not None:
+            return options
+        return {**options, "exclude": {"max_batch", *(options.get("exclude") or ())}}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:

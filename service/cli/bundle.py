@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -28,10 +28,12 @@ from statestream.models.spec import Array, InputSpec, Manifest
 from statestream.service.cli.console import err, out
 from statestream.service.cli.models import describe
 from statestream.service.engine import runtimes
-from statestream.service.engine.graph_file import GraphFile
 from statestream.service.engine.refusal import refusing
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
+
+if TYPE_CHECKING:
+    from statestream.service.engine.graph_file import GraphFile
 
 app = typer.Typer(no_args_is_help=True, help="Bundles on disk: check one, make golden vectors for one.")
 Folder = Annotated[Path, typer.Argument(help="The bundle's folder, NAME/VERSION.", metavar="DIR")]
@@ -64,7 +66,7 @@ def check(
     describe(bundle.manifest)
     for concern in loaded.concerns:
         err.print(f"[yellow]warning[/] {concern}", soft_wrap=True, highlight=False)
-    needed = runtimes.oldest(GraphFile.read(bundle.step_path), GraphFile.read(bundle.chunk_path))
+    needed = runtimes.oldest(*(_graph(path) for path in (bundle.step_path, bundle.chunk_path)))
     out.print(
         f"[green]ok[/]: files, tensors and golden recording, alone and beside strangers; a step takes "
         f"{loaded.cost.step_s * 1e6:.0f} µs, 64 together {loaded.cost.batch_s * 1e6:.0f} µs",
@@ -76,6 +78,13 @@ def check(
             f"{folder} needs onnxruntime {needed}, and {board} has {newest} at most: export it with opset 20 and IR "
             f"version 10, without newer operators"
         )
+
+
+def _graph(path: Path) -> GraphFile:
+    """Read an ONNX file, with protobuf, which commands of other kinds need not load."""
+    from statestream.service.engine.graph_file import GraphFile
+
+    return GraphFile.read(path)
 
 
 def _newest_runtime(board: str) -> str:
@@ -112,7 +121,7 @@ def golden(
         if not (draft / CHUNK).is_file():
             _write_chunk(draft, manifest)
             made.insert(0, CHUNK)
-        weights = {name for graph in (STEP, CHUNK) for name in GraphFile.read(draft / graph).weight_files}
+        weights = {name for graph in (STEP, CHUNK) for name in _graph(draft / graph).weight_files}
         files = {name: file_hash(draft / name) for name in (STEP, CHUNK, *sorted(weights))}
         recording: dict[str, Any] = _run(draft, manifest.model_copy(update={"files": files}), rows, seed).arrays()
         np.savez(draft / GOLDEN, **recording)
@@ -137,7 +146,7 @@ def _draft(folder: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.resolve().parent))
     try:
         with refusing(f"{folder} cannot be read"):
-            for name in (STEP, CHUNK, *GraphFile.read(folder / STEP).weight_files):
+            for name in (STEP, CHUNK, *_graph(folder / STEP).weight_files):
                 if Path(name).name != name:
                     raise BundleError(f"{folder / STEP} keeps weights in '{name}', which is not a plain file name")
                 if (folder / name).is_file():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from statestream.service.engine.graph_file import GraphFile
+if TYPE_CHECKING:
+    from statestream.service.engine.graph_file import GraphFile
 
 
 class Release(NamedTuple):
