@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 
@@ -28,6 +29,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that run alone come first, before others begin; then long ones, so that none is left over at the end."""
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("alone", "slow")])
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what imports have left: torch alone is a million objects, for all of the run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

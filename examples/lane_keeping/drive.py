@@ -67,9 +67,9 @@ _QUICK = BUILD / "lane_keeping" / "quick"
 QUICK = Plan(
     _QUICK,
     _QUICK / "drive.json",
-    recordings=4,
+    recordings=3,
     seeds=1,
-    most_s=3.0,
+    most_s=2.0,
     overrides=("training.epochs=2", "training.validate_every=1"),
 )
 

@@ -14,7 +14,7 @@ from statestream.service.client import AsyncClient, AsyncSession
 from tests.support.families import TIME, held_out_recordings, network_of
 from tests.support.server_process import ServerProcess
 
-SINGLES, WINDOW, CHUNK, TOTAL = 6_000, 300, 64, 1_000_000
+SINGLES, WINDOW, CHUNK, TOTAL = 6_000, 300, 128, 1_000_000
 PERIOD_NS = 20_000_000
 
 
@@ -49,7 +49,8 @@ async def test_a_million_steps_on_one_session(tmp_path: Path) -> None:
     try:
         async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
             session = await stream.open("cfc")
-            await singles(session, x, SINGLES)
+            await singles(session, x, SINGLES - CHUNK)
+            await session.chunk(x, (session.settled_seq + 1 + np.arange(CHUNK)) * PERIOD_NS)  # buffers of a chunk
             rss_before = rss_mb(server.pid)
             for start in range(SINGLES, TOTAL - SINGLES, CHUNK):
                 rows = min(CHUNK, TOTAL - SINGLES - start)

@@ -18,6 +18,9 @@ from statestream.models.export.exporter import with_irregular_time
 from statestream.models.spec import TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling
 from statestream.models.training.rollout import rollout
+from tests.support.fast_exports import speed_up_exports
+
+speed_up_exports()
 
 AUTO_NCP = {"kind": "auto_ncp", "units": 24, "outputs": 8}
 FAMILIES: dict[str, dict[str, object]] = {

@@ -14,6 +14,9 @@ from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
 from statestream.models.training.network import Facts, Network, Scaling, Task
+from tests.support.fast_exports import speed_up_exports
+
+speed_up_exports()
 
 AUTO_NCP = {"kind": "auto_ncp", "units": 16, "outputs": 4}
 NCP = {

@@ -16,7 +16,7 @@ from tests.conftest import FakeClock, leaky_manifest
 from tests.support.hosts import FakeSubscriber, advance, asks, leaky_bundle, make_host, state_after
 
 IN_THREAD_S = 1.0
-"""The cost of a batch with which a model runs in a thread, and so without the short way for lone rows."""
+"""The cost of a batch with which a model runs in a thread, and so without the short way for single rows."""
 
 
 @pytest.fixture

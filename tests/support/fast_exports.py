@@ -1,0 +1,21 @@
+"""Exports at the speed they have outside of tests."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+
+def speed_up_exports() -> None:
+    """Keep torch's ONNX translations in memory, and its tracing off.
+
+    `torch.onnx.export` reads the source of 500 translations at every call, half of a small export; nothing of them
+    depends on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, by which torch (2.13)
+    takes its trace log as wanted.
+    """
+    built = ONNXRegistry.from_torchlib
+    if not hasattr(built, "cache_info"):
+        ONNXRegistry.from_torchlib = staticmethod(cache(built))  # type: ignore[method-assign, assignment]
+    logging.getLogger("torch.__trace").propagate = True
