@@ -12,8 +12,8 @@ def speed_up_exports() -> None:
     """Keep torch's ONNX translations in memory, and its tracing off.
 
     `torch.onnx.export` reads the source of 500 translations at every call, half of a small export; nothing of them
-    depends on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, by which torch (2.13)
-    takes its trace log as wanted.
+    depends on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, by which torch
+    (2.13) takes its trace log as wanted.
     """
     built = ONNXRegistry.from_torchlib
     if not hasattr(built, "cache_info"):

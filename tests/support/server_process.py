@@ -64,14 +64,13 @@ class ServerProcess:
         """Start it and wait until it answers; `file_bytes` limits the size of every file it writes, `log` is where its
         log goes."""
 
-        def limit() -> None:
-            if file_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
-
         with (log or Path(os.devnull)).open("ab") as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                *COMMAND, "serve", *self._arguments, env=os.environ | (env or {}), stderr=stderr, preexec_fn=limit
+                *COMMAND, "serve", *self._arguments, env=os.environ | (env or {}), stderr=stderr
             )
+        if file_bytes is not None:
+            # Not by preexec_fn: Python run between fork and exec can hang on a lock that a thread of ours held.
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", TRY_OFTEN) as channel:
             await asyncio.wait_for(channel.channel_ready(), 60)
 
