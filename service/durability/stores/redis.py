@@ -28,9 +28,9 @@ _LOOKED = "statestream:looked"
 _LOOK_S = 3600
 """How often one of the servers scans for records that `_USED` lacks."""
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
-_NONE = -1
-"""Answer to a refused claim where no snapshot exists: the session is not in use."""
-_FENCED_EXPIRED = -3
+_UNUSED_CLAIMS = (-1, 2)
+"""Answers to a claim that was refused or granted where no snapshot exists: the session is not in use."""
+_UNUSED_SAVES = (-3,)
 """FENCED, and the session has expired."""
 _READ = Script(
     _NOW
@@ -54,7 +54,7 @@ if snapshot ~= '' then
     redis.call('HDEL', KEYS[1], 'expired')
     redis.call('PERSIST', KEYS[1])
 end
-return 1
+return 2 - redis.call('HEXISTS', KEYS[1], 'snapshot')
 """
 )
 _SAVE = Script(
@@ -151,8 +151,8 @@ class RedisStore:
         calls = (
             _CLAIM.on(_SESSION + c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot) for c in claims
         )
-        found = self._using([c.session_id for c in claims], calls, unless=_NONE)
-        return [answer == 1 for answer in found]
+        found = self._using([c.session_id for c in claims], calls, unless=_UNUSED_CLAIMS)
+        return [answer > 0 for answer in found]
 
     def save(self, server: str, saves: Sequence[Save], alive_s: float | None) -> list[int]:
         """See `base.Store`.
@@ -166,7 +166,7 @@ class RedisStore:
         values = (
             _SAVE.on(_SESSION + s.session_id, s.epoch, server, s.settled_seq, int(s.held), s.snapshot) for s in saves
         )
-        found = self._using([s.session_id for s in saves], values, unless=_FENCED_EXPIRED)
+        found = self._using([s.session_id for s in saves], values, unless=_UNUSED_SAVES)
         return [max(before, FENCED) for before in found]
 
     def end(self, ends: Sequence[tuple[str, int]]) -> None:
@@ -206,15 +206,17 @@ class RedisStore:
         there = self._send(("EXISTS", _SERVER + server.decode()) for server in each)
         return {server for server, yes in zip(each, there, strict=True) if yes}
 
-    def _using(self, session_ids: Sequence[str], commands: Iterable[tuple[Any, ...]], unless: int) -> list[Any]:
+    def _using(
+        self, session_ids: Sequence[str], commands: Iterable[tuple[Any, ...]], unless: tuple[int, ...]
+    ) -> list[Any]:
         """Send one command a session, and mark the sessions as just used.
 
-        Sessions whose answer is `unless` are not marked.
+        Sessions whose answer is one of `unless` are not marked.
         """
         parts = (session_ids[at : at + TOGETHER] for at in range(0, len(session_ids), TOGETHER))
         found = self._send(chain(commands, (_USE.on(_USED, *part) for part in parts)))[: len(session_ids)]
-        if unless in found:
-            used = {i for i, answer in zip(session_ids, found, strict=True) if answer != unless}
+        if not set(unless).isdisjoint(found):
+            used = {i for i, answer in zip(session_ids, found, strict=True) if answer not in unless}
             self._unuse([i for i in session_ids if i not in used])
         return found
 

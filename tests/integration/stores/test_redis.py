@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from statestream.service.durability.stores.base import FENCED, Claim, Durability, Save, Store
 from statestream.service.durability.stores.redis import RedisStore
@@ -16,6 +16,14 @@ from statestream.service.sessions.snapshot import sealed
 from tests.support.redis_server import Cluster, RedisServer, Sentinels
 from tests.support.store_operations import operations
 from tests.support.stores import MemoryStore, alike
+
+CLAIM_WITHOUT_SNAPSHOT = [
+    ("save", ("one", [Save("a", 4, 0, False, sealed(b"x"))], 1000.0)),
+    ("expire", (-10.0, 1000.0)),
+    ("claim", ("one", [Claim("a", 4, 5, 0, b"")])),
+    ("count", ()),
+]
+"""An expired session that is claimed without a snapshot stays expired."""
 
 
 @given(given_operations=operations)
@@ -42,6 +50,7 @@ def test_what_sentinels_name_does_as_the_dictionary_does(
 
 
 @given(given_operations=operations)
+@example(CLAIM_WITHOUT_SNAPSHOT)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_does_as_the_dictionary_does(
     redis_server: RedisServer, given_operations: list[tuple[str, tuple[object, ...]]]
