@@ -118,7 +118,7 @@ class EmbeddedSession:
     @property
     def state(self) -> dict[str, Array]:
         """A copy of the state, `[*shape]` by name."""
-        return self._model.table.arena.read(self.slot)
+        return self._model.table.read(self.slot)
 
     def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
         """Advance by one row, `x [*shape]`; see the client's session."""

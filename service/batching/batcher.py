@@ -14,7 +14,7 @@ import numpy as np
 
 from statestream.models.spec import BoolArray, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching import single_row
-from statestream.service.batching.admission import APPLIED, INVALID, Admission, Grid, SessionMarks, admit
+from statestream.service.batching.admission import INVALID, Admission, Grid, SessionMarks, admit
 from statestream.service.batching.drop_policy import NO_FATE, beyond_gaps, fate
 from statestream.service.batching.finite import finite_lines, measured
 from statestream.service.batching.grid import GridLayout, PackedCells, ahead, packed, place, split
@@ -188,10 +188,10 @@ class Batcher:
         settled = SettledRows(rows.slot, rows.seq, builder.verdict, builder.dt_s, builder.out, builder.outputs())
         self._append_to_log(settled, everything=plain)
         now_s = self.clock()
-        self.table.latency_s[rows.slot] = now_s - rows.received_s  # if a session has several rows, the last one counts
+        self.table.set_latency(rows.slot, now_s - rows.received_s)
         original, details = None, Details()
         if not plain:
-            np.add.at(self.table.verdicts, (rows.slot, settled.verdict), settled.verdict != APPLIED)
+            self.table.count_verdicts(rows.slot, settled.verdict)
             settled, original = repeat(settled, self.table)
             details = explain(rows, settled, before_ns, self.table, self.manifest, self.limits.max_unacked)
         return TurnResults(
@@ -255,9 +255,7 @@ class Batcher:
         if admission.plain:
             inputs = {name: grid(data) for name, data in rows.data.items()}
             valid = admission.advance_GT
-            return EngineCall(
-                places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.arena.gather(slot_G)
-            )
+            return EngineCall(places, slot_G, admission, None, inputs, admission.dt_s_GT, valid, table.gather(slot_G))
         return self._packed_run(rows, places, slot_G, admission)
 
     def _packed_run(self, rows: RowBatch, places: GridLayout, slot_G: Int64Array, admission: Admission) -> EngineCall:
@@ -271,7 +269,7 @@ class Batcher:
         dt_s = cells.put(dt_s, admission.dt_s_GT[cells.g, cells.k])
         valid = cells.put(np.zeros(shape, np.bool_), np.array(True))
         fresh = None if admission.fresh_G is None else admission.fresh_G[cells.lines]
-        states = self.table.arena.gather(slot_G[cells.lines], fresh)
+        states = self.table.gather(slot_G[cells.lines], fresh)
         return EngineCall(places, slot_G, admission, cells, inputs, dt_s, valid, states)
 
     def _store(self, run: EngineCall, states: Tensors) -> bool:
@@ -284,11 +282,7 @@ class Batcher:
             admission.last_ns_G[lines] = table.last_ns[run.slot_G[lines]]
             admission.verdict_GT[lines] = np.where(admission.advance_GT[lines], INVALID, admission.verdict_GT[lines])
             slots, states = slots[finite], {name: state[finite] for name, state in states.items()}
-        if len(slots):
-            table.arena.scatter(slots, states)
-        table.settled_seq[run.slot_G] = admission.settled_seq_G
-        table.last_ns[run.slot_G] = admission.last_ns_G
-        table.last_active_s[run.slot_G] = self.clock()
+        table.commit_rows(run.slot_G, admission.settled_seq_G, admission.last_ns_G, slots, states)
         return admission.plain and finite is None
 
     def _append_to_log(self, settled: SettledRows, *, everything: bool) -> None:
@@ -298,7 +292,7 @@ class Batcher:
             if not len(rows):
                 return
             settled = settled.pick(rows)
-        self.table.log.append(settled, self.table.acked_seq)
+        self.table.log_results(settled)
 
 
 def _idle(judged: Judged) -> BoolArray:

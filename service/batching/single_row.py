@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import NO_TIME, Manifest, Tensors
+from statestream.models.spec import Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED, TIME_RAISED
 from statestream.service.batching.finite import measured, surely_finite
 from statestream.service.batching.row_queue import SingleRow
@@ -61,20 +61,14 @@ def advance(
         return None
     dt_11 = np.array([[dt_s]], np.float32)
     try:
-        outputs, states = model.step(row.data, dt_11, table.arena.view(slot))
+        outputs, states = model.step(row.data, dt_11, table.view(slot))
     except Exception:  # the batcher will meet it too, and reports it
         return None
     if not all(map(surely_finite, states.values())):
         return None
     end_s = clock()
-    table.arena.put(slot, states)
-    table.settled_seq[slot] = seq
-    table.last_active_s[slot] = end_s
-    table.latency_s[slot] = end_s - row.received_s
-    if row.t_ns != NO_TIME:
-        table.last_ns[slot] = row.t_ns
     settled = SettledRows(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
-    table.log.append(settled, table.acked_seq)
+    table.commit_row(settled, slot, seq, row.t_ns, states, end_s, row.received_s)
     return SingleResult(
         slot=slot,
         route=table.route.item(slot),

@@ -204,13 +204,12 @@ class SessionManager:
                 raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
             runner = self._restore(session_id, read)
             slot = runner.table.slot(session_id)
-            runner.table.durable_seq[slot] = 0
-            runner.table.dirty[slot] = True
+            runner.table.mark_unstored(slot)
             if self.snapshot_writer is not None:
                 claim = self._claim(runner, session_id, record, fresh=True)
                 if not await self._claim_or_forget(self.snapshot_writer, claim):
                     raise AlreadyExists(f"session '{session_id}' exists already", field="session_id")
-                runner.table.epoch[slot] = claim.epoch
+                runner.table.set_epoch(slot, claim.epoch)
         return session_id
 
     # Between versions
@@ -323,7 +322,7 @@ class SessionManager:
                     f"the server that had session '{session_id}' died, and rows of it may be lost", field="session_id"
                 )
             self._restore(session_id, read)
-            runner.table.epoch[runner.table.slot(session_id)] = record.epoch
+            runner.table.set_epoch(runner.table.slot(session_id), record.epoch)
             return runner, True
         if not request.may_create:
             raise NotFound(f"no session '{session_id}' here", field="session_id")

@@ -3,7 +3,8 @@
 One thread owns the store. Every tick the loop copies the dirty sessions, by columns; the thread encodes them and
 stores them in one transaction; the loop then notifies the observer. Requests for single sessions queue up while the
 thread is busy and share its next transaction. While the store fails, streams continue, and sessions that may exist in
-the store cannot be opened. Once the store is back, every live session is stored again.
+the store cannot be opened. Once the store is back, what was not stored meanwhile is stored; every live session, if
+another store has taken its place.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ import numpy as np
 
 from statestream.models.spec import Int64Array
 from statestream.service import failpoints
-from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Record, Save, Store
+from statestream.service.durability.stores.base import (
+    ABSENT,
+    FENCED,
+    Claim,
+    Damage,
+    Durability,
+    Record,
+    Save,
+    Store,
+    StoreReplacedError,
+)
 from statestream.service.errors import FailedPrecondition, Unavailable
 from statestream.service.sessions import snapshot
 from statestream.service.sessions.snapshot import SessionColumns
@@ -279,6 +290,8 @@ class SnapshotWriter(Generic[Model]):
         except Exception as error:
             self._failed(error)
             for runner in self._runners():
+                if isinstance(error, StoreReplacedError):
+                    runner.table.mark_all_dirty()
                 self._hearer.not_stored(runner)
             return False
         if alive_s is not None:
@@ -297,7 +310,7 @@ class SnapshotWriter(Generic[Model]):
         for runner in self._runners():
             slots = runner.table.unsaved()
             for begin in range(0, len(slots), _AT_ONCE):
-                taken.append((runner, runner.table.take(slots[begin : begin + _AT_ONCE])))
+                taken.append((runner, runner.table.copy_live(slots[begin : begin + _AT_ONCE])))
                 await asyncio.sleep(0)
         return taken
 
@@ -328,7 +341,7 @@ class SnapshotWriter(Generic[Model]):
         good = still & (found != FENCED)
         slots, durable_seq = columns.slot[good], table.durable_seq[columns.slot[good]]
         had = np.where(found[good] == ABSENT, 0, found[good])
-        table.durable_seq[slots] = columns.settled_seq[good]
+        table.mark_durable(columns, found != FENCED)
         for i in np.flatnonzero(had < durable_seq).tolist():
             self._hearer.fell_back(runner, int(slots[i]), int(durable_seq[i]), int(had[i]))
         self._hearer.stored(runner, slots)
@@ -361,7 +374,7 @@ class SnapshotWriter(Generic[Model]):
 
     def _good(self) -> None:
         if not self.up:
-            log.warning("the snapshot store is back after %.1f s; every live session is stored again", self.lag_s)
+            log.warning("the snapshot store is back after %.1f s", self.lag_s)
             self._changed(True)
         self.up, self._good_s, self._retry_s = True, self._clock(), _RETRY_S[0]
 
@@ -374,8 +387,6 @@ class SnapshotWriter(Generic[Model]):
             self._retry_s = min(2 * self._retry_s, _RETRY_S[1])
         self.up = False
         self._renew_at_s = 0.0
-        for runner in self._runners():
-            runner.table.mark_all_dirty()
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

@@ -188,7 +188,7 @@ class ModelTrack:
             self._take_of = np.concatenate([self._take_of, np.zeros(table.capacity - len(self._take_of), np.int64)])
         self._take_of[new] = number
         ids = [table.id_of(slot) for slot in new.tolist()]
-        self._started = Takes(number, ids, table.settled_seq[new], table.arena.gather(new))
+        self._started = Takes(number, ids, table.settled_seq[new], table.gather(new))
 
     def after(self, turn: Turn, results: TurnResults) -> None:
         """Record the results of a turn."""

@@ -72,6 +72,8 @@ class SessionColumns(NamedTuple):
     acked_seq: Int64Array
     last_ns: Int64Array
     attached: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    changes: Int64Array
+    """See `table.SessionTable`; not stored."""
     states: Tensors
     """`[sessions, *shape]` by name."""
     rows: SettledRows

@@ -15,6 +15,7 @@ class StateArena:
     def __init__(self, states: tuple[StateSpec, ...], capacity: int) -> None:
         self._states = states
         self._arrays: dict[str, Array] = {s.name: np.empty((0, *s.shape), s.dtype) for s in states}
+        self._views: dict[str, Array] = {}
         self.grow(capacity)
 
     def grow(self, capacity: int) -> None:
@@ -25,6 +26,7 @@ class StateArena:
             new[: len(old)] = old
             new[len(old) :] = state.initial_array
             self._arrays[state.name] = new
+            self._views[state.name] = read_only(new)
 
     def reset(self, slot: int) -> None:
         """Set `slot` to the initial state."""
@@ -45,8 +47,8 @@ class StateArena:
             array[slots] = states[name]
 
     def view(self, slot: int) -> dict[str, Array]:
-        """View of one slot's states, each `[1, *shape]`; valid until the arena grows or changes."""
-        return {name: array[slot : slot + 1] for name, array in self._arrays.items()}
+        """Read-only view of one slot's states, each `[1, *shape]`; valid until the arena grows or changes."""
+        return {name: array[slot : slot + 1] for name, array in self._views.items()}
 
     def put(self, slot: int, states: Mapping[str, Array]) -> None:
         """Store the states of one slot, each `[1, *shape]`."""
@@ -56,3 +58,10 @@ class StateArena:
     def read(self, slot: int) -> dict[str, Array]:
         """A copy of one session's state, `[*shape]` by name."""
         return {name: array[slot].copy() for name, array in self._arrays.items()}
+
+
+def read_only(array: Array) -> Array:
+    """A view that cannot be written."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

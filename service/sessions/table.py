@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from statestream.service.protocol.verdict import Verdict
 from statestream.service.sessions.output_log import SettledRows, UnackedLog
 from statestream.service.sessions.policy import Policy
 from statestream.service.sessions.snapshot import SessionColumns, Snapshot, SnapshotSchema
-from statestream.service.sessions.state_arena import StateArena
+from statestream.service.sessions.state_arena import StateArena, read_only
+
+Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 DETACHED = -1
 """Route of a detached session, which no stream holds."""
@@ -32,7 +34,8 @@ _COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
     "durable_seq": (np.int64, 0),
     "snapshot_seq": (np.int64, 0),
     "snapshot_ack": (np.int64, 0),
-    "dirty": (np.bool_, False),
+    "changes": (np.int64, 0),
+    "snapshot_changes": (np.int64, 0),
     "keep_last": (np.int32, 0),
     "late": (np.int8, 0),
     "gap_resets": (np.bool_, False),
@@ -60,7 +63,38 @@ class SessionInfo:
     """Rows by verdict since the session came to this server."""
 
 
-class SessionTable:
+class TableColumns:
+    """Columns of a table by name; see `SessionTable`."""
+
+    settled_seq: Int64Array
+    acked_seq: Int64Array
+    last_ns: Int64Array
+    epoch: Int64Array
+    route: Int64Array
+    channel: Int64Array
+    last_active_s: Float64Array
+    latency_s: Float64Array
+    generation: Int64Array
+    durable_seq: Int64Array
+    snapshot_seq: Int64Array
+    snapshot_ack: Int64Array
+    changes: Int64Array
+    snapshot_changes: Int64Array
+    keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
+    late: np.ndarray[tuple[int], np.dtype[np.int8]]
+    gap_resets: BoolArray
+    verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]
+    first_seq_here: Int64Array
+
+
+class Lent(NamedTuple):
+    """What an engine that commits rows itself writes to."""
+
+    columns: TableColumns
+    arena: StateArena
+
+
+class SessionTable(TableColumns):
     """Sessions of one model, as columns. `create` takes a slot; `end` frees it.
 
     Columns, each `[capacity]`:
@@ -74,33 +108,16 @@ class SessionTable:
         latency_s: time from the receipt of its last row until that was settled.
         generation: number of the session among all that the table ever had; 0 in a free slot.
         durable_seq: the last seq in a stored snapshot.
-        snapshot_seq, snapshot_ack: settled_seq and acked_seq when it was last copied for the store.
-        dirty: whether it must be copied again although these are unchanged.
+        changes: number of its changes beside those of settled_seq and acked_seq, for example attach and reset.
+        snapshot_seq, snapshot_ack, snapshot_changes: settled_seq, acked_seq and changes in its last stored snapshot.
         keep_last, late, gap_resets: its `Policy`.
         verdicts: `[capacity, verdict]`, rows by verdict since it came to this server. APPLIED is not counted: it is the
             rest of the seqs after `first_seq_here`.
 
-    Growing replaces the columns: do not keep one across a call of `create`.
-    """
+    The table alone writes them: outside they are read-only views. `lend` hands out the writable ones, once.
 
-    settled_seq: Int64Array
-    acked_seq: Int64Array
-    last_ns: Int64Array
-    epoch: Int64Array
-    route: Int64Array
-    channel: Int64Array
-    last_active_s: np.ndarray[tuple[int], np.dtype[np.float64]]
-    latency_s: np.ndarray[tuple[int], np.dtype[np.float64]]
-    generation: Int64Array
-    durable_seq: Int64Array
-    snapshot_seq: Int64Array
-    snapshot_ack: Int64Array
-    dirty: BoolArray
-    keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
-    late: np.ndarray[tuple[int], np.dtype[np.int8]]
-    gap_resets: BoolArray
-    verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]
-    first_seq_here: Int64Array
+    Growing replaces the columns: do not keep one across a call of `insert`.
+    """
 
     def __init__(self, manifest: Manifest, *, clock: Callable[[], float], capacity: int = 64) -> None:
         self._clock = clock
@@ -110,12 +127,13 @@ class SessionTable:
         self._generation_numbers = count(1)
         self.layout = SnapshotSchema(manifest)
         self._free: list[int] = []
-        self.arena = StateArena(manifest.states, 0)
-        self.log = UnackedLog()
+        self._arena = StateArena(manifest.states, 0)
+        self._log = UnackedLog()
+        self._own = TableColumns()
+        self._own.__dict__.update({name: np.empty(0, dtype) for name, (dtype, _) in _COLUMNS.items()})
+        self._lent = False
         self.policies = False
         """Whether any session has had a policy other than the default."""
-        for name, (dtype, _) in _COLUMNS.items():
-            setattr(self, name, np.empty(0, dtype))
         self._grow(capacity)
 
     def __len__(self) -> int:
@@ -127,7 +145,12 @@ class SessionTable:
     @property
     def capacity(self) -> int:
         """Length of every column."""
-        return len(self.route)
+        return len(self._own.route)
+
+    @property
+    def log_bytes(self) -> int:
+        """Memory of unacknowledged results, approximately."""
+        return self._log.nbytes
 
     @property
     def ids(self) -> list[str]:
@@ -138,19 +161,11 @@ class SessionTable:
         """The slot of a session; KeyError if there is no session of this id."""
         return self._slots[session_id]
 
+    # Sessions that come and go
+
     def create(self, session_id: str, owner: str = "") -> int:
         """Take a slot for a new session in the initial state; KeyError if the id is taken."""
-        if session_id in self._slots:
-            raise KeyError(session_id)
-        if not self._free:
-            self._grow(3 * len(self.route) // 2 + 1)
-        slot = self._free.pop()
-        self.arena.reset(slot)
-        self._slots[session_id] = slot
-        self._ids[slot], self._owners[slot] = session_id, owner
-        self.generation[slot] = next(self._generation_numbers)
-        self.last_active_s[slot] = self._clock()
-        return slot
+        return int(self.insert([session_id], [owner], {})[0])
 
     def restore(self, session_id: str, snapshot: Snapshot) -> int:
         """Create a session in the state of a stored snapshot.
@@ -160,21 +175,19 @@ class SessionTable:
             SnapshotError: it is damaged.
         """
         self.layout.check(snapshot)
-        slot = self.create(session_id, snapshot.owner)
-        try:
-            states, rows = self.layout.unpack(snapshot, slot)
-        except Exception:
-            self.end(session_id)
-            raise
-        self.arena.scatter(np.array([slot]), states)
-        self.epoch[slot] = snapshot.epoch
-        self.settled_seq[slot] = self.snapshot_seq[slot] = self.durable_seq[slot] = snapshot.settled_seq
-        self.first_seq_here[slot] = snapshot.settled_seq
-        self.acked_seq[slot] = self.snapshot_ack[slot] = snapshot.acked_seq
-        self.last_ns[slot] = snapshot.last_ns
-        if rows.n:
-            self.log.append(rows, self.acked_seq)
-        return slot
+        states, rows = self.layout.unpack(snapshot, 0)
+        seq, acked = snapshot.settled_seq, snapshot.acked_seq
+        columns = {
+            "epoch": snapshot.epoch,
+            "settled_seq": seq,
+            "snapshot_seq": seq,
+            "durable_seq": seq,
+            "first_seq_here": seq,
+            "acked_seq": acked,
+            "snapshot_ack": acked,
+            "last_ns": snapshot.last_ns,
+        }
+        return int(self.insert([session_id], [snapshot.owner], columns, states, rows)[0])
 
     def adopt(self, other: SessionTable, slots: Int64Array, states: Tensors | None = None) -> Int64Array:
         """Move sessions here from another version's table, with all their columns.
@@ -187,63 +200,183 @@ class SessionTable:
             Their slots in this table.
         """
         ids = [other.id_of(slot) for slot in slots.tolist()]
-        rows = other.log.unacked_of(slots, other.acked_seq)
-        owners = map(other.owner_of, slots.tolist())
-        mine = np.array(list(map(self.create, ids, owners)), np.int64)
-        for name in _COLUMNS.keys() - {"generation"}:
-            getattr(self, name)[mine] = getattr(other, name)[slots]
-        self.dirty[mine] = True
-        self.arena.scatter(mine, other.arena.gather(slots) if states is None else states)
-        if rows is not None and rows.n:
+        owners = [other.owner_of(slot) for slot in slots.tolist()]
+        columns = {name: getattr(other, name)[slots] for name in _COLUMNS.keys() - {"generation"}}
+        columns["changes"] = columns["changes"] + 1
+        rows = other._log.unacked_of(slots, other.acked_seq)
+        if rows is not None:
             place = np.zeros(other.capacity, np.int64)
-            place[slots] = mine
-            self.log.append(self.layout.completed(rows._replace(slot=place[rows.slot])), self.acked_seq)
+            place[slots] = np.arange(len(slots))
+            rows = self.layout.completed(rows._replace(slot=place[rows.slot]))
+        mine = self.insert(ids, owners, columns, other.gather(slots) if states is None else states, rows)
         other.end(*ids)
         return mine
+
+    def insert(
+        self,
+        ids: Sequence[str],
+        owners: Sequence[str],
+        columns: Mapping[str, Any],
+        states: Tensors | None = None,
+        rows: SettledRows | None = None,
+    ) -> Int64Array:
+        """Take slots for sessions; KeyError, with nothing changed, if an id is taken.
+
+        Args:
+            columns: values that are not those of a new session, one or `[sessions]` by name.
+            states: `[sessions, *shape]` by name; None: the initial state.
+            rows: their unacknowledged results; `slot` is a session's place in `ids`.
+
+        Returns:
+            Their slots.
+        """
+        taken = [session_id for session_id in ids if session_id in self._slots]
+        if taken:
+            raise KeyError(taken[0])
+        slots = np.array([self._take_slot(*each) for each in zip(ids, owners, strict=True)], np.int64)
+        own = self._own
+        own.last_active_s[slots] = self._clock()
+        for name, values in columns.items():
+            getattr(own, name)[slots] = values
+        if states is not None:
+            self._arena.scatter(slots, states)
+        if rows is not None and rows.n:
+            self._log.append(rows._replace(slot=slots[rows.slot]), own.acked_seq)
+        return slots
+
+    def _take_slot(self, session_id: str, owner: str) -> int:
+        if not self._free:
+            self._grow(3 * self.capacity // 2 + 1)
+        slot = self._free.pop()
+        self._arena.reset(slot)
+        self._slots[session_id] = slot
+        self._ids[slot], self._owners[slot] = session_id, owner
+        self._own.generation[slot] = next(self._generation_numbers)
+        return slot
 
     def end(self, *session_ids: str) -> None:
         """Delete sessions and their unacknowledged results."""
         slots = [self._slots.pop(session_id) for session_id in session_ids]
-        self.log.forget(np.array(slots, np.int64), self.acked_seq)
+        self._log.forget(np.array(slots, np.int64), self._own.acked_seq)
         for name, (_, initial) in _COLUMNS.items():
-            getattr(self, name)[slots] = initial
+            getattr(self._own, name)[slots] = initial
         self._free.extend(slots)
+
+    # Changes of a session
 
     def attach(self, slot: int, route: int, channel: int, epoch: int | None = None) -> None:
         """Attach a session to a stream, as its owner in `epoch`; None: the next epoch."""
-        self.epoch[slot] = self.epoch[slot] + 1 if epoch is None else epoch
-        self.route[slot] = route
-        self.channel[slot] = channel
-        self.last_active_s[slot] = self._clock()
-        self.dirty[slot] = True
+        own = self._own
+        own.epoch[slot] = own.epoch[slot] + 1 if epoch is None else epoch
+        own.route[slot] = route
+        own.channel[slot] = channel
+        own.last_active_s[slot] = self._clock()
+        own.changes[slot] += 1
+
+    def detach(self, slot: int) -> None:
+        """Detach a session from its stream; it can be resumed."""
+        own = self._own
+        own.route[slot] = DETACHED
+        own.last_active_s[slot] = self._clock()
+        own.changes[slot] += 1
 
     def set_policy(self, slot: int, policy: Policy) -> None:
         """Set the session's drop policy for rows from now on."""
         self.policies = self.policies or policy != Policy()
-        self.keep_last[slot] = policy.keep_last
-        self.late[slot] = policy.late
-        self.gap_resets[slot] = policy.gap_resets
+        own = self._own
+        own.keep_last[slot] = policy.keep_last
+        own.late[slot] = policy.late
+        own.gap_resets[slot] = policy.gap_resets
 
-    def detach(self, slot: int) -> None:
-        """Detach a session from its stream; it can be resumed."""
-        self.route[slot] = DETACHED
-        self.last_active_s[slot] = self._clock()
-        self.dirty[slot] = True
+    def set_epoch(self, slot: int, epoch: int) -> None:
+        """Record that this server owns the session in `epoch`."""
+        self._own.epoch[slot] = epoch
 
     def reset(self, slot: int) -> None:
         """Set a session to the initial state, without a last timestamp; its seqs continue."""
-        self.arena.reset(slot)
-        self.last_ns[slot] = NO_TIME
-        self.dirty[slot] = True
+        self._arena.reset(slot)
+        self._own.last_ns[slot] = NO_TIME
+        self._own.changes[slot] += 1
 
     def acknowledge(self, slot: int, seq: int) -> None:
         """Record that the client has the outputs up to `seq`; limited to settled seqs."""
-        if seq > self.acked_seq[slot]:
-            self.acked_seq[slot] = min(seq, int(self.settled_seq[slot]))
+        own = self._own
+        if seq > own.acked_seq[slot]:
+            own.acked_seq[slot] = min(seq, int(own.settled_seq[slot]))
 
     def unacked(self, slot: int) -> SettledRows | None:
         """Results that the session has not acknowledged, in order of seq."""
-        return self.log.unacked(slot, self.acked_seq)
+        return self._log.unacked(slot, self._own.acked_seq)
+
+    # Turns
+
+    def gather(self, slots: Int64Array, fresh: BoolArray | None = None) -> dict[str, Array]:
+        """Copy states, each `[len(slots), *shape]`; the initial state where `fresh` is true."""
+        return self._arena.gather(slots, fresh)
+
+    def view(self, slot: int) -> dict[str, Array]:
+        """Read-only view of one session's states, each `[1, *shape]`; valid until the table changes."""
+        return self._arena.view(slot)
+
+    def read(self, slot: int) -> dict[str, Array]:
+        """A copy of one session's state, `[*shape]` by name."""
+        return self._arena.read(slot)
+
+    def commit_row(
+        self, settled: SettledRows, slot: int, seq: int, t_ns: int, states: Tensors, now_s: float, received_s: float
+    ) -> None:
+        """Store the state and the result of one APPLIED row.
+
+        Args:
+            settled: the row's result.
+            t_ns: its timestamp, or NO_TIME.
+            states: `[1, *shape]` by name.
+            received_s: when it was received, by `clock`, as `now_s`.
+        """
+        own = self._own
+        self._arena.put(slot, states)
+        own.settled_seq[slot] = seq
+        own.last_active_s[slot] = now_s
+        own.latency_s[slot] = now_s - received_s
+        if t_ns != NO_TIME:
+            own.last_ns[slot] = t_ns
+        self._log.append(settled, own.acked_seq)
+
+    def commit_rows(
+        self, slots: Int64Array, settled_seq: Int64Array, last_ns: Int64Array, advanced: Int64Array, states: Tensors
+    ) -> None:
+        """Store how far the sessions in `slots` have come.
+
+        Args:
+            settled_seq, last_ns: `[slots]` their new values.
+            advanced: slots of those with a new state.
+            states: `[advanced, *shape]` by name.
+        """
+        own = self._own
+        if len(advanced):
+            self._arena.scatter(advanced, states)
+        own.settled_seq[slots] = settled_seq
+        own.last_ns[slots] = last_ns
+        own.last_active_s[slots] = self._clock()
+
+    def log_results(self, settled: SettledRows) -> None:
+        """Keep results until they are acknowledged."""
+        self._log.append(settled, self._own.acked_seq)
+
+    def set_latency(self, slots: Int64Array, latency_s: Float64Array) -> None:
+        """Record latencies of rows; if a session has several, the last one counts."""
+        self._own.latency_s[slots] = latency_s
+
+    def count_verdicts(self, slots: Int64Array, verdicts: Int64Array) -> None:
+        """Count rows by verdict, except APPLIED ones."""
+        np.add.at(self._own.verdicts, (slots, verdicts), verdicts != Verdict.APPLIED)
+
+    def lend(self) -> Lent:
+        """Hand the writable columns and states to an engine that commits rows itself; RuntimeError the second time."""
+        if self._lent:
+            raise RuntimeError("the columns are lent already")
+        self._lent = True
+        return Lent(self._own, self._arena)
 
     # Snapshots
 
@@ -251,7 +384,7 @@ class SessionTable:
         """Copy the sessions in `slots`, with all attributes that a snapshot has."""
         rows = None
         if (self.settled_seq[slots] > self.acked_seq[slots]).any():
-            rows = self.log.unacked_of(slots, self.acked_seq)
+            rows = self._log.unacked_of(slots, self.acked_seq)
         return SessionColumns(
             ids=[self._ids[slot] for slot in slots.tolist()],
             owners=[self._owners[slot] for slot in slots.tolist()],
@@ -262,26 +395,52 @@ class SessionTable:
             acked_seq=self.acked_seq[slots],
             last_ns=self.last_ns[slots],
             attached=self.route[slots] != DETACHED,
-            states=self.arena.gather(slots),
+            changes=self.changes[slots],
+            states=self._arena.gather(slots),
             rows=rows or self.layout.no_rows,
         )
 
-    def unsaved(self) -> Int64Array:
-        """Slots of dirty sessions: those that changed since they were last copied for the store."""
-        changed = (self.settled_seq != self.snapshot_seq) | (self.acked_seq != self.snapshot_ack) | self.dirty
-        return np.flatnonzero(changed)
+    def copy_live(self, slots: Int64Array) -> SessionColumns:
+        """Copy those of the sessions in `slots` that have not ended."""
+        return self.copy(slots[self.generation[slots] > 0])
 
-    def take(self, slots: Int64Array) -> SessionColumns:
-        """Copy the sessions in `slots` to be stored, and mark them clean; skips those that have ended."""
-        slots = slots[self.generation[slots] > 0]
-        self.snapshot_seq[slots] = self.settled_seq[slots]
-        self.snapshot_ack[slots] = self.acked_seq[slots]
-        self.dirty[slots] = False
-        return self.copy(slots)
+    def unsaved(self) -> Int64Array:
+        """Slots of dirty sessions: those that have changed since their last stored snapshot."""
+        return np.flatnonzero(~self._stored())
+
+    def _stored(self) -> BoolArray:
+        stored: BoolArray = (
+            (self.snapshot_seq == self.settled_seq)
+            & (self.snapshot_ack == self.acked_seq)
+            & (self.snapshot_changes == self.changes)
+        )
+        return stored
+
+    def mark_dirty(self, slots: Int64Array | int) -> None:
+        """Have sessions stored again."""
+        self._own.changes[slots] += 1
 
     def mark_all_dirty(self) -> None:
-        """Mark every session dirty, as the last copies may not be stored."""
-        self.dirty[list(self._slots.values())] = True
+        """Have every session stored again, as the store may lack its last snapshot."""
+        self._own.changes[list(self._slots.values())] += 1
+
+    def mark_unstored(self, slot: int) -> None:
+        """Record that no snapshot of the session is stored."""
+        self._own.durable_seq[slot] = 0
+        self._own.changes[slot] += 1
+
+    def mark_durable(self, taken: SessionColumns, stored: BoolArray) -> None:
+        """Record what the store has done with a copy; sessions that have ended meanwhile are skipped.
+
+        Args:
+            stored: `[sessions]`, whether it has the snapshot. The others are another server's, and not saved again.
+        """
+        own, still = self._own, self.still(taken)
+        slots = taken.slot[still]
+        own.snapshot_seq[slots] = taken.settled_seq[still]
+        own.snapshot_ack[slots] = taken.acked_seq[still]
+        own.snapshot_changes[slots] = taken.changes[still]
+        own.durable_seq[taken.slot[still & stored]] = taken.settled_seq[still & stored]
 
     def still(self, taken: SessionColumns) -> BoolArray:
         """`[sessions]`, true for those that are still in their slots."""
@@ -290,10 +449,8 @@ class SessionTable:
 
     def spare(self) -> Int64Array:
         """Evictable slots (clean, stored, detached), least recently used first."""
-        stored = (self.snapshot_seq == self.settled_seq) & (self.durable_seq == self.settled_seq) & ~self.dirty
-        slots = np.flatnonzero(
-            stored & (self.snapshot_ack == self.acked_seq) & (self.route == DETACHED) & (self.generation > 0)
-        )
+        durable = self._stored() & (self.durable_seq == self.settled_seq)
+        slots = np.flatnonzero(durable & (self.route == DETACHED) & (self.generation > 0))
         return slots[np.argsort(self.last_active_s[slots], kind="stable")]
 
     # Around
@@ -335,16 +492,17 @@ class SessionTable:
         return {verdict.name: counts[verdict] for verdict in Verdict if counts[verdict]}
 
     def state(self, session_id: str) -> dict[str, Array]:
-        """A copy of a session's state, `[*shape]` by name."""
-        return self.arena.read(self._slots[session_id])
+        """A copy of a session's state by its id; see `read`."""
+        return self._arena.read(self._slots[session_id])
 
     def _grow(self, capacity: int) -> None:
-        old = len(self.route)
+        old, columns = self.capacity, {}
         for name, (dtype, initial) in _COLUMNS.items():
-            column = np.full(capacity, initial, dtype)
-            column[:old] = getattr(self, name)
-            setattr(self, name, column)
-        self.arena.grow(capacity)
+            columns[name] = np.full(capacity, initial, dtype)
+            columns[name][:old] = getattr(self._own, name)
+            setattr(self, name, read_only(columns[name]))
+        self._own.__dict__.update(columns)
+        self._arena.grow(capacity)
         self._ids.extend([""] * (capacity - old))
         self._owners.extend([""] * (capacity - old))
         self._free.extend(range(capacity - 1, old - 1, -1))

@@ -74,7 +74,7 @@ class ServerCollector(Collector):
             engine.add_metric(model, stats.engine_cpu_s)
             sessions.add_metric(model, len(runner.table))
             waiting.add_metric(model, len(runner.batcher.queue))
-            unacked.add_metric(model, runner.table.log.nbytes)
+            unacked.add_metric(model, runner.table.log_bytes)
             for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
         streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._streams())

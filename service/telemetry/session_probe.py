@@ -50,7 +50,7 @@ class SessionProbe:
     def now(self) -> ProbeSample:
         """A sample of the session as it is, without a row."""
         seq = int(self._table.settled_seq[self._slot])
-        return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.arena.read(self._slot))
+        return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.read(self._slot))
 
     def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
         """Observe a turn whose states are stored, and its inputs `[rows, *shape]`; true once the row is captured."""
@@ -76,5 +76,5 @@ class SessionProbe:
             dt_s=dt_s,
             inputs={name: x[row].copy() for name, x in inputs.items()},
             outputs={} if out == NO_OUTPUT else {name: y[out].copy() for name, y in outputs.items()},
-            states=self._table.arena.read(self._slot),
+            states=self._table.read(self._slot),
         )

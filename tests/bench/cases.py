@@ -84,7 +84,7 @@ def engine_ratio(bundle: Bundle, calls: int) -> float:
     """Gather, run and scatter of 64 sessions, over the bare run."""
     engine = Engine.load(bundle)
     table = SessionTable(bundle.manifest, clock=time.monotonic)
-    slots = np.array([table.create(str(k)) for k in range(64)])
+    slots, arena = np.array([table.create(str(k)) for k in range(64)]), table.lend().arena
     inputs = {t.name: np.zeros((64, *t.shape), t.np_dtype) for t in bundle.manifest.inputs}
     dt_B1 = np.full((64, 1), bundle.manifest.time.nominal_s, np.float32)
     graph = engine._step
@@ -92,8 +92,8 @@ def engine_ratio(bundle: Bundle, calls: int) -> float:
     feed |= {name: engine.initial(64)[key] for key, name in graph.states}
 
     def whole() -> None:
-        _, states = engine.step(inputs, dt_B1, table.arena.gather(slots))
-        table.arena.scatter(slots, states)
+        _, states = engine.step(inputs, dt_B1, table.gather(slots))
+        arena.scatter(slots, states)
 
     def bare() -> None:
         graph.session.run(graph.fetch, feed)

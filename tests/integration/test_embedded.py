@@ -81,4 +81,4 @@ def test_what_was_told_is_not_kept(model: Embedded) -> None:
     session = model.session()
     for _ in range(300):
         session.chunk(np.zeros((256, 2), np.float32))
-    assert model.table.log.nbytes < 2**20
+    assert model.table.log_bytes < 2**20

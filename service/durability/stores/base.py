@@ -77,6 +77,10 @@ class Save(NamedTuple):
     snapshot: bytes
 
 
+class StoreReplacedError(Exception):
+    """Another store has taken the place of the one that confirmed the last snapshots; it may lack them."""
+
+
 class Store(Protocol):
     """Stores snapshots. Methods raise the errors of what they use; part of the work may be done by then."""
 
@@ -100,6 +104,9 @@ class Store(Protocol):
 
         Returns:
             For each the settled seq of the snapshot stored before, ABSENT, or FENCED.
+
+        Raises:
+            StoreReplacedError: another store has taken this one's place, and may lack earlier snapshots.
         """
         ...
 

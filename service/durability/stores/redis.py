@@ -8,7 +8,7 @@ by a scan of all records once an hour; entries whose time in it is too early are
 
 Whether sessions survive a restart of Redis depends on how its persistence is configured. `open` returns POWER only
 where Redis syncs every write (`appendonly yes`, `appendfsync always`) and cannot be replaced: a replica that takes over
-may lack the last writes. In that case `save` raises an error, and every live session must be saved again.
+may lack the last writes. In that case `save` raises StoreReplacedError, and every live session must be saved again.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ class RedisStore:
         """See `base.Store`.
 
         Raises:
-            RedisError: also where another Redis has replaced the one that had the earlier snapshots.
+            StoreReplacedError: another Redis has replaced the one that had the earlier snapshots.
+            RedisError: Redis cannot be reached, or refuses.
         """
         if alive_s is not None:
             self._connection.check_history()

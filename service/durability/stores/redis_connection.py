@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from statestream.service.durability.stores.base import StoreReplacedError
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
@@ -96,7 +97,6 @@ class RedisConnection:
 
     def close(self) -> None:
         """Disconnect."""
-        self._histories = frozenset()
         if self._connected is not None:
             connected, self._connected = self._connected, None
             connected.close()
@@ -121,19 +121,15 @@ class RedisConnection:
     def check_history(self) -> None:
         """Check that no primary was replaced or restarted since the last call.
 
-        It could lack writes that were acknowledged before. After a connection error this check starts over: that error
-        has been raised already.
-
         Raises:
-            ConnectionError: a primary's replication history is another one.
+            StoreReplacedError: a primary's replication history is another one.
+            RedisError: Redis cannot be reached.
         """
         with self._closed_on_error():
             now = frozenset(node.info("replication")["master_replid"] for node in self._primaries())
         before, self._histories = self._histories, now
         if before and before != now:
-            raise self._redis.exceptions.ConnectionError(
-                "another Redis took over, or this one restarted: it may lack the last snapshots"
-            )
+            raise StoreReplacedError("another Redis took over, or this one restarted: it may lack the last snapshots")
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:

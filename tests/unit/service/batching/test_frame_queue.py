@@ -124,7 +124,7 @@ def test_a_turn_decodes_no_more_than_it_may() -> None:
     seqs = [bed.turn().rows.seq.tolist() for _ in range(3)]
     assert seqs == [[1, 2, 3], [4, 5, 1], [2]]
     assert bed.decoded == [3, 3, 1]
-    np.testing.assert_allclose(bed.table.arena.read(bed.slots[0])["h"], expected(PICTURES[:5], IMU[:5])[-1], atol=1e-6)
+    np.testing.assert_allclose(bed.table.read(bed.slots[0])["h"], expected(PICTURES[:5], IMU[:5])[-1], atol=1e-6)
 
 
 def test_rows_without_a_picture_and_rows_settled_before_need_none() -> None:

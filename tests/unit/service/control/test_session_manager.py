@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from statestream.service.auth.identity import Identity, Role
 from statestream.service.control.host import Attachment, Host
 from statestream.service.control.session_manager import DetachReason
-from statestream.service.durability.stores.base import Damage
+from statestream.service.durability.stores.base import Damage, StoreReplacedError
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -137,8 +137,10 @@ async def test_while_the_store_fails_streams_go_on_and_what_may_exist_is_not_sta
     assert stream.durable[1] == 1
     assert stream.lags_s[-1] == 5
 
+    store.broken = StoreReplacedError("it comes back with nothing")
+    store.entries.clear()
+    assert not await keeper_of(host).commit()
     store.broken = None
-    store.entries.clear()  # it comes back with nothing
     assert await keeper_of(host).commit()
     assert store.entries["robot"].settled_seq == 5
     assert store.entries[made.session_id].settled_seq == 3
@@ -280,6 +282,21 @@ async def test_nothing_spills_where_there_is_no_store(clock: FakeClock) -> None:
     clock.now_s += 100
     assert host.session_manager.expire() == []
     assert host.sessions == 5
+
+
+async def test_a_failure_has_only_what_changed_stored_again(store: MemoryStore, clock: FakeClock) -> None:
+    host, stream = await make_host(store, clock), FakeSubscriber()
+    held = [await host.open(stream, channel, asks(f"s{channel}")) for channel in range(5)]
+    for one in held:
+        await advance(one, 1)
+    assert await keeper_of(host).commit()
+    store.broken = OSError("locked")
+    await advance(held[2], 1)
+    assert not await keeper_of(host).commit()
+    store.broken, before = None, keeper_of(host).counts.snapshots
+    assert await keeper_of(host).commit()
+    assert keeper_of(host).counts.snapshots == before + 1
+    assert [store.entries[f"s{channel}"].settled_seq for channel in range(5)] == [1, 1, 2, 1, 1]
 
 
 async def test_an_unsaved_or_waiting_session_never_spills(store: MemoryStore, clock: FakeClock) -> None:

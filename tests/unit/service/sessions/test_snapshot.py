@@ -38,14 +38,10 @@ def filled(seed: int, sessions: int = 3) -> SessionTable:
     table = SessionTable(MANIFEST, clock=FakeClock(), capacity=2)
     for number in range(sessions):
         slot = table.create(f"robot-{number}-é")
-        table.arena.scatter(
-            np.array([slot]),
-            {"h": rng.normal(size=(1, 2, 2)).astype(np.float32), "c": rng.integers(0, 255, (1, 3), np.uint8)},
-        )
-        n = int(rng.integers(0, 6))
-        table.settled_seq[slot] = n
-        table.last_ns[slot] = rng.choice([NO_TIME, 0, 10**18])
-        table.epoch[slot] = rng.integers(0, 5)
+        states = {"h": rng.normal(size=(1, 2, 2)).astype(np.float32), "c": rng.integers(0, 255, (1, 3), np.uint8)}
+        n, slots = int(rng.integers(0, 6)), np.array([slot])
+        table.commit_rows(slots, np.array([n]), np.array([rng.choice([NO_TIME, 0, 10**18])]), slots, states)
+        table.set_epoch(slot, int(rng.integers(0, 5)))
         if n:
             verdict = rng.integers(1, 6, n)
             has = verdict == Verdict.APPLIED
@@ -58,9 +54,7 @@ def filled(seed: int, sessions: int = 3) -> SessionTable:
                 "aux_tau": rng.normal(size=(m, 1)).astype(np.float32),
             }
             dt_s = rng.random(n).astype(np.float32)
-            table.log.append(
-                SettledRows(np.full(n, slot), np.arange(1, n + 1), verdict, dt_s, out, outputs), table.acked_seq
-            )
+            table.log_results(SettledRows(np.full(n, slot), np.arange(1, n + 1), verdict, dt_s, out, outputs))
             table.acknowledge(slot, int(rng.integers(0, n + 1)))
     return table
 
@@ -176,9 +170,8 @@ def test_a_newer_version_with_the_same_schema_takes_the_session() -> None:
 
 def test_a_state_that_is_not_finite_is_refused_and_leaves_no_session() -> None:
     table = filled(0)
-    table.arena.scatter(
-        np.array([table.slot("robot-0-é")]),
-        {"h": np.full((1, 2, 2), np.inf, np.float32), "c": np.zeros((1, 3), np.uint8)},
+    table.lend().arena.put(
+        table.slot("robot-0-é"), {"h": np.full((1, 2, 2), np.inf, np.float32), "c": np.zeros((1, 3), np.uint8)}
     )
     other = SessionTable(MANIFEST, clock=FakeClock())
     with pytest.raises(SnapshotError, match="state 'h' is not finite"):
@@ -204,19 +197,19 @@ def test_encoding_a_session_costs_no_more_among_many() -> None:
 
 def test_only_what_changed_is_taken_and_a_new_session_in_the_slot_is_told_apart() -> None:
     table = filled(2)
-    assert table.take(table.unsaved()).ids
+    taken = table.copy_live(table.unsaved())
+    assert taken.ids
+    table.mark_durable(taken, np.ones(len(taken.ids), np.bool_))
     assert not len(table.unsaved())
     slot = table.slot("robot-1-é")
-    table.log.forget(np.array([slot]), table.acked_seq)
-    table.settled_seq[slot] += 1
-    table.acked_seq[slot] = table.settled_seq[slot]
+    table.mark_dirty(slot)
     unsaved = table.unsaved()
-    taken = table.take(unsaved)
+    taken = table.copy_live(unsaved)
     assert taken.ids == ["robot-1-é"]
     assert table.still(taken).tolist() == [True]
     table.end("robot-1-é")
     assert not len(table.unsaved())
-    assert table.take(unsaved).ids == [], "it ended between the one and the other"
+    assert table.copy_live(unsaved).ids == [], "it ended between the one and the other"
     assert table.create("another") == slot
     assert table.still(taken).tolist() == [False]
 
@@ -227,11 +220,11 @@ def test_only_sessions_that_are_stored_as_they_are_can_be_spared(clock: FakeCloc
     for name in ("young", "old", "held", "moved on", "never saved"):
         slots.append(table.create(name))
         clock.now_s += 1
-    table.last_active_s[slots[1]] = 0
-    for slot in slots[:4]:
-        table.settled_seq[slot] = table.snapshot_seq[slot] = table.durable_seq[slot] = 3
-        table.acked_seq[slot] = table.snapshot_ack[slot] = 3
-    table.route[slots[2]] = 0
-    table.settled_seq[slots[3]] = 4
-    table.dirty[slots[4]] = True
+    own = table.lend().columns
+    own.last_active_s[slots[1]] = 0
+    own.settled_seq[slots[:4]] = own.acked_seq[slots[:4]] = 3
+    table.mark_durable(table.copy(np.array(slots[:4])), np.ones(4, np.bool_))
+    own.route[slots[2]] = 0
+    own.settled_seq[slots[3]] = 4
+    table.mark_dirty(slots[4])
     assert [table.id_of(slot) for slot in table.spare().tolist()] == ["old", "young"]
