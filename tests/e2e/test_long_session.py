@@ -14,7 +14,7 @@ from statestream.service.client import AsyncClient, AsyncSession
 from tests.support.families import TIME, held_out_recordings, network_of
 from tests.support.server_process import ServerProcess
 
-SINGLES, WINDOW, CHUNK, TOTAL = 6_000, 300, 128, 1_000_000
+SINGLES, WINDOW, CHUNK, TOTAL = 6_000, 300, 64, 1_000_000
 PERIOD_NS = 20_000_000
 
 
