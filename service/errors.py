@@ -17,6 +17,8 @@ Every error names the field at fault. `service/protocol/status.py` maps errors t
 
 from __future__ import annotations
 
+from copy import copy
+
 
 class StatestreamError(Exception):
     """Base class of the errors of service and client."""
@@ -26,6 +28,18 @@ class StatestreamError(Exception):
         self.text = text
         self.field = field
         self.retry_after_s = retry_after_s
+
+    def within(self, field: str) -> StatestreamError:
+        """A copy whose field is a part of `field`."""
+        other = copy(self)
+        other.field = f"{field}.{self.field}" if self.field else field
+        return other
+
+    def saying(self, text: str) -> StatestreamError:
+        """A copy with another text."""
+        other = copy(self)
+        other.text = text
+        return other
 
     def __str__(self) -> str:
         return f"{self.field}: {self.text}" if self.field else self.text

@@ -112,7 +112,7 @@ class Host:
         """Prepare. `on_load` is called with each model before it serves, so that observers can attach."""
         self.config = config
         self._on_load = on_load
-        self.draining = False
+        self._draining = False
         self.waiting = SharedByteBudget(config.max_waiting_bytes)
         self._clock = clock
         self.versions = ModelRegistry()
@@ -211,6 +211,15 @@ class Host:
     # Sessions
 
     @property
+    def draining(self) -> bool:
+        """Whether new sessions are refused."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuse new sessions from now on."""
+        self._draining = True
+
+    @property
     def sessions(self) -> int:
         """Number of sessions in memory; those only in the store are not counted."""
         return len(self.session_manager.registry)
@@ -223,7 +232,7 @@ class Host:
             InvalidArgument: the id is not usable, or an output does not exist.
             StatestreamError: see `SessionManager.acquire`.
         """
-        if self.draining:
+        if self._draining:
             raise Unavailable("the server is draining; open the session elsewhere", retry_after_s=1.0)
         session_id = request.session_id or str(uuid.uuid4())
         check_id(session_id)
@@ -293,7 +302,7 @@ class Host:
             lost=lost,
         )
         await snapshot_writer.start()
-        self.session_manager.snapshot_writer = snapshot_writer
+        self.session_manager.save_with(snapshot_writer)
 
     def stored(self, runner: ModelRunner, slots: Int64Array) -> None:
         """See `writer.Hearer`."""

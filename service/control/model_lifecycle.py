@@ -179,7 +179,7 @@ class ModelLifecycle:
             raise AlreadyExists(f"{bundle.manifest.ref} is loaded; unload it first", field="version")
         check_same_interface(active.manifest, bundle.manifest)
         active.drop_shadow()
-        active.shadow = Shadow(bundle, engine, active.manifest)
+        active.repeat_in(Shadow(bundle, engine, active.manifest))
         log.info("%s follows %s", bundle.manifest.ref, active.manifest.ref)
         return VersionChange(bundle.manifest, stayed=len(active.table))
 

@@ -94,7 +94,9 @@ class SessionManager:
             take_away: detaches a session from its stream and notifies it of the reason.
             moved: notifies the stream of a session's new version and slot.
         """
-        self.snapshot_writer: SnapshotWriter[ModelRunner] | None = None
+        self._writer: SnapshotWriter[ModelRunner] | None = None
+        self.spilled = 0
+        """Sessions evicted from memory since the start."""
         self.registry = SessionRegistry(config)
         self._config = config
         self._clock = clock
@@ -103,6 +105,15 @@ class SessionManager:
         self._moved_to = moved
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._expired: dict[str, float] = {}
+
+    @property
+    def snapshot_writer(self) -> SnapshotWriter[ModelRunner] | None:
+        """What saves the sessions; None without a store."""
+        return self._writer
+
+    def save_with(self, writer: SnapshotWriter[ModelRunner]) -> None:
+        """Save and claim sessions by `writer` from now on."""
+        self._writer = writer
 
     @asynccontextmanager
     async def lock(self, session_id: str) -> AsyncIterator[None]:
@@ -273,8 +284,7 @@ class SessionManager:
                 table.end(*ids)
             spilled += len(ids)
             too_many -= len(ids)
-        if self.snapshot_writer is not None:
-            self.snapshot_writer.counts.spilled += spilled
+        self.spilled += spilled
         return spilled
 
     def _at_rest(self, runner: ModelRunner, session_id: str) -> bool:

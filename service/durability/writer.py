@@ -98,7 +98,6 @@ class Counts:
     bytes: int = 0
     failures: int = 0
     expired: int = 0
-    spilled: int = 0
     stored_sessions: int = 0
     damages: int = 0
     """How often the store was damaged."""

@@ -150,7 +150,7 @@ class Server:
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(wait_s)
-        self.host.draining = True
+        self.host.drain()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._finish(), self.config.drain_s)
         await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
@@ -186,7 +186,7 @@ class Server:
             except (StatestreamError, BundleError) as error:
                 text = error.text if isinstance(error, StatestreamError) else str(error)
                 log.error("refusing %s: %s", name, text)
-                self.host.versions.refused[name] = text
+                self.host.versions.refuse(name, text)
             await self._set_health(name)
         if not len(self.host.versions):
             raise FailedPrecondition(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from statestream.models.spec import Manifest
@@ -30,8 +30,7 @@ class ModelRegistry:
     """Loaded models by name and version. Version 0 stands for the active one of a name."""
 
     def __init__(self) -> None:
-        self.refused: dict[str, str] = {}
-        """Bundles that were refused, by name, and why."""
+        self._refused: dict[str, str] = {}
         self._loaded: dict[Key, ModelRunner] = {}
         self._open: dict[str, list[int]] = {}
         """Versions that take new sessions, by name: the last is active, the one before it was active previously."""
@@ -68,8 +67,8 @@ class ModelRegistry:
         if served:
             text = f"model '{name}' has no version {version} here; it has {sorted(served)}"
             raise NotFound(text, field="version")
-        if name in self.refused:
-            raise NotFound(f"model '{name}' was refused: {self.refused[name]}", field="model")
+        if name in self._refused:
+            raise NotFound(f"model '{name}' was refused: {self._refused[name]}", field="model")
         names = ", ".join(f"'{n}'" for n in sorted(n for n, served in self._open.items() if served)) or "none"
         raise NotFound(f"no model '{name}' here; there are {names}", field="model")
 
@@ -104,7 +103,16 @@ class ModelRegistry:
         name, version = _key(runner.manifest)
         self._loaded[name, version] = runner
         self._open.setdefault(name, []).insert(0, version)
-        self.refused.pop(name, None)
+        self._refused.pop(name, None)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Bundles that were refused, by name, and why."""
+        return self._refused
+
+    def refuse(self, name: str, why: str) -> None:
+        """Remember why no version of a model could be loaded."""
+        self._refused[name] = why
 
     def activate(self, runner: ModelRunner) -> None:
         """Make this version active. The shadow of the one before ends, since it compares with that one."""

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,8 +58,7 @@ class ModelRunner:
         self.inline = engine.cost.batch_s < INLINE_S
         self.row_bytes = bundle.manifest.row_bytes
         """Largest size of a row on the wire."""
-        self.shadow: Shadow | None = None
-        """A version that repeats this one's turns."""
+        self._shadow: Shadow | None = None
         self._observer: TurnObserver | None = None
         self._row_observers: list[RowObserver] = []
         self._deliver = deliver
@@ -150,11 +150,20 @@ class ModelRunner:
         if observer in self._row_observers:
             self._row_observers.remove(observer)
 
+    def repeat_in(self, shadow: Shadow) -> None:
+        """Have `shadow` repeat every turn from now on."""
+        self._shadow = shadow
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """The version that repeats this one's turns."""
+        return self._shadow
+
     def drop_shadow(self) -> None:
         """Stop the shadow, if there is one."""
         if self.shadow is not None:
             log.info("%s no longer follows %s", self.shadow.manifest.ref, self.manifest.ref)
-            self.shadow = None
+            self._shadow = None
 
     def close(self) -> None:
         """Stop the thread."""
@@ -202,19 +211,21 @@ class ModelRunner:
 
     def _execute(self, turn: Turn) -> None:
         if self._thread is None:
-            self._finish(turn, _outcome(turn, self.engine, self.stats))
+            self._finish(turn, _outcome(turn, self.engine))
             return
         self._busy, self._running = True, turn.rows
         self._runs += 1
-        done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine, self.stats)
+        done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
     @property
     def _single_allowed(self) -> bool:
         """Whether single rows may skip the batcher: turns run on the loop, without shadow or observer."""
-        return self._thread is None and self.shadow is None and self._observer is None
+        return self._thread is None and self._shadow is None and self._observer is None
 
-    def _finish(self, turn: Turn, outcome: list[tuple[Tensors, Tensors]] | Exception) -> None:
+    def _finish(self, turn: Turn, ran: Ran) -> None:
+        outcome = ran.outcome
+        self.stats.engine_cpu_s += ran.cpu_s
         if isinstance(outcome, Exception):
             self._fail(turn.rows, outcome)
             return
@@ -273,15 +284,23 @@ class ModelRunner:
                 future.set_result(None)
 
 
-def _outcome(turn: Turn, engine: Engine, stats: ModelStats) -> list[tuple[Tensors, Tensors]] | Exception:
-    """Run a turn: its outcomes, or the exception, as a value, since nothing has been stored yet."""
+class Ran(NamedTuple):
+    """What came of a turn's engine calls."""
+
+    outcome: list[tuple[Tensors, Tensors]] | Exception
+    """An exception as a value, since nothing has been stored yet."""
+    cpu_s: float
+
+
+def _outcome(turn: Turn, engine: Engine) -> Ran:
+    """Run the engine calls of a turn."""
     begin_s = time.thread_time()
+    outcome: list[tuple[Tensors, Tensors]] | Exception
     try:
-        return turn.execute(engine)
+        outcome = turn.execute(engine)
     except Exception as error:
-        return error
-    finally:
-        stats.engine_cpu_s += time.thread_time() - begin_s
+        outcome = error
+    return Ran(outcome, time.thread_time() - begin_s)
 
 
 def _repeated(shadow: Shadow, steps: list[Step]) -> Exception | None:

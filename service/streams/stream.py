@@ -66,8 +66,8 @@ class SessionStream:
         """Error that ended the stream at once; None if it was not."""
         self.on_abort: Callable[[], object] = lambda: None
         """Called when the stream is aborted, to stop the current write."""
-        self._send_queue = SendQueue(host.config.credit_bytes, host.waiting)
-        self._waiting_bytes = 0
+        self._send_queue = SendQueue(host.config.credit_bytes, host.waiting.share())
+        self._waiting = host.waiting.share()
         self._writer: asyncio.Future[None] | None = None
         self._ended = False
         self._error: StatestreamError | None = None
@@ -130,7 +130,7 @@ class SessionStream:
         self._held.clear()
         self._host.leave(self)
         self._send_queue.clear()
-        self._wait(-self._waiting_bytes)
+        self._waiting.clear()
 
     # Responses
 
@@ -176,12 +176,12 @@ class SessionStream:
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-(stop - start) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
+        self._waiting.add(-(stop - start) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
         self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
+        self._waiting.add(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
@@ -207,7 +207,7 @@ class SessionStream:
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
         """See `host.SessionSubscriber`."""
-        self._wait(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
+        self._waiting.add(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._refuse(channel, error)
 
     # Internals
@@ -254,8 +254,7 @@ class SessionStream:
             self._wake()
 
     def _refuse_open(self, channel: int, error: StatestreamError) -> None:
-        error.field = f"open.{error.field}" if error.field else "open"
-        self._refuse(channel, error)
+        self._refuse(channel, error.within("open"))
 
     def _acknowledge(self, acks: pb.Acks) -> None:
         if len(acks.seq) != len(acks.channel):
@@ -267,14 +266,14 @@ class SessionStream:
 
     def _steps(self, steps: pb.Steps) -> None:
         for runner, slots, part in self._by_runner(steps):
-            self._wait(len(slots) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
-            if self._host.waiting.blames(self._waiting_bytes):
+            self._waiting.add(len(slots) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
+            if self._waiting.blamed:
                 raise ResourceExhausted(
                     "the waiting bytes of all clients exceed max_waiting_bytes", field="steps", retry_after_s=1.0
                 )
-            if self._waiting_bytes > 2 * self._host.config.credit_bytes:
+            if self._waiting.bytes > 2 * self._host.config.credit_bytes:
                 raise ResourceExhausted(
-                    f"{self._waiting_bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
+                    f"{self._waiting.bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
                     field="steps",
                     retry_after_s=1.0,
                 )
@@ -294,12 +293,12 @@ class SessionStream:
             return False
         t_ns = time[0] if time else None
         more = held.runner.row_bytes + ROW_OVERHEAD_BYTES
-        if t_ns == NO_TIME or self._waiting_bytes + more > 2 * self._host.config.credit_bytes:
+        if t_ns == NO_TIME or self._waiting.bytes + more > 2 * self._host.config.credit_bytes:
             return False
         columns = [(column.name, column.data) for column in steps.columns]
         if not held.runner.offer_row(held.slot, seq[0], NO_TIME if t_ns is None else t_ns, columns):
             return False
-        self._wait(more)
+        self._waiting.add(more)
         return True
 
     def _by_runner(self, steps: pb.Steps) -> list[tuple[ModelRunner, list[int], pb.Steps]]:
@@ -365,14 +364,11 @@ class SessionStream:
         self._send_queue.put(response)
         if self._send_queue.too_many:
             self.abort_now(
-                ResourceExhausted(f"{self._send_queue.bytes} bytes of responses wait to be read", field="stream")
+                ResourceExhausted(
+                    f"{self._send_queue.waiting_bytes} bytes of responses wait to be read", field="stream"
+                )
             )
         self._wake()
-
-    def _wait(self, more: int) -> None:
-        """Count bytes of queued rows, or discount them where negative."""
-        self._waiting_bytes += more
-        self._host.waiting.bytes += more
 
     def _check_size(self, request: pb.StreamRequest) -> None:
         """Check the counts in a message against their limits; raises InvalidArgument beyond one."""

@@ -83,9 +83,10 @@ class ServerCollector(Collector):
             "Bundles of the repository that were refused.",
             value=len(self._host.versions.refused),
         )
+        manager = self._host.session_manager
         return [
             *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
-            *_durability(self._host.session_manager.snapshot_writer),
+            *_durability(manager.snapshot_writer, manager.spilled),
             *_shadows(self._host.versions),
             *_recording(self._recorder),
             self._oip(),
@@ -111,8 +112,8 @@ class ServerCollector(Collector):
         return refused
 
 
-def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
-    """Metrics of the snapshot writer; none without a store."""
+def _durability(snapshot_writer: SnapshotWriter[Any] | None, spilled: int) -> list[Metric]:
+    """Metrics of the snapshot writer, and of sessions evicted; none without a store."""
     if snapshot_writer is None:
         return []
     counts = snapshot_writer.counts
@@ -127,7 +128,7 @@ def _durability(snapshot_writer: SnapshotWriter[Any] | None) -> list[Metric]:
         CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
         CounterMetricFamily("statestream_store_damages", "Times that the store was damaged.", value=counts.damages),
         CounterMetricFamily("statestream_lost_sessions", "Sessions lost with a damaged store.", value=counts.lost),
-        CounterMetricFamily("statestream_spilled_sessions", "Sessions evicted from memory.", value=counts.spilled),
+        CounterMetricFamily("statestream_spilled_sessions", "Sessions evicted from memory.", value=spilled),
         CounterMetricFamily(
             "statestream_expired_sessions", "Sessions that expired in the store.", value=counts.expired
         ),

@@ -60,7 +60,7 @@ class Endpoint(NamedTuple):
         error = from_rpc_error(raised, target=self.target)
         if isinstance(error, Unavailable) and any(sign in error.text for sign in _NEVER_CONNECTED):
             advice = [self.access.advice(error.text), _proxy_advice(self.target)]
-            error.text = "; ".join([error.text, *filter(None, advice)])
+            return error.saying("; ".join([error.text, *filter(None, advice)]))
         return error
 
 

@@ -156,8 +156,7 @@ class OipServicer:
         except AlreadyExists:
             log.info("%s is loaded already", request.model_name)
         except StatestreamError as error:
-            error.text = f"failed to load '{request.model_name}', {error.text}"
-            raise
+            raise error.saying(f"failed to load '{request.model_name}', {error.text}") from error
         await self._loaded(request.model_name)
         return pb.RepositoryModelLoadResponse()
 

@@ -152,7 +152,7 @@ async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> Non
     host = await make_host(None, clock)
     sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    host.draining = True
+    host.drain()
     for start in (False, True):
         with pytest.raises(Unavailable, match="the server is draining"):
             await step(sequences, start=start)
