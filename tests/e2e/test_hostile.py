@@ -32,9 +32,9 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     before_mb = arena.rss_mb
     client = WellBehaved(arena, repository)
     yield arena
-    WellBehaved.check(client.report())
-    grown_mb = arena.rss_mb - before_mb
+    report, grown_mb = client.report(), arena.rss_mb - before_mb
     assert arena.stop() == 0
+    WellBehaved.check(report)
     assert not arena.faults()
     assert grown_mb < MORE_MEMORY_MB
 
