@@ -67,7 +67,9 @@ class Quota:
         Raises:
             ResourceExhausted: longer than ten seconds. The steps are not counted.
         """
-        wait_s = max((bucket.wait_s(steps) for bucket in self._buckets), default=0.0)
+        if not self._buckets:
+            return 0.0
+        wait_s = max(bucket.wait_s(steps) for bucket in self._buckets)
         if wait_s > _LONGEST_WAIT_S:
             raise ResourceExhausted(
                 f"{steps} steps, too many a second: they would have to wait {wait_s:.1f} s",

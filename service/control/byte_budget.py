@@ -43,4 +43,4 @@ class ByteShare:
     @property
     def blamed(self) -> bool:
         """Whether the budget is exceeded and this share is large enough to be closed for it."""
-        return self._budget.exceeded and self.bytes > _SPARED_BYTES
+        return self.bytes > _SPARED_BYTES and self._budget.exceeded

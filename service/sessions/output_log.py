@@ -40,7 +40,10 @@ class SettledRows(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Size in memory, approximately."""
-        return 36 * len(self.slot) + sum(array.nbytes for array in self.outputs.values())
+        size = 36 * len(self.slot)
+        for array in self.outputs.values():
+            size += array.nbytes
+        return size
 
     def pick(self, rows: Int64Array) -> SettledRows:
         """Select rows; `outputs` is shared, not copied."""

@@ -40,7 +40,8 @@ _REFUSED_AT_ONCE = 1024
 """Channels in one message."""
 _OPEN_AT_ONCE = 256
 """Opens of one message in progress at once; they share transactions of the store."""
-_STEPS = pb.StreamRequest.STEPS_FIELD_NUMBER
+_ACKS, _STEPS = pb.StreamRequest.ACKS_FIELD_NUMBER, pb.StreamRequest.STEPS_FIELD_NUMBER
+_FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 _NOTICES = {
     DetachReason.TAKEN: pb.NOTICE_KIND_FENCED,
     DetachReason.MOVED: pb.NOTICE_KIND_FENCED,
@@ -75,12 +76,20 @@ class SessionStream:
     # Requests
 
     def handle_row(self, request: pb.StreamRequest) -> bool:
-        """Handle a message of exactly one plain row, the fast path; false if it is not one."""
+        """Handle a message of one plain row, perhaps with acks: the fast path; false if it is not one."""
         parts = request.ListFields()
-        if len(parts) != 1 or parts[0][0].number != _STEPS:
+        if not parts or parts[-1][0].number != _STEPS or len(parts) > 2:
             return False
-        steps = parts[0][1]
-        return len(steps.channel) == 1 and self._row(steps)
+        steps = parts[-1][1]
+        if len(steps.channel) != 1:
+            return False
+        if len(parts) == 2:
+            field, acks = parts[0]
+            # Others wait for a session that is being opened, or are too many.
+            if field.number != _ACKS or len(acks.channel) > len(self._held) or not self._held.keys() >= {*acks.channel}:
+                return False
+            self._acknowledge(acks)
+        return self._row(steps)
 
     async def handle(self, request: pb.StreamRequest) -> None:
         """Handle one message: opens, acks, steps, closes.
@@ -147,7 +156,7 @@ class SessionStream:
                 break
             self._writer = self._loop.create_future()
             await self._writer
-        if failpoints.armed("before-reply") and self._host.session_manager.snapshot_writer is not None:
+        if _FAILS_BEFORE_REPLY and self._host.session_manager.snapshot_writer is not None:
             await self._host.session_manager.snapshot_writer.commit()
             failpoints.reached("before-reply")
         return self._send_queue
