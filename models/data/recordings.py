@@ -1,15 +1,10 @@
-"""Reads a user's recordings from CSV, Parquet, NPZ, robot logs or films: a file or a folder. No torch here.
+"""Reads a user's recordings, a file or a folder of any format in `formats`. No torch here.
 
     T   rows of a recording        F   features        K   target columns
 
 A table has one row per sample and named columns: features, and, optionally, a timestamp (integers are nanoseconds,
 fractions are seconds), a recording id (without one, each file is one recording), a group (a person, a vehicle: never
 cut by a split) and targets.
-
-NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be concatenated,
-with their `lengths [R]`; an array of length R then has one value per recording.
-
-MCAP files and ROS 2 bags: columns are fields of messages, `/imu/data.angular_velocity.x` (see `robot_logs`).
 
 For a network that takes frames, the only feature is the column of encoded pictures; they are decoded at the network's
 size.
@@ -25,10 +20,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from statestream.models.data.formats import reader_of, recordings_at
 from statestream.models.data.pictures import CHANNELS, frames, jpegs
-from statestream.models.data.robot_logs import LOG_SUFFIXES, PREDICTIONS, is_log, read_log
-from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
-from statestream.models.data.video import VIDEO_SUFFIXES, is_film, read_film
+from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
 TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
@@ -133,7 +127,7 @@ def read_dataset(
     columns = columns or Columns()
     if frame is not None and len(columns.features) != 1:
         raise DataError(f"data.features: expected the column that holds the pictures, got {list(columns.features)}")
-    tables = [_read(file, columns) for file in _files(Path(path))]
+    tables = [_read(file, columns) for file in recordings_at(Path(path))]
     features = columns.features or _other_columns(tables[0], columns)
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
@@ -144,11 +138,6 @@ def read_dataset(
         x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
         recordings += _recordings(table, columns, features, known, several, x)
     return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
-
-
-def column_names(path: Path | str) -> tuple[str, ...]:
-    """Column names of a file, or of the first file of a folder."""
-    return tuple(read_table(_files(Path(path))[0]).columns)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -164,31 +153,9 @@ def median_period_s(recordings: Sequence[Recording]) -> float:
     return float(np.median(steps_ns)) * 1e-9
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir() and not is_log(path) and not is_film(path):
-        files = sorted(f for f in path.iterdir() if _is_recording(f))
-        if not files:
-            endings = ", ".join((*SUFFIXES, *LOG_SUFFIXES, *VIDEO_SUFFIXES))
-            raise DataError(f"{path}: no file ending in {endings}, no ROS 2 bag, and no tub")
-        return files
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    return [path]
-
-
-def _is_recording(path: Path) -> bool:
-    if is_film(path) or (is_log(path) and not path.name.endswith(PREDICTIONS)):
-        return True
-    return path.suffix.lower() in SUFFIXES and not any(path.with_suffix(video).is_file() for video in VIDEO_SUFFIXES)
-
-
 def _read(path: Path, columns: Columns) -> Table:
-    if is_log(path):
-        named = (*columns.features, *columns.target, columns.group, columns.recording)
-        return read_log(path, [name for name in dict.fromkeys(named) if name])
-    if is_film(path):
-        return read_film(path)
-    return read_table(path)
+    named = (*columns.features, *columns.target, columns.group, columns.recording)
+    return reader_of(path).read(path, [name for name in dict.fromkeys(named) if name])
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:

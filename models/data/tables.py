@@ -1,12 +1,8 @@
-"""Tables: named columns read from CSV, Parquet or NPZ.
-
-The library pyarrow is imported only for Parquet.
-"""
+"""Tables: named columns of equal length, as a reader returns them."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,19 +88,11 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV, Parquet or NPZ file.
-
-    Raises:
-        DataError: the file cannot be read, or is not a table.
-    """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: cannot read '{path.suffix}' files, only {', '.join(SUFFIXES)}")
-    try:
-        return reader(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read it: {error}") from error
+def objects(values: Sequence[object]) -> Array:
+    """Make a column of objects, such as texts, bytes or functions."""
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
 
 
 def _parse(table: Table, name: str, column: Array) -> Array:
@@ -124,60 +112,3 @@ def _parse(table: Table, name: str, column: Array) -> Array:
         except ValueError:
             raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None
     return numbers
-
-
-def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = [name.strip() for name in next(lines, [])]
-        rows = [row for row in lines if row]
-    if not header:
-        raise DataError(f"{path}: the file is empty")
-    for k, row in enumerate(rows):
-        if len(row) != len(header):
-            raise DataError(f"{path}: line {k + 2} has {len(row)} cells, the header has {len(header)} columns")
-    cells = zip(*rows, strict=True) if rows else [()] * len(header)
-    columns = {name: np.array(column, object) for name, column in zip(header, cells, strict=True)}
-    return Table(path, columns, row_word="line", first_row=2)
-
-
-def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'statestream[train]'") from None
-    try:
-        table = parquet.read_table(path)
-    except ValueError as error:  # The base class of pyarrow's errors.
-        raise DataError(f"{path}: cannot read it: {error}") from error
-    return Table(path, {name: table.column(name).to_numpy() for name in table.column_names})
-
-
-def _read_npz(path: Path) -> Table:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        raise DataError(f"{path}: cannot read it: {error}") from error
-    lengths = arrays.pop("lengths", None)
-    if not arrays:
-        raise DataError(f"{path}: the file has no arrays")
-    rows = int(lengths.sum()) if lengths is not None else max(len(a) for a in arrays.values() if a.ndim)
-    columns: dict[str, Array] = {}
-    for name, array in arrays.items():
-        columns |= _npz_columns(path, name, array, rows, lengths)
-    return Table(path, columns, lengths=lengths)
-
-
-def _npz_columns(path: Path, name: str, array: Array, rows: int, lengths: Array | None) -> dict[str, Array]:
-    if array.ndim and len(array) != rows and lengths is not None and len(array) == len(lengths):
-        array = np.repeat(array, lengths, axis=0)
-    if array.ndim == 1 and len(array) == rows:
-        return {name: array}
-    if array.ndim == 2 and len(array) == rows:
-        return {f"{name}_{k}": array[:, k] for k in range(array.shape[1])}
-    raise DataError(f"{path}: array '{name}' has shape {array.shape}; expected {rows} rows")
-
-
-READERS: dict[str, Callable[[Path], Table]] = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
-SUFFIXES = tuple(READERS)

@@ -133,7 +133,7 @@ def test_bad_csv(tmp_path: Path, text: str, columns: Columns, message: str) -> N
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read_dataset(tmp_path / "nothing.csv")
-    with pytest.raises(DataError, match=r"no file ending in \.csv"):
+    with pytest.raises(DataError, match=r"no recording in this folder; read are .*`\.csv`"):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match=r"cannot read '\.txt' files"):
         read_dataset(write(tmp_path, "", "data.txt"))
