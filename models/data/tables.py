@@ -1,14 +1,24 @@
-"""Tables: named columns of equal length, as a reader returns them."""
+"""Tables: named columns of equal length, as a reader returns them.
+
+A value has one text and one number whatever the file and its type: `1`, `1.0` and `"1.0"` are `1`; `True`, `"true"` and
+`b"TRUE"` are `True`, or 1.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from statestream.models.spec import Array, Int64Array
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_BOOLEANS = {"true": "True", "false": "False"}
 
 
 class DataError(ValueError):
@@ -26,7 +36,9 @@ class Table:
     columns: dict[str, Array]
     row_word: str = "row"
     first_row: int = 0
-    """Number of the first row in error texts: a CSV's is line 2."""
+    """Number of the first row in error texts."""
+    numbers_of_rows: Int64Array | None = None
+    """Number of each row in error texts, such as its line; None: from `first_row` on."""
     lengths: Int64Array | None = None
     """Rows of each recording; None: the file has no lengths."""
     files: tuple[Path, ...] = ()
@@ -45,7 +57,8 @@ class Table:
 
     def at(self, row: int, column: str) -> str:
         """Describe a cell for errors: `file: line 7, column 'x'`."""
-        return f"{self.path}: {self.row_word} {row + self.first_row}, column '{column}'"
+        number = row + self.first_row if self.numbers_of_rows is None else self.numbers_of_rows[row]
+        return f"{self.path}: {self.row_word} {number}, column '{column}'"
 
     def numbers(self, name: str) -> Array:
         """Convert a column to int64 or float64; an empty cell is NaN.
@@ -54,26 +67,27 @@ class Table:
             DataError: there is no such column, or a cell is not a number.
         """
         column = self.cells(name)
+        if column.dtype == np.uint64 and column.max(initial=0) >= 2**63:
+            return column.astype(np.float64)
         if column.dtype.kind in "iub":
             return column.astype(np.int64)
         if column.dtype.kind == "f":
             return column.astype(np.float64)
-        if column.dtype.kind == "M":
-            return column.astype("datetime64[ns]").astype(np.int64)
+        if column.dtype.kind in "mM":
+            return column.astype(f"{column.dtype.kind}8[ns]").astype(np.int64)
         return _parse(self, name, column)
 
     def text(self, name: str) -> list[str]:
         """Convert a column to text; whole numbers have no fraction.
 
         Raises:
-            DataError: there is no such column, or a cell is empty.
+            DataError: there is no such column, or a cell is empty or no text.
         """
         column = self.cells(name)
-        if column.dtype.kind == "f" and (column == np.round(column)).all():
-            column = column.astype(np.int64)
-        words = [str(value).strip() for value in column.tolist()]
+        cells = list(column) if column.dtype.kind in "fM" else column.tolist()
+        words = [_text(self, name, row, cell) for row, cell in enumerate(cells)]
         for row, word in enumerate(words):
-            if word in ("", "None", "nan"):
+            if not word:
                 raise DataError(f"{self.at(row, name)}: the cell is empty")
         return words
 
@@ -95,12 +109,48 @@ def objects(values: Sequence[object]) -> Array:
     return column
 
 
+def check_unique(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name."""
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise DataError(f"{path}: {count} columns are named '{name}'; rename them")
+
+
+def _text(table: Table, name: str, row: int, cell: object) -> str:
+    """Text of a cell; empty if it has no value."""
+    if cell is None or (isinstance(cell, (float, np.floating, np.datetime64)) and cell != cell):
+        return ""
+    if callable(cell):
+        raise _no_text(table, name, row)
+    if isinstance(cell, bytes):
+        cell = _decoded(table, name, row, cell)
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    return word(str(cell))
+
+
+@lru_cache(maxsize=4096)
+def word(text: str) -> str:
+    """Return the one form of a text, so that labels of different files are equal."""
+    text = text.strip()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else _BOOLEANS.get(text.lower(), text)
+
+
+def _decoded(table: Table, name: str, row: int, cell: bytes) -> str:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        raise _no_text(table, name, row) from None
+
+
+def _no_text(table: Table, name: str, row: int) -> DataError:
+    return DataError(f"{table.at(row, name)} is a picture, not a number or text; an encoder of frames takes pictures")
+
+
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
-    values = column.tolist()
-    if values and isinstance(values[0], bytes):
-        raise DataError(f"{table.at(0, name)} is a picture, not a number; an encoder of frames takes pictures")
-    cells = [str(value).strip() for value in values]
+    cells = [_text(table, name, row, cell) for row, cell in enumerate(column.tolist())]
     try:
         return np.array([int(cell) for cell in cells], np.int64)
     except (ValueError, OverflowError):
@@ -108,7 +158,13 @@ def _parse(table: Table, name: str, column: Array) -> Array:
     numbers = np.empty(len(cells))
     for row, cell in enumerate(cells):
         try:
-            numbers[row] = float(cell) if cell not in ("", "None") else np.nan
+            numbers[row] = _number(cell)
         except ValueError:
             raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None
     return numbers
+
+
+def _number(cell: str) -> float:
+    if cell in _BOOLEANS.values():
+        return float(cell == "True")
+    return float(cell) if cell not in ("", "None") else np.nan

@@ -12,6 +12,7 @@ import numpy as np
 from statestream.models.data.formats import columns_among, picture_column
 from statestream.models.data.merge_sensors import merged
 from statestream.models.data.recordings import Columns, Dataset, read_dataset
+from statestream.models.data.tables import word
 from statestream.models.spec import InputSpec, Manifest
 from statestream.service.errors import InvalidArgument
 
@@ -80,7 +81,7 @@ def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
 
     -1: the model has no such class.
     """
-    number = {label: index for index, label in enumerate(labels)}
+    number = {word(label): index for index, label in enumerate(labels)}
     numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
     recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)
     return replace(dataset, recordings=recordings, labels=tuple(labels))

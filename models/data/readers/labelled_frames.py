@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class LabelledFrames(Reader):
 def with_columns(table: Table, columns: dict[str, Any], files: tuple[Path, ...], name: str = "") -> Table:
     """Add columns to a table of labels; labels of the same name stay, except pictures."""
     kept = {each: column for each, column in columns.items() if each == IMAGE or each not in table.columns}
-    return Table(table.path, {**table.columns, **kept}, table.row_word, table.first_row, files=files, name=name)
+    return replace(table, columns={**table.columns, **kept}, files=files, name=name)
 
 
 def _names_pictures(labels: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from statestream.models.data.readers.reader import Column, Facts, Reader, columns_of, ends_with, errors_of
-from statestream.models.data.tables import DataError, Table
+from statestream.models.data.tables import DataError, Table, check_unique
 from statestream.models.spec import Array
 
 SUFFIXES = (".npz",)
@@ -43,7 +43,7 @@ class Npz(Reader):
         return columns_of(self.read(path, ()))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        with errors_of("numpy", path), np.load(path, allow_pickle=False) as archive:
+        with errors_of("numpy", path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         lengths = arrays.pop("lengths", None)
         if not arrays:
@@ -53,7 +53,9 @@ class Npz(Reader):
         )
         columns: dict[str, Array] = {}
         for name, array in arrays.items():
-            columns |= _columns(path, name, array, rows, lengths)
+            found = _columns(path, name, array, rows, lengths)
+            check_unique(path, [*columns, *found])
+            columns |= found
         return Table(path, columns, lengths=lengths)
 
 

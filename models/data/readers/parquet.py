@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from statestream.models.data.readers.reader import Column, Facts, Reader, ends_with, errors_of
-from statestream.models.data.tables import DataError, Table
+from statestream.models.data.tables import DataError, Table, check_unique
 
 SUFFIXES = (".parquet",)
 
@@ -23,7 +23,10 @@ class Parquet(Reader):
         columns="those of the file",
         types="numbers, booleans, text, timestamps and durations",
         time="a column of timestamps, or of numbers",
-        refused=(("a damaged file", "cannot read it"),),
+        refused=(
+            ("two columns of one name", "columns are named"),
+            ("a damaged file", "cannot read it"),
+        ),
     )
 
     def recognises(self, path: Path) -> bool:
@@ -36,7 +39,9 @@ class Parquet(Reader):
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("pyarrow", path):
-            table = _parquet(path).read_table(path)
+            parquet = _parquet(path)
+            check_unique(path, parquet.read_schema(path).names)
+            table = parquet.read_table(path)
             return Table(path, {name: table.column(name).to_numpy() for name in table.column_names})
 
 

@@ -1,4 +1,4 @@
-"""Reads logs of ROS 2, MCAP files and bags, as tables; the library rosbags is imported only here.
+"""Reads logs of ROS, MCAP files and bags of ROS 1 and 2, as tables; rosbags is imported only here.
 
 A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row. From the
 other topics a row has the last value received before it, in the order of the log, as a live node would. Rows start
@@ -21,35 +21,37 @@ from statestream.models.data.message_fields import MessageField, Value, stamp_ns
 from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of
 from statestream.models.data.readers.topics import Topic, joined
 from statestream.models.data.tables import DataError, Table, objects
-from statestream.models.spec import Array, Int64Array
+from statestream.models.spec import Array
 
-SUFFIXES = (".mcap", ".db3")
-TIME = "timestamp_ns"
+SUFFIXES = (".mcap", ".db3", ".bag")
+TIME, STAMP, LOGGED = "timestamp_ns", "header.stamp", "log_time"
 _METADATA = "metadata.yaml"
 _PICTURES = "sensor_msgs/msg/CompressedImage"
 
 
 class RosLog(Reader):
-    """An MCAP file, a ROS 2 bag (a folder), or a bag's database file."""
+    """An MCAP file, a ROS 2 bag (a folder), a bag's database file, or a ROS 1 bag."""
 
     facts = Facts(
         title="Logs of ROS",
-        recognised="`.mcap` and `.db3` of ROS 2, or a ROS 2 bag: a folder with its `metadata.yaml`",
+        recognised="`.mcap` and `.db3` of ROS 2, a ROS 2 bag (a folder with its `metadata.yaml`), and `.bag` of ROS 1",
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers, booleans, text; `data` of a `CompressedImage` is a picture",
-        time="`header.stamp` of the first topic, or, without stamps, the time at which it was logged",
+        time="`header.stamp` of the first topic, or, if a message has none, the time at which it was logged; "
+        '`data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
             ("no fields named", "name the fields in data.features, as TOPIC.FIELD; the log has"),
             ("a topic without messages", "no messages of"),
             ("a field that a message does not have", "no field"),
+            ("a `.db3-wal` beside a bag", "not yet in the database"),
             ("a damaged file", "cannot read it"),
         ),
     )
 
     def recognises(self, path: Path) -> bool:
-        return ends_with(path, SUFFIXES) or (path / _METADATA).is_file()
+        return ends_with(path, SUFFIXES) or _is_bag(path / _METADATA)
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with _opened(path) as reader:
@@ -61,14 +63,19 @@ class RosLog(Reader):
             )
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        fields = [MessageField.parse(name) for name in names]
+        fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
         topics = dict.fromkeys(field.topic for field in fields)
         tracks = [Track(topic, [field for field in fields if field.topic == topic]) for topic in topics]
         with _opened(path) as reader:
             known = {name: str(info.msgtype) for name, info in reader.topics.items()}
             _fill(path, reader, tracks)
         _check(path, tracks, known)
-        return joined(path, [track.topic for track in tracks], {TIME: tracks[0].t_ns})
+        return joined(path, [track.topic for track in tracks], _times(path, tracks[0], STAMP in names))
+
+
+def _is_bag(metadata: Path) -> bool:
+    """Whether a metadata.yaml is a bag's."""
+    return metadata.is_file() and b"rosbag2_bagfile_information" in metadata.read_bytes()
 
 
 class Track:
@@ -83,23 +90,46 @@ class Track:
         self.stamped_ns: list[int] = []
         self.values: list[list[Value]] = [[] for _ in fields]
         """One list per field."""
+        self.elements: list[str] = []
+        """Names of the elements that fields select by number, in the first message."""
 
     def add(self, place: int, logged_ns: int, message: Any) -> None:
         """Add a message."""
         for found, column in zip(self.fields, self.values, strict=True):
             column.append(found.of(message))
+        self._check_elements(message)
         self.place.append(place)
         self.logged_ns.append(logged_ns)
         self.stamped_ns.append(stamp_ns(message))
 
-    @property
-    def t_ns(self) -> Int64Array:
-        return np.array(self.stamped_ns if all(self.stamped_ns) else self.logged_ns, np.int64)
+    def _check_elements(self, message: Any) -> None:
+        """Raise DataError if a number selects another element than in the first message."""
+        if not self.place:
+            self.elements = [found.element_name(message) for found in self.fields]
+        for found, element in zip(self.fields, self.elements, strict=True):
+            if element and (now := found.element_name(message)) != element:
+                raise DataError(
+                    f"'{found.name}' is '{now}' here and was '{element}' in the first message; "
+                    f"select it by name: {found.name[: found.name.rindex('[')]}[{element}]"
+                )
 
     @property
     def topic(self) -> Topic:
         columns = {field.name: _column(values) for field, values in zip(self.fields, self.values, strict=True)}
         return Topic(self.name, np.array(self.place, np.int64), columns)
+
+
+def _times(path: Path, clock: Track, stamps_needed: bool) -> dict[str, Array]:
+    """Columns of times, as datetimes; `timestamp_ns` are stamps if all messages have one, else the times of the log."""
+    missing = next((k for k, stamp in enumerate(clock.stamped_ns) if not stamp), None)
+    if stamps_needed and missing is not None:
+        raise DataError(
+            f"{path}: message {missing} of {clock.name} has no {STAMP}; "
+            f"data.time = '{LOGGED}' takes the times of the log"
+        )
+    logged = np.array(clock.logged_ns, "datetime64[ns]")
+    stamped = np.array(clock.stamped_ns, "datetime64[ns]")
+    return {TIME: stamped if missing is None else logged, STAMP: stamped, LOGGED: logged}
 
 
 @contextmanager
@@ -110,6 +140,7 @@ def _opened(path: Path) -> Iterator[Any]:
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise DataError(f"{path}: reading robot logs needs {error.name}: pip install 'statestream[mcap]'") from None
+    _check_journal(path)
     with errors_of("rosbags", path):
         # Bags contain their message definitions only since the release after Humble.
         reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
@@ -118,6 +149,17 @@ def _opened(path: Path) -> Iterator[Any]:
         yield reader
     finally:
         reader.close()
+
+
+def _check_journal(path: Path) -> None:
+    """Raise DataError if SQLite has not yet moved messages into the database; the library reads only that."""
+    for journal in path.glob("*.db3-wal") if path.is_dir() else [path.with_name(f"{path.name}-wal")]:
+        if journal.is_file() and journal.stat().st_size:
+            database = str(journal).removesuffix("-wal")
+            raise DataError(
+                f"{journal}: holds messages that are not yet in the database; stop the recorder, or run "
+                f"sqlite3 '{database}' 'PRAGMA wal_checkpoint(TRUNCATE)'"
+            )
 
 
 def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> None:

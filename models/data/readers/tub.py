@@ -16,7 +16,7 @@ from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reade
 from statestream.models.data.tables import DataError, Table, objects
 from statestream.models.spec import Array
 
-TIME = "timestamp_ns"
+TIME, RECORDING = "timestamp_ns", "recording"
 _MANIFEST = "manifest.json"
 _NUMBERS = ("float", "int", "boolean")
 
@@ -34,7 +34,7 @@ class Tub(Reader):
         time="`_timestamp_ms` of each record",
         refused=(
             ("a manifest of another version", "not the manifest of a tub (version 4)"),
-            ("a record without a column", "no 'user/angle'"),
+            ("a record without a column that was named", "no 'user/angle'"),
             ("a tub without records", "the tub has no records"),
         ),
     )
@@ -45,18 +45,22 @@ class Tub(Reader):
     def columns(self, path: Path) -> tuple[Column, ...]:
         kinds, _ = _manifest(path)
         columns = (Column(name, PICTURE if kind == "image_array" else kind) for name, kind in kinds.items())
-        return (Column(TIME, "int64", "ns"), Column("recording", "text"), *columns)
+        return (Column(TIME, "int64", "ns"), Column(RECORDING, "text"), *columns)
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        kinds, catalogs = _manifest(path)
+        all_kinds, catalogs = _manifest(path)
+        for name in names:
+            if name not in (TIME, RECORDING, *all_kinds):
+                raise DataError(f"{path}: no column '{name}'; it has {', '.join((TIME, RECORDING, *all_kinds))}")
+        kinds = {name: kind for name, kind in all_kinds.items() if name in names or not names}
         files, deleted = [path / name for name in catalogs["paths"]], set(catalogs.get("deleted_indexes", ()))
         with errors_of("Python", path):
             records = [record for file in files for record in _records(file, kinds) if record["_index"] not in deleted]
             if not records:
                 raise DataError(f"{path}: the tub has no records")
             columns: dict[str, Array] = {
-                TIME: np.array([int(record["_timestamp_ms"]) * 1_000_000 for record in records]),
-                "recording": objects([str(record.get("_session_id", "")) for record in records]),
+                TIME: np.array([int(record["_timestamp_ms"]) for record in records], "datetime64[ms]"),
+                RECORDING: objects([str(record.get("_session_id", "")) for record in records]),
             }
             columns |= {name: _column(path, name, kind, records) for name, kind in kinds.items()}
         return Table(path, columns, row_word="record", files=(path / _MANIFEST, *files))

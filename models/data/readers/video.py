@@ -51,7 +51,7 @@ class VideoFile(Reader):
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         video, labels = Video(path), path.with_suffix(".csv")
-        shown_ns = video.times_ns()
+        shown_ns = video.times_ns().astype("timedelta64[ns]")
         if not labels.is_file():
             return Table(path, {TIME: shown_ns, IMAGE: _stills(video, range(len(shown_ns)))}, "frame", files=(path,))
         table = delimited.READER.read(labels, names)

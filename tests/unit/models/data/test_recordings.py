@@ -88,7 +88,7 @@ def test_a_folder_has_one_recording_a_file(tmp_path: Path) -> None:
 
 def test_nanoseconds_are_not_rounded_through_float(tmp_path: Path) -> None:
     t = 1_700_000_000_123_456_789
-    dataset = read_dataset(write(tmp_path, f"t_ns,v\n{t},1\n{t + 1},2\n"))
+    dataset = read_dataset(write(tmp_path, f"t_ns,v\n{t},1\n{t + 1},2\n"), Columns(time_unit="ns"))
     assert dataset.recordings[0].t_ns.tolist() == [t, t + 1]
 
 

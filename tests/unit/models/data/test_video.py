@@ -170,6 +170,18 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
         read(tmp_path / "noise.mp4")
 
 
+def test_a_record_of_a_tub_may_lack_what_is_not_asked_for(tmp_path: Path) -> None:
+    tub = write_tub(tmp_path / "tub")
+    catalog = tub / "catalog_1.catalog"
+    catalog.write_text(catalog.read_text().replace(', "user/mode": "user"', ""))
+    columns = Columns(features=("cam/image_array",), target=("user/angle",))
+    assert sum(map(len, read_dataset(tub, columns, frame=SIZE).recordings)) == ROWS
+    with pytest.raises(DataError, match=r"catalog_1\.catalog: line 1: no 'user/mode'"):
+        read(tub)
+    with pytest.raises(DataError, match=r"no column 'user/throttle'; it has timestamp_ns, recording, cam/image_array"):
+        read_dataset(tub, Columns(features=("user/throttle",)))
+
+
 def test_all_frames_of_a_recording_change_alike() -> None:
     still = np.broadcast_to(film(1), (4, *SHAPE))
     recording = Recording("still", np.arange(4), still)
