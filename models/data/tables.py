@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -150,21 +151,25 @@ def _no_text(table: Table, name: str, row: int) -> DataError:
 
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
-    cells = [_text(table, name, row, cell) for row, cell in enumerate(column.tolist())]
-    try:
+    cells = column.tolist()
+    if not set(map(type, cells)) <= {str}:
+        cells = [_of_object(table, name, row, cell) for row, cell in enumerate(cells)]
+    with suppress(ValueError, OverflowError):
         return np.array([int(cell) for cell in cells], np.int64)
-    except (ValueError, OverflowError):
-        pass
-    numbers = np.empty(len(cells))
-    for row, cell in enumerate(cells):
-        try:
-            numbers[row] = _number(cell)
-        except ValueError:
-            raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None
-    return numbers
+    with suppress(ValueError):
+        return np.array([float(cell) for cell in cells])
+    return np.array([_number(table, name, row, cell.strip()) for row, cell in enumerate(cells)])
 
 
-def _number(cell: str) -> float:
-    if cell in _BOOLEANS.values():
-        return float(cell == "True")
-    return float(cell) if cell not in ("", "None") else np.nan
+def _of_object(table: Table, name: str, row: int, cell: object) -> str:
+    """Text of a number; a float keeps its fraction."""
+    return repr(float(cell)) if isinstance(cell, float) else _text(table, name, row, cell)
+
+
+def _number(table: Table, name: str, row: int, cell: str) -> float:
+    if cell in ("", "None"):
+        return np.nan
+    try:
+        return float(_BOOLEANS[cell.lower()] == "True") if cell.lower() in _BOOLEANS else float(cell)
+    except ValueError:
+        raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None
