@@ -108,6 +108,7 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("JSON Lines", "two values of one name in a line"): (file("a.jsonl", '{"x": 1, "x": 2}'), ONE),
     ("JSON Lines", "a damaged `.gz`"): (file("a.jsonl.gz", gzip.compress(b'{"x": 1}')[:-6]), ONE),
     ("Parquet", "a damaged file"): (file("a.parquet", b"PAR1 and no more"), ONE),
+    ("Parquet", "a list of changing length"): (lambda folder: uneven(folder), ONE),
     ("Parquet", "two columns of one name"): (lambda folder: twins(folder), ONE),
     ("NPZ", "an array of another length"): (arrays(x=np.zeros(3), y=np.zeros(2)), ONE),
     ("NPZ", "an archive without arrays"): (arrays(), ONE),
@@ -132,6 +133,14 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("Logs of ROS", "a `.db3-wal` beside a bag"): (with_journal, Columns(features=("/imu/data.temperature",))),
     ("Logs of ROS", "a damaged file"): (file("a.bag", b"#ROSBAG V2.0\n"), Columns(features=("/imu/data.a",))),
 }
+
+
+def uneven(folder: Path) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"x": [[1], [1, 2]]}), folder / "a.parquet")
+    return folder / "a.parquet"
 
 
 def twins(folder: Path) -> Path:
