@@ -22,7 +22,7 @@ class Parquet(Reader):
 
     facts = Facts(
         title="Parquet",
-        recognised="`.parquet`",
+        recognised="`.parquet`, a file or a folder of parts, or a folder of parts in folders `NAME=VALUE`",
         library="pyarrow",
         extra="train",
         columns="those of the file; `observation.state[0]` of a list, `pose.x` of a struct",
@@ -36,19 +36,21 @@ class Parquet(Reader):
     )
 
     def recognises(self, path: Path) -> bool:
-        return ends_with(path, SUFFIXES)
+        return ends_with(path, SUFFIXES) or (path.is_dir() and any(path.glob("*=*/**/*.parquet")))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with errors_of("pyarrow", path):
             return tuple(
-                each for field in _parquet(path).read_schema(path) for each in _described(field.name, field.type)
+                each
+                for field in _parquet(path).ParquetDataset(str(path)).schema
+                for each in _described(field.name, field.type)
             )
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("pyarrow", path):
-            parquet = _parquet(path)
-            check_unique(path, parquet.read_schema(path).names)
-            table = parquet.read_table(path)
+            dataset = _parquet(path).ParquetDataset(str(path))
+            check_unique(path, dataset.schema.names)
+            table = dataset.read()
             found = [each for name in table.column_names for each in _values(path, name, table.column(name))]
         check_unique(path, [name for name, _ in found])
         return Table(path, dict(found))
@@ -73,7 +75,7 @@ def _described(name: str, kind: Any) -> Iterator[Column]:
     elif _is_list(kind):
         yield from _described(f"{name}[k]", kind.value_type)
     else:
-        yield Column(name, str(kind))
+        yield Column(name, str(kind.value_type if types.is_dictionary(kind) else kind))
 
 
 def _values(path: Path, name: str, cells: Any) -> Iterator[tuple[str, Array]]:
@@ -93,7 +95,10 @@ def _values(path: Path, name: str, cells: Any) -> Iterator[tuple[str, Array]]:
         for k in range(lengths["max"]):
             yield from _values(path, f"{name}[{k}]", compute.list_element(cells, k))
     else:
-        yield name, cells.to_numpy()
+        yield (
+            name,
+            (compute.cast(cells, cells.type.value_type) if types.is_dictionary(cells.type) else cells).to_numpy(),
+        )
 
 
 def _is_list(kind: Any) -> bool:

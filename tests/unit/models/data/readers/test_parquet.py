@@ -57,3 +57,16 @@ def test_structs_of_bytes_and_path_are_pictures(tmp_path: Path, inside: bool) ->
     assert picture_column(path) == "image"
     (recording,) = read_dataset(path, Columns(features=("image",)), frame=(HEIGHT, WIDTH)).recordings
     np.testing.assert_array_equal(recording.features, decoded())
+
+
+def test_folders_of_parts_are_one_table(tmp_path: Path) -> None:
+    table = pyarrow.table({"timestamp": np.arange(ROWS) * 0.1, "x": np.arange(ROWS), "run": ["a", "b"] * (ROWS // 2)})
+    parquet.write_to_dataset(table, tmp_path / "runs", partition_cols=["run"])
+    recordings = read_dataset(tmp_path / "runs", Columns(features=("x",), recording="run")).recordings
+    assert {r.id: r.features[:, 0].tolist() for r in recordings} == {"a": [0, 2, 4], "b": [1, 3, 5]}
+    assert {column.name for column in columns_at(tmp_path / "runs")} == {"timestamp", "x", "run"}
+    (tmp_path / "whole.parquet").mkdir()
+    for k, part in enumerate((table.slice(0, 2), table.slice(2))):
+        parquet.write_table(part, tmp_path / "whole.parquet" / f"part-{k}.parquet")
+    (recording,) = read_dataset(tmp_path / "whole.parquet", Columns(features=("x",))).recordings
+    assert (recording.id, recording.features[:, 0].tolist()) == ("whole", list(range(ROWS)))
