@@ -10,7 +10,7 @@ export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
-	test-faults fuzz soak check view proto configuration test-install test-arm64 test-wheels footprint results docs clean
+	test-faults fuzz soak check view proto configuration formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -129,6 +129,9 @@ proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 
 configuration: install ## Regenerate docs/configuration.md
 	@$(PY) -m statestream.service.cli.reference > docs/configuration.md
+
+formats: install ## Regenerate docs/formats.md
+	@$(PY) -m statestream.models.data.formats_page > docs/formats.md
 
 results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
 	@$(PY) -m statestream.models.experiments.results

@@ -1,7 +1,8 @@
 """Message fields: values in the messages of a ROS topic, named by a path.
 
 A path is `TOPIC.FIELD`, with nested fields after further dots: `/imu/data.angular_velocity.x`. An element of an array
-is `[k]`: `/joint_states.position[2]`. Messages are any objects with attributes: of a log, or received by a live node.
+is `[k]`: `/joint_states.position[2]`, or `[name]`, where the message has a list `name` of its elements:
+`/joint_states.position[left_knee]`. Messages are any objects with attributes: of a log, or received by a live node.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ import numpy as np
 
 from statestream.models.data.tables import DataError
 
-_PATH = re.compile(r"(?P<topic>/[^.\s\[\]]+)\.(?P<steps>[A-Za-z]\w*(?:\[\d+\]|\.[A-Za-z]\w*)*)")
-_STEP = re.compile(r"\[(\d+)\]|(\w+)")
+_ELEMENT = r"[A-Za-z_][\w./-]*"
+_PATH = re.compile(rf"(?P<topic>/[^.\s\[\]]+)\.(?P<steps>[A-Za-z]\w*(?:\[(?:\d+|{_ELEMENT})\]|\.[A-Za-z]\w*)*)")
+_STEP = re.compile(rf"\[(\d+)\]|\[({_ELEMENT})\]|(\w+)")
 
 Value = bool | int | float | str | bytes
+
+
+@dataclass(frozen=True)
+class Element:
+    """An element of an array, by its name in the message's list `name`."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,8 @@ class MessageField:
     name: str
     """The whole path."""
     topic: str
-    steps: tuple[str | int, ...]
-    """Fields and indices, from the message to the value."""
+    steps: tuple[str | int | Element, ...]
+    """Fields and elements, from the message to the value."""
 
     @classmethod
     def parse(cls, name: str) -> MessageField:
@@ -42,7 +51,10 @@ class MessageField:
             raise DataError(
                 f"'{name}': expected TOPIC.FIELD, such as /imu/data.angular_velocity.x or /joint_states.position[2]"
             )
-        steps = tuple(int(index) if index else word for index, word in _STEP.findall(found["steps"]))
+        steps = tuple(
+            int(index) if index else Element(element) if element else word
+            for index, element, word in _STEP.findall(found["steps"])
+        )
         return cls(name, found["topic"], steps)
 
     def of(self, message: Any) -> Value:
@@ -53,13 +65,29 @@ class MessageField:
         Raises:
             DataError: the message has no such field, or the field is no number, text or picture.
         """
-        value = message
+        value, _ = self._walk(message)
+        return _plain(self.name, value)
+
+    def element_name(self, message: Any) -> str:
+        """Name that a message gives to the element that the path selects by number; empty: it gives none."""
+        if not isinstance(self.steps[-1], int):
+            return ""
+        _, owner = self._walk(message)
+        names = getattr(owner, "name", ())
+        return names[self.steps[-1]] if isinstance(names, (list, tuple)) and self.steps[-1] < len(names) else ""
+
+    def _walk(self, message: Any) -> tuple[Any, Any]:
+        """The value, and the message that has its field."""
+        value = owner = message
         for step in self.steps:
             try:
-                value = value[step] if isinstance(step, int) else getattr(value, step)
+                if isinstance(step, str):
+                    value, owner = getattr(value, step), value
+                else:
+                    value = value[step if isinstance(step, int) else _place(self.name, owner, step)]
             except (AttributeError, IndexError, TypeError):
                 raise DataError(f"'{self.name}': {_missing(value, step)}") from None
-        return _plain(self.name, value)
+        return value, owner
 
 
 def stamp_ns(message: Any) -> int:
@@ -71,6 +99,8 @@ def stamp_ns(message: Any) -> int:
 def _plain(name: str, value: Any) -> Value:
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, bytes) and len(value) == 1:
+        return value[0]  # A field `byte` of a live node; a log has a number.
     if isinstance(value, (bool, int, float, str, bytes)):
         return value
     if getattr(value, "dtype", None) == np.uint8 or getattr(value, "typecode", None) == "B":
@@ -80,9 +110,21 @@ def _plain(name: str, value: Any) -> Value:
     raise DataError(f"'{name}' is a message; it has {_fields(value)}")
 
 
-def _missing(value: Any, step: str | int) -> str:
+def _place(path: str, owner: Any, element: Element) -> int:
+    given = getattr(owner, "name", None)
+    if given is None or isinstance(given, str):
+        raise DataError(f"'{path}': elements have no names, so '{element.name}' is none")
+    names = [str(name) for name in given]
+    if names.count(element.name) != 1:
+        raise DataError(f"'{path}': no element '{element.name}', or several; there are {', '.join(names)}")
+    return names.index(element.name)
+
+
+def _missing(value: Any, step: str | int | Element) -> str:
     if isinstance(step, str):
         return f"no field '{step}'; there are {_fields(value)}" if _fields(value) else f"no field '{step}' in a value"
+    if isinstance(step, Element):
+        return f"no element '{step.name}' among its {len(value)}"
     return f"no element {step} of {len(value)}" if hasattr(value, "__len__") else f"no array to take element {step} of"
 
 

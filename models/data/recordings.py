@@ -1,15 +1,9 @@
-"""Reads a user's recordings from CSV, Parquet, NPZ, robot logs or films: a file or a folder. No torch here.
+"""Reads a user's recordings, a file or a folder of any format in `formats`. No torch here.
 
     T   rows of a recording        F   features        K   target columns
 
-A table has one row per sample and named columns: features, and, optionally, a timestamp (integers are nanoseconds,
-fractions are seconds), a recording id (without one, each file is one recording), a group (a person, a vehicle: never
-cut by a split) and targets.
-
-NPZ: each 1-D array is a column, a 2-D array `x [N, F]` is the columns `x_0`, `x_1`, …. Recordings may be concatenated,
-with their `lengths [R]`; an array of length R then has one value per recording.
-
-MCAP files and ROS 2 bags: columns are fields of messages, `/imu/data.angular_velocity.x` (see `robot_logs`).
+A table has one row per sample and named columns: features, and, optionally, a timestamp (see `times`), a recording id
+(without one, each file is one recording), a group (a person, a vehicle: never cut by a split) and targets.
 
 For a network that takes frames, the only feature is the column of encoded pictures; they are decoded at the network's
 size.
@@ -17,6 +11,7 @@ size.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,18 +20,16 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from statestream.models.data.formats import reader_of, recordings_at
 from statestream.models.data.pictures import CHANNELS, frames, jpegs
-from statestream.models.data.robot_logs import LOG_SUFFIXES, PREDICTIONS, is_log, read_log
-from statestream.models.data.tables import SUFFIXES, DataError, Table, read_table
-from statestream.models.data.video import VIDEO_SUFFIXES, is_film, read_film
+from statestream.models.data.tables import DataError, Table
+from statestream.models.data.times import TIME_NAMES, Unit, check_period, time_column, times_ns
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
-TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
-"""Columns used as the timestamp if none is named, in this order."""
+_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|")
+"""Names of the column of row numbers that pandas writes."""
 
 Part = Literal["train", "validation", "test"]
-
-NS_PER = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 class Columns(Spec):
@@ -50,9 +43,10 @@ class Columns(Spec):
     """Empty: the column "recording" if there is one, else each file is one recording."""
     group: str = ""
     time: str = ""
-    """Empty: the first of `TIME_NAMES`, else rows are `period_s` apart."""
-    time_unit: Literal["ns", "us", "ms", "s"] | None = None
-    """None: integers are nanoseconds, fractions are seconds."""
+    """Empty: the first of `times.TIME_NAMES`, else rows are `period_s` apart. Of a log of ROS also `header.stamp` or
+    `log_time`."""
+    time_unit: Unit | None = None
+    """None: by type, name or magnitude (see `times`), else fractions are seconds. Dates and logs have their own."""
     period_s: Annotated[float, Field(gt=0)] | None = None
     missing: Literal["drop", "error", "hold"] = "drop"
     """Rows with a NaN or infinite feature: "drop" skips them, like the server. With "hold" a NaN means that the
@@ -133,22 +127,21 @@ def read_dataset(
     columns = columns or Columns()
     if frame is not None and len(columns.features) != 1:
         raise DataError(f"data.features: expected the column that holds the pictures, got {list(columns.features)}")
-    tables = [_read(file, columns) for file in _files(Path(path))]
+    tables = [_read(file, columns) for file in recordings_at(Path(path))]
+    for table in tables:
+        if table.rows == 0:
+            raise DataError(f"{table.path}: empty recording: the file has no rows")
+    times = times_ns(tables, columns.time, columns.time_unit)
     features = columns.features or _other_columns(tables[0], columns)
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
-    for table in tables:
+    for table, t_ns in zip(tables, times, strict=True):
         several = f"{table.title}/" if len(tables) > 1 else ""
-        if table.rows == 0:
-            raise DataError(f"{table.path}: empty recording: the file has no rows")
         x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
-        recordings += _recordings(table, columns, features, known, several, x)
+        recordings += _recordings(table, columns, features, known, several, x, t_ns)
+    if columns.time_unit is None and columns.period_s is None:
+        check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
     return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
-
-
-def column_names(path: Path | str) -> tuple[str, ...]:
-    """Column names of a file, or of the first file of a folder."""
-    return tuple(read_table(_files(Path(path))[0]).columns)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -164,36 +157,15 @@ def median_period_s(recordings: Sequence[Recording]) -> float:
     return float(np.median(steps_ns)) * 1e-9
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir() and not is_log(path) and not is_film(path):
-        files = sorted(f for f in path.iterdir() if _is_recording(f))
-        if not files:
-            endings = ", ".join((*SUFFIXES, *LOG_SUFFIXES, *VIDEO_SUFFIXES))
-            raise DataError(f"{path}: no file ending in {endings}, no ROS 2 bag, and no tub")
-        return files
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    return [path]
-
-
-def _is_recording(path: Path) -> bool:
-    if is_film(path) or (is_log(path) and not path.name.endswith(PREDICTIONS)):
-        return True
-    return path.suffix.lower() in SUFFIXES and not any(path.with_suffix(video).is_file() for video in VIDEO_SUFFIXES)
-
-
 def _read(path: Path, columns: Columns) -> Table:
-    if is_log(path):
-        named = (*columns.features, *columns.target, columns.group, columns.recording)
-        return read_log(path, [name for name in dict.fromkeys(named) if name])
-    if is_film(path):
-        return read_film(path)
-    return read_table(path)
+    roles = (*columns.target, columns.group, columns.recording, columns.time)
+    named = (*columns.features, *roles) if columns.features else ()
+    return reader_of(path).read(path, [name for name in dict.fromkeys(named) if name])
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:
-    taken = {*columns.target, columns.group, _recording_column(table, columns), _time_column(table, columns)}
-    found = tuple(name for name in table.columns if name not in taken)
+    taken = {*columns.target, columns.group, _recording_column(table, columns), time_column(table, columns.time)}
+    found = tuple(name for name in table.columns if name not in taken and not _INDEX.fullmatch(name))
     if not found:
         raise DataError(f"{table.path}: no column is left for features; it has {', '.join(table.columns)}")
     return found
@@ -214,8 +186,13 @@ def _recordings(
     classes: tuple[str, ...],
     prefix: str,
     x: Array,
+    t_ns: Int64Array | None,
 ) -> list[Recording]:
-    t_ns = _times(table, columns)
+    if t_ns is None and columns.period_s is None:
+        raise DataError(
+            f"{table.path}: no timestamp column ({', '.join(TIME_NAMES)}); "
+            f"name it in data.time, or give data.period_s; it has {', '.join(table.columns)}"
+        )
     target = _target(table, columns, classes)
     groups = table.text(columns.group) if columns.group else None
     found = []
@@ -227,9 +204,21 @@ def _recordings(
         own = x[_span(rows)]
         keep = _finite(table, columns, features, name, rows, own) if own.dtype == np.float32 else slice(None)
         chosen = None if target is None else target[rows]
-        group = "" if groups is None else groups[rows[0]]
+        group = "" if groups is None else _group(table, columns, name, rows, groups)
         found.append(Recording(name, t.astype(np.int64), own, chosen, group).where(keep))
     return found
+
+
+def _group(table: Table, columns: Columns, name: str, rows: Int64Array, groups: Sequence[str]) -> str:
+    """Group of a recording."""
+    first: str = groups[int(rows[0])]
+    for row in rows.tolist():
+        if groups[row] != first:
+            raise DataError(
+                f"{table.at(row, columns.group)}: the group changes in recording '{name}', "
+                f"from '{first}' to '{groups[row]}'; name a column of recordings, or another group"
+            )
+    return first
 
 
 def _span(rows: Int64Array) -> Int64Array | slice:
@@ -259,35 +248,14 @@ def _recording_column(table: Table, columns: Columns) -> str:
     return columns.recording or ("recording" if "recording" in table.columns else "")
 
 
-def _time_column(table: Table, columns: Columns) -> str:
-    return columns.time or next((name for name in TIME_NAMES if name in table.columns), "")
-
-
-def _times(table: Table, columns: Columns) -> Int64Array | None:
-    name = _time_column(table, columns)
-    if not name:
-        if columns.period_s is None:
-            raise DataError(
-                f"{table.path}: no timestamp column ({', '.join(TIME_NAMES)}); "
-                f"name it in data.time, or give data.period_s; it has {', '.join(table.columns)}"
-            )
-        return None
-    times = table.numbers(name)
-    bad = np.flatnonzero(~np.isfinite(times))
-    if bad.size:
-        raise DataError(f"{table.at(int(bad[0]), name)}: the timestamp is {times[bad[0]]}")
-    unit = NS_PER[columns.time_unit or ("ns" if times.dtype.kind in "iu" else "s")]
-    exact = times.dtype.kind in "iu" or unit == 1
-    return times.astype(np.int64) * unit if exact else np.round(times * unit).astype(np.int64)
-
-
 def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_ns: Int64Array) -> None:
     back = np.flatnonzero(np.diff(t_ns) < 0)
     if back.size:
         k = int(back[0]) + 1
+        remedy = "; data.time = 'log_time' takes the times of the log" if "log_time" in table.columns else ""
         raise DataError(
-            f"{table.at(int(rows[k]), _time_column(table, columns))}: time runs backwards in recording '{name}', "
-            f"by {(t_ns[k - 1] - t_ns[k]) * 1e-9:.9g} s"
+            f"{table.at(int(rows[k]), time_column(table, columns.time))}: time runs backwards in recording '{name}', "
+            f"by {(t_ns[k - 1] - t_ns[k]) * 1e-9:.9g} s{remedy}"
         )
 
 

@@ -1,18 +1,25 @@
-"""Tables: named columns read from CSV, Parquet or NPZ.
+"""Tables: named columns of equal length, as a reader returns them.
 
-The library pyarrow is imported only for Parquet.
+A value has one text and one number whatever the file and its type: `1`, `1.0` and `"1.0"` are `1`; `True`, `"true"` and
+`b"TRUE"` are `True`, or 1.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from statestream.models.spec import Array, Int64Array
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_BOOLEANS = {"true": "True", "false": "False"}
 
 
 class DataError(ValueError):
@@ -30,7 +37,9 @@ class Table:
     columns: dict[str, Array]
     row_word: str = "row"
     first_row: int = 0
-    """Number of the first row in error texts: a CSV's is line 2."""
+    """Number of the first row in error texts."""
+    numbers_of_rows: Int64Array | None = None
+    """Number of each row in error texts, such as its line; None: from `first_row` on."""
     lengths: Int64Array | None = None
     """Rows of each recording; None: the file has no lengths."""
     files: tuple[Path, ...] = ()
@@ -49,7 +58,8 @@ class Table:
 
     def at(self, row: int, column: str) -> str:
         """Describe a cell for errors: `file: line 7, column 'x'`."""
-        return f"{self.path}: {self.row_word} {row + self.first_row}, column '{column}'"
+        number = row + self.first_row if self.numbers_of_rows is None else self.numbers_of_rows[row]
+        return f"{self.path}: {self.row_word} {number}, column '{column}'"
 
     def numbers(self, name: str) -> Array:
         """Convert a column to int64 or float64; an empty cell is NaN.
@@ -58,26 +68,27 @@ class Table:
             DataError: there is no such column, or a cell is not a number.
         """
         column = self.cells(name)
+        if column.dtype == np.uint64 and column.max(initial=0) >= 2**63:
+            return column.astype(np.float64)
         if column.dtype.kind in "iub":
             return column.astype(np.int64)
         if column.dtype.kind == "f":
             return column.astype(np.float64)
-        if column.dtype.kind == "M":
-            return column.astype("datetime64[ns]").astype(np.int64)
+        if column.dtype.kind in "mM":
+            return column.astype(f"{column.dtype.kind}8[ns]").astype(np.int64)
         return _parse(self, name, column)
 
     def text(self, name: str) -> list[str]:
         """Convert a column to text; whole numbers have no fraction.
 
         Raises:
-            DataError: there is no such column, or a cell is empty.
+            DataError: there is no such column, or a cell is empty or no text.
         """
         column = self.cells(name)
-        if column.dtype.kind == "f" and (column == np.round(column)).all():
-            column = column.astype(np.int64)
-        words = [str(value).strip() for value in column.tolist()]
+        cells = list(column) if column.dtype.kind in "fM" else column.tolist()
+        words = [_text(self, name, row, cell) for row, cell in enumerate(cells)]
         for row, word in enumerate(words):
-            if word in ("", "None", "nan"):
+            if not word:
                 raise DataError(f"{self.at(row, name)}: the cell is empty")
         return words
 
@@ -92,92 +103,73 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV, Parquet or NPZ file.
+def objects(values: Sequence[object]) -> Array:
+    """Make a column of objects, such as texts, bytes or functions."""
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
 
-    Raises:
-        DataError: the file cannot be read, or is not a table.
-    """
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: cannot read '{path.suffix}' files, only {', '.join(SUFFIXES)}")
+
+def check_unique(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name."""
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise DataError(f"{path}: {count} columns are named '{name}'; rename them")
+
+
+def _text(table: Table, name: str, row: int, cell: object) -> str:
+    """Text of a cell; empty if it has no value."""
+    if cell is None or (isinstance(cell, (float, np.floating, np.datetime64)) and cell != cell):
+        return ""
+    if callable(cell):
+        raise _no_text(table, name, row)
+    if isinstance(cell, bytes):
+        cell = _decoded(table, name, row, cell)
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    return word(str(cell))
+
+
+@lru_cache(maxsize=4096)
+def word(text: str) -> str:
+    """Return the one form of a text, so that labels of different files are equal."""
+    text = text.strip()
+    whole = _WHOLE.fullmatch(text)
+    return whole[1] if whole else _BOOLEANS.get(text.lower(), text)
+
+
+def _decoded(table: Table, name: str, row: int, cell: bytes) -> str:
     try:
-        return reader(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot read it: {error}") from error
+        return cell.decode()
+    except UnicodeDecodeError:
+        raise _no_text(table, name, row) from None
+
+
+def _no_text(table: Table, name: str, row: int) -> DataError:
+    return DataError(f"{table.at(row, name)} is a picture, not a number or text; an encoder of frames takes pictures")
 
 
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
-    values = column.tolist()
-    if values and isinstance(values[0], bytes):
-        raise DataError(f"{table.at(0, name)} is a picture, not a number; an encoder of frames takes pictures")
-    cells = [str(value).strip() for value in values]
-    try:
+    cells = column.tolist()
+    if not set(map(type, cells)) <= {str}:
+        cells = [_of_object(table, name, row, cell) for row, cell in enumerate(cells)]
+    with suppress(ValueError, OverflowError):
         return np.array([int(cell) for cell in cells], np.int64)
-    except (ValueError, OverflowError):
-        pass
-    numbers = np.empty(len(cells))
-    for row, cell in enumerate(cells):
-        try:
-            numbers[row] = float(cell) if cell not in ("", "None") else np.nan
-        except ValueError:
-            raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None
-    return numbers
+    with suppress(ValueError):
+        return np.array([float(cell) for cell in cells])
+    return np.array([_number(table, name, row, cell.strip()) for row, cell in enumerate(cells)])
 
 
-def _read_csv(path: Path) -> Table:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = [name.strip() for name in next(lines, [])]
-        rows = [row for row in lines if row]
-    if not header:
-        raise DataError(f"{path}: the file is empty")
-    for k, row in enumerate(rows):
-        if len(row) != len(header):
-            raise DataError(f"{path}: line {k + 2} has {len(row)} cells, the header has {len(header)} columns")
-    cells = zip(*rows, strict=True) if rows else [()] * len(header)
-    columns = {name: np.array(column, object) for name, column in zip(header, cells, strict=True)}
-    return Table(path, columns, row_word="line", first_row=2)
+def _of_object(table: Table, name: str, row: int, cell: object) -> str:
+    """Text of a number; a float keeps its fraction."""
+    return repr(float(cell)) if isinstance(cell, float) else _text(table, name, row, cell)
 
 
-def _read_parquet(path: Path) -> Table:
+def _number(table: Table, name: str, row: int, cell: str) -> float:
+    if cell in ("", "None"):
+        return np.nan
     try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'statestream[train]'") from None
-    try:
-        table = parquet.read_table(path)
-    except ValueError as error:  # The base class of pyarrow's errors.
-        raise DataError(f"{path}: cannot read it: {error}") from error
-    return Table(path, {name: table.column(name).to_numpy() for name in table.column_names})
-
-
-def _read_npz(path: Path) -> Table:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        raise DataError(f"{path}: cannot read it: {error}") from error
-    lengths = arrays.pop("lengths", None)
-    if not arrays:
-        raise DataError(f"{path}: the file has no arrays")
-    rows = int(lengths.sum()) if lengths is not None else max(len(a) for a in arrays.values() if a.ndim)
-    columns: dict[str, Array] = {}
-    for name, array in arrays.items():
-        columns |= _npz_columns(path, name, array, rows, lengths)
-    return Table(path, columns, lengths=lengths)
-
-
-def _npz_columns(path: Path, name: str, array: Array, rows: int, lengths: Array | None) -> dict[str, Array]:
-    if array.ndim and len(array) != rows and lengths is not None and len(array) == len(lengths):
-        array = np.repeat(array, lengths, axis=0)
-    if array.ndim == 1 and len(array) == rows:
-        return {name: array}
-    if array.ndim == 2 and len(array) == rows:
-        return {f"{name}_{k}": array[:, k] for k in range(array.shape[1])}
-    raise DataError(f"{path}: array '{name}' has shape {array.shape}; expected {rows} rows")
-
-
-READERS: dict[str, Callable[[Path], Table]] = {".csv": _read_csv, ".parquet": _read_parquet, ".npz": _read_npz}
-SUFFIXES = tuple(READERS)
+        return float(_BOOLEANS[cell.lower()] == "True") if cell.lower() in _BOOLEANS else float(cell)
+    except ValueError:
+        raise DataError(f"{table.at(row, name)}: '{cell}' is not a number") from None

@@ -27,6 +27,7 @@ def load_dataset(config: Config) -> Dataset:
     """
     classes = config.task.kind == "classification"
     if config.data.path is not None:
+        _check_target(config)
         dataset = read_dataset(config.data.path, config.data, classes=classes, frame=_frame(config.cell))
         if config.data.merge:
             dataset = merged([dataset, *(read_dataset(source.path, source) for source in config.data.merge)])
@@ -81,6 +82,13 @@ def _frame(cell: CellOptions) -> tuple[int, int] | None:
     if isinstance(cell, EncodedOptions) and isinstance(cell.encoder, FramesOptions):
         return cell.encoder.frame
     return None
+
+
+def _check_target(config: Config) -> None:
+    """Raise DataError if the network would see what it is to predict."""
+    seen = [name for name in config.data.target if name in config.data.features]
+    if seen and config.task.kind != "next_step":
+        raise DataError(f"data.features: '{seen[0]}' is the target, too; remove it from one of them")
 
 
 def _check_finite(dataset: Dataset) -> None:

@@ -31,7 +31,7 @@ def frames_for(source: str, manifest: Manifest) -> dict[str, Sequence[bytes]]:
     """JPEGs for every encoded input of a model, in the input's size.
 
     Args:
-        source: `synthetic:WIDTHxHEIGHT`, a folder of pictures, or any film (see `models.data.video`); its first
+        source: `synthetic:WIDTHxHEIGHT`, a folder of pictures, or a recording with pictures; its first
             pictures are used.
 
     Raises:
@@ -82,11 +82,13 @@ def _soft(coarse: Array) -> Array:
 
 def _first(path: Path) -> tuple[Table, str]:
     """Read the first pictures of a film or folder as a table, and its picture column."""
+    from statestream.models.data.formats import find, picture_column
+    from statestream.models.data.readers.labelled_frames import IMAGE
     from statestream.models.data.tables import Table
-    from statestream.models.data.video import IMAGE, is_film, picture_column, read_film
 
-    if is_film(path):
-        table, column = read_film(path), picture_column(path)
+    reader = find(path)
+    if reader is not None and (column := picture_column(path)):
+        table = reader.read(path, (column,))
         return replace(table, columns={name: cells[:FRAMES] for name, cells in table.columns.items()}), column
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES) if path.is_dir() else []
     if not files:

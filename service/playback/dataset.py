@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from statestream.models.data.formats import columns_among, picture_column
 from statestream.models.data.merge_sensors import merged
-from statestream.models.data.recordings import Columns, Dataset, column_names, read_dataset
-from statestream.models.data.video import films_of, picture_column
+from statestream.models.data.recordings import Columns, Dataset, read_dataset
+from statestream.models.data.tables import word
 from statestream.models.spec import InputSpec, Manifest
 from statestream.service.errors import InvalidArgument
 
@@ -38,8 +39,8 @@ def read(
         columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"
     frame = spec.frame
-    if frame is not None and not columns.features and (films := films_of(file)):
-        columns = columns.model_copy(update={"features": (picture_column(films[0]),)})
+    if frame is not None and not columns.features and (picture := picture_column(file)):
+        columns = columns.model_copy(update={"features": (picture,)})
     if merge:
         dataset = _merged([file, *merge], columns, spec, classes=classes)
     else:
@@ -67,8 +68,7 @@ def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes
         raise InvalidArgument(f"the model's input '{spec.name}' takes no NaN, which merged rows have", field="--merge")
     found = []
     for k, file in enumerate(files):
-        there = column_names(file)
-        own: dict[str, Any] = {"features": tuple(name for name in columns.features if name in there)}
+        own: dict[str, Any] = {"features": columns_among(file, columns.features)}
         if not own["features"]:
             raise InvalidArgument(f"{file} has none of {', '.join(columns.features)}", field="--merge")
         own |= {} if k == 0 else {"target": (), "group": ""}
@@ -81,7 +81,7 @@ def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
 
     -1: the model has no such class.
     """
-    number = {label: index for index, label in enumerate(labels)}
+    number = {word(label): index for index, label in enumerate(labels)}
     numbers = np.array([number.get(label, -1) for label in dataset.labels], np.int64)
     recordings = tuple(r if r.target is None else replace(r, target=numbers[r.target]) for r in dataset.recordings)
     return replace(dataset, recordings=recordings, labels=tuple(labels))

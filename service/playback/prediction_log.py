@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from statestream.models.data.robot_logs import PREDICTIONS
+from statestream.models.data.formats import PREDICTIONS
 from statestream.models.files import replacing
 from statestream.models.spec import Manifest
 from statestream.service.client.ros2 import DEFINITION, TYPE, message_of, topic_of

@@ -129,6 +129,22 @@ def write_bag(path: Path, of: Drive) -> Path:
     return path
 
 
+def write_ros1_bag(path: Path, of: Drive) -> Path:
+    """By `rosbags`, as ROS 1 wrote it."""
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    with Writer(path) as writer:
+        # Of messages with one time, the library takes those of earlier connections first.
+        topics = (TERRAIN, IMU, COMMAND, CAMERA)
+        connections = {topic: writer.add_connection(topic, TYPES[topic], typestore=store) for topic in topics}
+        for topic, t_ns, content in messages(of):
+            message = built(store, TYPES[topic], content)
+            writer.write(connections[topic], t_ns, store.serialize_ros1(message, TYPES[topic]))
+    return path
+
+
 def typestore() -> Any:
     from rosbags.typesys import Stores, get_typestore
 
@@ -142,6 +158,8 @@ def built(store: Any, kind: str, content: dict[str, Any]) -> Any:
         given = content.get(name)
         if isinstance(given, dict):
             values[name] = built(store, described, given)
+        elif name == "seq":
+            values[name] = 0
         elif isinstance(given, bytes):
             values[name] = np.frombuffer(given, np.uint8)
         else:

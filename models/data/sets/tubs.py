@@ -17,10 +17,10 @@ from typing import cast
 import numpy as np
 
 from statestream.models.data.pictures import CHANNELS, decoded, frames
+from statestream.models.data.readers import labelled_frames
 from statestream.models.data.recordings import Dataset, Part, Recording
 from statestream.models.data.segments import joined, piece
 from statestream.models.data.set_files import Entry, File, locate, read
-from statestream.models.data.video import IMAGE, read_film
 from statestream.models.spec import Array, BoolArray, Float32Array
 
 ROWS = 50
@@ -48,8 +48,8 @@ def film(folder: str, labels: File, packed: File) -> Dataset:
     """Pictures uint8 `[T, 120, 160, 3]`: the train part in pieces, the others each in one recording."""
     for file in (labels, packed):
         read(folder, file)
-    whole = read_film(cast(Path, locate(folder, labels)).parent)
-    pixels, split = frames(whole, IMAGE, FRAME), np.array(whole.text("split"))
+    whole = labelled_frames.READER.read(cast(Path, locate(folder, labels)).parent, ())
+    pixels, split = frames(whole, labelled_frames.IMAGE, FRAME), np.array(whole.text("split"))
     angle = whole.numbers("angle").astype(np.float32)[:, None]
     t_ms = whole.numbers("t_ms") if "t_ms" in whole.columns else PERIOD_MS * np.arange(whole.rows)
     whole_parts = {part: _part(part, split == word, t_ms, pixels, angle) for part, word in WORDS.items()}

@@ -22,6 +22,7 @@ from tests.support.robot_logs import (
     leaky_outputs,
     write_bag,
     write_mcap,
+    write_ros1_bag,
 )
 from tests.support.server_process import serving
 
@@ -64,7 +65,9 @@ def predictions_by_rosbags(path: Path) -> list[tuple[str, int, Any]]:
         return [(c.topic, t_ns, reader.deserialize(data, c.msgtype)) for c, t_ns, data in reader.messages()]
 
 
-@pytest.mark.parametrize(("name", "write"), [("drive.mcap", write_mcap), ("drive", write_bag)])
+@pytest.mark.parametrize(
+    ("name", "write"), [("drive.mcap", write_mcap), ("drive", write_bag), ("drive.bag", write_ros1_bag)]
+)
 def test_a_log_goes_in_and_predictions_come_out(
     served: str,
     tmp_path: Path,

@@ -1,7 +1,7 @@
 """From messages to rows, and from results to predictions: all of the node that needs no ROS.
 
 As in a robot's log, each message of the first topic is a row, at its own stamp, with what the other topics were last
-heard to say (`statestream.models.data.robot_logs`). So a model trained on logs sees live what it saw there.
+heard to say (`statestream.models.data.readers.ros_logs`). So a model trained on logs sees live what it saw there.
 """
 
 from __future__ import annotations

@@ -100,3 +100,37 @@ def test_what_is_not_there_is_said(name: str, text: str) -> None:
 def test_a_stamp() -> None:
     assert stamp_ns(Stamped(Header(Stamp(1_700_000_000, 123_456_789)))) == 1_700_000_000_123_456_789
     assert stamp_ns(Message()) == 0
+
+
+@dataclass
+class Joints:
+    """A message whose elements have names."""
+
+    name: list[str]
+    position: Any
+
+
+def test_an_element_is_found_by_its_name_wherever_it_is() -> None:
+    field = MessageField.parse("/joints.position[left_knee]")
+    assert field.of(Joints(["hip", "left_knee"], np.array([1.0, 2.0]))) == 2.0
+    assert field.of(Joints(["left_knee", "hip"], [3.0, 4.0])) == 3.0
+    assert MessageField.parse("/robot.inner.position[hip]").of(Message(inner=Joints(["hip"], [5.0]))) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (Joints(["hip", "hip"], [1.0, 2.0]), "no element 'hip', or several; there are hip, hip"),
+        (Joints(["knee"], [1.0]), "no element 'hip', or several; there are knee"),
+        (Joints(["knee", "hip"], [1.0]), "no element 'hip' among its 1"),
+        (Message(), "elements have no names, so 'hip' is none"),
+    ],
+)
+def test_a_name_that_is_not_there_is_said(message: object, text: str) -> None:
+    with pytest.raises(DataError, match=re.escape(text)):
+        MessageField.parse("/joints.position[hip]").of(message)
+
+
+@pytest.mark.parametrize("value", [7, b"\x07", np.uint8(7)])
+def test_a_byte_is_a_number_offline_and_live(value: object) -> None:
+    assert MessageField.parse("/t.inner").of(Message(inner=value)) == 7

@@ -88,7 +88,7 @@ def test_a_folder_has_one_recording_a_file(tmp_path: Path) -> None:
 
 def test_nanoseconds_are_not_rounded_through_float(tmp_path: Path) -> None:
     t = 1_700_000_000_123_456_789
-    dataset = read_dataset(write(tmp_path, f"t_ns,v\n{t},1\n{t + 1},2\n"))
+    dataset = read_dataset(write(tmp_path, f"t_ns,v\n{t},1\n{t + 1},2\n"), Columns(time_unit="ns"))
     assert dataset.recordings[0].t_ns.tolist() == [t, t + 1]
 
 
@@ -133,7 +133,7 @@ def test_bad_csv(tmp_path: Path, text: str, columns: Columns, message: str) -> N
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         read_dataset(tmp_path / "nothing.csv")
-    with pytest.raises(DataError, match=r"no file ending in \.csv"):
+    with pytest.raises(DataError, match=r"no recording in this folder; read are .*`\.csv`"):
         read_dataset(tmp_path)
     with pytest.raises(DataError, match=r"cannot read '\.txt' files"):
         read_dataset(write(tmp_path, "", "data.txt"))

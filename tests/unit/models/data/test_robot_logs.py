@@ -9,11 +9,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from statestream.models.config import parse_config
+from statestream.models.data.formats import columns_among, columns_at, picture_column
 from statestream.models.data.recordings import Columns, Dataset, read_dataset
 from statestream.models.data.tables import DataError
 from statestream.models.training.dataset import channel_statistics, load_dataset
@@ -34,6 +36,7 @@ from tests.support.robot_logs import (
     typestore,
     write_bag,
     write_mcap,
+    write_ros1_bag,
 )
 
 pytest.importorskip("rosbags")
@@ -42,12 +45,17 @@ pytest.importorskip("mcap_ros2")
 IMU_COLUMNS = Columns(features=tuple(RATES))
 COMMANDS = f"{COMMAND}.twist.angular.z"
 
+WRITERS: dict[str, Callable[[Path, Drive], Path]] = {
+    "drive.mcap": write_mcap,
+    "drive": write_bag,
+    "drive.bag": write_ros1_bag,
+}
 
-@pytest.fixture(scope="module", params=[write_mcap, write_bag], ids=["mcap", "bag"])
+
+@pytest.fixture(scope="module", params=["drive.mcap", "drive", "drive.bag"])
 def log(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`drive()` as either kind of log."""
-    write: Callable[[Path, Drive], Path] = request.param
-    return write(tmp_path_factory.mktemp("logs") / ("drive.mcap" if write is write_mcap else "drive"), drive())
+    """`drive()` as each kind of log."""
+    return WRITERS[request.param](tmp_path_factory.mktemp("logs") / request.param, drive())
 
 
 def test_fields_of_messages_are_columns_and_stamps_are_times(log: Path) -> None:
@@ -215,7 +223,7 @@ def test_a_broken_bag_is_named(tmp_path: Path) -> None:
     shutil.copy(log / "metadata.yaml", tmp_path)
     (log / "drive.db3").unlink()
     assert "LOG: cannot read it: Some database files are missing" in problem(log, IMU_COLUMNS)
-    (log / "metadata.yaml").write_text("a: [")
+    (log / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
     assert "LOG: cannot read it: Could not load YAML" in problem(log, IMU_COLUMNS)
 
 
@@ -250,3 +258,93 @@ def test_datasets_of_both_kinds_are_one(tmp_path: Path) -> None:
     assert one.labels == other.labels == ("jpeg",)
     np.testing.assert_array_equal(one.recordings[0].features, other.recordings[0].features)
     np.testing.assert_array_equal(one.recordings[0].t_ns, other.recordings[0].t_ns)
+
+
+def test_each_log_is_what_its_library_says(log: Path) -> None:
+    from rosbags.highlevel import AnyReader
+    from rosbags.typesys import Stores, get_typestore
+
+    (recording,) = read_dataset(log, IMU_COLUMNS).recordings
+    with AnyReader([log], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+        wanted = [connection for connection in reader.connections if connection.topic == IMU]
+        theirs = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages(wanted)]
+    rows = [[m.angular_velocity.x, m.linear_acceleration.z] for m in theirs]
+    np.testing.assert_array_equal(recording.features, np.array(rows, np.float32))
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in theirs]
+    assert recording.t_ns.tolist() == stamps
+
+
+def test_columns_of_a_log_are_those_of_its_messages(log: Path) -> None:
+    found = {column.name: column for column in columns_at(log)}
+    assert found[RATES[0]].type == "float64"
+    assert found[f"{IMU}.orientation_covariance[k]"].type == "float64"
+    assert found[f"{TERRAIN}.data"].type == "string"
+    assert picture_column(log) == PICTURE
+    of = drive()
+    span_s = (of.logged_ns[-1] - of.frame_t_ns[0]) * 1e-9
+    assert found[RATES[0]].rate_hz == pytest.approx(len(of.t_ns) / span_s, rel=0.01)
+    assert columns_among(log, (RATES[1], f"{IMU}.orientation_covariance[3]", "/odom.x")) == (
+        RATES[1],
+        f"{IMU}.orientation_covariance[3]",
+    )
+
+
+@pytest.mark.parametrize("unit", [None, "ms"])
+def test_the_clock_of_a_log_is_chosen_by_name_and_has_no_unit(log: Path, unit: Any) -> None:
+    for time, expected in (("", drive().t_ns), ("header.stamp", drive().t_ns), ("log_time", drive().logged_ns)):
+        columns = Columns(features=tuple(RATES), time=time, time_unit=unit)
+        np.testing.assert_array_equal(read_dataset(log, columns).recordings[0].t_ns, expected)
+
+
+def test_a_stamp_out_of_order_is_read_by_the_clock_of_the_log(tmp_path: Path) -> None:
+    of = drive()
+    of.t_ns[[7, 8]] = of.t_ns[[8, 7]]
+    log = write_mcap(tmp_path / "drive.mcap", of)
+    assert "data.time = 'log_time' takes the times of the log" in problem(log, IMU_COLUMNS)
+    (recording,) = read_dataset(log, Columns(features=tuple(RATES), time="log_time")).recordings
+    np.testing.assert_array_equal(recording.t_ns, of.logged_ns)
+    of.t_ns[3] = 0
+    log = write_mcap(tmp_path / "drive.mcap", of)
+    assert "message 3 of /imu/data has no header.stamp" in problem(
+        log, Columns(features=tuple(RATES), time="header.stamp")
+    )
+
+
+def test_messages_that_are_still_in_the_journal_are_not_left_out(tmp_path: Path) -> None:
+    log = write_bag(tmp_path / "drive", drive(rows=10))
+    with closing(sqlite3.connect(log / "drive.db3")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        with database:
+            database.execute("DELETE FROM messages WHERE id > 5")
+        said = problem(log, IMU_COLUMNS)
+        assert (
+            "drive.db3-wal: holds messages that are not yet in the database; stop the recorder, or run sqlite3" in said
+        )
+        assert "LOG-wal: holds messages" in problem(log / "drive.db3", IMU_COLUMNS)
+    assert len(read_dataset(log, IMU_COLUMNS).recordings[0]) <= 5
+
+
+def joints_log(path: Path, orders: list[list[str]]) -> Path:
+    from rosbags.rosbag2 import Writer
+
+    store, kind = typestore(), "sensor_msgs/msg/JointState"
+    with Writer(path, version=8) as writer:
+        connection = writer.add_connection("/joints", kind, typestore=store)
+        for k, names in enumerate(orders):
+            t_ns = START_NS + k * 10_000_000
+            stamp = store.types["builtin_interfaces/msg/Time"](sec=t_ns // 10**9, nanosec=t_ns % 10**9)
+            header = store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="")
+            values = np.array([len(name) + k for name in names], np.float64)
+            message = store.types[kind](header=header, name=names, position=values, velocity=values, effort=values)
+            writer.write(connection, t_ns, store.serialize_cdr(message, kind))
+    return path
+
+
+def test_joints_are_selected_by_name_and_numbers_must_stay_theirs(tmp_path: Path) -> None:
+    log = joints_log(tmp_path / "joints", [["hip", "knees"], ["hip", "knees"], ["knees", "hip"]])
+    (recording,) = read_dataset(log, Columns(features=("/joints.position[hip]", "/joints.velocity[knees]"))).recordings
+    assert recording.features.tolist() == [[3, 5], [4, 6], [5, 7]]
+    assert (
+        "message 2 of /joints (sensor_msgs/msg/JointState): '/joints.position[0]' is 'knees' here and was 'hip' in the "
+        "first message; select it by name: /joints.position[hip]"
+    ) in problem(log, Columns(features=("/joints.position[0]",)))

@@ -10,9 +10,10 @@ import pytest
 
 from statestream.models import jpeg
 from statestream.models.config import AugmentOptions
-from statestream.models.data import pictures, video
+from statestream.models.data import pictures
+from statestream.models.data.formats import reader_of
 from statestream.models.data.recordings import Columns, Recording, read_dataset
-from statestream.models.data.tables import DataError
+from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array
 from statestream.models.training.augment_frames import augment_frames
 from statestream.models.training.dataset import channel_statistics
@@ -34,6 +35,10 @@ from tests.support.films import (
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def read(path: Path) -> Table:
+    return reader_of(path).read(path, ())
 
 
 def test_a_tub_has_its_sessions_for_recordings(tmp_path: Path) -> None:
@@ -76,14 +81,14 @@ def test_a_video_has_its_own_times(tmp_path: Path) -> None:
 def test_frames_of_a_video_are_named_by_its_labels(tmp_path: Path) -> None:
     path = write_video(tmp_path / "drive.mp4", labels=False)
     write_labels(path.with_suffix(".csv"), frame=[4, 1], angle=[0.1, 0.2])
-    table = video.read_film(path)
+    table = read(path)
     late, early = (cell() for cell in table.cells("image"))
-    whole = [cell() for cell in video.read_film(write_video(tmp_path / "bare.mp4", labels=False)).cells("image")]
+    whole = [cell() for cell in read(write_video(tmp_path / "bare.mp4", labels=False)).cells("image")]
     np.testing.assert_array_equal(late, whole[4])
     np.testing.assert_array_equal(early, whole[1])
     write_labels(path.with_suffix(".csv"), frame=[4, ROWS], angle=[0.1, 0.2])
     with pytest.raises(DataError, match=f"line 3, column 'frame': no frame {ROWS}; drive.mp4 has {ROWS}"):
-        video.read_film(path)
+        read(path)
 
 
 def test_films_not_asked_for_longest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,13 +161,25 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     with (tub / "catalog_1.catalog").open("a") as file:
         file.write('{"_index": 6}\n')
     with pytest.raises(DataError, match=r"catalog_1\.catalog: line 3: no '_timestamp_ms'"):
-        video.read_film(tub)
+        read(tub)
     (tub / "manifest.json").write_text("{}\n")
     with pytest.raises(DataError, match=r"not the manifest of a tub \(version 4\)"):
-        video.read_film(tub)
+        read(tub)
     (tmp_path / "noise.mp4").write_bytes(bytes(100))
     with pytest.raises(DataError, match=r"noise\.mp4: cannot read it"):
-        video.read_film(tmp_path / "noise.mp4")
+        read(tmp_path / "noise.mp4")
+
+
+def test_a_record_of_a_tub_may_lack_what_is_not_asked_for(tmp_path: Path) -> None:
+    tub = write_tub(tmp_path / "tub")
+    catalog = tub / "catalog_1.catalog"
+    catalog.write_text(catalog.read_text().replace(', "user/mode": "user"', ""))
+    columns = Columns(features=("cam/image_array",), target=("user/angle",))
+    assert sum(map(len, read_dataset(tub, columns, frame=SIZE).recordings)) == ROWS
+    with pytest.raises(DataError, match=r"catalog_1\.catalog: line 1: no 'user/mode'"):
+        read(tub)
+    with pytest.raises(DataError, match=r"no column 'user/throttle'; it has timestamp_ns, recording, cam/image_array"):
+        read_dataset(tub, Columns(features=("user/throttle",)))
 
 
 def test_all_frames_of_a_recording_change_alike() -> None:
