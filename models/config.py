@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from statestream.models.bundle import first_problem
-from statestream.models.cells.options import CellOptions
+from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
 from statestream.models.data.recordings import Columns
 from statestream.models.files import read_text
 from statestream.models.spec import ModelName, Spec
@@ -67,6 +67,9 @@ class DataOptions(Columns):
     running_s: Positive | None = None
     """Standardise each feature again by its running mean and deviation over about this many seconds, to follow
     drifting offsets and gains; they are part of a session's state. None: off."""
+    whiten: bool = False
+    """Remove the correlation between features by a fixed map from the training split. It follows a spectral encoder;
+    without one it precedes the cell or its encoder."""
 
     @model_validator(mode="after")
     def _one_source(self) -> DataOptions:
@@ -162,6 +165,12 @@ class Config(Spec):
     split: SplitOptions = SplitOptions()
     cell: CellOptions
     training: TrainingOptions = TrainingOptions()
+
+    @model_validator(mode="after")
+    def _rows_are_whitened_and_pictures_not(self) -> Config:
+        if self.data.whiten and isinstance(self.cell, EncodedOptions) and isinstance(self.cell.encoder, FramesOptions):
+            raise ValueError("data.whiten needs rows of numbers; cell.encoder takes pictures")
+        return self
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:

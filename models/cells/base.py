@@ -11,6 +11,8 @@ overrides `unroll` with a parallel scan; `step` remains its definition.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,23 @@ class Cell(nn.Module):
             y_T.append(y_BO)
         return torch.stack(y_T, dim=1), state
 
+    @property
+    def state_parts(self) -> dict[str, int] | None:
+        """Where every state moves as x ← a·x + b: of each, 1 for real numbers and 2 for complex ones; else None.
+
+        |a| ≤ 1, a and b do not depend on that state, and where no time passed a is 1 and b is 0.
+        """
+        return None if self.states else {}
+
+    def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
+        """Of rows whose states afterwards are known: `y_NO`, and a and b of each state, side by side.
+
+        Only cells with `state_parts` have it. A chunk graph finds the states from a and b, for all rows together.
+        """
+        if self.states:
+            raise NotImplementedError
+        return self.step(x_NI, after, d_N1)
+
     def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
         """How fast this step lets go of the state it starts from: τ in nominal periods, `[B, n]` each.
 
@@ -78,7 +97,8 @@ class Cell(nn.Module):
 
     def initial_state(self, batch: int) -> State:
         """The state of `batch` new sessions, on the cell's device."""
-        device = next(self.parameters()).device
+        weights = chain(self.parameters(), self.buffers())
+        device = next(weights, torch.empty(0)).device
         return {
             s.name: torch.tensor(s.initial_array, device=device).expand(batch, *s.shape).contiguous()
             for s in self.states

@@ -42,6 +42,18 @@ class CompositeCell(Cell):
     ) -> tuple[Tensor, State]:
         return self._through(x_BTI, state, lambda cell, x, own: cell.unroll(x, own, d_BT1, valid_BT))
 
+    @property
+    def state_parts(self) -> dict[str, int] | None:
+        found: dict[str, int] = {}
+        for name, cell in self.cells().items():
+            if cell.state_parts is None:
+                return None
+            found |= {self.prefix[name] + state: parts for state, parts in cell.state_parts.items()}
+        return found
+
+    def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
+        return self._through(x_NI, after, lambda cell, x, own: cell.row_wise(x, own, d_N1))
+
     def time_constants(self, x_BI: Tensor, state: State, d_B1: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
 

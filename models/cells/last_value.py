@@ -19,15 +19,23 @@ OLDEST = 1000.0
 
 
 class Hold(Cell):
-    """From `[..., F]`, in which elements may be NaN, to `[..., 2F]`: values, then ages on a logarithmic scale to 1."""
+    """From `[..., F]`, in which elements may be NaN, to `[..., 2F]`: values, then ages on a logarithmic scale to 1.
 
-    def __init__(self, features: int) -> None:
+    Args:
+        ages: without them, values alone `[..., F]`.
+    """
+
+    def __init__(self, features: int, *, ages: bool = True) -> None:
         age = StateSpec(name="age", shape=(features,), initial=(OLDEST,))
-        super().__init__(features, 2 * features, (vector_state("value", features), age))
+        states = (vector_state("value", features), *((age,) if ages else ()))
+        super().__init__(features, (1 + ages) * features, states)
+        self.ages = ages
 
     def step(self, x_BI: Tensor, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         missing = torch.isnan(x_BI)
         value = torch.where(missing, state["value"], x_BI)
+        if not self.ages:
+            return value, {"value": value}
         age = torch.where(missing, (state["age"] + d_B1).clamp(max=OLDEST), torch.zeros_like(x_BI))
         return _seen(value, age), {"value": value, "age": age}
 
@@ -45,6 +53,8 @@ class Hold(Cell):
         newest = torch.where(measured, row, -1).cummax(dim=1).values
         before, source = newest < 0, newest.clamp(min=0)
         value = torch.where(before, state["value"].unsqueeze(1), x_BTI.gather(1, source))
+        if not self.ages:
+            return value, {"value": value[:, -1]}
         since = torch.where(before, state["age"].unsqueeze(1) + clock, clock - clock.gather(1, source))
         age = since.clamp(max=OLDEST).to(x_BTI.dtype)
         return _seen(value, age), {"value": value[:, -1], "age": age[:, -1]}

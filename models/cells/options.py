@@ -10,6 +10,8 @@ from statestream.models.spec import Spec
 
 Count = Annotated[int, Field(gt=0)]
 Pixels = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class FullWiring(Spec):
@@ -207,11 +209,36 @@ class FramesOptions(Spec):
     """Also what changed since the picture before, which the state then holds, small and grey."""
 
 
+class SpectralOptions(Spec):
+    """An encoder of vibration: a bank of damped oscillators on every input, whose log energies are the features.
+
+    What is not given follows from the nominal period: 12 frequencies from 2 to 46 Hz, a bandwidth of 1.5 Hz and a
+    smoothing of 0.5 s where rows come at 100 Hz.
+    """
+
+    kind: Literal["spectral"]
+    frequencies_hz: tuple[NotNegative, ...] = ()
+    """Of the oscillators; at most half the nominal rate."""
+    range_hz: tuple[NotNegative, Positive, Count] | None = None
+    """Instead: the lowest, the highest, and how many, evenly spaced."""
+    bandwidth_hz: Positive | None = None
+    smoothing_s: Positive | None = None
+    """Time constant of the energies."""
+    learned: bool = False
+    """Frequencies are learned; they start as given."""
+
+    @model_validator(mode="after")
+    def _one_choice_of_frequencies(self) -> SpectralOptions:
+        if self.frequencies_hz and self.range_hz:
+            raise ValueError("give either encoder.frequencies_hz or encoder.range_hz")
+        return self
+
+
 class EncodedOptions(Spec):
     """An encoder in front of a cell or of a stack, or alone."""
 
     kind: Literal["encoded"]
-    encoder: Annotated[MLPOptions | ConvolutionOptions | FramesOptions, Field(discriminator="kind")]
+    encoder: Annotated[MLPOptions | ConvolutionOptions | FramesOptions | SpectralOptions, Field(discriminator="kind")]
     cell: Annotated[LayerOptions | StackOptions, Field(discriminator="kind")] | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from ncps import wirings
 
 from statestream.models.cells.base import Cell
@@ -39,20 +40,29 @@ from statestream.models.cells.options import (
     NCPWiring,
     S4DOptions,
     S5Options,
+    SpectralOptions,
     StackOptions,
 )
 from statestream.models.cells.s4d import S4D
 from statestream.models.cells.s5 import S5
+from statestream.models.cells.spectral import BANDWIDTH, COUNT, HIGHEST, LOWEST, SMOOTHING, SpectralEncoder
 from statestream.models.cells.stack import Stack
+from statestream.models.cells.whitening import Whitening
 from statestream.models.cells.window import Convolution
 
 
-def build_cell(options: CellOptions, input_size: int) -> Cell:
+def build_cell(options: CellOptions, input_size: int, *, period_s: float = 1.0) -> Cell:
     """A freshly initialised cell, random by torch's generator.
 
+    Args:
+        period_s: nominal period. Cells count time in it; only options in Hz or seconds need to know it.
+
     Raises:
-        ValueError: the options ask for a wiring that cannot exist; the message says why.
+        ValueError: the options ask for a wiring that cannot exist, or for frequencies that rows at this period cannot
+            show; the message says why.
     """
+    if isinstance(options, EncodedOptions):
+        return _encoded(options, input_size, period_s)
     return BUILDERS[options.kind](options, input_size)
 
 
@@ -137,11 +147,34 @@ def _stack(options: StackOptions, input_size: int) -> Cell:
     return Stack(input_size, options.width, [build_cell(layer, options.width) for layer in options.layers])
 
 
-def _encoded(options: EncodedOptions, input_size: int) -> Cell:
-    encoder = _encoder(options.encoder, input_size)
-    if options.cell is None:
-        return encoder
-    return Chain({"encoder": encoder, "cell": build_cell(options.cell, encoder.output_size)})
+def _encoded(options: EncodedOptions, input_size: int, period_s: float) -> Cell:
+    inner: dict[str, Cell] = {}
+    if isinstance(options.encoder, SpectralOptions):
+        inner["encoder"] = _spectral(options.encoder, input_size, period_s)
+        inner["features"] = Whitening(inner["encoder"].output_size)
+    else:
+        inner["encoder"] = _encoder(options.encoder, input_size)
+    if options.cell is not None:
+        inner["cell"] = build_cell(options.cell, inner["encoder"].output_size)
+    return Chain(inner) if len(inner) > 1 else inner["encoder"]
+
+
+def _spectral(options: SpectralOptions, input_size: int, period_s: float) -> Cell:
+    """Options in Hz and seconds become cycles and periods."""
+    lowest, highest, count = options.range_hz or (LOWEST / period_s, HIGHEST / period_s, COUNT)
+    frequencies_hz = options.frequencies_hz or np.linspace(lowest, highest, count).tolist()
+    if max(frequencies_hz) * period_s > 0.5:
+        raise ValueError(
+            f"cell.encoder: an oscillator of {max(frequencies_hz):g} Hz needs rows at twice that rate; they come every "
+            f"{period_s:g} s; choose lower frequencies_hz or range_hz"
+        )
+    return SpectralEncoder(
+        input_size,
+        [hz * period_s for hz in frequencies_hz],
+        bandwidth=BANDWIDTH if options.bandwidth_hz is None else options.bandwidth_hz * period_s,
+        smoothing=SMOOTHING if options.smoothing_s is None else options.smoothing_s / period_s,
+        learned=options.learned,
+    )
 
 
 def _encoder(options: MLPOptions | ConvolutionOptions | FramesOptions, input_size: int) -> Cell:
@@ -172,6 +205,5 @@ BUILDERS: dict[str, Callable[[Any, int], Cell]] = {
     "mingru": _mingru,
     "mamba": _mamba,
     "stack": _stack,
-    "encoded": _encoded,
 }
-"""Cell families by name."""
+"""Cell families by name, but for encoders in front of them."""

@@ -27,6 +27,16 @@ def scan(a: Parts, b: Parts, x0: Parts) -> Parts:
     return x
 
 
+def paused(a: Parts, b: Parts, valid_BT: Tensor | None) -> tuple[Parts, Parts]:
+    """`a` and `b` with steps that change nothing, a = 1 and b = 0, in rows that are not valid."""
+    if valid_BT is None:
+        return a, b
+    valid = valid_BT.view(*valid_BT.shape, *[1] * (a[0].dim() - 2))
+    one = (1.0, 0.0)[: len(a)]
+    a = tuple(torch.where(valid, part, value) for part, value in zip(a, one, strict=True))
+    return a, tuple(torch.where(valid, part, 0.0) for part in b)
+
+
 def times(a: Parts, x: Parts) -> Parts:
     """a·x."""
     if len(a) == 1:

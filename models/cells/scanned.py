@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from statestream.models.cells.base import Cell, Prepared, State
-from statestream.models.cells.scan import Parts, plus_times, scan
+from statestream.models.cells.scan import Parts, paused, plus_times, scan
 from statestream.models.spec import StateSpec
 
 
@@ -48,13 +48,17 @@ class ScannedCell(Cell):
         self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
         a, b, rest = self.recurrence(x_BTI, d_BT1)
-        if valid_BT is not None:
-            valid = valid_BT.view(*valid_BT.shape, *[1] * (a[0].dim() - 2))
-            one = (1.0, 0.0)[: self.parts]
-            a = tuple(torch.where(valid, part, value) for part, value in zip(a, one, strict=True))
-            b = tuple(torch.where(valid, part, 0.0) for part in b)
-        s = torch.cat(scan(a, b, self._halves(state)), dim=-1)
+        s = torch.cat(scan(*paused(a, b, valid_BT), self._halves(state)), dim=-1)
         return self.read(s, rest), {self.states[0].name: s[:, -1]}
+
+    @property
+    def state_parts(self) -> dict[str, int] | None:
+        return {self.states[0].name: self.parts}
+
+    def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
+        a, b, rest = self.recurrence(x_NI, d_N1)
+        (name,) = (spec.name for spec in self.states)
+        return self.read(after[name], rest), {name: torch.cat([*a, *b], dim=-1)}
 
     def _split(self, u: Prepared) -> tuple[Parts, Parts, Prepared]:
         return u[: self.parts], u[self.parts : 2 * self.parts], u[2 * self.parts :]

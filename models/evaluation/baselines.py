@@ -1,12 +1,13 @@
-"""Classification baseline: multinomial logistic regression on window statistics, log-probabilities summed.
+"""Classification baselines: multinomial logistic regression on features of windows, log-probabilities summed.
 
-N   windows     G   statistics (five per channel)   C   classes
-features   mean, standard deviation, minimum, maximum, mean |x_t − x_{t−1}| of each channel
+N   windows     G   features     C   classes
+statistics   mean, standard deviation, minimum, maximum, mean |x_t − x_{t−1}| of each channel
+spectra      log energy of each channel in 12 bands, for vibration: statistics do not separate frequencies
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,11 @@ from statestream.models.training.tasks import recording_classes, recording_targe
 
 WINDOW_S = 4.0
 STRIDE_S = 1.0
+SPECTRUM_ROWS, SPECTRUM_STRIDE = 256, 64
+BANDS, BAND_WIDTH = 12, 0.04
+"""Of a spectrum, from 0 up; the width in cycles a period: 4 Hz where rows come at 100 Hz."""
+SILENCE = 1e-9
+"""Added to energies."""
 RIDGE = 1e-3
 """Weight of the squared coefficients beside the mean log-likelihood, features standardised."""
 
@@ -39,25 +45,54 @@ class LogisticRegression:
         return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
 
 
-def baseline_accuracy(train: Sequence[Recording], test: Sequence[Recording], classes: int) -> float:
-    """Fraction of test recordings that the baseline classifies correctly."""
+Features = Callable[[Recording, float], Array]
+"""Features of a recording's windows, `[N, G]`, from the recording and its period in seconds."""
+
+
+def baseline_accuracy(
+    train: Sequence[Recording], test: Sequence[Recording], classes: int, features: Features | None = None
+) -> float:
+    """Fraction of test recordings that the baseline classifies correctly.
+
+    Args:
+        features: `window_features` by default.
+    """
+    features = features or window_features
     period_s = median_period_s(train)
-    windows = [window_features(r, period_s) for r in train]
+    windows = [features(r, period_s) for r in train]
     targets = np.repeat(recording_targets(train), [len(w) for w in windows])
     model = fit(np.concatenate(windows), targets, classes)
-    guess = recording_classes([model.log_probabilities(window_features(r, period_s)) for r in test])
+    guess = recording_classes([model.log_probabilities(features(r, period_s)) for r in test])
     return float(np.mean(guess == recording_targets(test)))
 
 
 def window_features(recording: Recording, period_s: float) -> Array:
-    """Statistics of a recording's windows, `[N, G]`.
+    """Statistics of a recording's windows, `[N, 5 F]`.
 
     A shorter recording is one window.
     """
     rows, stride = round(WINDOW_S / period_s), max(1, round(STRIDE_S / period_s))
+    return np.stack([_statistics(x_TF) for x_TF in _windows(recording, rows, stride)])
+
+
+def window_spectra(recording: Recording, period_s: float) -> Array:
+    """Log-spectra of a recording's windows, `[N, 12 F]`; rows count as evenly spaced.
+
+    A shorter recording is one window.
+    """
+    return np.stack([_spectrum(x_TF) for x_TF in _windows(recording, SPECTRUM_ROWS, SPECTRUM_STRIDE)])
+
+
+def _windows(recording: Recording, rows: int, stride: int) -> list[Array]:
     x_TF = recording.features.astype(np.float64)
-    starts = range(0, max(1, len(x_TF) - rows + 1), stride)
-    return np.stack([_statistics(x_TF[start : start + rows]) for start in starts])
+    return [x_TF[start : start + rows] for start in range(0, max(1, len(x_TF) - rows + 1), stride)]
+
+
+def _spectrum(x_TF: Array) -> Array:
+    """Log energy in each band of each channel under a Hann window; the level of a channel is part of its lowest."""
+    energy = np.abs(np.fft.rfft(x_TF * np.hanning(len(x_TF))[:, None], axis=0)) ** 2 / len(x_TF)
+    band = (np.fft.rfftfreq(len(x_TF)) / BAND_WIDTH).astype(int)
+    return np.concatenate([np.log(energy[band == k].sum(axis=0) + SILENCE) for k in range(BANDS)])
 
 
 def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression:

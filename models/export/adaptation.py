@@ -83,6 +83,10 @@ class AdaptiveNetwork(Network):
         corrected_BK, own = self.learner.step(self._evidence(y_BO, z_BF, target_BK), self._own(state), d_B1)
         return self._restore(corrected_BK), after | _prefixed(own)
 
+    @property
+    def state_parts(self) -> None:
+        return None
+
     def unroll(
         self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:

@@ -27,6 +27,7 @@ from statestream.models.export.folding import fold_constants
 from statestream.models.export.onnx_scan import IR_VERSION, input_names, output_names, wrap_in_scan
 from statestream.models.export.parity import reproduced
 from statestream.models.export.quantization import Weights, pack, quantized
+from statestream.models.export.two_level import RECURRENCE, wrap_in_blocks
 from statestream.models.spec import (
     MAX_DROP,
     Array,
@@ -45,7 +46,12 @@ from statestream.models.training.runs import Run, load_checkpoint
 from statestream.models.training.splits import split_dataset
 from statestream.models.training.tasks import scores as task_scores
 
+logger = logging.getLogger(__name__)
+
 OPSET = 20
+LARGEST_STATE = 128
+"""Numbers of each of a session's states up to which a chunk graph in two levels is never slower, at batch 16 either
+(`python -m tests.bench.chunks`)."""
 LARGEST_WEIGHT = 2**24
 """Most elements of a tensor that is computed from weights at export, not at every load."""
 TOLERANCE = 1e-5
@@ -191,7 +197,9 @@ def export_network(
     if quantization is not None:
         sizes = pack(step, quantization.weights)
         manifest = manifest.model_copy(update={"quantization": quantization.model_copy(update=sizes)})
-    chunk = wrap_in_scan(step, manifest)
+    chunk, form = chunk_graph(network, step, manifest, quantization)
+    logger.info("%s: chunk.onnx is made as %s", manifest.ref, form)
+    manifest = manifest.model_copy(update={"training": {**manifest.training, "chunk_graph": form}})
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
     golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], time)
     return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
@@ -205,6 +213,40 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
     Args:
         normalisation: whether to fold the normalisation of inputs into the weights, which scales their columns.
     """
+    outputs = output_names(manifest)
+    return _graph(_Step(network, aux_tau=bool(manifest.aux)), network, manifest, outputs, normalisation=normalisation)
+
+
+def chunk_graph(
+    network: Network, step: onnx.ModelProto, manifest: Manifest, quantization: Quantization | None = None
+) -> tuple[onnx.ModelProto, str]:
+    """The faster chunk graph of a step graph, and its form: "two-level" where the states allow it, else "scan"."""
+    if manifest.aux or not in_blocks(network):
+        return wrap_in_scan(step, manifest), "scan"
+    return blocks_graph(network, manifest, quantization), "two-level"
+
+
+def in_blocks(network: Network) -> bool:
+    """Whether a chunk in two levels is possible, and never slower: linear states, as vectors, and not too large."""
+    shapes = [network.input_shape, *(spec.shape for spec in network.states)]
+    if not network.state_parts or any(len(shape) > 1 for shape in shapes):
+        return False
+    return max(shape[0] for shape in shapes[1:]) <= LARGEST_STATE
+
+
+def blocks_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:
+    """The chunk graph in two levels of a network whose states are linear vectors (see `two_level`)."""
+    outputs = [*manifest.results, *(f"{RECURRENCE}{s.name}" for s in manifest.states)]
+    rows = _graph(_Rows(network), network, manifest, outputs, normalisation=quantization is None)
+    if quantization is not None:
+        pack(rows, quantization.weights)
+    return wrap_in_blocks(rows, manifest, network.state_parts or {})
+
+
+def _graph(
+    module: nn.Module, network: Network, manifest: Manifest, outputs: list[str], *, normalisation: bool
+) -> onnx.ModelProto:
+    """What a module makes of inputs, dt and states in a row."""
     # Batch 2, because the exporter treats an axis of length 1 as a constant.
     inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
@@ -212,10 +254,10 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
     batch = torch.export.Dim("batch")
     with _quietly():
         program = torch.onnx.export(
-            _Step(network, aux_tau=bool(manifest.aux)),
+            module,
             (*inputs, dt_B1, *states),
             input_names=input_names(manifest),
-            output_names=output_names(manifest),
+            output_names=outputs,
             dynamic_shapes=(tuple({0: batch} for _ in (*inputs, dt_B1, *states)),),
             opset_version=OPSET,
             dynamo=True,
@@ -280,6 +322,21 @@ def _inputs(network: Network, *, jpeg: bool) -> tuple[InputSpec, ...]:
 def _tau_spec(network: Network) -> TensorSpec:
     x_BF, dt_B1 = torch.zeros(1, *network.input_shape), torch.ones(1, 1)
     return TensorSpec(name="tau", shape=(network.time_constants(x_BF, network.initial_state(1), dt_B1).shape[1],))
+
+
+class _Rows(nn.Module):
+    """`Network.row_wise` with tensors in a row."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Inputs, dt, states after each row."""
+        x_NF, dt_N1, *states = tensors
+        after = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
+        y_NK, moves = self.network.row_wise(x_NF, after, dt_N1)
+        return y_NK, *(moves[spec.name] for spec in self.network.states)
 
 
 class _Step(nn.Module):

@@ -1,7 +1,8 @@
 """Constant folding: multiplies constants of a step graph into neighbouring matrix products.
 
     normalisation    ((x − m)/s)·W + b  =  x·(W/s) + (b − (m/s)·W)
-    nominal period   (k·W + b)·(dt/τ)   =  (k·(W/τ) + b/τ)·dt
+    whitening        (x·M)·W + b        =  x·(M·W) + b
+    nominal period   (k·W + b)·(dt/τ)   =  (k·(W/τ) + b/τ)·dt,   c·(dt/τ) = (c/τ)·dt
     orientation      h·W                =  h·(Wᵀ)ᵀ, which is faster in onnxruntime at batch 1 (measured)
 
 At batch 1 a step's cost is the overhead of its operations. A rule applies only if every reader of the removed operation
@@ -29,11 +30,13 @@ def fold_constants(model: onnx.ModelProto, *, normalisation: bool = True) -> Non
     Its inputs are `x`, `dt` and the states.
 
     Args:
-        normalisation: whether to fold the normalisation, the only rule that scales a matrix's columns.
+        normalisation: whether to fold the normalisation and whitening, the rules that change a matrix's columns.
     """
     graph = _Graph(model.graph)
     _orient(graph)
     if normalisation:
+        _merge_offsets(graph)
+        _fold_whitening(graph)
         _fold_normalisation(graph)
     _fold_nominal_period(graph)
     graph.forget_unread()
@@ -63,9 +66,12 @@ class _Graph:
 
         None: the node is none.
         """
-        if node.op_type != "Gemm" or _attributes(node) != {"transB": 1} or len(node.input) != 3:
+        if node.op_type != "Gemm" or _attributes(node) != {"transB": 1}:
             return None
-        weight, bias = self.constant(node.input[1]), self.constant(node.input[2])
+        weight = self.constant(node.input[1])
+        if weight is not None and len(node.input) == 2:
+            return weight.astype(np.float64), np.zeros(len(weight))
+        bias = self.constant(node.input[2])
         return None if weight is None or bias is None else (weight.astype(np.float64), bias.astype(np.float64))
 
     def maker(self, name: str) -> onnx.NodeProto | None:
@@ -98,6 +104,20 @@ def _orient(graph: _Graph) -> None:
                 node.attribute.append(onnx.helper.make_attribute("transB", 1))
 
 
+def _merge_offsets(graph: _Graph) -> None:
+    """((x − m)/s) − k  =  (x − (m + k·s))/s."""
+    centred = graph.only_reader("x", "Sub")
+    scaled = centred and graph.only_reader(centred[0].output[0], "Div")
+    again = scaled and graph.only_reader(scaled[0].output[0], "Sub")
+    if not centred or not scaled or not again:
+        return
+    mean = centred[1].astype(np.float64) + again[1] * scaled[1].astype(np.float64)
+    centred[0].input[1] = graph.put(f"{again[0].output[0]}_offset", mean)
+    for reader in graph.readers(again[0].output[0]):
+        reader.input[:] = [scaled[0].output[0] if name == again[0].output[0] else name for name in reader.input]
+    graph.proto.node.remove(again[0])
+
+
 def _fold_normalisation(graph: _Graph) -> None:
     centred = graph.only_reader("x", "Sub")
     scaled = centred and graph.only_reader(centred[0].output[0], "Div")
@@ -118,6 +138,34 @@ def _fold_normalisation(graph: _Graph) -> None:
     graph.proto.node.remove(scale)
 
 
+def _fold_whitening(graph: _Graph) -> None:
+    for node in list(graph.proto.node):
+        matrix = graph.constant(node.input[1]) if node.op_type == "MatMul" else None
+        # A matrix that makes less of much is cheaper by itself.
+        if matrix is None or matrix.ndim != 2 or matrix.shape[0] > matrix.shape[1]:
+            continue
+        readers = graph.readers(node.output[0])
+        factors = [_factor(graph, reader) for reader in readers if reader.input[0] == node.output[0]]
+        known = [factor for factor in factors if factor is not None]
+        if not readers or len(known) < len(readers):
+            continue
+        for reader, factor in zip(readers, known, strict=True):
+            whole = matrix.astype(np.float64) @ factor
+            whole = whole if reader.op_type == "MatMul" else whole.T
+            reader.input[0] = node.input[0]
+            reader.input[1] = graph.put(f"{reader.input[1]}_{reader.output[0]}_whole", whole)
+        graph.proto.node.remove(node)
+
+
+def _factor(graph: _Graph, node: onnx.NodeProto) -> Array | None:
+    """The constant matrix by which a node multiplies rows, `[inputs, outputs]`."""
+    if node.op_type == "MatMul":
+        found = graph.constant(node.input[1])
+        return found.astype(np.float64) if found is not None and found.ndim == 2 else None
+    product = graph.product(node)
+    return None if product is None else product[0].T
+
+
 def _fold_nominal_period(graph: _Graph) -> None:
     scaled = graph.only_reader("dt", "Div")
     if not scaled or scaled[1].size != 1:
@@ -125,17 +173,26 @@ def _fold_nominal_period(graph: _Graph) -> None:
     scale, nominal = scaled[0], float(scaled[1].item())
     d = scale.output[0]
     gates = graph.readers(d)
-    makers = [graph.maker(name) for gate in gates for name in gate.input if name != d]
-    maps = [
-        graph.product(maker) if maker is not None and len(graph.readers(maker.output[0])) == 1 else None
-        for maker in makers
-    ]
-    if None in maps or any(gate.op_type != "Mul" for gate in gates):
+    if any(gate.op_type != "Mul" or gate.input[0] == gate.input[1] for gate in gates):
         return
-    for gate, maker, found in zip(gates, makers, maps, strict=True):
-        assert maker is not None
-        assert found is not None
-        maker.input[1] = graph.put(f"{maker.name}_weight_s", found[0] / nominal)
-        maker.input[2] = graph.put(f"{maker.name}_bias_s", found[1] / nominal)
-        gate.input[:] = ["dt" if name == d else name for name in gate.input]
+    others = [next(name for name in gate.input if name != d) for gate in gates]
+    if not all(graph.constant(other) is not None or _is_own_product(graph, other) for other in others):
+        return
+    for gate, other in zip(gates, others, strict=True):
+        constant, maker = graph.constant(other), graph.maker(other)
+        if constant is not None:
+            other = graph.put(f"{other}_{gate.output[0]}_s", constant.astype(np.float64) / nominal)
+        elif maker is not None and (found := graph.product(maker)):
+            weight, bias = (part / nominal for part in found)
+            maker.input[1:] = [
+                graph.put(f"{maker.name}_weight_s", weight),
+                graph.put(f"{maker.name}_bias_s", bias),
+            ]
+        gate.input[:] = ["dt", other]
     graph.proto.node.remove(scale)
+
+
+def _is_own_product(graph: _Graph, name: str) -> bool:
+    """Whether a linear map by constants makes it, for one reader alone."""
+    maker = graph.maker(name)
+    return maker is not None and len(graph.readers(name)) == 1 and graph.product(maker) is not None

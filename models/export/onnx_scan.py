@@ -49,8 +49,8 @@ def wrap_in_scan(step: onnx.ModelProto, manifest: Manifest) -> onnx.ModelProto:
     graph = helper.make_graph(
         [*unpacking, _scan(_body(body.graph, manifest, opset), manifest)],
         "chunk",
-        [*(_value(f"state_{s.name}", s) for s in manifest.states), *_sequences(manifest), _valid()],
-        [*(_value(f"state_{s.name}_out", s) for s in manifest.states), *_sequence_outputs(manifest)],
+        chunk_inputs(manifest),
+        chunk_outputs(manifest),
         initializer=weights,
     )
     chunk = helper.make_model(graph, opset_imports=body.opset_import, functions=body.functions)
@@ -68,6 +68,16 @@ def input_names(manifest: Manifest) -> list[str]:
 def output_names(manifest: Manifest) -> list[str]:
     """The step graph's outputs, states last."""
     return [*manifest.results, *(f"state_{s.name}_out" for s in manifest.states)]
+
+
+def chunk_inputs(manifest: Manifest) -> list[onnx.ValueInfoProto]:
+    """The chunk graph's inputs, states first."""
+    return [*(_value(f"state_{s.name}", s) for s in manifest.states), *_sequences(manifest), _valid()]
+
+
+def chunk_outputs(manifest: Manifest) -> list[onnx.ValueInfoProto]:
+    """The chunk graph's outputs, states first."""
+    return [*(_value(f"state_{s.name}_out", s) for s in manifest.states), *_sequence_outputs(manifest)]
 
 
 def _check_names(graph: onnx.GraphProto, manifest: Manifest) -> None:

@@ -122,6 +122,16 @@ class Network(nn.Module):
         y_BO, state = self.cell.step(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
         return self._read(y_BO), state
 
+    def row_wise(self, x_NF: Tensor, after: State, dt_N1: Tensor) -> tuple[Tensor, State]:
+        """Rows whose states afterwards are known, side by side: `y_NK`, and how each state moves (`Cell.row_wise`)."""
+        y_NO, moves = self.cell.row_wise(self._normalise(x_NF), after, dt_N1 / self.facts.nominal_s)
+        return self._read(y_NO), moves
+
+    @property
+    def state_parts(self) -> dict[str, int] | None:
+        """`Cell.state_parts`."""
+        return self.cell.state_parts
+
     def unroll(
         self, x_BTF: Tensor, state: State, dt_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:

@@ -19,8 +19,10 @@ import torch
 from statestream.models.cells.base import Cell
 from statestream.models.cells.composite import Chain
 from statestream.models.cells.last_value import Hold
+from statestream.models.cells.options import EncodedOptions, SpectralOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.cells.running_norm import RunningScale
+from statestream.models.cells.whitening import Whitening
 from statestream.models.config import Config, parse_config
 from statestream.models.files import replacing
 from statestream.models.training.network import Facts, Network, Scaling
@@ -55,12 +57,17 @@ class Run:
 def build_network(config: Config, facts: Facts) -> Network:
     """Build an untrained network, initialised by torch's random generator."""
     features = len(facts.features)
+    spectral = isinstance(config.cell, EncodedOptions) and isinstance(config.cell.encoder, SpectralOptions)
     stages: dict[str, Cell] = {}
     if config.data.running_s is not None:
         stages["running"] = RunningScale(features, config.data.running_s / facts.nominal_s)
     if config.data.missing == "hold":
-        stages["hold"] = Hold(features)
-    cell = build_cell(config.cell, [features, *(stage.output_size for stage in stages.values())][-1])
+        # An age is no signal: its spectrum says nothing.
+        stages["hold"] = Hold(features, ages=not spectral)
+    size = [features, *(stage.output_size for stage in stages.values())][-1]
+    if config.data.whiten and not spectral:
+        stages["white"] = Whitening(size)
+    cell = build_cell(config.cell, size, period_s=facts.nominal_s)
     return Network(Chain({**stages, "cell": cell}) if stages else cell, facts)
 
 

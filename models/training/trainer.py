@@ -25,6 +25,7 @@ from statestream.models.files import write_json
 from statestream.models.spec import TimeSpec
 from statestream.models.training import plots
 from statestream.models.training.dataset import channel_statistics, load_dataset
+from statestream.models.training.feature_statistics import fix_whitening
 from statestream.models.training.learner import Learner
 from statestream.models.training.network import Facts, Network, Scaling
 from statestream.models.training.progress import EpochProgress
@@ -82,6 +83,7 @@ def train(
     lightning.seed_everything(config.training.seed, verbose=False)
     network = build_network(config, facts_of(config, dataset, split))
     time = TimeSpec.around(network.facts.nominal_s)
+    fix_whitening(network, split.train, time, whiten=config.data.whiten)
     learner = Learner(network, config, split, time)
     folder = Path(runs) / config.name
     last = folder / LAST if resume and (folder / LAST).is_file() else None

@@ -45,6 +45,12 @@ FAMILIES: dict[str, dict[str, object]] = {
         "encoder": {"kind": "convolution", "units": 16},
         "cell": {"kind": "gru", "units": 16},
     },
+    "spectral": {"kind": "encoded", "encoder": {"kind": "spectral"}},
+    "spectral_cfc": {
+        "kind": "encoded",
+        "encoder": {"kind": "spectral"},
+        "cell": {"kind": "cfc", "units": 24, "backbone_units": 24},
+    },
     "stack": {"kind": "stack", "width": 16, "layers": ["s5", "cfc"]},
 }
 HELD_OUT = (9, 10)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from statestream.models.cells.base import Cell
+from statestream.models.cells.base import Cell, State
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
@@ -54,7 +54,28 @@ FAMILIES: dict[str, dict[str, object]] = {
         "encoder": {"kind": "convolution", "units": 7, "taps": 4},
         "cell": {"kind": "cfc", "units": 8},
     },
+    "spectral": {"kind": "encoded", "encoder": {"kind": "spectral", "range_hz": [0.05, 0.4, 3]}},
+    "spectral_cfc": {
+        "kind": "encoded",
+        "encoder": {"kind": "spectral", "frequencies_hz": [0.0, 0.1, 0.3], "learned": True},
+        "cell": {"kind": "cfc", "units": 8, "backbone_units": 16},
+    },
+    "spectral_s5": {
+        "kind": "encoded",
+        "encoder": {"kind": "spectral", "range_hz": [0.1, 0.3, 2], "bandwidth_hz": 0.05, "smoothing_s": 20.0},
+        "cell": {"kind": "s5", "units": 6, "pairs": 8},
+    },
     "stack": {"kind": "stack", "width": 8, "layers": ["s5", "cfc", {"kind": "ltc", "wiring": AUTO_NCP}]},
+    "stack_scanned": {
+        "kind": "stack",
+        "width": 8,
+        "layers": [
+            {"kind": "s5", "units": 8, "pairs": 4},
+            {"kind": "lru", "units": 6, "pairs": 4},
+            {"kind": "linoss", "units": 8, "oscillators": 5},
+            {"kind": "mingru", "units": 7},
+        ],
+    },
     "stack_linear": {"kind": "stack", "width": 8, "layers": ["lru", "linoss", "mingru", "mamba"]},
 }
 FEATURES = 5
@@ -69,6 +90,13 @@ def _one_thread() -> None:
 def cell_of(family: str, inputs: int = FEATURES) -> Cell:
     torch.manual_seed(1)
     return build_cell(TypeAdapter[CellOptions](CellOptions).validate_python(FAMILIES[family]), inputs)
+
+
+def reached_state(cell: Cell, batch: int) -> State:
+    """States that a cell can be in: after some random rows."""
+    with torch.no_grad():
+        rows, d = torch.randn(batch, 20, FEATURES), torch.rand(batch, 20, 1) * 2
+        return cell.unroll(rows, cell.initial_state(batch), d)[1]
 
 
 def network_of(family: str, task: Task = "classification") -> Network:

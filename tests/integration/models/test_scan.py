@@ -9,7 +9,8 @@ from statestream.models.cells.base import Cell
 from statestream.models.cells.composite import CompositeCell
 from statestream.models.cells.scan import Parts, plus_times, scan
 from statestream.models.cells.scanned import ScannedCell
-from tests.integration.models.conftest import FAMILIES, FEATURES, cell_of
+from statestream.models.cells.spectral import SpectralEncoder
+from tests.integration.models.conftest import FAMILIES, FEATURES, cell_of, reached_state
 
 LENGTHS = [1, 2, 3, 7, 8, 64, 101]
 
@@ -59,8 +60,8 @@ def test_complex_parts_multiply_as_complex_numbers_do() -> None:
     torch.testing.assert_close(torch.complex(x_re, x_im)[:, 0], wanted)
 
 
-def scanned_cells(cell: Cell) -> list[ScannedCell]:
-    return [part for part in cell.modules() if isinstance(part, ScannedCell)]
+def scanned_cells(cell: Cell) -> list[Cell]:
+    return [part for part in cell.modules() if isinstance(part, (ScannedCell, SpectralEncoder))]
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if scanned_cells(cell_of(f))])
@@ -69,7 +70,7 @@ def test_a_cells_scan_equals_its_steps_in_irregular_time(family: str) -> None:
     cell = cell_of(family)
     x, d = torch.randn(4, 300, FEATURES), torch.rand(4, 300, 1) * 4 + 0.01
     valid = torch.rand(4, 300) > 0.2
-    start = {spec.name: torch.randn(4, *spec.shape) for spec in cell.states}
+    start = reached_state(cell, 4)
     y_scan, end_scan = cell.unroll(x, start, d, valid)
     state, y_T = start, []
     for k in range(300):

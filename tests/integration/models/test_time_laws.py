@@ -13,7 +13,8 @@ from statestream.models.cells.mingru import MinGRU
 from statestream.models.cells.s5 import S5
 from tests.integration.models.conftest import FEATURES, cell_of
 
-STILL = ["s5", "s5_bilinear", "s4d", "s4d_bilinear", "liquid_s4", "lru", "linoss", "mingru", "mamba"]
+STILL = ["s5", "s5_bilinear", "s4d", "s4d_bilinear", "liquid_s4", "lru", "linoss", "mingru", "mamba", "spectral",
+         "spectral_s5"]  # fmt: skip
 ADDITIVE = ["s5", "s4d", "liquid_s4", "mingru"]
 
 

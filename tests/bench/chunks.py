@@ -1,0 +1,114 @@
+"""Chunk graphs in two levels beside the Scan of the same step: CPU time of one over the other, in turns.
+
+`python -m tests.bench.chunks [--quick] [--out build]`: a minute on a quiet machine, one thread, irregular rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from rich.table import Table
+
+from statestream.models.cells.base import Cell
+from statestream.models.cells.linoss import LinOSS
+from statestream.models.cells.lru import LRU
+from statestream.models.cells.mingru import MinGRU
+from statestream.models.cells.s5 import S5
+from statestream.models.cells.spectral import SpectralEncoder
+from statestream.models.cells.stack import Stack
+from statestream.models.export.exporter import blocks_graph, step_graph
+from statestream.models.export.onnx_scan import wrap_in_scan
+from statestream.models.files import write_json
+from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
+from statestream.models.training.network import Network
+from statestream.service.cli.console import out
+from tests.bench.train import INPUTS, NOMINAL_S, network, ratio, session, turns
+
+SHAPES = ((1, 64), (1, 256), (16, 64), (16, 256))
+"""Sessions and rows of a chunk."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.chunks")
+    parser.add_argument("--quick", action="store_true", help="only see whether it works")
+    parser.add_argument("--out", type=Path, default=Path("build"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    facts = measure(rounds=1 if given.quick else 11) | {"quick": given.quick}
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_json(given.out / "bench_chunks.json", facts)
+    table = Table("cell", "numbers of state", *(f"batch {b}, {t} rows" for b, t in SHAPES), box=None)
+    for name, cell in cells().items():
+        found = [f"{facts[f'{name}_batch{b}_rows{t}']:.2f}" for b, t in SHAPES]
+        table.add_row(name, str(sum(spec.shape[0] for spec in cell.states)), *found)
+    out.print(table)
+
+
+def cells() -> dict[str, Cell]:
+    return {
+        "s5": S5(INPUTS, 32, pairs=32),
+        "lru": LRU(INPUTS, 32, pairs=32),
+        "linoss": LinOSS(INPUTS, 32, oscillators=64),
+        "mingru": MinGRU(INPUTS, 32),
+        "two_s5": Stack(INPUTS, 48, [S5(48, 48, pairs=32) for _ in range(2)]),
+        "four_s5": Stack(INPUTS, 48, [S5(48, 48, pairs=32) for _ in range(4)]),
+        "s5_wide": S5(INPUTS, 64, pairs=128),
+        "bank": SpectralEncoder(INPUTS, [0.1, 0.2, 0.3, 0.4], bandwidth=0.015, smoothing=50.0),
+    }
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Time of two levels over that of the Scan, by cell, batch and rows; and µs a row of the first."""
+    facts: dict[str, Any] = {}
+    for name, cell in cells().items():
+        scan, blocks = map(session, graphs(network(cell)))
+        for batch, rows in SHAPES:
+            feed = chunk(scan, batch, rows)
+            in_blocks, scanned = turns(rounds, partial(run, blocks, feed), partial(run, scan, feed))
+            facts[f"{name}_batch{batch}_rows{rows}"] = ratio(in_blocks, scanned)
+            facts[f"{name}_us_batch{batch}_rows{rows}"] = 1e6 * median(in_blocks) / CALLS / rows
+    return facts
+
+
+CALLS = 4
+
+
+def run(graph: onnxruntime.InferenceSession, feed: dict[str, np.ndarray]) -> None:
+    for _ in range(CALLS):
+        graph.run(None, feed)
+
+
+def graphs(module: Network) -> tuple[bytes, bytes]:
+    """The Scan, and the two levels."""
+    manifest = Manifest(
+        name="bench",
+        version=1,
+        inputs=(InputSpec(name="x", shape=(INPUTS,)),),
+        outputs=(OutputSpec(name="y", shape=(2,), std=(1.0,)),),
+        states=module.states,
+        time=TimeSpec.around(NOMINAL_S),
+    )
+    blocks: onnx.ModelProto = blocks_graph(module, manifest)
+    return wrap_in_scan(step_graph(module, manifest), manifest).SerializeToString(), blocks.SerializeToString()
+
+
+def chunk(graph: onnxruntime.InferenceSession, batch: int, rows: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    sizes = {i.name: i.shape for i in graph.get_inputs()}
+    feed = {name: np.zeros((batch, *shape[1:]), np.float32) for name, shape in sizes.items() if "state" in name}
+    feed["x_seq"] = random.normal(size=(batch, rows, INPUTS)).astype(np.float32)
+    feed["dt_seq"] = (random.uniform(0.05, 4, (batch, rows, 1)) * NOMINAL_S).astype(np.float32)
+    return feed | {"valid": np.ones((batch, rows), bool)}
+
+
+if __name__ == "__main__":
+    main()

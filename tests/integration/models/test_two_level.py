@@ -1,0 +1,124 @@
+"""Chunk graphs in two levels are the Scan of the step: ragged, with holes, over any number of rows and any gaps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from statestream.models.export import exporter
+from statestream.models.export.exporter import blocks_graph, export_network, in_blocks, step_graph
+from statestream.models.export.onnx_scan import wrap_in_scan
+from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
+from statestream.models.training.network import Network
+from tests.integration.models.conftest import FAMILIES, FEATURES, NOMINAL_S, made_up, network_of
+
+LINEAR = {"s5", "s5_bilinear", "lru", "linoss", "mingru", "liquid_s4", "spectral", "spectral_s5", "stack_scanned"}
+
+
+def manifest_of(network: Network) -> Manifest:
+    return Manifest(
+        name="m", version=1, inputs=network.inputs, outputs=(OutputSpec(name="y", shape=(3,), std=(1.0,)),),
+        states=network.states, time=TimeSpec.around(NOMINAL_S),
+    )  # fmt: skip
+
+
+def chunk(network: Network, batch: int, rows: int, *, longest: float = 4.0) -> dict[str, Array]:
+    random = np.random.default_rng(rows)
+    with torch.no_grad():
+        x = torch.from_numpy(random.normal(size=(batch, 9, FEATURES))).float()
+        _, state = network.unroll(x, network.initial_state(batch), torch.full((batch, 9, 1), NOMINAL_S))
+    valid = random.random((batch, rows)) > 0.3
+    valid[:, -1] = False
+    return {
+        "x_seq": random.normal(size=(batch, rows, FEATURES)).astype(np.float32),
+        "dt_seq": (random.uniform(0.05, longest, (batch, rows, 1)) * NOMINAL_S).astype(np.float32),
+        "valid": valid,
+        **{f"state_{name}": value.numpy() for name, value in state.items()},
+    }
+
+
+def answers(graph: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array]:
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+@pytest.fixture(scope="module", params=sorted(LINEAR))
+def graphs(request: pytest.FixtureRequest) -> tuple[Network, onnx.ModelProto, onnx.ModelProto]:
+    """A network, its step in a Scan, and its chunk graph in two levels."""
+    network = network_of(request.param)
+    manifest = manifest_of(network)
+    return network, wrap_in_scan(step_graph(network, manifest), manifest), blocks_graph(network, manifest)
+
+
+@pytest.mark.parametrize("longest", [4.0, 4000.0], ids=["usual", "long"])
+def test_they_are_equal(graphs: tuple[Network, onnx.ModelProto, onnx.ModelProto], longest: float) -> None:
+    """≤ 1e-5 of the largest value: rows that fill no block, one block, and some; gaps a thousand times as long too."""
+    network, scan, blocks = graphs
+    for batch, rows in ((1, 1), (3, 16), (2, 17), (4, 75)):
+        feed = chunk(network, batch, rows, longest=longest)
+        found, wanted = answers(blocks, feed), answers(scan, feed)
+        for name, value in wanted.items():
+            if name.endswith("_seq"):
+                found[name], value = found[name][feed["valid"]], value[feed["valid"]]
+            assert np.isfinite(found[name]).all(), name
+            size = max(1.0, float(np.abs(value).max(initial=0.0)))
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5 * size, err_msg=name)
+
+
+def test_what_does_not_exist_is_not_read(graphs: tuple[Network, onnx.ModelProto, onnx.ModelProto]) -> None:
+    """Not even where it is no number; and a session's neighbours change nothing."""
+    network, _, blocks = graphs
+    feed = chunk(network, 3, 40)
+    wanted = answers(blocks, feed)
+    feed["x_seq"][~feed["valid"]] = np.nan
+    feed["x_seq"][2] *= 1e6
+    found = answers(blocks, feed)
+    for name, value in wanted.items():
+        rows = feed["valid"][:2] if name.endswith("_seq") else slice(None)
+        np.testing.assert_allclose(found[name][:2][rows], value[:2][rows], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("family", sorted(LINEAR))
+def test_no_time_moves_no_state(family: str) -> None:
+    """What fills the last block, and rows that are not valid, are rows without time: a is 1 and b is 0, exactly."""
+    network = network_of(family)
+    state = {spec.name: torch.rand(4, *spec.shape) for spec in network.states}
+    with torch.no_grad():
+        _, moves = network.row_wise(torch.randn(4, FEATURES), state, torch.zeros(4, 1))
+    for name, parts in (network.state_parts or {}).items():
+        a, b = moves[name].chunk(2, dim=-1)
+        one = torch.cat([part + (k == 0) for k, part in enumerate(torch.zeros_like(a).chunk(parts, dim=-1))], dim=-1)
+        assert torch.equal(a, one), name
+        assert not b.any(), name
+
+
+def test_linear_states_are_known() -> None:
+    linear = {family for family in FAMILIES if network_of(family).state_parts}
+    assert linear == LINEAR | {"s4d", "s4d_bilinear"}
+    assert {family for family in linear if in_blocks(network_of(family))} == LINEAR, "S4D's states are no vectors"
+
+
+def test_export_chooses_and_says_what_it_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger=exporter.__name__)
+    recordings = made_up([40, 30])
+
+    def chosen(family: str, **options: bool) -> tuple[str, int]:
+        bundle = export_network(network_of(family), recordings, tmp_path, name=family, **options)
+        scans = sum(node.op_type == "Scan" for node in onnx.load(bundle.chunk_path).graph.node)
+        form = str(bundle.manifest.training["chunk_graph"])
+        assert f"{bundle.manifest.ref}: chunk.onnx is made as {form}" in caplog.text
+        return form, scans
+
+    assert chosen("s5") == ("two-level", 2)
+    assert chosen("gru") == ("scan", 1)
+    assert chosen("liquid_s4", aux_tau=True) == ("scan", 1)
+    monkeypatch.setattr(exporter, "LARGEST_STATE", 15)
+    assert chosen("s5") == ("scan", 1), "16 numbers"
