@@ -69,6 +69,7 @@ def test_a_cells_scan_equals_its_steps_in_irregular_time(family: str) -> None:
     """≤ 1e-5 over 300 steps: outputs, final state and gradients; rows that are not valid leave the state."""
     cell = cell_of(family)
     x, d = torch.randn(4, 300, FEATURES), torch.rand(4, 300, 1) * 4 + 0.01
+    x.requires_grad_()
     valid = torch.rand(4, 300) > 0.2
     start = reached_state(cell, 4)
     y_scan, end_scan = cell.unroll(x, start, d, valid)
@@ -82,9 +83,10 @@ def test_a_cells_scan_equals_its_steps_in_irregular_time(family: str) -> None:
     assert ((y_scan - y_loop)[valid].abs().max() / size) <= 1e-5
     for name, value in state.items():
         assert ((end_scan[name] - value).abs().max() / value.abs().max().clamp(min=1)) <= 1e-5, name
-    weights = list(cell.parameters())
     by_scan, by_loop = (
-        torch.autograd.grad((y[valid] / size).square().mean(), weights, allow_unused=True, retain_graph=True)
+        torch.autograd.grad(
+            (y[valid] / size).square().mean(), [x, *cell.parameters()], allow_unused=True, retain_graph=True
+        )
         for y in (y_scan, y_loop)
     )
     for found, wanted in zip(by_scan, by_loop, strict=True):
