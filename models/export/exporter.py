@@ -24,10 +24,10 @@ from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, wri
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.export.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNetwork, taught
 from statestream.models.export.folding import fold_constants
+from statestream.models.export.hoisted import RECURRENCE, wrap_hoisted
 from statestream.models.export.onnx_scan import IR_VERSION, input_names, output_names, wrap_in_scan
 from statestream.models.export.parity import reproduced
 from statestream.models.export.quantization import Weights, pack, quantized
-from statestream.models.export.two_level import RECURRENCE, wrap_in_blocks
 from statestream.models.spec import (
     MAX_DROP,
     Array,
@@ -49,9 +49,6 @@ from statestream.models.training.tasks import scores as task_scores
 logger = logging.getLogger(__name__)
 
 OPSET = 20
-LARGEST_STATE = 128
-"""Numbers of each of a session's states up to which a chunk graph in two levels is never slower, at batch 16 either
-(`python -m tests.bench.chunks`)."""
 LARGEST_WEIGHT = 2**24
 """Most elements of a tensor that is computed from weights at export, not at every load."""
 TOLERANCE = 1e-5
@@ -220,27 +217,24 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
 def chunk_graph(
     network: Network, step: onnx.ModelProto, manifest: Manifest, quantization: Quantization | None = None
 ) -> tuple[onnx.ModelProto, str]:
-    """The faster chunk graph of a step graph, and its form: "two-level" where the states allow it, else "scan"."""
-    if manifest.aux or not in_blocks(network):
+    """The faster chunk graph of a step graph, and its form: "hoisted" where states are linear, else "scan"."""
+    if manifest.aux or not can_hoist(network):
         return wrap_in_scan(step, manifest), "scan"
-    return blocks_graph(network, manifest, quantization), "two-level"
+    return hoisted_graph(network, manifest, quantization), "hoisted"
 
 
-def in_blocks(network: Network) -> bool:
-    """Whether a chunk in two levels is possible, and never slower: linear states, as vectors, and not too large."""
-    shapes = [network.input_shape, *(spec.shape for spec in network.states)]
-    if not network.state_parts or any(len(shape) > 1 for shape in shapes):
-        return False
-    return max(shape[0] for shape in shapes[1:]) <= LARGEST_STATE
+def can_hoist(network: Network) -> bool:
+    """Whether all but x ← a·x + b can be done for all rows at once: rows of numbers, and linear states."""
+    return bool(network.state_parts) and len(network.input_shape) == 1
 
 
-def blocks_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:
-    """The chunk graph in two levels of a network whose states are linear vectors (see `two_level`)."""
+def hoisted_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:
+    """The chunk graph of a network with linear states, without what is no recurrence in its loop (see `hoisted`)."""
     outputs = [*manifest.results, *(f"{RECURRENCE}{s.name}" for s in manifest.states)]
     rows = _graph(_Rows(network), network, manifest, outputs, normalisation=quantization is None)
     if quantization is not None:
         pack(rows, quantization.weights)
-    return wrap_in_blocks(rows, manifest, network.state_parts or {})
+    return wrap_hoisted(rows, manifest, network.state_parts or {})
 
 
 def _graph(

@@ -1,4 +1,4 @@
-"""Chunk graphs in two levels are the Scan of the step: ragged, with holes, over any number of rows and any gaps."""
+"""Hoisted chunk graphs are the Scan of the step: ragged, with holes, over any number of rows and any gaps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from statestream.models.export import exporter
-from statestream.models.export.exporter import blocks_graph, export_network, in_blocks, step_graph
+from statestream.models.export.exporter import can_hoist, export_network, hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Network
 from tests.integration.models.conftest import FAMILIES, FEATURES, NOMINAL_S, made_up, network_of
 
-LINEAR = {"s5", "s5_bilinear", "lru", "linoss", "mingru", "liquid_s4", "spectral", "spectral_s5", "stack_scanned"}
+LINEAR = {"s5", "s5_bilinear", "s4d", "s4d_bilinear", "lru", "linoss", "mingru", "liquid_s4", "spectral", "spectral_s5",
+          "stack_scanned"}  # fmt: skip
 
 
 def manifest_of(network: Network) -> Manifest:
@@ -50,19 +51,19 @@ def answers(graph: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array]:
 
 @pytest.fixture(scope="module", params=sorted(LINEAR))
 def graphs(request: pytest.FixtureRequest) -> tuple[Network, onnx.ModelProto, onnx.ModelProto]:
-    """A network, its step in a Scan, and its chunk graph in two levels."""
+    """A network, its step in a Scan, and its hoisted chunk graph."""
     network = network_of(request.param)
     manifest = manifest_of(network)
-    return network, wrap_in_scan(step_graph(network, manifest), manifest), blocks_graph(network, manifest)
+    return network, wrap_in_scan(step_graph(network, manifest), manifest), hoisted_graph(network, manifest)
 
 
 @pytest.mark.parametrize("longest", [4.0, 4000.0], ids=["usual", "long"])
 def test_they_are_equal(graphs: tuple[Network, onnx.ModelProto, onnx.ModelProto], longest: float) -> None:
-    """≤ 1e-5 of the largest value: rows that fill no block, one block, and some; gaps a thousand times as long too."""
-    network, scan, blocks = graphs
-    for batch, rows in ((1, 1), (3, 16), (2, 17), (4, 75)):
+    """≤ 1e-5 of the largest value, with gaps a thousand times as long too."""
+    network, scan, hoisted = graphs
+    for batch, rows in ((1, 1), (3, 2), (2, 17), (4, 75)):
         feed = chunk(network, batch, rows, longest=longest)
-        found, wanted = answers(blocks, feed), answers(scan, feed)
+        found, wanted = answers(hoisted, feed), answers(scan, feed)
         for name, value in wanted.items():
             if name.endswith("_seq"):
                 found[name], value = found[name][feed["valid"]], value[feed["valid"]]
@@ -73,12 +74,12 @@ def test_they_are_equal(graphs: tuple[Network, onnx.ModelProto, onnx.ModelProto]
 
 def test_what_does_not_exist_is_not_read(graphs: tuple[Network, onnx.ModelProto, onnx.ModelProto]) -> None:
     """Not even where it is no number; and a session's neighbours change nothing."""
-    network, _, blocks = graphs
+    network, _, hoisted = graphs
     feed = chunk(network, 3, 40)
-    wanted = answers(blocks, feed)
+    wanted = answers(hoisted, feed)
     feed["x_seq"][~feed["valid"]] = np.nan
     feed["x_seq"][2] *= 1e6
-    found = answers(blocks, feed)
+    found = answers(hoisted, feed)
     for name, value in wanted.items():
         rows = feed["valid"][:2] if name.endswith("_seq") else slice(None)
         np.testing.assert_allclose(found[name][:2][rows], value[:2][rows], rtol=1e-6, atol=1e-6, err_msg=name)
@@ -86,7 +87,7 @@ def test_what_does_not_exist_is_not_read(graphs: tuple[Network, onnx.ModelProto,
 
 @pytest.mark.parametrize("family", sorted(LINEAR))
 def test_no_time_moves_no_state(family: str) -> None:
-    """What fills the last block, and rows that are not valid, are rows without time: a is 1 and b is 0, exactly."""
+    """Rows that are not valid are rows without time: a is 1 and b is 0, exactly."""
     network = network_of(family)
     state = {spec.name: torch.rand(4, *spec.shape) for spec in network.states}
     with torch.no_grad():
@@ -100,13 +101,10 @@ def test_no_time_moves_no_state(family: str) -> None:
 
 def test_linear_states_are_known() -> None:
     linear = {family for family in FAMILIES if network_of(family).state_parts}
-    assert linear == LINEAR | {"s4d", "s4d_bilinear"}
-    assert {family for family in linear if in_blocks(network_of(family))} == LINEAR, "S4D's states are no vectors"
+    assert linear == LINEAR == {family for family in linear if can_hoist(network_of(family))}
 
 
-def test_export_chooses_and_says_what_it_chose(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_export_chooses_and_says_what_it_chose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger=exporter.__name__)
     recordings = made_up([40, 30])
 
@@ -117,8 +115,7 @@ def test_export_chooses_and_says_what_it_chose(
         assert f"{bundle.manifest.ref}: chunk.onnx is made as {form}" in caplog.text
         return form, scans
 
-    assert chosen("s5") == ("two-level", 2)
+    assert chosen("s5") == ("hoisted", 1)
+    assert chosen("stack_scanned") == ("hoisted", 4)
     assert chosen("gru") == ("scan", 1)
     assert chosen("liquid_s4", aux_tau=True) == ("scan", 1)
-    monkeypatch.setattr(exporter, "LARGEST_STATE", 15)
-    assert chosen("s5") == ("scan", 1), "16 numbers"
