@@ -88,7 +88,7 @@ class Learner(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         options = self.config.training
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
         )
         if options.schedule == "constant":
             return optimizer
