@@ -46,8 +46,6 @@ from statestream.models.training.runs import Run, load_checkpoint
 from statestream.models.training.splits import split_dataset
 from statestream.models.training.tasks import scores as task_scores
 
-logger = logging.getLogger(__name__)
-
 OPSET = 20
 LARGEST_WEIGHT = 2**24
 """Most elements of a tensor that is computed from weights at export, not at every load."""
@@ -195,7 +193,6 @@ def export_network(
         sizes = pack(step, quantization.weights)
         manifest = manifest.model_copy(update={"quantization": quantization.model_copy(update=sizes)})
     chunk, form = chunk_graph(network, step, manifest, quantization)
-    logger.info("%s: chunk.onnx is made as %s", manifest.ref, form)
     manifest = manifest.model_copy(update={"training": {**manifest.training, "chunk_graph": form}})
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
     golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], time)

@@ -69,6 +69,7 @@ def export(
         adapt=adapt,
     )
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)
+    out.print(f"chunk graph: {bundle.manifest.training['chunk_graph']}", highlight=False)
     if (small := bundle.manifest.quantization) is not None:
         out.print(
             f"{small.weights}: {small.weight_bytes:,} of {small.float32_bytes:,} bytes of weights; "

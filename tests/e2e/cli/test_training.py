@@ -46,7 +46,9 @@ def test_train_export_check(
     assert "next: statestream export runs/mine" in capsys.readouterr().out
     assert main(["export", "runs/mine", "repository"]) == 0
     assert main(["export", "runs/mine", "repository"]) == 0
-    assert "exported mine:2 to repository/mine/2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "exported mine:2 to repository/mine/2" in said
+    assert "chunk graph: scan" in said
     assert main(["export", "runs/mine", "repository", "--aux-tau"]) == 0
     assert [(aux.name, aux.shape) for aux in read_manifest(Path("repository/mine/3")).aux] == [("tau", (8,))]
     assert main(["bundle", "check", "repository/mine/1"]) == 0

@@ -10,7 +10,6 @@ import onnxruntime
 import pytest
 import torch
 
-from statestream.models.export import exporter
 from statestream.models.export.exporter import can_hoist, export_network, hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
@@ -104,16 +103,13 @@ def test_linear_states_are_known() -> None:
     assert linear == LINEAR == {family for family in linear if can_hoist(network_of(family))}
 
 
-def test_export_chooses_and_says_what_it_chose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger=exporter.__name__)
+def test_export_chooses_and_says_what_it_chose(tmp_path: Path) -> None:
     recordings = made_up([40, 30])
 
     def chosen(family: str, **options: bool) -> tuple[str, int]:
         bundle = export_network(network_of(family), recordings, tmp_path, name=family, **options)
         scans = sum(node.op_type == "Scan" for node in onnx.load(bundle.chunk_path).graph.node)
-        form = str(bundle.manifest.training["chunk_graph"])
-        assert f"{bundle.manifest.ref}: chunk.onnx is made as {form}" in caplog.text
-        return form, scans
+        return bundle.manifest.training["chunk_graph"], scans
 
     assert chosen("s5") == ("hoisted", 1)
     assert chosen("stack_scanned") == ("hoisted", 4)
