@@ -126,16 +126,14 @@ def _gather_rows(graph: _Graph, name: str, shape: Sequence[int]) -> None:
 def _recur(graph: _Graph, state: StateSpec, parts: int) -> None:
     """From a and b of all rows, and the state before the first, to those after all rows and after the last."""
     *lead, size = state.shape
-    name, part = f"state_{state.name}", size // parts
-    sizes = graph.constant([*[part] * parts, size])
-    *a, b = graph.calls("Split", [f"{_PREFIX}{RECURRENCE}{state.name}", sizes], parts + 1, axis=-1)
-    shape = (*lead, size)
+    name, shape = f"state_{state.name}", [*lead, parts, size // parts]
+    moves = _by_time(graph, f"{_PREFIX}{RECURRENCE}{state.name}", [*lead, 2 * parts, size // parts])
+    *factors, b = graph.calls("Split", [moves, graph.constant([1] * parts + [parts])], parts + 1, axis=-2)
     if parts == 2:
-        re, im = a
-        a = [graph.call("Concat", *halves, axis=-1) for halves in ((re, re), (graph.call("Neg", im), im))]
-        shape = (*lead, 2, part)
+        re, im = factors
+        factors = [graph.call("Concat", *pair, axis=-2) for pair in ((re, re), (graph.call("Neg", im), im))]
     start = graph.call("Reshape", name, graph.constant([-1, *shape]))
-    last, after = _scan(graph, start, [_by_time(graph, rows, shape) for rows in (*a, b)], len(shape))
+    last, after = _scan(graph, start, [*factors, b], len(shape))
     graph.call("Reshape", last, graph.constant([-1, *state.shape]), to=f"{name}_out")
     graph.call("Reshape", after, graph.constant([-1, *state.shape]), to=f"{_PREFIX}{name}")
 
