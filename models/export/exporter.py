@@ -6,6 +6,7 @@ A bundle is written only if step.onnx and chunk.onnx reproduce PyTorch on real r
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,9 @@ from statestream.models.training.splits import split_dataset
 from statestream.models.training.tasks import scores as task_scores
 
 OPSET = 20
+LARGEST_STATE = 256
+"""Numbers of each of a session's states up to which a hoisted chunk graph is no slower at batch 16 either: a and b of
+all rows must fit the cache (`python -m tests.bench.chunks`)."""
 LARGEST_WEIGHT = 2**24
 """Most elements of a tensor that is computed from weights at export, not at every load."""
 TOLERANCE = 1e-5
@@ -214,15 +218,17 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
 def chunk_graph(
     network: Network, step: onnx.ModelProto, manifest: Manifest, quantization: Quantization | None = None
 ) -> tuple[onnx.ModelProto, str]:
-    """The faster chunk graph of a step graph, and its form: "hoisted" where states are linear, else "scan"."""
+    """The faster chunk graph of a step graph, and its form: "hoisted" of small linear states, else "scan"."""
     if manifest.aux or not can_hoist(network):
         return wrap_in_scan(step, manifest), "scan"
     return hoisted_graph(network, manifest, quantization), "hoisted"
 
 
 def can_hoist(network: Network) -> bool:
-    """Whether all but x ← a·x + b can be done for all rows at once: rows of numbers, and linear states."""
-    return bool(network.state_parts) and len(network.input_shape) == 1
+    """Whether all but x ← a·x + b can be done for all rows at once, and is no slower."""
+    if not network.state_parts or len(network.input_shape) > 1:
+        return False
+    return max(math.prod(spec.shape) for spec in network.states) <= LARGEST_STATE
 
 
 def hoisted_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from math import prod
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ from statestream.models.cells.base import Cell
 from statestream.models.cells.linoss import LinOSS
 from statestream.models.cells.lru import LRU
 from statestream.models.cells.mingru import MinGRU
+from statestream.models.cells.s4d import S4D
 from statestream.models.cells.s5 import S5
 from statestream.models.cells.spectral import SpectralEncoder
 from statestream.models.cells.stack import Stack
@@ -49,7 +51,7 @@ def main() -> None:
     table = Table("cell", "numbers of state", *(f"batch {b}, {t} rows" for b, t in SHAPES), box=None)
     for name, cell in cells().items():
         found = [f"{facts[f'{name}_batch{b}_rows{t}']:.2f}" for b, t in SHAPES]
-        table.add_row(name, str(sum(spec.shape[0] for spec in cell.states)), *found)
+        table.add_row(name, str(sum(prod(spec.shape) for spec in cell.states)), *found)
     out.print(table)
 
 
@@ -62,6 +64,8 @@ def cells() -> dict[str, Cell]:
         "two_s5": Stack(INPUTS, 48, [S5(48, 48, pairs=32) for _ in range(2)]),
         "four_s5": Stack(INPUTS, 48, [S5(48, 48, pairs=32) for _ in range(4)]),
         "s5_wide": S5(INPUTS, 64, pairs=128),
+        "s4d": S4D(INPUTS, 16, pairs=4),
+        "s4d_wide": S4D(INPUTS, 32, pairs=16),
         "bank": SpectralEncoder(INPUTS, [0.1, 0.2, 0.3, 0.4], bandwidth=0.015, smoothing=50.0),
     }
 

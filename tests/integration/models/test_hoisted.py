@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from statestream.models.export import exporter
 from statestream.models.export.exporter import can_hoist, export_network, hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
@@ -103,7 +104,7 @@ def test_linear_states_are_known() -> None:
     assert linear == LINEAR == {family for family in linear if can_hoist(network_of(family))}
 
 
-def test_export_chooses_and_says_what_it_chose(tmp_path: Path) -> None:
+def test_export_chooses_and_says_what_it_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = made_up([40, 30])
 
     def chosen(family: str, **options: bool) -> tuple[str, int]:
@@ -115,3 +116,5 @@ def test_export_chooses_and_says_what_it_chose(tmp_path: Path) -> None:
     assert chosen("stack_scanned") == ("hoisted", 4)
     assert chosen("gru") == ("scan", 1)
     assert chosen("liquid_s4", aux_tau=True) == ("scan", 1)
+    monkeypatch.setattr(exporter, "LARGEST_STATE", 15)
+    assert chosen("s5") == ("scan", 1), "16 numbers"
