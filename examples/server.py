@@ -28,9 +28,13 @@ def server(repository: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port below those that the kernel gives to outgoing connections: nobody takes it while its server is dead."""
+    """A port below those that the kernel gives to outgoing connections: nobody takes it while its server is dead.
+
+    Drawn by the system: processes whose random numbers are seeded alike would all choose the same.
+    """
+    draw = random.SystemRandom()
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = draw.randrange(20_000, 32_000)
         with socket.socket() as free, suppress(OSError):
             free.bind(("127.0.0.1", port))
             return port

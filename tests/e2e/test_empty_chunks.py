@@ -96,7 +96,7 @@ async def test_a_shadow(clock: FakeClock) -> None:
     host, seen = Host(ServerConfig(), clock), Seen(leaky_manifest(version=2))
     runner = host.add(*leaky_bundle(leaky_manifest()))
     held = await host.open(FakeSubscriber(), 1, asks("robot"))
-    runner.shadow = Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest)  # type: ignore[arg-type]
+    runner.repeat_in(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest))  # type: ignore[arg-type]
     runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
     await runner.settled(held.slot)
     await runner.rest()
