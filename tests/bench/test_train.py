@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.chunks import SHAPES
+from tests.bench.chunks import QUICK, SHAPES
 from tests.bench.train import WANTED
 
 ROOT = Path(__file__).parents[2]
@@ -35,4 +35,4 @@ def test_a_quick_run_compares_every_chunk_graph(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "bench_chunks.json").read_text())
-    assert all(facts[f"{cell}_batch{b}_rows{t}"] > 0 for cell in ("s5", "mingru", "bank") for b, t in SHAPES)
+    assert all(facts[f"{cell}_batch{b}_rows{t}"] > 0 for cell in QUICK for b, t in SHAPES)
