@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what imports have left: torch alone is a million objects, for all of the run."""
+    """Exempt what was imported from garbage collection: with torch a quarter of a million objects."""
     gc.collect()
     gc.freeze()
 

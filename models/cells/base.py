@@ -68,16 +68,16 @@ class Cell(nn.Module):
 
     @property
     def state_parts(self) -> dict[str, int] | None:
-        """Where every state moves as x ← a·x + b: of each, 1 for real numbers and 2 for complex ones; else None.
+        """Parts of each state, 1 if real and 2 if complex; None: not all move as x ← a·x + b.
 
-        |a| ≤ 1, a and b do not depend on that state, and where no time passed a is 1 and b is 0.
+        |a| ≤ 1; a and b do not depend on that state; if no time passes, a is 1 and b is 0.
         """
         return None if self.states else {}
 
     def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
-        """Of rows whose states afterwards are known: `y_NO`, and a and b of each state, side by side.
+        """Outputs `y_NO` of rows whose states afterwards are known, and a and b of each state, side by side.
 
-        Only cells with `state_parts` have it. A chunk graph finds the states from a and b, for all rows together.
+        Only cells with `state_parts` have it. A chunk graph computes the states from a and b, for all rows together.
         """
         if self.states:
             raise NotImplementedError

@@ -1,4 +1,4 @@
-"""How much each sensor shakes at each frequency: a causal bank of damped oscillators, and their log energy.
+"""Spectral encoder: a causal bank of damped oscillators for each sensor, and their log energies.
 
     symbol   shape        meaning
     x        B, F         signals; log energy turns a gain of a signal into an offset of its features
@@ -32,13 +32,13 @@ from statestream.models.cells.base import Cell, State, vector_state
 from statestream.models.cells.scan import Parts, paused, scan, times
 
 FLOOR = 1e-6
-"""Energy that is silence, in units of a signal's variance over the training data."""
+"""Energy of silence, in units of a signal's variance over the training data."""
 LOWEST, HIGHEST, COUNT = 0.02, 0.46, 12
 """Frequencies by default, cycles a nominal period: up to nearly half the rate of the rows."""
 BANDWIDTH, SMOOTHING = 0.015, 50.0
 """β and τ by default."""
 LEAST_WEIGHT = 1e-12
-"""Of n: no time at all has passed since the session began."""
+"""Least n to divide by: at the start of a session n may be 0."""
 
 Move = Callable[[str, Parts, Parts], Parts]
 """`move(state, a, b)` takes a state to a·state + b, where parts that b does not have are 0."""

@@ -1,4 +1,6 @@
-"""A fixed linear map of features, by statistics of the training split: standardised, and whitened where that is asked.
+"""Whitening: a fixed linear map of features by statistics of the training split.
+
+It standardises them, and removes their correlation if asked to.
 
 m, s   F      mean and standard deviation of each feature
 e, V   F, F   eigenvalues and eigenvectors of the features' correlation
@@ -16,7 +18,7 @@ from statestream.models.cells.base import Cell, State
 from statestream.models.spec import Array
 
 LEAST_VARIANCE = 1e-3
-"""Added to each eigenvalue: what hardly ever moves is not blown up to noise."""
+"""Added to each eigenvalue, so that directions of hardly any variance are not amplified to noise."""
 
 
 class Whitening(Cell):

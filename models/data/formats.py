@@ -55,8 +55,9 @@ def recordings_at(path: Path) -> list[Path]:
         raise DataError(f"{path}: no such file or folder")
     if not path.is_dir() or find(path) is not None:
         return [path]
-    found = [each for each in sorted(path.iterdir()) if not _is_ours(each) and find(each) is not None]
-    belonging = {file for each in found for file in reader_of(each).labels(each)}
+    entries = [each for each in sorted(path.iterdir()) if not _is_ours(each)]
+    found = {each: reader for each in entries if (reader := find(each)) is not None}
+    belonging = {file for each, reader in found.items() for file in reader.labels(each)}
     files = [each for each in found if each not in belonging]
     if not files:
         raise DataError(f"{path}: no recording in this folder; read are {_everything()}")

@@ -243,7 +243,7 @@ def hoisted_graph(network: Network, manifest: Manifest, quantization: Quantizati
 def _graph(
     module: nn.Module, network: Network, manifest: Manifest, outputs: list[str], *, normalisation: bool
 ) -> onnx.ModelProto:
-    """What a module makes of inputs, dt and states in a row."""
+    """Export a module of inputs, dt and states as ONNX; only the batch axis is dynamic."""
     # Batch 2, because the exporter treats an axis of length 1 as a constant.
     inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
@@ -322,7 +322,7 @@ def _tau_spec(network: Network) -> TensorSpec:
 
 
 class _Rows(nn.Module):
-    """`Network.row_wise` with tensors in a row."""
+    """`Network.row_wise` with positional tensors, for the ONNX export."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from statestream.models.export.onnx_scan import IR_VERSION, chunk_inputs, chunk_
 from statestream.models.spec import Array, Manifest, StateSpec
 
 RECURRENCE = "recurrence_"
-"""What a rows graph's outputs for a and b of each state are called, before its name."""
+"""Prefix of the rows graph's outputs a and b of each state."""
 _PREFIX = "row_"
 
 Names = list[str]
@@ -65,18 +65,18 @@ def wrap_hoisted(rows: onnx.ModelProto, manifest: Manifest, parts: Mapping[str, 
 
 @dataclass
 class _Graph:
-    """Nodes and weights, with names for what lies between."""
+    """Builder of a graph: nodes, weights, and names of the values between."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[TensorProto] = field(default_factory=list)
     scope: str = "chunk"
 
     def call(self, operation: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """The name of what one operation makes."""
+        """Add a node; returns the name of its output."""
         return self.calls(operation, inputs, 1 if to is None else [to], **attributes)[0]
 
     def calls(self, operation: str, inputs: Sequence[str], outputs: int | Names, **attributes: Any) -> Names:
-        """The names of what it makes."""
+        """Add a node; returns the names of its outputs."""
         base = f"{self.scope}_{len(self.nodes)}_{operation.lower()}"
         names = [f"{base}_{k}" for k in range(outputs)] if isinstance(outputs, int) else outputs
         self.nodes.append(helper.make_node(operation, list(inputs), names, name=base, **attributes))
@@ -89,7 +89,7 @@ class _Graph:
         return name
 
     def in_order(self, known: Iterable[str]) -> list[onnx.NodeProto]:
-        """The nodes, each after those that make what it reads."""
+        """Sort the nodes: each follows those whose outputs it reads."""
         ready = {"", *known, *(tensor.name for tensor in self.weights)}
         waiting, ordered = list(self.nodes), []
         while waiting:
@@ -109,7 +109,7 @@ class _Graph:
 
 
 def _spread_rows(graph: _Graph, manifest: Manifest) -> None:
-    """Make the rows graph's inputs of the chunk's, in order of time."""
+    """Reshape the chunk's inputs into the rows graph's, in order of time."""
     mask, nothing = graph.call("Unsqueeze", "valid", graph.constant([2])), graph.constant(np.zeros(1, np.float32))
     for name, (width,) in (*((t.name, t.shape) for t in manifest.inputs), ("dt", (1,))):
         valid = graph.call("Where", mask, f"{name}_seq", nothing)
@@ -118,13 +118,13 @@ def _spread_rows(graph: _Graph, manifest: Manifest) -> None:
 
 
 def _gather_rows(graph: _Graph, name: str, shape: Sequence[int]) -> None:
-    """Make a result of the chunk of the rows graph's."""
+    """Reshape a result of the rows graph into the chunk's."""
     rows = _by_time(graph, f"{_PREFIX}{name}", shape)
     graph.call("Transpose", rows, perm=[1, 0, *range(2, 2 + len(shape))], to=f"{name}_seq")
 
 
 def _recur(graph: _Graph, state: StateSpec, parts: int) -> None:
-    """From a and b of all rows, and the state before the first, to those after all rows and after the last."""
+    """Add the recurrence of one state: its values after each row, and after the last."""
     *lead, size = state.shape
     name, shape = f"state_{state.name}", [*lead, parts, size // parts]
     moves = _by_time(graph, f"{_PREFIX}{RECURRENCE}{state.name}", [*lead, 2 * parts, size // parts])
@@ -139,7 +139,11 @@ def _recur(graph: _Graph, state: StateSpec, parts: int) -> None:
 
 
 def _scan(graph: _Graph, start: str, rows: Names, rank: int) -> Names:
-    """The state after the last row, and those after all rows. `rows` are b, and before it a or both factors."""
+    """Add a Scan; returns the state after the last row, and those after all rows.
+
+    Args:
+        rows: a, or the two factors of a complex state, then b.
+    """
     body = _Graph(scope=f"chunk_{len(graph.nodes)}")
     before, *factors, b = names = [f"{body.scope}_{name}" for name in ("before", *"uvw"[: len(rows)])]
     moved = [b, body.call("Mul", factors[0], before)]
@@ -161,5 +165,5 @@ def _by_time(graph: _Graph, rows: str, shape: Sequence[int]) -> str:
 
 
 def _free(name: str) -> onnx.ValueInfoProto:
-    """A number of any shape, as a body takes and gives it."""
+    """Declare a float tensor of any shape, as inputs and outputs of a body."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

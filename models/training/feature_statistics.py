@@ -20,7 +20,7 @@ TOGETHER = 64
 
 
 class Features(Network):
-    """What a network makes of rows up to one of its cells, which is the last."""
+    """A network without a readout: its outputs are those of its last cell."""
 
     def _read(self, y: Tensor) -> Tensor:
         return y

@@ -123,13 +123,13 @@ class Network(nn.Module):
         return self._read(y_BO), state
 
     def row_wise(self, x_NF: Tensor, after: State, dt_N1: Tensor) -> tuple[Tensor, State]:
-        """Rows whose states afterwards are known, side by side: `y_NK`, and how each state moves (`Cell.row_wise`)."""
+        """Outputs `y_NK` of rows whose states afterwards are known, and a and b of each state (`Cell.row_wise`)."""
         y_NO, moves = self.cell.row_wise(self._normalise(x_NF), after, dt_N1 / self.facts.nominal_s)
         return self._read(y_NO), moves
 
     @property
     def state_parts(self) -> dict[str, int] | None:
-        """`Cell.state_parts`."""
+        """See `Cell.state_parts`."""
         return self.cell.state_parts
 
     def unroll(

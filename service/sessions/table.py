@@ -271,14 +271,14 @@ class SessionTable(TableColumns):
         own.route[slot] = route
         own.channel[slot] = channel
         own.last_active_s[slot] = self._clock()
-        own.changes[slot] += 1
+        self.mark_dirty(slot)
 
     def detach(self, slot: int) -> None:
         """Detach a session from its stream; it can be resumed."""
         own = self._own
         own.route[slot] = DETACHED
         own.last_active_s[slot] = self._clock()
-        own.changes[slot] += 1
+        self.mark_dirty(slot)
 
     def set_policy(self, slot: int, policy: Policy) -> None:
         """Set the session's drop policy for rows from now on."""
@@ -296,7 +296,7 @@ class SessionTable(TableColumns):
         """Set a session to the initial state, without a last timestamp; its seqs continue."""
         self._arena.reset(slot)
         self._own.last_ns[slot] = NO_TIME
-        self._own.changes[slot] += 1
+        self.mark_dirty(slot)
 
     def acknowledge(self, slot: int, seq: int) -> None:
         """Record that the client has the outputs up to `seq`; limited to settled seqs."""
@@ -416,18 +416,18 @@ class SessionTable(TableColumns):
         )
         return stored
 
-    def mark_dirty(self, slots: Int64Array | int) -> None:
+    def mark_dirty(self, slots: Int64Array | list[int] | int) -> None:
         """Have sessions stored again."""
         self._own.changes[slots] += 1
 
     def mark_all_dirty(self) -> None:
         """Have every session stored again, as the store may lack its last snapshot."""
-        self._own.changes[list(self._slots.values())] += 1
+        self.mark_dirty(list(self._slots.values()))
 
     def mark_unstored(self, slot: int) -> None:
         """Record that no snapshot of the session is stored."""
         self._own.durable_seq[slot] = 0
-        self._own.changes[slot] += 1
+        self.mark_dirty(slot)
 
     def mark_durable(self, taken: SessionColumns, stored: BoolArray) -> None:
         """Record what the store has done with a copy; sessions that have ended meanwhile are skipped.
@@ -493,7 +493,7 @@ class SessionTable(TableColumns):
 
     def state(self, session_id: str) -> dict[str, Array]:
         """A copy of a session's state by its id; see `read`."""
-        return self._arena.read(self._slots[session_id])
+        return self.read(self._slots[session_id])
 
     def _grow(self, capacity: int) -> None:
         old, columns = self.capacity, {}

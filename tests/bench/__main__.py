@@ -7,7 +7,6 @@ the rounds. CPU time a step is the steadiest figure, since another process on th
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import uvloop
 from statestream.models.bundle import Bundle
 from statestream.models.files import write_json
 from statestream.service.cli.console import err, out
-from tests.bench import cases
+from tests.bench import cases, options
 from tests.bench.cases import FULL, QUICK, Effort, Round
 from tests.bench.figures import draw, keys, table
 from tests.bench.servers import AFTERNOON, ECHO, OURS, TWO_WORKERS, Bed, cores, running
@@ -32,10 +31,7 @@ _WRITERS = {"cfc": "tests.bench.bundle", "lane": "tests.bench.lane"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works")
-    parser.add_argument("--out", type=Path, default=Path("build"))
-    given = parser.parse_args()
+    given = options.given("tests.bench")
     effort = QUICK if given.quick or os.environ.get("BENCH_QUICK") else FULL
     bed = prepare(given.out.resolve())
     os.sched_setaffinity(0, {bed.load_core})

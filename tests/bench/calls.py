@@ -1,9 +1,9 @@
-"""How many Python calls a row costs the server, function by function.
+"""Counts the Python calls that a row costs the server, by function.
 
 python -m tests.bench.calls              # a lone row, then a chunk of four
 
 Counted by `sys.setprofile` from the reading of a message to the writing of its reply, in the server's event loop; calls
-of gRPC and asyncio are not counted. A call costs about 50 ns beside what it does.
+of gRPC and asyncio are not counted.
 """
 
 from __future__ import annotations

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from functools import partial
 from math import prod
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,10 +28,10 @@ from statestream.models.cells.stack import Stack
 from statestream.models.export.exporter import hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.files import write_json
-from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Network
 from statestream.service.cli.console import out
-from tests.bench.train import INPUTS, NOMINAL_S, network, ratio, session, turns
+from tests.bench import options
+from tests.bench.train import INPUTS, NOMINAL_S, manifest_of, network, ratio, session, turns
 
 SHAPES = ((1, 2), (1, 4), (1, 8), (1, 64), (1, 256), (16, 2), (16, 8), (16, 64))
 """Sessions and rows of a chunk."""
@@ -42,10 +40,7 @@ QUICK = ("s5", "mingru", "bank")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.chunks")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works")
-    parser.add_argument("--out", type=Path, default=Path("build"))
-    given = parser.parse_args()
+    given = options.given("tests.bench.chunks")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     chosen = {name: cell for name, cell in cells().items() if not given.quick or name in QUICK}
@@ -98,14 +93,7 @@ def run(graph: onnxruntime.InferenceSession, feed: dict[str, np.ndarray]) -> Non
 
 def graphs(module: Network) -> tuple[bytes, bytes]:
     """The Scan, and the hoisted graph."""
-    manifest = Manifest(
-        name="bench",
-        version=1,
-        inputs=(InputSpec(name="x", shape=(INPUTS,)),),
-        outputs=(OutputSpec(name="y", shape=(2,), std=(1.0,)),),
-        states=module.states,
-        time=TimeSpec.around(NOMINAL_S),
-    )
+    manifest = manifest_of(module)
     hoisted: onnx.ModelProto = hoisted_graph(module, manifest)
     return wrap_in_scan(step_graph(module, manifest), manifest).SerializeToString(), hoisted.SerializeToString()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.quick_run import quick_run
+
 KEYS = {
     "single_p50_vs_echo", "streams64_vs_echo", "streams64_vs_afternoon", "streams64_cpu_us", "burst256_steps_s",
     "burst256_cpu_us", "burst16_steps_s", "chunk256_steps_s", "engine64_vs_run", "catch_up_ratio",
@@ -20,14 +19,10 @@ KEYS = {
 
 @pytest.mark.slow
 def test_a_quick_run_writes_every_figure(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench", "--quick", "--out", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    printed = quick_run("tests.bench", tmp_path)
     facts = json.loads((tmp_path / "bench.json").read_text())
     assert facts.keys() >= KEYS
     assert all(facts[key] > 0 for key in KEYS - {"bytes_per_idle_session"})
     assert not facts["many"]["errors"]
     assert (tmp_path / "bench.png").stat().st_size > 10_000
-    assert all(key in done.stdout for key in KEYS)
+    assert all(key in printed for key in KEYS)

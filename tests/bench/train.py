@@ -7,7 +7,6 @@ take turns within a round; a ratio is the median over the rounds.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import io
 import logging
@@ -16,7 +15,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -38,6 +36,7 @@ from statestream.models.files import write_json
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling
 from statestream.service.cli.console import out
+from tests.bench import options
 
 INPUTS, UNITS = 16, 32
 NOMINAL_S = 0.02
@@ -63,10 +62,7 @@ FULL, QUICK = Effort(rounds=15, rows=64, steps=1024, calls=400), Effort(rounds=1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.train")
-    parser.add_argument("--quick", action="store_true", help="only see whether it works")
-    parser.add_argument("--out", type=Path, default=Path("build"))
-    given = parser.parse_args()
+    given = options.given("tests.bench.train")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     # The exporter's advice about its own internals.
@@ -236,8 +232,8 @@ def network(cell: Cell) -> Network:
     return Network(cell, facts).eval()
 
 
-def exported(module: Network) -> bytes:
-    manifest = Manifest(
+def manifest_of(module: Network) -> Manifest:
+    return Manifest(
         name="bench",
         version=1,
         inputs=(InputSpec(name="x", shape=(INPUTS,)),),
@@ -245,7 +241,10 @@ def exported(module: Network) -> bytes:
         states=module.states,
         time=TimeSpec.around(NOMINAL_S),
     )
-    return step_graph(module, manifest).SerializeToString()
+
+
+def exported(module: Network) -> bytes:
+    return step_graph(module, manifest_of(module)).SerializeToString()
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:

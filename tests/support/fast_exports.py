@@ -1,4 +1,4 @@
-"""Exports at the speed they have outside of tests."""
+"""Speeds up exports in tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.onnx._internal.exporter._registration import ONNXRegistry
 def speed_up_exports() -> None:
     """Keep torch's ONNX translations in memory, and its tracing off.
 
-    `torch.onnx.export` reads the source of 500 translations at every call, half of a small export; nothing of them
-    depends on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, by which torch
-    (2.13) takes its trace log as wanted.
+    `torch.onnx.export` reads the source of 500 translations at every call, two fifths of a small export; they do not
+    depend on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, which makes torch
+    (2.13) build its trace log.
     """
     built = ONNXRegistry.from_torchlib
     if not hasattr(built, "cache_info"):

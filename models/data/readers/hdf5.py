@@ -18,13 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of
+from statestream.models.data.readers.reader import (
+    PICTURE,
+    RECORDING,
+    Column,
+    Facts,
+    Reader,
+    ends_with,
+    errors_of,
+    imported,
+)
 from statestream.models.data.tables import DataError, Table, objects
+from statestream.models.data.times import TIME_NAMES
 from statestream.models.spec import Array
 
 SUFFIXES = (".hdf5", ".h5")
-TIME_NAMES = ("timestamp_ns", "t_ns", "timestamp", "time", "t")
-RECORDING = "recording"
 _ENCODED = (b"\xff\xd8", b"\x89PNG")
 _ELEMENT = re.compile(r"(?P<path>[^\[\]]+)(?P<index>(?:\[\d+\])*)")
 _DEMONSTRATIONS = "data"
@@ -72,11 +80,7 @@ class Hdf5(Reader):
 
 
 def _opened(path: Path) -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path}: reading HDF5 needs h5py: pip install 'statestream[hdf5]'") from None
-    return h5py.File(path, "r")
+    return imported(path, "h5py", "HDF5", Hdf5.facts).File(path, "r")
 
 
 def _recordings(file: Any) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of
+from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of, imported
 from statestream.models.data.tables import DataError, Table, check_unique, objects
 from statestream.models.spec import Array
 
@@ -40,15 +40,11 @@ class Parquet(Reader):
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with errors_of("pyarrow", path):
-            return tuple(
-                each
-                for field in _parquet(path).ParquetDataset(str(path)).schema
-                for each in _described(field.name, field.type)
-            )
+            return tuple(each for field in _opened(path).schema for each in _described(field.name, field.type))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("pyarrow", path):
-            dataset = _parquet(path).ParquetDataset(str(path))
+            dataset = _opened(path)
             check_unique(path, dataset.schema.names)
             table = dataset.read()
             found = [each for name in table.column_names for each in _values(path, name, table.column(name))]
@@ -56,12 +52,8 @@ class Parquet(Reader):
         return Table(path, dict(found))
 
 
-def _parquet(path: Path) -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'statestream[train]'") from None
-    return parquet
+def _opened(path: Path) -> Any:
+    return imported(path, "pyarrow.parquet", "Parquet", Parquet.facts).ParquetDataset(str(path))
 
 
 def _described(name: str, kind: Any) -> Iterator[Column]:
@@ -95,10 +87,8 @@ def _values(path: Path, name: str, cells: Any) -> Iterator[tuple[str, Array]]:
         for k in range(lengths["max"]):
             yield from _values(path, f"{name}[{k}]", compute.list_element(cells, k))
     else:
-        yield (
-            name,
-            (compute.cast(cells, cells.type.value_type) if types.is_dictionary(cells.type) else cells).to_numpy(),
-        )
+        plain = compute.cast(cells, cells.type.value_type) if types.is_dictionary(cells.type) else cells
+        yield name, plain.to_numpy()
 
 
 def _is_list(kind: Any) -> bool:

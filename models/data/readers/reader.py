@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array
 
+TIME, RECORDING = "timestamp_ns", "recording"
+"""Columns of times and of recordings, as readers call those that they make themselves."""
 PICTURE = "picture"
 """Type of a column of pictures."""
 _UNEXPLAINED = (LookupError, AssertionError, AttributeError, TypeError, MemoryError)
@@ -83,6 +86,20 @@ class Reader(Protocol):
 def ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file's name has one of the suffixes, in any case."""
     return path.name.lower().endswith(suffixes)
+
+
+def imported(path: Path, module: str, what: str, facts: Facts) -> Any:
+    """Import a module of a format's library.
+
+    Raises:
+        DataError: it, or what it needs, is not installed; the text names the extra that has it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        missing, library = (error.name or module).partition(".")[0], module.partition(".")[0]
+        needed = facts.library if missing == library else missing
+        raise DataError(f"{path}: reading {what} needs {needed}: pip install 'statestream[{facts.extra}]'") from None
 
 
 @contextmanager

@@ -18,13 +18,22 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.message_fields import MessageField, Value, stamp_ns
-from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of
+from statestream.models.data.readers.reader import (
+    PICTURE,
+    TIME,
+    Column,
+    Facts,
+    Reader,
+    ends_with,
+    errors_of,
+    imported,
+)
 from statestream.models.data.readers.topics import Topic, joined
 from statestream.models.data.tables import DataError, Table, objects
 from statestream.models.spec import Array
 
 SUFFIXES = (".mcap", ".db3", ".bag")
-TIME, STAMP, LOGGED = "timestamp_ns", "header.stamp", "log_time"
+STAMP, LOGGED = "header.stamp", "log_time"
 _METADATA = "metadata.yaml"
 _PICTURES = "sensor_msgs/msg/CompressedImage"
 
@@ -135,15 +144,14 @@ def _times(path: Path, clock: Track, stamps_needed: bool) -> dict[str, Array]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a reader of the log."""
-    try:
-        from rosbags.highlevel import AnyReader
-        from rosbags.typesys import Stores, get_typestore
-    except ImportError as error:
-        raise DataError(f"{path}: reading robot logs needs {error.name}: pip install 'statestream[mcap]'") from None
+    highlevel, typesys = (
+        imported(path, f"rosbags.{name}", "robot logs", RosLog.facts) for name in ("highlevel", "typesys")
+    )
     _check_journal(path)
     with errors_of("rosbags", path):
         # Bags contain their message definitions only since the release after Humble.
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+        humble = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
+        reader = highlevel.AnyReader([path], default_typestore=humble)
         reader.open()
     try:
         yield reader

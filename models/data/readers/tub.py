@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, errors_of
+from statestream.models.data.readers.reader import PICTURE, RECORDING, TIME, Column, Facts, Reader, errors_of
 from statestream.models.data.tables import DataError, Table, objects
 from statestream.models.spec import Array
 
-TIME, RECORDING = "timestamp_ns", "recording"
 _MANIFEST = "manifest.json"
 _NUMBERS = ("float", "int", "boolean")
 

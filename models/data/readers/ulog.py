@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.data.readers.reader import Column, Facts, Reader, ends_with, errors_of
+from statestream.models.data.readers.reader import TIME, Column, Facts, Reader, ends_with, errors_of, imported
 from statestream.models.data.readers.topics import Topic, joined
 from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array, Int64Array
 
 SUFFIXES = (".ulg", ".ulog")
-TIME = "timestamp_ns"
 _NS = 1000
 _LAST_US = (2**63 - 1) // _NS
 _PATH = re.compile(r"(?P<topic>\w+)(?:\[(?P<instance>\d+)\])?\.(?P<field>\w.*)")
@@ -142,13 +141,10 @@ def _whole(path: Path, instance: Instance, parts: Sequence[Any]) -> dict[str, Ar
 
 def _loaded(path: Path) -> Any:
     """Parse a log. Its library's list of topics to read is not used: with it, drop-outs get other times."""
-    try:
-        from pyulog import ULog
-    except ImportError:
-        raise DataError(f"{path}: reading logs of PX4 needs pyulog: pip install 'statestream[ulog]'") from None
+    pyulog = imported(path, "pyulog", "logs of PX4", ULogFile.facts)
     # The library prints what it makes of damage.
     with errors_of("pyulog", path), path.open("rb") as file, redirect_stdout(StringIO()):
-        return ULog(file)
+        return pyulog.ULog(file)
 
 
 def _rate_hz(t_us: Int64Array) -> float | None:

@@ -14,11 +14,19 @@ import numpy as np
 
 from statestream.models.data.readers import delimited
 from statestream.models.data.readers.labelled_frames import IMAGE, with_columns
-from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, ends_with, errors_of
+from statestream.models.data.readers.reader import (
+    PICTURE,
+    TIME,
+    Column,
+    Facts,
+    Reader,
+    ends_with,
+    errors_of,
+    imported,
+)
 from statestream.models.data.tables import DataError, Table, objects
 from statestream.models.spec import Array
 
-TIME = "timestamp_ns"
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
 _LABELS = (".csv", ".parquet", ".npz")
 
@@ -99,11 +107,7 @@ class Video:
 
 
 def _opened(path: Path) -> Any:
-    try:
-        import av
-    except ImportError:
-        raise DataError(f"{path}: reading videos needs PyAV: pip install 'statestream[video]'") from None
-    container = av.open(str(path))
+    container = imported(path, "av", "videos", VideoFile.facts).open(str(path))
     if not container.streams.video:
         raise DataError(f"{path}: it has no video")
     return container

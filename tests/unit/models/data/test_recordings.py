@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +147,23 @@ def test_bad_files(tmp_path: Path) -> None:
         read_dataset(tmp_path / "empty.npz", Columns(period_s=1.0))
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_pyarrow(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(DataError, match="needs pyarrow"):
-        read_dataset(write(tmp_path, "", "data.parquet"))
+@pytest.mark.parametrize(
+    ("module", "file", "words"),
+    [
+        ("pyarrow", "a.parquet", r"Parquet needs pyarrow: pip install 'statestream\[train\]'"),
+        ("h5py", "a.h5", r"HDF5 needs h5py: pip install 'statestream\[hdf5\]'"),
+        ("pyulog", "a.ulg", r"logs of PX4 needs pyulog: pip install 'statestream\[ulog\]'"),
+        ("rosbags", "a.mcap", r"robot logs needs rosbags: pip install 'statestream\[mcap\]'"),
+        ("av", "a.mp4", r"videos needs PyAV: pip install 'statestream\[video\]'"),
+    ],
+)
+def test_a_format_without_its_library_says_what_to_install(
+    module: str, file: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [module, *(each for each in sys.modules if each.startswith(f"{module}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DataError, match=words):
+        read_dataset(write(tmp_path, "", file), Columns(features=("/a.b",)))
 
 
 def people(tmp_path: Path, classes: str = "xxyyxxyy") -> Dataset:
