@@ -13,6 +13,7 @@ import grpc
 from google.rpc import code_pb2  # type: ignore[import-untyped]
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.server_status import server_status
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.counters import LATE_NS
 from statestream.service.loadtest.measurement import MeasuredWindow
@@ -89,12 +90,13 @@ class LoadStream:
             try:
                 async with self._connect() as channel:
                     call: Any = channel.stream_stream(STREAM, None, None)(metadata=self._plan.access.metadata())
-                    await self._open(call, resume=resume)
-                    if resume:
-                        self._window.reconnected(time.monotonic_ns() - left_ns)
-                    self.ready.set()
-                    back_off_s = 0.05
-                    await self._serve(call)
+                    with server_status(call):
+                        await self._open(call, resume=resume)
+                        if resume:
+                            self._window.reconnected(time.monotonic_ns() - left_ns)
+                        self.ready.set()
+                        back_off_s = 0.05
+                        await self._serve(call)
                     resume = True
             except (grpc.aio.AioRpcError, BrokenError) as error:
                 self._fail(error)

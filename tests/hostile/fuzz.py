@@ -18,14 +18,13 @@ import numpy as np
 from statestream.proto.oip import inference_pb2 as oip
 from statestream.proto.v1 import admin_pb2, inference_pb2
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.server_status import server_status
 from tests.hostile.arena import Arena
 from tests.hostile.grammar import Grammar
 from tests.support.wire_client import METHOD, steps
 
 _ADVANCES = {pb.VERDICT_APPLIED, pb.VERDICT_SUPPRESSED}
 _FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
-_WROTE_TOO_LATE = "Internal error from Core"
-"""What gRPC's client says of its own write to a stream that has just ended; what the server had said is lost then."""
 _CASE_S = 60.0
 _CASES = 20
 """On one connection: a call that is not read to its end takes one of its streams until Python collects it."""
@@ -135,29 +134,32 @@ class Fuzzer:
 
     async def _fuzz(self, call: Any) -> bool:
         """Send a few messages and read to the end; whether any of it may have changed the session."""
-        acted = False
+        code, acted, read = grpc.StatusCode.OK, False, False
         try:
-            for _ in range(self._grammar.choice((1, 1, 2, 4))):
-                data = self._message()
-                acted = acted or _may_act(data)
-                await call.write(data)
-            await call.done_writing()
-            while (answer := await call.read()) is not grpc.aio.EOF:
-                verdicts = answer.results.verdict
-                self.figures.verdicts.update(map(pb.Verdict.Name, verdicts))
-                acted = acted or any(
-                    verdict in _ADVANCES and channel == 1
-                    for channel, verdict in zip(answer.results.channel, verdicts, strict=True)
-                )
-            code = grpc.StatusCode.OK
+            with server_status(call):
+                for _ in range(self._grammar.choice((1, 1, 2, 4))):
+                    data = self._message()
+                    acted = acted or _may_act(data)
+                    await call.write(data)
+                await call.done_writing()
+                read = True
+                while (answer := await call.read()) is not grpc.aio.EOF:
+                    acted = self._advanced(answer.results) or acted
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            if error.details() == _WROTE_TOO_LATE:
-                code, acted = grpc.StatusCode.CANCELLED, True
         except asyncio.InvalidStateError:
-            code, acted = await call.code(), True
+            code = await call.code()
         self._said(code, "a stream")
-        return acted
+        # Of a stream that ended while it was written to, the answers are lost.
+        return acted or not read
+
+    def _advanced(self, results: pb.Results) -> bool:
+        """Count the verdicts; whether one of them advanced the session."""
+        self.figures.verdicts.update(map(pb.Verdict.Name, results.verdict))
+        return any(
+            verdict in _ADVANCES and channel == 1
+            for channel, verdict in zip(results.channel, results.verdict, strict=True)
+        )
 
     def _message(self) -> bytes:
         """Something of the grammar, often with rows for the open channel that are nearly in order."""

@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.server_status import server_status
 
 METHOD = "/statestream.v1.Inference/Stream"
 
@@ -31,8 +32,9 @@ class WireStream:
     async def ends(self) -> tuple[grpc.StatusCode, str]:
         """Read to the end; the status it ends with."""
         try:
-            while await self.call.read() is not grpc.aio.EOF:
-                pass
+            with server_status(self.call):
+                while await self.call.read() is not grpc.aio.EOF:
+                    pass
         except grpc.aio.AioRpcError as error:
             return error.code(), error.details() or ""
         return await self.call.code(), await self.call.details()

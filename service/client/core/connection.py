@@ -13,6 +13,7 @@ import grpc
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.grpc_options import Endpoint
+from statestream.service.client.core.server_status import server_status
 from statestream.service.errors import FailedPrecondition, Internal, StatestreamError, Unavailable
 
 log = logging.getLogger("statestream.client")
@@ -148,11 +149,12 @@ class Connection:
         writer = asyncio.create_task(self._write(call), name="statestream writer")
         answered = False
         try:
-            response = await self._first(call)
-            answered = True
-            while response is not grpc.aio.EOF:
-                await self._ends.handle(response)
-                response = await call.read()
+            with server_status(call):
+                response = await self._first(call)
+                answered = True
+                while response is not grpc.aio.EOF:
+                    await self._ends.handle(response)
+                    response = await call.read()
             error: StatestreamError = Unavailable("the server closed the stream")
             broken = True
         except grpc.RpcError as raised:
