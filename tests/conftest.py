@@ -46,6 +46,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _shared_exports(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Name one folder for all workers in which `fast_exports` keeps graphs; pytest removes it with its other files."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exports"
+    shared.mkdir(exist_ok=True)
+    os.environ["SHARED_EXPORTS"] = str(shared)
+
+
 class FakeClock:
     """A clock that stands still until it is told to go on."""
 

@@ -248,14 +248,26 @@ def _graph(
     inputs = tuple(torch.zeros(2, *spec.shape, dtype=getattr(torch, spec.dtype)) for spec in manifest.inputs)
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
     states = tuple(network.initial_state(2)[s.name] for s in network.states)
+    model = traced_graph(module, (*inputs, dt_B1, *states), input_names(manifest), outputs)
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    fold_constants(model, normalisation=normalisation)
+    _strip(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+def traced_graph(
+    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+) -> onnx.ModelProto:
+    """Trace a module on example tensors, whose first axis is dynamic, and translate it."""
     batch = torch.export.Dim("batch")
     with _quietly():
         program = torch.onnx.export(
             module,
-            (*inputs, dt_B1, *states),
-            input_names=input_names(manifest),
+            example,
+            input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=(tuple({0: batch} for _ in (*inputs, dt_B1, *states)),),
+            dynamic_shapes=(tuple({0: batch} for _ in example),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -263,12 +275,7 @@ def _graph(
         assert program is not None
         # Compute everything that depends on weights only; by default large tensors are left to be computed at load.
         optimize(program.model, input_size_limit=LARGEST_WEIGHT, output_size_limit=LARGEST_WEIGHT)
-    model = program.model_proto
-    model.ir_version = min(model.ir_version, IR_VERSION)
-    fold_constants(model, normalisation=normalisation)
-    _strip(model)
-    onnx.checker.check_model(model)
-    return model
+    return program.model_proto
 
 
 def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2) -> Recording:

@@ -14,7 +14,9 @@ from statestream.service.client import AsyncClient, AsyncSession
 from tests.support.families import TIME, held_out_recordings, network_of
 from tests.support.server_process import ServerProcess
 
-SINGLES, WINDOW, CHUNK, TOTAL = 6_000, 300, 64, 1_000_000
+SINGLES, WINDOW, CHUNK, TOTAL = 3_000, 150, 250, 1_000_000
+WARM = 100_000
+"""Rows after which the server keeps as much as it ever keeps of a session; what follows may not grow it."""
 PERIOD_NS = 20_000_000
 
 
@@ -33,6 +35,13 @@ async def singles(session: AsyncSession, x: np.ndarray, rows: int) -> np.ndarray
     return took * 1e6
 
 
+async def chunks(session: AsyncSession, x: np.ndarray, *, until: int) -> None:
+    for start in range(session.settled_seq, until, CHUNK):
+        rows = min(CHUNK, until - start)
+        result = await session.chunk(x[:rows], (1 + start + np.arange(rows)) * PERIOD_NS)
+        assert len(result.row) == rows
+
+
 async def p50_by_turns(sessions: list[AsyncSession], x: np.ndarray) -> list[float]:
     """Medians of single steps of each session, in turns: whatever slows the machine slows all."""
     windows = [[await singles(session, x, WINDOW) for session in sessions] for _ in range(SINGLES // WINDOW)]
@@ -43,22 +52,19 @@ async def p50_by_turns(sessions: list[AsyncSession], x: np.ndarray) -> list[floa
 async def test_a_million_steps_on_one_session(tmp_path: Path) -> None:
     recordings = [recording.where(slice(0, 200)) for recording in held_out_recordings(3)]
     export_network(network_of("cfc", recordings), recordings, tmp_path, name="cfc", time=TIME)
-    x = recordings[0].features[:CHUNK]
+    x = np.resize(recordings[0].features, (CHUNK, recordings[0].features.shape[1]))
     server = ServerProcess(tmp_path)
     await server.start()
     try:
         async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
             session = await stream.open("cfc")
-            await singles(session, x, SINGLES - CHUNK)
-            await session.chunk(x, (session.settled_seq + 1 + np.arange(CHUNK)) * PERIOD_NS)  # buffers of a chunk
+            await singles(session, x, SINGLES)
+            await chunks(session, x, until=WARM)
             rss_before = rss_mb(server.pid)
-            for start in range(SINGLES, TOTAL - SINGLES, CHUNK):
-                rows = min(CHUNK, TOTAL - SINGLES - start)
-                result = await session.chunk(x[:rows], (1 + start + np.arange(rows)) * PERIOD_NS)
-                assert len(result.row) == rows
+            await chunks(session, x, until=TOTAL - SINGLES)
+            grown = rss_mb(server.pid) - rss_before
             young = await stream.open("cfc")
             young_us, old_us = await p50_by_turns([young, session], x)
-            grown = rss_mb(server.pid) - rss_before
             assert (session.settled_seq, young.settled_seq) == (TOTAL, SINGLES)
     finally:
         await server.end(signal.SIGTERM)

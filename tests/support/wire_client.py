@@ -10,7 +10,6 @@ import grpc
 import numpy as np
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.server_status import server_status
 
 METHOD = "/statestream.v1.Inference/Stream"
 
@@ -31,6 +30,8 @@ class WireStream:
 
     async def ends(self) -> tuple[grpc.StatusCode, str]:
         """Read to the end; the status it ends with."""
+        from statestream.service.client.core.server_status import server_status  # the version before has no such file
+
         try:
             with server_status(self.call):
                 while await self.call.read() is not grpc.aio.EOF:
