@@ -21,7 +21,7 @@ from statestream.models.spec import Tensors
 from statestream.service.auth.identity import SERVER, Identity, check_owner
 from statestream.service.config import ServerConfig
 from statestream.service.control.session_registry import SessionRegistry
-from statestream.service.durability.stores.base import Claim, Record
+from statestream.service.durability.stores.base import Claim, Label, Record
 from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import (
     AlreadyExists,
@@ -193,7 +193,7 @@ class SessionManager:
         record = None if self.snapshot_writer is None else await self.snapshot_writer.read(session_id)
         if record is None or record.expired_s is not None:
             raise NotFound(f"no session '{session_id}' here", field="session_id")
-        by.check_handles(session_id, _decoded(session_id, record).owner)
+        by.check_handles(session_id, _owner_of(session_id, record))
         return record
 
     async def restore(self, data: bytes, session_id: str = "", by: Identity = SERVER) -> str:
@@ -323,6 +323,7 @@ class SessionManager:
                 field="session_id",
             )
         if record is not None and expired_s is None:
+            check_owner(session_id, _owner_of(session_id, record), request.owner)
             read = _decoded(session_id, record)
             runner = self._versions.successor(read.model, read.version)
             held = record.held and self.snapshot_writer is not None and record.server != self.snapshot_writer.server
@@ -427,7 +428,8 @@ class SessionManager:
             return Claim(session_id, stored, epoch)
         taken = table.copy(np.array([slot]))
         data = snapshot.encode(table.layout, taken)[0]
-        return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data)
+        label = Label(table.owner_of(slot), runner.manifest.name)
+        return Claim(session_id, stored, epoch, int(taken.settled_seq[0]), data, label)
 
     async def _claim_or_forget(self, snapshot_writer: SnapshotWriter[ModelRunner], claim: Claim) -> bool:
         """Claim a session that was just put into its table; remove it if the claim fails."""
@@ -462,10 +464,19 @@ def wanted_outputs(runner: ModelRunner, wanted: tuple[str, ...]) -> tuple[str, .
     return wanted or tuple(everything)
 
 
+def _owner_of(session_id: str, record: Record) -> str:
+    """Owner of a stored session; only a record of an earlier version must be decoded for it."""
+    return _decoded(session_id, record).owner if record.label is None else record.label.owner
+
+
 def _decoded(session_id: str, record: Record) -> Snapshot:
+    """Decode a stored session's snapshot; raises FailedPrecondition if it is unusable."""
     try:
-        return snapshot.decode(record.snapshot)
+        read = snapshot.decode(record.snapshot)
+        if record.label not in (None, (read.owner, read.model)):
+            raise SnapshotError(f"it is '{read.owner}'s of model '{read.model}', its label in the store differs")
     except SnapshotError as error:
         raise FailedPrecondition(
             f"the snapshot of session '{session_id}' is unusable: {error.text}", field="session_id"
         ) from error
+    return read

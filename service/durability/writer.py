@@ -26,6 +26,7 @@ from statestream.service.durability.stores.base import (
     Claim,
     Damage,
     Durability,
+    Label,
     Record,
     Save,
     Store,
@@ -320,7 +321,8 @@ class SnapshotWriter(Generic[Model]):
         saves: list[Save] = []
         for layout, columns in taken:
             rows = (columns.ids, columns.epoch.tolist(), columns.settled_seq.tolist(), columns.attached.tolist())
-            saves += map(Save, *rows, snapshot.encode(layout, columns))
+            labels = (Label(owner, layout.manifest.name) for owner in columns.owners)
+            saves += map(Save, *rows, snapshot.encode(layout, columns), labels)
         if saves:
             failpoints.reached("before-commit")
         if not taken and alive_s is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from statestream.service.durability.stores.base import Claim, Save
+from statestream.service.durability.stores.base import Claim, Label, Save
 from statestream.service.sessions.snapshot import sealed
 
 IDS = st.sampled_from(["a", "b", "é:*?'", "d" * 250])
@@ -13,8 +13,10 @@ EPOCHS = st.integers(0, 4)
 SNAPSHOTS = st.sampled_from([sealed(b"\0snapshot\xff"), sealed(b"another"), sealed(b"x" * 5000)])
 SEQS = st.sampled_from([0, 1, 2**53 - 1])
 
-claims = st.builds(Claim, IDS, EPOCHS, st.integers(1, 5), SEQS, st.one_of(st.just(b""), SNAPSHOTS))
-saves = st.builds(Save, IDS, st.integers(1, 5), SEQS, st.booleans(), SNAPSHOTS)
+LABELS = st.sampled_from([None, Label("", "leaky"), Label("ann\0 é", "leaky"), Label("ben", "m" * 200)])
+
+claims = st.builds(Claim, IDS, EPOCHS, st.integers(1, 5), SEQS, st.one_of(st.just(b""), SNAPSHOTS), LABELS)
+saves = st.builds(Save, IDS, st.integers(1, 5), SEQS, st.booleans(), SNAPSHOTS, LABELS)
 
 
 def few(of: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Record, Save
+from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Label, Record, Save
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Entry:
     settled_seq: int
     used_s: float
     snapshot: bytes
+    label: Label | None = None
     expired_s: float | None = None
 
 
@@ -50,7 +51,7 @@ class MemoryStore:
         now_s = self.clock()
         alive = self.alive_until_s.get(e.server, 0) > now_s
         expired_s = None if e.expired_s is None else now_s - e.expired_s
-        return Record(e.epoch, e.server, e.held and alive, e.held and not alive, expired_s, e.snapshot)
+        return Record(e.epoch, e.server, e.held and alive, e.held and not alive, expired_s, e.snapshot, label=e.label)
 
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         self._called("claim")
@@ -61,7 +62,7 @@ class MemoryStore:
         if (0 if e is None else e.epoch) != c.expected or (e is None and not c.snapshot):
             return False
         if c.snapshot:
-            self.entries[c.session_id] = Entry(c.epoch, server, True, c.settled_seq, self.clock(), c.snapshot)
+            self.entries[c.session_id] = Entry(c.epoch, server, True, c.settled_seq, self.clock(), c.snapshot, c.label)
         elif e is not None:
             self.entries[c.session_id] = replace(e, epoch=c.epoch, server=server, held=True, used_s=self.clock())
         return True
@@ -77,7 +78,7 @@ class MemoryStore:
         if e is not None and e.epoch >= s.epoch and e.server != server:
             return FENCED
         epoch = s.epoch if e is None else max(e.epoch, s.epoch)
-        self.entries[s.session_id] = Entry(epoch, server, s.held, s.settled_seq, self.clock(), s.snapshot)
+        self.entries[s.session_id] = Entry(epoch, server, s.held, s.settled_seq, self.clock(), s.snapshot, s.label)
         return ABSENT if e is None else e.settled_seq
 
     def end(self, ends: Sequence[tuple[str, int]]) -> None:
@@ -92,7 +93,7 @@ class MemoryStore:
         for session_id, e in list(self.entries.items()):
             record = self._record(e)
             if e.expired_s is None and e.used_s < now_s - ttl_s and record is not None and not record.held:
-                self.entries[session_id] = replace(e, expired_s=now_s, snapshot=b"")
+                self.entries[session_id] = replace(e, expired_s=now_s, snapshot=b"", label=None)
                 n += 1
         return n
 

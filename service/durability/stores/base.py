@@ -1,9 +1,9 @@
 """The interface of snapshot stores. Calls may block or fail, so only the snapshot writer's thread makes them.
 
-A store has one record a session: the snapshot, its epoch, and the server that claimed it last. `claim` compares and
-sets, so that an epoch has one owner. `save` writes nothing where another server has claimed the session since. Each
-`save` may renew the server's lease; a server is alive until its lease ends, by the store's own clock: clocks of
-different machines are never compared.
+A store has one record a session: the snapshot, its label, its epoch, and the server that claimed it last. `claim`
+compares and sets, so that an epoch has one owner. `save` writes nothing where another server has claimed the session
+since. Each `save` may renew the server's lease; a server is alive until its lease ends, by the store's own clock:
+clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ class Durability(IntEnum):
     POWER = 2
 
 
+class Label(NamedTuple):
+    """Owner and model of a stored session, kept beside its snapshot; neither changes while the session exists."""
+
+    owner: str
+    model: str
+    """Name, without version."""
+
+
 class Record(NamedTuple):
     """A store's record of a session."""
 
@@ -42,6 +50,8 @@ class Record(NamedTuple):
     """Empty if it has expired."""
     lost: bool = False
     """Whether it expired because its snapshot was damaged."""
+    label: Label | None = None
+    """None: it has expired, or an earlier version of statestream wrote it; the snapshot has the same facts."""
 
 
 class Damage(NamedTuple):
@@ -64,6 +74,8 @@ class Claim(NamedTuple):
     settled_seq: int = 0
     snapshot: bytes = b""
     """Snapshot to store; empty: the stored one stays."""
+    label: Label | None = None
+    """Label of `snapshot`."""
 
 
 class Save(NamedTuple):
@@ -75,6 +87,8 @@ class Save(NamedTuple):
     held: bool
     """Whether the session is attached to a stream."""
     snapshot: bytes
+    label: Label | None = None
+    """None: none is stored, so that readers must decode the snapshot."""
 
 
 class StoreReplacedError(Exception):

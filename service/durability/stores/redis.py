@@ -6,6 +6,9 @@ have it on any node; the scripts of one call are pipelined. Two keys are written
 save. The record has that time too. Entries that the order lost, because a server died or Redis failed over, are found
 by a scan of all records once an hour; entries whose time in it is too early are corrected when they seem due.
 
+Servers of an earlier version write records without the field `label`, and leave it as it is in others. So a label
+begins with the checksum of the snapshot it was written with, and does not count beside another snapshot.
+
 Whether sessions survive a restart of Redis depends on how its persistence is configured. `open` returns POWER only
 where Redis syncs every write (`appendonly yes`, `appendfsync always`) and cannot be replaced: a replica that takes over
 may lack the last writes. In that case `save` raises StoreReplacedError, and every live session must be saved again.
@@ -13,11 +16,12 @@ may lack the last writes. In that case `save` raises StoreReplacedError, and eve
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from statestream.service.durability.stores.base import FENCED, Claim, Damage, Durability, Record, Save
+from statestream.service.durability.stores.base import FENCED, Claim, Damage, Durability, Label, Record, Save
 from statestream.service.durability.stores.redis_connection import TOGETHER, RedisConnection, Script
 from statestream.service.extras import need
 
@@ -27,6 +31,8 @@ _USED = "statestream:used"
 _LOOKED = "statestream:looked"
 _LOOK_S = 3600
 """How often one of the servers scans for records that `_USED` lacks."""
+_STAMP_BYTES = 4
+"""Checksum before a label."""
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 _UNUSED_CLAIMS = (-1, 2)
 """Answers to a claim that was refused or granted where no snapshot exists: the session is not in use."""
@@ -35,22 +41,22 @@ _UNUSED_SAVES = (-3,)
 _READ = Script(
     _NOW
     + """
-local r = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'held', 'expired', 'snapshot')
+local r = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'held', 'expired', 'snapshot', 'label')
 if not r[1] then return nil end
-return {r[1], r[2], r[3], r[4] and tostring(now - r[4]) or '', r[5] or ''}
+return {r[1], r[2], r[3], r[4] and tostring(now - r[4]) or '', r[5] or '', r[6] or ''}
 """
 )
 _CLAIM = Script(
     _NOW
     + """
-local expected, epoch, server, settled, snapshot = unpack(ARGV)
+local expected, epoch, server, settled, snapshot, label = unpack(ARGV)
 local there = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 if there ~= tonumber(expected) or (there == 0 and snapshot == '') then
     return redis.call('HEXISTS', KEYS[1], 'snapshot') - 1
 end
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'held', '1', 'used', now)
 if snapshot ~= '' then
-    redis.call('HSET', KEYS[1], 'settled', settled, 'snapshot', snapshot)
+    redis.call('HSET', KEYS[1], 'settled', settled, 'snapshot', snapshot, 'label', label)
     redis.call('HDEL', KEYS[1], 'expired')
     redis.call('PERSIST', KEYS[1])
 end
@@ -60,13 +66,13 @@ return 2 - redis.call('HEXISTS', KEYS[1], 'snapshot')
 _SAVE = Script(
     _NOW
     + """
-local epoch, server, settled, held, snapshot = unpack(ARGV)
+local epoch, server, settled, held, snapshot, label = unpack(ARGV)
 local there = redis.call('HMGET', KEYS[1], 'epoch', 'server', 'settled', 'expired')
 local claimed = there[1] and tonumber(there[1]) >= tonumber(epoch)
 if claimed and there[2] ~= server then return there[4] and -3 or -2 end
 if claimed then epoch = there[1] end
 redis.call('HSET', KEYS[1], 'epoch', epoch, 'server', server, 'settled', settled, 'held', held, 'used', now,
-    'snapshot', snapshot)
+    'snapshot', snapshot, 'label', label)
 if there[4] then
     redis.call('HDEL', KEYS[1], 'expired')
     redis.call('PERSIST', KEYS[1])
@@ -106,7 +112,7 @@ used = math.max(tonumber(used), tonumber(r[3] or 0))
 if used >= now - ttl then return used end
 if r[4] == '1' and r[5] ~= dead then return now end
 redis.call('HSET', KEYS[1], 'expired', now)
-redis.call('HDEL', KEYS[1], 'snapshot')
+redis.call('HDEL', KEYS[1], 'snapshot', 'label')
 redis.call('PEXPIRE', KEYS[1], keep)
 return 0
 """
@@ -149,7 +155,8 @@ class RedisStore:
     def claim(self, server: str, claims: Sequence[Claim]) -> list[bool]:
         """See `base.Store`."""
         calls = (
-            _CLAIM.on(_SESSION + c.session_id, c.expected, c.epoch, server, c.settled_seq, c.snapshot) for c in claims
+            _CLAIM.on(_SESSION + c.session_id, c.expected, c.epoch, server, c.settled_seq, *_labelled(c))
+            for c in claims
         )
         found = self._using([c.session_id for c in claims], calls, unless=_UNUSED_CLAIMS)
         return [answer > 0 for answer in found]
@@ -165,7 +172,7 @@ class RedisStore:
             self._connection.check_history()
             self._live(server, alive_s)
         values = (
-            _SAVE.on(_SESSION + s.session_id, s.epoch, server, s.settled_seq, int(s.held), s.snapshot) for s in saves
+            _SAVE.on(_SESSION + s.session_id, s.epoch, server, s.settled_seq, int(s.held), *_labelled(s)) for s in saves
         )
         found = self._using([s.session_id for s in saves], values, unless=_UNUSED_SAVES)
         return [max(before, FENCED) for before in found]
@@ -261,6 +268,33 @@ def _parts(keys: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield part
 
 
-def _record(epoch: bytes, server: bytes, held: bytes, expired_ms: bytes, snapshot: bytes, *, alive: bool) -> Record:
-    expired_s = float(expired_ms) / 1000 if expired_ms else None
-    return Record(int(epoch), server.decode(), held == b"1" and alive, held == b"1" and not alive, expired_s, snapshot)
+def _labelled(written: Claim | Save) -> tuple[bytes, bytes]:
+    """The fields `snapshot` and `label` of what is written."""
+    data, label = written.snapshot, written.label
+    return data, b"" if label is None else _stamp(data) + label.owner.encode() + b"\0" + label.model.encode()
+
+
+def _label(snapshot: bytes, field: bytes) -> Label | None:
+    """The label in a field, if it was written with this snapshot."""
+    if not field or not snapshot or field[:_STAMP_BYTES] != _stamp(snapshot):
+        return None
+    owner, _, model = field[_STAMP_BYTES:].rpartition(b"\0")
+    return Label(owner.decode(), model.decode())
+
+
+def _stamp(snapshot: bytes) -> bytes:
+    return zlib.crc32(snapshot).to_bytes(_STAMP_BYTES, "little")
+
+
+def _record(
+    epoch: bytes, server: bytes, held: bytes, expired_ms: bytes, snapshot: bytes, label: bytes, *, alive: bool
+) -> Record:
+    return Record(
+        int(epoch),
+        server.decode(),
+        held == b"1" and alive,
+        held == b"1" and not alive,
+        float(expired_ms) / 1000 if expired_ms else None,
+        snapshot,
+        label=_label(snapshot, label),
+    )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from statestream.service.durability.stores import sqlite_salvage
-from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Record, Save
+from statestream.service.durability.stores.base import ABSENT, FENCED, Claim, Damage, Durability, Label, Record, Save
 from statestream.service.durability.stores.sqlite_tables import (
     LOST,
     SCHEMA,
@@ -35,7 +35,8 @@ _WAIT_S = 0.5
 _POLL_S = 0.002
 """How often to try the lock meanwhile."""
 _READ = """
-SELECT sessions.*, coalesce(alive_until_s > :now, 0) FROM sessions LEFT JOIN servers USING (server) WHERE id = :id
+SELECT sessions.*, coalesce(alive_until_s > :now, 0), owner, model
+    FROM sessions LEFT JOIN servers USING (server) LEFT JOIN labels USING (id) WHERE id = :id
 """
 _CLAIM = "UPDATE sessions SET epoch = ?, server = ?, held = 1, used_s = ? WHERE id = ? AND epoch = ?"
 _CLAIM_WITH_SNAPSHOT = """
@@ -49,6 +50,7 @@ INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, NULL, ?)
 ON CONFLICT (id) DO UPDATE SET epoch = max(epoch, excluded.epoch), server = excluded.server, held = excluded.held,
     settled_seq = excluded.settled_seq, used_s = excluded.used_s, expired_s = NULL, snapshot = excluded.snapshot
 """
+_THERE = "SELECT epoch, server, settled_seq, owner, model FROM sessions LEFT JOIN labels USING (id) WHERE id = ?"
 _EXPIRE = """
 UPDATE sessions SET expired_s = :now, snapshot = x'' WHERE expired_s IS NULL AND used_s < :now - :ttl
     AND NOT (held AND server IN (SELECT server FROM servers WHERE alive_until_s > :now))
@@ -76,7 +78,7 @@ class SqliteStore:
             OperationalError: names the file and what is wrong with it.
         """
         try:
-            self._do(self._check)
+            self._do(check_sample)
         except sqlite3.DatabaseError as error:
             raise sqlite3.OperationalError(self._explained(error)) from error
         return Durability.POWER
@@ -136,19 +138,17 @@ class SqliteStore:
             self._connected.close()
             self._connected = None
 
-    def _check(self, db: sqlite3.Connection) -> None:
-        check_tables(db, str(self._path))
-        check_sample(db)
-
     def _read(self, db: sqlite3.Connection, session_id: str) -> Record | None:
         row = db.execute(_READ, {"id": session_id, "now": self._clock()}).fetchone()
         if row is None:
             return None
-        *columns, alive = row
+        *columns, alive, owner, model = row
         check_row(columns)
+        label = None if owner is None else Label(owner, model)
         _, epoch, server, held, _, _, expired_s, data = columns
         since_s = None if expired_s is None else self._clock() - expired_s
-        return Record(epoch, server, bool(held and alive), bool(held and not alive), since_s, data, server == LOST)
+        held_here, broken_off = bool(held and alive), bool(held and not alive)
+        return Record(epoch, server, held_here, broken_off, since_s, data, server == LOST, label)
 
     def _claim(self, db: sqlite3.Connection, server: str, claim: Claim) -> bool:
         now_s = self._clock()
@@ -157,19 +157,24 @@ class SqliteStore:
             return db.execute(_CLAIM, values).rowcount == 1
         if claim.expected and not db.execute("SELECT 1 FROM sessions WHERE id = ?", (claim.session_id,)).fetchone():
             return False
-        named = {"id": claim.session_id, "now": now_s, "server": server} | claim._asdict()
-        return db.execute(_CLAIM_WITH_SNAPSHOT, named).rowcount == 1
+        named = {"id": claim.session_id, "epoch": claim.epoch, "server": server, "expected": claim.expected}
+        named |= {"settled_seq": claim.settled_seq, "snapshot": claim.snapshot, "now": now_s}
+        granted = db.execute(_CLAIM_WITH_SNAPSHOT, named).rowcount == 1
+        if granted:
+            _put_label(db, claim.session_id, claim.label)
+        return granted
 
     def _save(self, db: sqlite3.Connection, server: str, save: Save, now_s: float) -> int:
-        there = db.execute(
-            "SELECT epoch, server, settled_seq FROM sessions WHERE id = ?", (save.session_id,)
-        ).fetchone()
+        there = db.execute(_THERE, (save.session_id,)).fetchone()
         if there is not None and not (isinstance(there[0], int) and isinstance(there[2], int)):
             raise Damaged(f"the row of session '{save.session_id}' is malformed")
         if there is not None and there[0] >= save.epoch and there[1] != server:
             return FENCED
         values = (save.session_id, save.epoch, server, save.held, save.settled_seq, now_s, save.snapshot)
         db.execute(_SAVE, values)
+        labelled = None if there is None or there[3] is None else Label(*there[3:])
+        if labelled != save.label:
+            _put_label(db, save.session_id, save.label)
         return ABSENT if there is None else int(there[2])
 
     def _do(self, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
@@ -206,6 +211,7 @@ class SqliteStore:
             self._path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
         )
         db.text_factory = lambda data: data.decode(errors="replace")
+        check_tables(db, str(self._path))
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.executescript(SCHEMA)
@@ -241,6 +247,13 @@ class SqliteStore:
             f'{self._path} is damaged: {error}; have it repaired, or set store_damaged to "set_aside" '
             "to continue with the sessions that can be read"
         )
+
+
+def _put_label(db: sqlite3.Connection, session_id: str, label: Label | None) -> None:
+    if label is None:
+        db.execute("DELETE FROM labels WHERE id = ?", (session_id,))
+    else:
+        db.execute("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", (session_id, *label))
 
 
 def _lock(descriptor: int, path: str) -> None:

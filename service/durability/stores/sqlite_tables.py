@@ -1,4 +1,8 @@
-"""Tables of the SQLite store, and checks of their rows."""
+"""Tables of the SQLite store, and checks of their rows.
+
+Earlier versions of statestream know `sessions` and `servers` alone, and may write to a file that has `labels` too: the
+triggers delete a session's label with the session, so that none is left for another session of the same id.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,15 @@ CREATE TABLE IF NOT EXISTS sessions (
     snapshot BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS servers (server TEXT PRIMARY KEY, alive_until_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS labels (id TEXT PRIMARY KEY, owner TEXT NOT NULL, model TEXT NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS ended AFTER DELETE ON sessions BEGIN DELETE FROM labels WHERE id = OLD.id; END;
+CREATE TRIGGER IF NOT EXISTS expired AFTER UPDATE OF expired_s ON sessions WHEN NEW.expired_s IS NOT NULL
+    BEGIN DELETE FROM labels WHERE id = OLD.id; END;
 """
 COLUMNS = {
     "sessions": ("id", "epoch", "server", "held", "settled_seq", "used_s", "expired_s", "snapshot"),
     "servers": ("server", "alive_until_s"),
+    "labels": ("id", "owner", "model"),
 }
 LOST = "damaged"
 """Server name of sessions whose snapshots were damaged. They count as expired; nothing else is known of them."""
@@ -56,10 +65,10 @@ def check_row(row: Sequence[Any]) -> None:
 
 
 def check_tables(db: sqlite3.Connection, path: str) -> None:
-    """Check that the file is a store; raises OperationalError if it belongs to another program."""
+    """Check that the file is a store, or has none of its tables; raises OperationalError if it is another program's."""
     for table, expected in COLUMNS.items():
         found = tuple(row[1] for row in db.execute(f"PRAGMA table_info({table})"))
-        if found != expected:
+        if found not in ((), expected):
             raise sqlite3.OperationalError(
                 f"{path} is not a store of sessions: its table '{table}' has the columns {', '.join(found)}; "
                 "name another file"

@@ -9,10 +9,20 @@ import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
 
-from statestream.service.durability.stores.base import FENCED, Claim, Durability, Save, Store, StoreReplacedError
+from statestream.service.durability.stores.base import (
+    FENCED,
+    Claim,
+    Durability,
+    Label,
+    Save,
+    Store,
+    StoreReplacedError,
+)
 from statestream.service.durability.stores.redis import RedisStore
 from statestream.service.durability.stores.sqlite import SqliteStore
 from statestream.service.sessions.snapshot import sealed
+from tests.conftest import FakeClock
+from tests.support import earlier_store
 from tests.support.redis_server import Cluster, RedisServer, Sentinels
 from tests.support.store_operations import operations
 from tests.support.stores import MemoryStore, alike
@@ -132,6 +142,28 @@ def test_a_store_of_earlier_versions_is_read_as_it_is(redis_server: RedisServer)
     assert [r and r.expired_s is not None for r in store.read(["new", "old", "left"])] == [False, True, False]
     assert store.save("before", [Save("new", 3, 9, True, b"of now")], None) == [7]
     assert store.claim("after", [Claim("new", 3, 4), Claim("left", 2, 3)]) == [True, False]
+    store.close()
+
+
+async def test_a_server_goes_on_with_a_store_of_the_version_before_labels(
+    redis_server: RedisServer, clock: FakeClock
+) -> None:
+    client = redis.Redis(port=redis_server.port)
+    now_ms = round(time.time() * 1000)
+    for session_id, (seq, snapshot) in earlier_store.SESSIONS.items():
+        record = {"epoch": 1, "server": "before", "held": 0, "used": now_ms, "settled": seq, "snapshot": snapshot}
+        client.hset(f"statestream:session:{session_id}", mapping=record)
+        client.zadd("statestream:used", {session_id: now_ms})
+    await earlier_store.a_server_goes_on(RedisStore(redis_server.url), clock)
+
+
+def test_a_label_counts_beside_the_snapshot_it_was_written_with(redis_server: RedisServer) -> None:
+    """A server of the version before labels may write another owner's session between, and leaves the label."""
+    store, label = RedisStore(redis_server.url), Label("ann", "leaky")
+    store.save("a", [Save("s", 1, 1, False, b"of ann", label)], 10)
+    assert [r and r.label for r in store.read(["s"])] == [label]
+    redis.Redis(port=redis_server.port).hset("statestream:session:s", mapping={"epoch": 2, "snapshot": b"of ben"})
+    assert [r and r.label for r in store.read(["s"])] == [None]
     store.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from statestream.service.auth.identity import Identity, Role
 from statestream.service.control.host import Attachment, Host
 from statestream.service.control.session_manager import DetachReason
-from statestream.service.durability.stores.base import Damage, StoreReplacedError
+from statestream.service.durability.stores.base import Damage, Label, StoreReplacedError
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -487,3 +488,38 @@ async def test_a_session_is_its_owners_in_memory_in_the_store_and_when_restored(
     await host.open(FakeSubscriber(), 1, asks("legs", owner="leg"))
     await host.session_manager.end("fork", arm)
     assert (await host.open(FakeSubscriber(), 1, asks("third", owner="arm"))).resumed is False
+
+
+async def test_no_snapshot_is_decoded_to_ask_whose_it_is(
+    store: MemoryStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, other = await make_host(store, clock), await make_host(store, clock)
+    arm, leg = (Identity(name, frozenset({Role.STREAM})) for name in ("arm", "leg"))
+    host.detach(await host.open(FakeSubscriber(), 1, asks("left", owner="arm")))
+    await keeper_of(host).commit()
+    assert store.entries["left"].label == Label("arm", "leaky")
+
+    def decodes(_: bytes) -> None:
+        raise AssertionError("it decodes")
+
+    monkeypatch.setattr("statestream.service.sessions.snapshot.decode", decodes)
+    for refused in (
+        other.open(FakeSubscriber(), 1, asks("left", owner="leg")),
+        other.session_manager.end("left", leg),
+        other.session_manager.snapshot("left", leg),
+    ):
+        with pytest.raises(PermissionDenied):
+            await refused
+    await other.session_manager.end("left", arm)
+    assert "left" not in store.entries
+
+
+@pytest.mark.parametrize("label", [Label("leg", "leaky"), Label("arm", "other")])
+async def test_a_label_that_is_not_its_snapshots_is_refused(store: MemoryStore, clock: FakeClock, label: Label) -> None:
+    host = await make_host(store, clock, models=["leaky", "other"])
+    host.detach(await host.open(FakeSubscriber(), 1, asks("left", owner="arm")))
+    await keeper_of(host).commit()
+    store.entries["left"] = replace(store.entries["left"], label=label)
+    other = await make_host(store, clock, models=["leaky", "other"])
+    with pytest.raises(FailedPrecondition, match="its label in the store differs"):
+        await other.open(FakeSubscriber(), 1, asks("left", model="", owner=label.owner))

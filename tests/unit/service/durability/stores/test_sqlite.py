@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 
 from statestream.service.durability.stores import open_store
-from statestream.service.durability.stores.base import ABSENT, Claim, Durability, Save
+from statestream.service.durability.stores.base import ABSENT, Claim, Durability, Label, Save
 from statestream.service.durability.stores.sqlite import SqliteStore
 from statestream.service.errors import InvalidArgument
 from statestream.service.sessions.snapshot import sealed
 from tests.conftest import FakeClock
+from tests.support import earlier_store
 from tests.support.store_operations import operations
 from tests.support.stores import MemoryStore, alike
 
@@ -305,3 +306,43 @@ def test_a_file_that_was_removed_is_made_again(path: Path) -> None:
     assert store.damage() is not None
     assert path.exists()
     store.close()
+
+
+# The version before labels
+
+
+async def test_a_file_of_the_version_before_labels_is_read_as_it_is(path: Path, clock: FakeClock) -> None:
+    earlier_store.write_sqlite(path)
+    await earlier_store.a_server_goes_on(SqliteStore(str(path), clock), clock)
+
+
+def test_the_version_before_labels_may_write_between_and_leaves_no_label_of_another(path: Path) -> None:
+    store = SqliteStore(str(path))
+    label = Label("ann", "leaky")
+    store.save("a", [Save(i, 1, 1, False, sealed(b"of ann"), label) for i in ("kept", "ended", "expired")], 10)
+    with sqlite3.connect(path, isolation_level=None) as db:
+        tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ('sessions', 'servers')"
+        assert len(db.execute(tables).fetchall()) == 2
+        db.execute("UPDATE sessions SET settled_seq = 2, snapshot = ? WHERE id = 'kept'", (sealed(b"more of ann"),))
+        db.execute("DELETE FROM sessions WHERE id = 'ended' AND epoch <= 1")
+        db.execute("UPDATE sessions SET expired_s = 5, snapshot = x'' WHERE id = 'expired'")
+        db.execute("UPDATE sessions SET expired_s = NULL, snapshot = ? WHERE id = 'expired'", (sealed(b"of ben"),))
+        db.execute("INSERT INTO sessions VALUES ('ended', 1, 'b', 0, 0, 0.0, NULL, ?)", (sealed(b"of ben"),))
+    db.close()
+    assert [r and r.label for r in store.read(["kept", "ended", "expired"])] == [label, None, None]
+    store.close()
+
+
+def test_a_salvaged_file_has_no_labels_until_sessions_are_saved(path: Path) -> None:
+    store = SqliteStore(str(path))
+    label = Label("ann", "leaky")
+    store.save("a", [Save(i, 2, 5, True, snapshot_of(i, 5), label) for i in SESSIONS], 1000)
+    store.close()
+    zero_pages(path, [2])
+    other = SqliteStore(str(path))
+    kept = [i for i, record in zip(SESSIONS, other.read(SESSIONS), strict=True) if record and not record.lost]
+    assert len(kept) > 100
+    assert {record and record.label for record in other.read(kept)} == {None}
+    other.save("a", [Save(kept[0], 2, 6, True, snapshot_of(kept[0], 6), label)], 1000)
+    assert [r and r.label for r in other.read(kept[:1])] == [label]
+    other.close()
