@@ -32,17 +32,16 @@ def warmup(
       statestream warmup repository --model wrist:3 --providers tensorrt,cuda,cpu
     """
     from statestream.service.config import file_to_read
-    from statestream.service.control.host import Host
     from statestream.service.errors import StatestreamError
-    from statestream.service.serving.repository import models_to_load
+    from statestream.service.serving.repository import BundleRepository, models_to_load
 
     settings = settings_of(context, file_to_read(config))
-    host = Host(settings, time.monotonic)
+    bundles = BundleRepository(settings)
     refused = 0
     for name, version in models_to_load(settings):
         start = time.monotonic()
         try:
-            bundle, engine = host.load(name, version, build=True)
+            bundle, engine = bundles.load(name, version, build=True)
         except StatestreamError as error:
             refused += 1
             err.print(f"[bold red]refused[/] {name}: {error.text}", soft_wrap=True, highlight=False)

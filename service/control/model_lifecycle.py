@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import Manifest
+from statestream.models.spec import Manifest, Tensors
 from statestream.service.control.host import Host
 from statestream.service.errors import AlreadyExists, FailedPrecondition
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
@@ -91,7 +92,7 @@ class ModelLifecycle:
             await old.rest()
             if (shadow := old.shadow) is None:
                 raise FailedPrecondition(f"no version follows {old.manifest.ref}", field="name")
-            new = self._host.add(shadow.bundle, shadow.engine)
+            new = self._host.models.add(shadow.bundle, shadow.engine)
             self._versions.activate(new)
             if shadow.same_states:
                 return VersionChange(new.manifest, moved=await self._carry(old, new))
@@ -167,14 +168,14 @@ class ModelLifecycle:
         """The version, and whether it was loaded by this call."""
         if (runner := self._versions.get(name, version)) is not None:
             return runner, False
-        bundle, engine = await asyncio.to_thread(self._host.load, name, version)
+        bundle, engine = await asyncio.to_thread(self._host.repository.load, name, version)
         if (runner := self._versions.get(name, bundle.manifest.version)) is not None:
             return runner, False
-        return self._host.add(bundle, engine), True
+        return self._host.models.add(bundle, engine), True
 
     async def _shadow(self, name: str, version: int) -> VersionChange:
         active = self._versions.find(name)
-        bundle, engine = await asyncio.to_thread(self._host.load, name, version)
+        bundle, engine = await asyncio.to_thread(self._host.repository.load, name, version)
         if self._versions.get(name, bundle.manifest.version) is not None:
             raise AlreadyExists(f"{bundle.manifest.ref} is loaded; unload it first", field="version")
         check_same_interface(active.manifest, bundle.manifest)
@@ -188,22 +189,22 @@ class ModelLifecycle:
 
         Those that are being opened or ended follow as soon as that is done.
         """
-        session_manager = self._host.session_manager
+        locks = self._host.session_manager.locks
         self._versions.redirect(old, new)
         ids, busy, moved = old.table.ids, list[str](), 0
         for start in range(0, len(ids), _AT_ONCE):
             await old.rest()
             present = [session_id for session_id in ids[start : start + _AT_ONCE] if session_id in old.table]
-            free = [session_id for session_id in present if not session_manager.locked(session_id)]
-            busy += [session_id for session_id in present if session_manager.locked(session_id)]
-            session_manager.move(free, old, new)
+            free = [session_id for session_id in present if not locks.held(session_id)]
+            busy += [session_id for session_id in present if locks.held(session_id)]
+            self._move(free, old, new)
             moved += len(free)
             await asyncio.sleep(0)
         for session_id in busy:
-            async with session_manager.lock(session_id):
+            async with locks.hold(session_id):
                 await old.rest()
                 if session_id in old.table:
-                    session_manager.move([session_id], old, new)
+                    self._move([session_id], old, new)
                     moved += 1
         await self._store()
         log.info("%d sessions went from %s to %s", moved, old.manifest.ref, new.manifest.ref)
@@ -214,14 +215,18 @@ class ModelLifecycle:
 
         They move all at once, as the shadow no longer repeats turns.
         """
-        session_manager = self._host.session_manager
-        free = [session_id for session_id in old.table.ids if not session_manager.locked(session_id)]
+        locks = self._host.session_manager.locks
+        free = [session_id for session_id in old.table.ids if not locks.held(session_id)]
         slots = np.array([old.table.slot(session_id) for session_id in free], np.int64)
         known = np.flatnonzero(shadow.knows(slots, old.table))
-        session_manager.move([free[i] for i in known.tolist()], old, new, shadow.states(slots[known]))
+        self._move([free[i] for i in known.tolist()], old, new, shadow.states(slots[known]))
         return len(known)
+
+    def _move(self, ids: Sequence[str], old: ModelRunner, new: ModelRunner, states: Tensors | None = None) -> None:
+        """Move sessions, and tell their streams where they are; see `Placement.move`."""
+        self._host.router.moved(new, self._host.placement.move(ids, old, new, states))
 
     async def _store(self) -> None:
         """Store at once which version the sessions are on."""
-        if self._host.session_manager.snapshot_writer is not None:
-            await self._host.session_manager.snapshot_writer.commit()
+        if self._host.persistence is not None:
+            await self._host.persistence.commit()

@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
-from statestream.service.control.host import Attachment, Host
-from statestream.service.control.session_manager import DetachReason, OpenRequest
+from statestream.service.control.host import Host
+from statestream.service.control.open_request import Attachment, OpenRequest
 from statestream.service.errors import (
     AlreadyExists,
     Expired,
@@ -35,6 +35,7 @@ from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.result_batch import Answer, AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.subscriber import DetachReason
 from statestream.service.sessions.policy import Late, Policy
 
 
@@ -55,7 +56,7 @@ class Sequence:
 
 
 class SequenceFrontend:
-    """All sequences of a server. A `host.SessionSubscriber`."""
+    """All sequences of a server. A `subscriber.SessionSubscriber`."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -76,7 +77,7 @@ class SequenceFrontend:
         """
         begin_s = time.monotonic()
         want = parse_request(request, who)
-        if self._host.draining:
+        if self._host.session_manager.draining:
             raise Unavailable("the server is draining", retry_after_s=1.0)
         sequence = self._by_id.setdefault(want.session_id, Sequence())
         async with sequence.turn:
@@ -110,14 +111,14 @@ class SequenceFrontend:
         """Detach all sequences. For the server's end, with no request in progress."""
         for sequence in list(self._by_channel.values()):
             self._detach(sequence)
-        self._host.leave(self)
+        self._host.router.leave(self)
 
     # Session subscriber
 
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         self.statistics(runner).turns += 1
         for row in range(start, stop):
             answer = turn.answer(row)
@@ -128,29 +129,29 @@ class SequenceFrontend:
                 sequence.answer.set_result(answer)
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         _fail(self._by_channel[channel], error)
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         sequence = self._by_channel.pop(channel)
         sequence.held = None
         _fail(sequence, FailedPrecondition(reason.value))
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         sequence = self._by_channel[channel]
         if sequence.held is not None:
             sequence.held = replace(sequence.held, runner=runner, slot=slot)
 
     def reset(self, channel: int) -> None:
-        """See `host.SessionSubscriber`; the protocol has no message for it."""
+        """See `subscriber.SessionSubscriber`; the protocol has no message for it."""
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """See `host.SessionSubscriber`; the protocol has no message for it."""
+        """See `subscriber.SessionSubscriber`; the protocol has no message for it."""
 
     def fell_back(self, channel: int, text: str) -> None:
-        """See `host.SessionSubscriber`; the protocol has no message for it."""
+        """See `subscriber.SessionSubscriber`; the protocol has no message for it."""
 
     # Internals
 
@@ -217,7 +218,7 @@ class SequenceFrontend:
             owner=want.who.name,
             complete=True,
         )
-        sequence.held = await self._host.open(self, channel, request)
+        sequence.held = await self._host.session_manager.open(self, channel, request)
         sequence.owner, sequence.channel = want.who.name, channel
         self._by_channel[channel] = sequence
 
@@ -246,7 +247,7 @@ class SequenceFrontend:
     def _detach(self, sequence: Sequence) -> None:
         """Detach the session; it can be resumed."""
         if sequence.held is not None:
-            self._host.detach(sequence.held)
+            self._host.session_manager.detach(sequence.held)
             sequence.held = None
             del self._by_channel[sequence.channel]
 

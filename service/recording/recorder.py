@@ -145,7 +145,6 @@ class Recorder:
         try:
             track.write(pieces)
         except OSError as error:
-            track.broken = True
             self._lose(rows, str(error))
         else:
             self.recorded_rows += rows
@@ -164,7 +163,7 @@ class ModelTrack:
     """Recording of one version's turns; created by `Recorder.track`."""
 
     def __init__(self, recorder: Recorder, manifest: Manifest, folder: Path) -> None:
-        self.broken = False
+        self._broken = False
         """Whether rows were lost since the last turn; every session needs a new take."""
         self._recorder = recorder
         self._manifest = manifest
@@ -177,8 +176,8 @@ class ModelTrack:
 
     def before(self, turn: Turn, table: SessionTable) -> None:
         """Start takes for new sessions, with their states before the turn."""
-        if self.broken:
-            self.broken = False
+        if self._broken:
+            self._broken = False
             self._seen.forget_all()
         slots = np.unique(turn.rows.slot)
         new = slots[self._seen.meet(slots, table.generation[slots])]
@@ -219,7 +218,14 @@ class ModelTrack:
         self._seen.forget(np.array([slot]))
 
     def write(self, pieces: Sequence[RecordedTurn]) -> None:
-        """Write a segment; called on the recorder's thread."""
+        """Write a segment; called on the recorder's thread. Raises OSError; the rows are lost then."""
+        try:
+            self._write(pieces)
+        except OSError:
+            self._broken = True
+            raise
+
+    def _write(self, pieces: Sequence[RecordedTurn]) -> None:
         if not self._segments:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / MANIFEST) as path:

@@ -26,6 +26,7 @@ from statestream.service.control.frontend import Frontend
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.durability import stores
+from statestream.service.durability.health import StoreHealth
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.refusal import refusing
 from statestream.service.errors import FailedPrecondition, StatestreamError
@@ -65,8 +66,10 @@ class Server:
     def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
         """Prepare. `shares_port`: whether other processes listen on the same port."""
         self.config = config
+        store = stores.open_store(config.store, sets_aside=config.store_damaged == "set_aside")
         self._recorder = Recorder(config.record) if config.record else None
-        self.host = Host(config, time.monotonic, on_load=self._recorder.attach if self._recorder else None)
+        attach = None if self._recorder is None else self._recorder.attach
+        self.host = Host.build(config, time.monotonic, store, on_load=attach)
         self.port = 0
         """Port of the service, once started; 0 for a UNIX socket."""
         self.admin_port = 0
@@ -110,15 +113,12 @@ class Server:
 
     async def _start(self) -> None:
         await self._load_models()
-        store = stores.open_store(self.config.store, sets_aside=self.config.store_damaged == "set_aside")
-        if store is not None:
+        if self.host.persistence is not None:
             for name in (_DURABILITY, _INTACT):
                 await self._health.set(name, _SERVING)
-            await self.host.keep_in(
-                store,
-                changed=lambda up: self._spawn(self._set_durability_health(up)),
-                lost=lambda: self._spawn(self._health.set(_INTACT, _NOT_SERVING)),
-            )
+            self._spawn(self._report_durability(self.host.persistence.store.health))
+            self._spawn(self._report_damage(self.host.persistence.store.health))
+            await self.host.persistence.start()
         together = self._operators is self._public
         self._public.grpc.add_generic_rpc_handlers((self._inference.handler(), self._oip.handler(operates=together)))
         admin.add_to(self._operators.grpc, self._admin)
@@ -150,15 +150,15 @@ class Server:
         """
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(wait_s)
-        self.host.drain()
+        self.host.session_manager.drain()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._finish(), self.config.drain_s)
         await asyncio.gather(*(listener.grpc.stop(self.config.drain_s) for listener in self._listeners))
-        if self.host.session_manager.snapshot_writer is not None:
-            await self.host.session_manager.snapshot_writer.stop()
+        if self.host.persistence is not None:
+            await self.host.persistence.stop()
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
-        self.host.close()
+        self.host.models.close()
         if self._recorder is not None:
             await asyncio.to_thread(self._recorder.close)
         if self._metrics is not None:
@@ -176,7 +176,7 @@ class Server:
     async def _load_models(self) -> None:
         wanted, loop = models_to_load(self.config), asyncio.get_running_loop()
         with ThreadPoolExecutor(_LOADERS, "load") as pool:
-            load = partial(self.host.load, measure=False)
+            load = partial(self.host.repository.load, measure=False)
             loading = [loop.run_in_executor(pool, load, name, version) for name, version in wanted]
             loaded = await asyncio.gather(*loading, return_exceptions=True)
         # The first version of a name becomes active.
@@ -202,15 +202,24 @@ class Server:
         bundle, engine = loaded
         with refusing(f"{bundle.path} cannot be loaded"):
             await asyncio.to_thread(engine.measure)
-            self.host.add(bundle, engine)
+            self.host.models.add(bundle, engine)
 
     async def _set_health(self, model: str) -> None:
         """Set the health of a model: serving if any version of it is loaded."""
         served = bool(self.host.versions.of(model))
         await self._health.set(model, _SERVING if served else _NOT_SERVING)
 
-    async def _set_durability_health(self, up: bool) -> None:
-        await self._health.set(_DURABILITY, _SERVING if up else _NOT_SERVING)
+    async def _report_durability(self, health: StoreHealth) -> None:
+        """Keep the health entry "durability" what the store's health is."""
+        while True:
+            await health.until(lambda: not health.up)
+            await self._health.set(_DURABILITY, _NOT_SERVING)
+            await health.until(lambda: health.up)
+            await self._health.set(_DURABILITY, _SERVING)
+
+    async def _report_damage(self, health: StoreHealth) -> None:
+        await health.until(lambda: not health.intact)
+        await self._health.set(_INTACT, _NOT_SERVING)
 
     def runs(self) -> dict[str, int]:
         """Runs in progress, for `Watchdog`."""
@@ -219,8 +228,8 @@ class Server:
     async def give_up(self) -> None:
         """Before the process ends itself: report NOT_SERVING, and store what is settled."""
         await self._health.enter_graceful_shutdown()
-        if self.host.session_manager.snapshot_writer is not None:
-            await self.host.session_manager.snapshot_writer.commit(alive_s=0.0)
+        if self.host.persistence is not None:
+            await self.host.persistence.commit(alive_s=0.0)
 
     def _drain_soon(self) -> None:
         self._spawn(self.stop(self.config.drain_wait_s))
@@ -238,8 +247,9 @@ class Server:
                 self._site.refresh()
             for frontend in self._frontends:
                 frontend.sweep(self._clients.now.knows)
-            for session_id in self.host.session_manager.expire():
-                log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
+            if self.host.persistence is None:
+                for session_id in self.host.eviction.expire():
+                    log.info("session '%s' expired: no stream held it for %g s", session_id, self.config.idle_ttl_s)
             self._log_denied()
 
     def _log_denied(self) -> None:

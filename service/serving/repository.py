@@ -1,18 +1,79 @@
-"""Choice of bundles to load from the repository."""
+"""Bundle repository: which bundles to load, and loads them."""
 
 from __future__ import annotations
 
+import logging
 import math
+from pathlib import Path
 
 from statestream.models import bundle as bundles
+from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Manifest
 from statestream.service.config import ServerConfig
-from statestream.service.errors import FailedPrecondition, InvalidArgument
+from statestream.service.engine.onnx import Engine
+from statestream.service.engine.providers import TensorRTCache
+from statestream.service.engine.refusal import refusing
+from statestream.service.errors import FailedPrecondition, InvalidArgument, NotFound
+from statestream.service.serving.frame_decoder import check_pictures
 
+log = logging.getLogger(__name__)
+
+_MAX_NAME_BYTES = 255
 _ROW_BYTES = 64
 """What a message of one row takes without its columns, at most: channel, seq, timestamp, flags, deadline, lengths."""
 _COLUMN_BYTES = 16
 """What a column takes beside its name and its data."""
+
+
+class BundleRepository:
+    """The folder of bundles that a server loads."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+
+    def load(self, name: str, version: int = 0, *, build: bool = False, measure: bool = True) -> tuple[Bundle, Engine]:
+        """Read a bundle of the repository, check it, and load its engine. Safe in any thread.
+
+        Args:
+            build: whether TensorRT may build its engines, which takes minutes.
+            measure: see `Engine.load`.
+
+        Raises:
+            NotFound: the repository has no such model or version.
+            FailedPrecondition: the bundle is refused; the message has the reason, for example a link out of the
+                repository.
+        """
+        found = bundles.versions(self._config.repository, name) if _plain(name) else []
+        if not found:
+            raise NotFound(f"no model '{name}' in the repository", field="name")
+        if version and version not in found:
+            raise NotFound(f"model '{name}' has no version {version}; it has {found}", field="version")
+        path = self._config.repository / name / str(version or found[-1])
+        try:
+            with refusing(f"{path} cannot be loaded"):
+                return self._load(path, name, version or found[-1], build, measure)
+        except BundleError as error:
+            raise FailedPrecondition(str(error), field="bundle") from error
+
+    def _load(self, path: Path, name: str, version: int, build: bool, measure: bool) -> tuple[Bundle, Engine]:
+        config = self._config
+        _check_inside(path, config.repository)
+        bundle = Bundle.open(path)
+        if (bundle.manifest.name, bundle.manifest.version) != (name, version):
+            raise BundleError(f"{path}: the manifest says {bundle.manifest.ref}")
+        check_pictures(bundle.manifest, config.max_decoded_bytes)
+        check_row_fits(bundle.manifest, config.max_message_bytes)
+        engine = Engine.load(
+            bundle,
+            providers=config.providers,
+            threads=config.threads,
+            cache=TensorRTCache(config.engine_cache, config.max_batch, build),
+            max_batch=config.max_batch,
+            measure=measure,
+        )
+        for concern in engine.concerns:
+            log.warning("%s: %s", bundle.manifest.ref, concern)
+        return bundle, engine
 
 
 def models_to_load(config: ServerConfig) -> list[tuple[str, int]]:
@@ -54,3 +115,18 @@ def _name_and_version(text: str) -> tuple[str, int]:
     if version and not (version.isascii() and version.isdecimal()):
         raise InvalidArgument(f"'{text}'; expected NAME or NAME:VERSION", field="models")
     return name, int(version or 0)
+
+
+def _check_inside(path: Path, repository: Path) -> None:
+    """Check that a bundle's folder and files lie in the repository; raises FailedPrecondition otherwise."""
+    root = repository.resolve()
+    for each in (path, *path.iterdir()):
+        if not each.resolve().is_relative_to(root):
+            raise FailedPrecondition(f"{each} leads out of the repository", field="bundle")
+
+
+def _plain(name: str) -> bool:
+    """Whether a name is a single folder in the repository."""
+    if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or name.startswith("."):
+        return False
+    return not any(character in name for character in "/\\\0")

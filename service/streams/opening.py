@@ -8,13 +8,11 @@ from collections.abc import Coroutine
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Attachment
-from statestream.service.control.session_manager import OpenRequest
+from statestream.service.control.open_request import Attachment, OpenRequest
+from statestream.service.durability.store_thread import StoreThread
 from statestream.service.durability.stores.base import Durability
-from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.limits import MAX_CHANNEL, MAX_KEEP_LAST
-from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.streams import converters
 
@@ -99,7 +97,7 @@ def policy_of(wanted: pb.Policy) -> Policy:
 
 
 def opened_message(
-    channel: int, held: Attachment, config: ServerConfig, snapshot_writer: SnapshotWriter[ModelRunner] | None
+    channel: int, held: Attachment, config: ServerConfig, store: StoreThread | None
 ) -> pb.StreamResponse:
     """The answer to an Open: the session's seqs and limits, and its unacknowledged results."""
     table, m = held.runner.table, held.runner.manifest
@@ -110,8 +108,8 @@ def opened_message(
         version=m.version,
         epoch=held.epoch,
         settled_seq=int(table.settled_seq[held.slot]),
-        durable_seq=int((table.settled_seq if snapshot_writer is None else table.durable_seq)[held.slot]),
-        durability=pb.DURABILITY_UNSPECIFIED if snapshot_writer is None else _DURABILITY[snapshot_writer.durability],
+        durable_seq=int((table.settled_seq if store is None else table.durable_seq)[held.slot]),
+        durability=pb.DURABILITY_UNSPECIFIED if store is None else _DURABILITY[store.durability],
         resumed=held.resumed,
         max_unacked=config.max_unacked,
         credit_rows=config.credit_rows,

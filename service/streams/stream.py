@@ -12,8 +12,8 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service import failpoints
 from statestream.service.auth.identity import Identity
 from statestream.service.batching.row_queue import check_shape
-from statestream.service.control.host import Attachment, Host
-from statestream.service.control.session_manager import DetachReason
+from statestream.service.control.host import Host
+from statestream.service.control.open_request import Attachment
 from statestream.service.errors import (
     AlreadyExists,
     FailedPrecondition,
@@ -28,6 +28,7 @@ from statestream.service.protocol.status import code_of
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.serving.result_batch import AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.subscriber import DetachReason
 from statestream.service.sessions.policy import Policy
 from statestream.service.streams import converters, opening
 from statestream.service.streams.opening import PendingOpens
@@ -50,10 +51,15 @@ _NOTICES = {
 
 
 class SessionStream:
-    """Channels of one stream, and its queued responses. A `host.SessionSubscriber`."""
+    """Channels of one stream, and its queued responses. A `subscriber.SessionSubscriber`."""
 
-    def __init__(self, host: Host, who: Identity) -> None:
-        """Prepare. `who` is the caller, who will own new sessions."""
+    def __init__(self, host: Host, who: Identity, on_abort: Callable[[], object] = lambda: None) -> None:
+        """Prepare.
+
+        Args:
+            who: the caller, who will own new sessions.
+            on_abort: called when the stream is aborted, to stop the current write.
+        """
         self.who = who
         self._host = host
         self._loop = asyncio.get_running_loop()
@@ -65,8 +71,7 @@ class SessionStream:
         """Whether messages of the client are no longer handled."""
         self.aborted_by: StatestreamError | None = None
         """Error that ended the stream at once; None if it was not."""
-        self.on_abort: Callable[[], object] = lambda: None
-        """Called when the stream is aborted, to stop the current write."""
+        self._on_abort = on_abort
         self._send_queue = SendQueue(host.config.credit_bytes, host.waiting.share())
         self._waiting = host.waiting.share()
         self._writer: asyncio.Future[None] | None = None
@@ -135,9 +140,9 @@ class SessionStream:
         """Detach all sessions of the ended stream; they can be resumed."""
         self._released = True
         for held in self._held.values():
-            self._host.detach(held)
+            self._host.session_manager.detach(held)
         self._held.clear()
-        self._host.leave(self)
+        self._host.router.leave(self)
         self._send_queue.clear()
         self._waiting.clear()
 
@@ -156,8 +161,8 @@ class SessionStream:
                 break
             self._writer = self._loop.create_future()
             await self._writer
-        if _FAILS_BEFORE_REPLY and self._host.session_manager.snapshot_writer is not None:
-            await self._host.session_manager.snapshot_writer.commit()
+        if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
+            await self._host.persistence.commit()
             failpoints.reached("before-reply")
         return self._send_queue
 
@@ -173,7 +178,7 @@ class SessionStream:
             self.aborted_by = error
             self.end(error)
             self._send_queue.clear()
-            self.on_abort()
+            self._on_abort()
 
     def drain(self) -> None:
         """Announce that the server drains, then end."""
@@ -184,38 +189,38 @@ class SessionStream:
     def deliver(
         self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
     ) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         self._waiting.add(-(stop - start) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
         self._write(turn.message(start, stop, outputs))
 
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         self._waiting.add(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._held.pop(channel, None)
         self._send(pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[reason], channel=channel, text=reason.value)]))
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         lag_ms = min(round(lag_s * 1000), 2**32 - 1)
         progress = pb.Progress(channel=channels, settled_seq=settled_seq, durable_seq=durable_seq, lag_ms=lag_ms)
         self._send(pb.StreamResponse(progress=progress))
 
     def fell_back(self, channel: int, text: str) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_LOST, channel=channel, text=text)
         self._send(pb.StreamResponse(notices=[notice]))
 
     def reset(self, channel: int) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         notice = pb.Notice(kind=pb.NOTICE_KIND_RESET, channel=channel, text="the session was reset")
         self._send(pb.StreamResponse(notices=[notice]))
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
-        """See `host.SessionSubscriber`."""
+        """See `subscriber.SessionSubscriber`."""
         self._waiting.add(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
         self._refuse(channel, error)
 
@@ -238,7 +243,7 @@ class SessionStream:
 
     async def _open(self, open_: pb.Open, policy: Policy) -> None:
         try:
-            held = await self._host.open(self, open_.channel, opening.request_of(open_, self.who.name))
+            held = await self._host.session_manager.open(self, open_.channel, opening.request_of(open_, self.who.name))
         except StatestreamError as error:
             self._refuse_open(open_.channel, error)
         except Exception:
@@ -250,15 +255,14 @@ class SessionStream:
     def _register(self, channel: int, held: Attachment, policy: Policy) -> None:
         """Register an opened session; if the stream has ended meanwhile, detach it."""
         if self._released:
-            self._host.detach(held)
-            self._host.leave(self)
+            self._host.session_manager.detach(held)
+            self._host.router.leave(self)
         else:
             self._held[channel] = held
             held.runner.table.set_policy(held.slot, policy)
             # Sent even if the queue is full: the client requested it, and reads nothing more until it arrives.
-            opened = opening.opened_message(
-                channel, held, self._host.config, self._host.session_manager.snapshot_writer
-            )
+            store = None if self._host.persistence is None else self._host.persistence.store
+            opened = opening.opened_message(channel, held, self._host.config, store)
             self._send_queue.put(opened.SerializeToString())
             self._wake()
 
@@ -338,7 +342,7 @@ class SessionStream:
             return  # detached meanwhile, which sent a notice
         del self._held[close.channel]
         settled_seq = int(held.runner.table.settled_seq[held.slot])
-        self._host.detach(held)
+        self._host.session_manager.detach(held)
         if close.end_session:
             await self._host.session_manager.end(held.session_id)
         self._send(pb.StreamResponse(closed=[pb.Closed(channel=close.channel, settled_seq=settled_seq)]))

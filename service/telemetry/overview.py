@@ -95,7 +95,7 @@ class ServerMonitor:
                 (self._session(runner, slot, then.get(runner), elapsed_s) for runner, slot in newest[:most]),
                 key=lambda figures: figures.info.session_id,
             ),
-            self._host.sessions,
+            len(self._host.session_manager.registry),
         )
 
     def _model(self, runner: ModelRunner, then: _Previous | None, elapsed_s: float) -> ModelFigures:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import Any
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
@@ -13,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from statestream.service.addresses import split_address
 from statestream.service.control.host import Host
-from statestream.service.durability.writer import SnapshotWriter
+from statestream.service.control.persistence import Persistence
 from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.recording.recorder import Recorder
@@ -83,10 +82,9 @@ class ServerCollector(Collector):
             "Bundles of the repository that were refused.",
             value=len(self._host.versions.refused),
         )
-        manager = self._host.session_manager
         return [
             *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
-            *_durability(manager.snapshot_writer, manager.spilled),
+            *_durability(self._host.persistence, self._host.eviction.spilled),
             *_shadows(self._host.versions),
             *_recording(self._recorder),
             self._oip(),
@@ -112,20 +110,18 @@ class ServerCollector(Collector):
         return refused
 
 
-def _durability(snapshot_writer: SnapshotWriter[Any] | None, spilled: int) -> list[Metric]:
-    """Metrics of the snapshot writer, and of sessions evicted; none without a store."""
-    if snapshot_writer is None:
+def _durability(persistence: Persistence | None, spilled: int) -> list[Metric]:
+    """Metrics of the store, and of sessions evicted; none without a store."""
+    if persistence is None:
         return []
-    counts = snapshot_writer.counts
+    counts, health = persistence.counts, persistence.store.health
     return [
-        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(snapshot_writer.up)),
-        GaugeMetricFamily(
-            "statestream_durability_lag_seconds", "How long the store has failed.", value=snapshot_writer.lag_s
-        ),
+        GaugeMetricFamily("statestream_store_up", "Whether the snapshot store works.", value=float(health.up)),
+        GaugeMetricFamily("statestream_durability_lag_seconds", "How long the store has failed.", value=health.lag_s),
         GaugeMetricFamily("statestream_stored_sessions", "Sessions in the store, about.", value=counts.stored_sessions),
         CounterMetricFamily("statestream_snapshots", "Snapshots stored.", value=counts.snapshots),
         CounterMetricFamily("statestream_snapshot_bytes", "Bytes of the snapshots stored.", value=counts.bytes),
-        CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=counts.failures),
+        CounterMetricFamily("statestream_store_failures", "Times that the store failed.", value=health.failures),
         CounterMetricFamily("statestream_store_damages", "Times that the store was damaged.", value=counts.damages),
         CounterMetricFamily("statestream_lost_sessions", "Sessions lost with a damaged store.", value=counts.lost),
         CounterMetricFamily("statestream_spilled_sessions", "Sessions evicted from memory.", value=spilled),

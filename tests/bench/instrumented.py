@@ -21,10 +21,9 @@ os.environ.setdefault("GRPC_EXPERIMENTS", cli.GRPC_EXPERIMENTS)
 from statestream.service.batching import batcher
 from statestream.service.batching.results import TurnResults
 from statestream.service.batching.single_row import SingleResult
-from statestream.service.control import host
 from statestream.service.engine import onnx as engine
 from statestream.service.serving import result_batch as outgoing
-from statestream.service.serving import runner
+from statestream.service.serving import router, runner
 from statestream.service.serving.stats import ModelStats
 from statestream.service.streams import stream
 from statestream.service.transports.grpc import inference as servicer
@@ -41,7 +40,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
         (outgoing.ResultBatch, "message"),
         (outgoing.SingleRowBatch, "message"),
     ),
-    "hand it to its stream": ((host.Host, "_deliver"), (runner.ModelRunner, "_turn")),
+    "hand it to its stream": ((router.ResultRouter, "deliver"), (runner.ModelRunner, "_turn")),
 }
 _spent_ns: Counter[str] = Counter()
 _inner_ns = [0]

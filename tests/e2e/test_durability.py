@@ -196,9 +196,9 @@ async def test_many_sessions_spill_and_each_wakes_as_it_was(start: Callable[...,
             closed += len((await stream.receive()).closed)
         for _ in range(100):
             await asyncio.sleep(0.05)
-            if server.host.sessions <= 16:
+            if len(server.host.session_manager.registry) <= 16:
                 break
-        assert server.host.sessions <= 16
+        assert len(server.host.session_manager.registry) <= 16
         for i in range(many):
             response = await stream.open(i, f"s{i}", model="", **EXISTING)
             while not response.opened:
@@ -477,8 +477,8 @@ async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     server = await start(store=f"sqlite:{tmp_path}/s.db", store_tick_s=60.0)
-    snapshot_writer = server.host.session_manager.snapshot_writer
-    right, waiting = snapshot_writer._store.claim, threading.Event()
+    store = server.host.persistence.store.store
+    right, waiting = store.claim, threading.Event()
 
     def claims_when_told(name: str, claims: Any) -> Any:
         assert waiting.wait(60)
@@ -486,7 +486,7 @@ async def test_an_opening_that_waits_for_the_store_holds_up_nobody_else(
 
     async with wire_stream(server.port) as stream:
         await stream.open(1, "quick")
-        snapshot_writer._store.claim = claims_when_told
+        store.claim = claims_when_told
         await stream.send(pb.StreamRequest(open=[pb.Open(channel=2, session_id="slow", model="leaky")]))
         heard: dict[int, np.ndarray] = {}
         await stream.send(rows(1, 50))

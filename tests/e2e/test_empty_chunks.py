@@ -94,8 +94,8 @@ def test_embedded() -> None:
 
 async def test_a_shadow(clock: FakeClock) -> None:
     host, seen = Host(ServerConfig(), clock), Seen(leaky_manifest(version=2))
-    runner = host.add(*leaky_bundle(leaky_manifest()))
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    runner = host.models.add(*leaky_bundle(leaky_manifest()))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     runner.repeat_in(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest))  # type: ignore[arg-type]
     runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
     await runner.settled(held.slot)
@@ -110,8 +110,8 @@ async def test_a_shadow(clock: FakeClock) -> None:
 async def test_a_replay(clock: FakeClock, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, flush_s=3600.0)
     host, seen = Host(ServerConfig(), clock, recorder.attach), Seen()
-    host.add(*leaky_bundle(leaky_manifest()))
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    host.models.add(*leaky_bundle(leaky_manifest()))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     held.runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
     await held.runner.settled(held.slot)
     recorder.close()

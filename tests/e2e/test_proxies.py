@@ -99,7 +99,7 @@ async def home_of(stream: WireStream, session_id: str, servers: list[Server]) ->
     (home,) = (
         index
         for index, server in enumerate(servers)
-        for _, info in server.host.infos()
+        for _, info in server.host.session_manager.infos()
         if info.session_id == session_id and info.attached
     )
     return home
@@ -125,7 +125,8 @@ async def test_a_route_key_leads_to_the_same_server_and_keys_spread(behind: tupl
             async with stream_to(port, key) as stream:
                 opened = (await stream.open(1, f"{key}-session", take_over=True)).opened[0]
                 held = [
-                    any(i.session_id == opened.session_id and i.attached for _, i in s.host.infos()) for s in servers
+                    any(i.session_id == opened.session_id and i.attached for _, i in s.host.session_manager.infos())
+                    for s in servers
                 ]
                 seen.add(held.index(True))
     assert all(len(seen) == 1 for seen in where.values()), where
@@ -151,7 +152,9 @@ async def test_a_session_goes_on_elsewhere_when_its_server_drains(behind: tuple[
         for seq in range(1, 6):
             h = leak(h, x, 0.1)
             np.testing.assert_allclose(outputs(await stream.results_of(steps([1], [seq])))[0], 2 * h, rtol=1e-5)
-        (home,) = [server for server in servers if any(info.attached for _, info in server.host.infos())]
+        (home,) = [
+            server for server in servers if any(info.attached for _, info in server.host.session_manager.infos())
+        ]
         draining = asyncio.create_task(home.stop())
         notices, code = await last_words(stream)
         assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), "what a client comes back from"

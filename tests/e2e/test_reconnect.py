@@ -269,7 +269,7 @@ async def test_an_opening_that_is_cancelled_at_any_moment_leaves_no_session(star
             if not isinstance(outcome, BaseException):
                 await outcome.close(end_session=True)
         for _ in range(200):
-            if not server.host.sessions:
+            if not len(server.host.session_manager.registry):
                 break
             await asyncio.sleep(0.02)
-        assert server.host.sessions == 0
+        assert len(server.host.session_manager.registry) == 0

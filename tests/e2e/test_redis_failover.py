@@ -155,11 +155,11 @@ async def test_a_cluster_is_spread_anew_and_loses_a_node(start: Callable[..., An
         await while_stepping(robots, move)
         await robots.step()
         await robots.durable()
-        assert server.host.session_manager.snapshot_writer.counts.failures == 0, "a slot that moves is no failure"
+        assert server.host.persistence.store.health.failures == 0, "a slot that moves is no failure"
 
         def lose_a_node() -> None:
             redis_cluster.nodes[1].kill()
-            until(lambda: not server.host.session_manager.snapshot_writer.up, "the server notices")
+            until(lambda: not server.host.persistence.store.health.up, "the server notices")
             redis_cluster.start_node(1)
             redis_cluster.settle()
 

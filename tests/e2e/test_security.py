@@ -122,7 +122,7 @@ async def test_without_a_good_token_nothing_is_open_but_health(
         with pytest.raises(Unauthenticated, match=words):
             async with client.stream() as stream:
                 await stream.open("leaky", "left")
-    assert server.host.sessions == 0
+    assert len(server.host.session_manager.registry) == 0
     assert server.denied["UNAUTHENTICATED"] >= 2
 
 

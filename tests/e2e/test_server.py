@@ -377,9 +377,9 @@ async def test_an_idle_session_expires_and_a_held_one_does_not(start: Callable[.
         await stream.ask(pb.StreamRequest(close=[pb.Close(channel=2)]))
         for _ in range(100):
             await asyncio.sleep(0.02)
-            if server.host.sessions == 1:
+            if len(server.host.session_manager.registry) == 1:
                 break
-        assert [info.session_id for _, info in server.host.infos()] == ["held"]
+        assert [info.session_id for _, info in server.host.session_manager.infos()] == ["held"]
 
 
 async def test_no_more_sessions_than_configured(start: Callable[..., Any]) -> None:

@@ -61,15 +61,15 @@ async def a_server_goes_on(store: Store, clock: FakeClock) -> None:
     host = await make_host(store, clock)
     manager = host.session_manager
     with pytest.raises(PermissionDenied):
-        await host.open(FakeSubscriber(), 1, asks("left", owner="leg"))
+        await host.session_manager.open(FakeSubscriber(), 1, asks("left", owner="leg"))
     with pytest.raises(PermissionDenied):
         await manager.end("left", leg)
     assert await manager.snapshot("left", arm) == LEFT
-    held = await host.open(FakeSubscriber(), 1, asks("left", owner="arm"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("left", owner="arm"))
     assert (held.resumed, held.epoch) == (True, 2)
     await advance(held, 2)
     np.testing.assert_allclose(held.runner.table.state("left")["h"], state_after(7), rtol=1e-6)
-    free = await host.open(FakeSubscriber(), 2, asks("free"))
+    free = await host.session_manager.open(FakeSubscriber(), 2, asks("free"))
     np.testing.assert_allclose(free.runner.table.state("free")["h"], state_after(3), rtol=1e-6)
     assert await keeper_of(host).commit()
     assert [r and r.label for r in store.read(["left", "free"])] == [Label("arm", "leaky"), Label("", "leaky")]

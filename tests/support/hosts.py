@@ -11,18 +11,19 @@ import numpy as np
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, WiringSpec
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Attachment, Host
-from statestream.service.control.session_manager import DetachReason, OpenRequest
+from statestream.service.control.host import Host
+from statestream.service.control.open_request import Attachment, OpenRequest
+from statestream.service.control.persistence import Persistence
 from statestream.service.durability.stores.base import Store
-from statestream.service.durability.writer import SnapshotWriter
 from statestream.service.errors import StatestreamError
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.subscriber import DetachReason
 from tests.conftest import FakeClock, LeakyModel, leak, leaky_manifest
 
 
 @dataclass
 class FakeSubscriber:
-    """A `host.SessionSubscriber` that remembers what it heard."""
+    """A `subscriber.SessionSubscriber` that remembers what it heard."""
 
     lost_channels: dict[int, DetachReason] = field(default_factory=dict)
     durable: dict[int, int] = field(default_factory=dict)
@@ -58,13 +59,13 @@ class FakeSubscriber:
 async def make_host(
     store: Store | None, clock: FakeClock, *, models: Sequence[str] = ("leaky",), **config: Any
 ) -> Host:
-    """A host that ticks only when it is told to (`snapshot_writer.commit`)."""
-    host = Host(ServerConfig(**({"store_tick_s": 3600.0} | config)), clock)
+    """A host that ticks only when it is told to (`Persistence.commit`)."""
+    host = Host.build(ServerConfig(**({"store_tick_s": 3600.0} | config)), clock, store)
     for name in models:
-        host.add(*leaky_bundle(leaky_manifest(name)))
-    if store is not None:
-        await host.keep_in(store)
-        ticking = keeper_of(host)._ticking
+        host.models.add(*leaky_bundle(leaky_manifest(name)))
+    if host.persistence is not None:
+        await host.persistence.start()
+        ticking = host.persistence._ticking
         assert ticking is not None
         ticking.cancel()
     return host
@@ -102,7 +103,7 @@ class Amplified(LeakyModel):
 
 
 def leaky_bundle(manifest: Manifest, gain: float = 1.0, *, batch_s: float = 1e-5) -> tuple[Any, Any]:
-    """What `Host.load` gives, without files; a turn of a model that takes long runs in a thread."""
+    """What `BundleRepository.load` gives, without files; a turn of a model that takes long runs in a thread."""
     return SimpleNamespace(manifest=manifest), Amplified(manifest, gain, batch_s)
 
 
@@ -113,9 +114,9 @@ def be_wired(runner: ModelRunner) -> str:
     return runner.manifest.ref
 
 
-def keeper_of(host: Host) -> SnapshotWriter:
-    assert host.session_manager.snapshot_writer is not None
-    return host.session_manager.snapshot_writer
+def keeper_of(host: Host) -> Persistence:
+    assert host.persistence is not None
+    return host.persistence
 
 
 def asks(session_id: str, **more: Any) -> OpenRequest:

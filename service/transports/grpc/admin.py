@@ -80,11 +80,17 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         """See `admin.proto`."""
         who = caller()
         owner = None if who.may({Role.READ, Role.ADMIN}) else who.name
-        after = (pair for pair in self._host.infos(request.model, owner) if pair[1].session_id > request.after)
+        after = (
+            pair
+            for pair in self._host.session_manager.infos(request.model, owner)
+            if pair[1].session_id > request.after
+        )
         page = islice(after, request.limit or _LIST_LIMIT)
         return pb.ListSessionsResponse(
             sessions=[converters.session_message(info, runner.manifest) for runner, info in page],
-            total=self._host.sessions if owner is None else len(self._host.session_manager.registry.of(owner)),
+            total=len(self._host.session_manager.registry)
+            if owner is None
+            else len(self._host.session_manager.registry.of(owner)),
         )
 
     @ending_with_status
@@ -103,7 +109,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         if not _WATCH_S / 10 <= period_s <= _WATCH_S * 60:
             await abort(context, InvalidArgument(f"{period_s:g}, expected from 0.1 to 60 seconds", field="period_s"))
         monitor = ServerMonitor(self._host, time.monotonic)
-        while not self._host.draining:
+        while not self._host.session_manager.draining:
             yield converters.overview_message(monitor.sample(request.sessions or _WATCHED))
             await asyncio.sleep(period_s)
 
@@ -126,7 +132,7 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @ending_with_status
     async def ResetSession(self, request: pb.ResetSessionRequest) -> pb.ResetSessionResponse:
         """See `admin.proto`."""
-        await self._host.reset(request.session_id, caller())
+        await self._host.session_manager.reset(request.session_id, caller())
         return pb.ResetSessionResponse()
 
     @ending_with_status
@@ -138,10 +144,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
     @ending_with_status
     async def Drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
         """See `admin.proto`."""
-        if self._host.draining:
+        if self._host.session_manager.draining:
             raise Unavailable("the server is draining already")
         self._drain()
-        return pb.DrainResponse(sessions=self._host.sessions)
+        return pb.DrainResponse(sessions=len(self._host.session_manager.registry))
 
 
 def _of(kind: type[AnyPolicy], number: int) -> AnyPolicy:

@@ -58,14 +58,13 @@ class InferenceServicer:
 
     async def stream(self, _: Any, context: Context) -> None:
         """Serve one stream to its end: this task writes, another one reads."""
-        if self._host.draining:
+        if self._host.session_manager.draining:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
-        client = SessionStream(self._host, caller())
+        writer = asyncio.current_task()
+        client = SessionStream(self._host, caller(), on_abort=lambda: writer is not None and writer.cancel())
         self._streams.add(client)
         reader: asyncio.Task[None] | None = None
         failure: StatestreamError | None = None
-        writer = asyncio.current_task()
-        client.on_abort = lambda: writer is not None and writer.cancel()
         try:
             # Send metadata now: the RPC cannot be cancelled while metadata and first response wait together.
             await context.send_initial_metadata(())
@@ -130,8 +129,8 @@ class InferenceServicer:
         """Settle and store every stream's rows, then notify and end it."""
         streams = list(self._streams)
         await asyncio.gather(*(client.settle() for client in streams))
-        if self._host.session_manager.snapshot_writer is not None:
-            await self._host.session_manager.snapshot_writer.commit()
+        if self._host.persistence is not None:
+            await self._host.persistence.commit()
         for client in streams:
             client.drain()
 

@@ -95,7 +95,7 @@ class OipServicer:
 
     async def ServerReady(self, _: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         """See `proto/oip/inference.proto`."""
-        return pb.ServerReadyResponse(ready=not self._host.draining)
+        return pb.ServerReadyResponse(ready=not self._host.session_manager.draining)
 
     async def ServerMetadata(self, _: pb.ServerMetadataRequest) -> pb.ServerMetadataResponse:
         """See `proto/oip/inference.proto`."""
@@ -109,7 +109,9 @@ class OipServicer:
         """See `proto/oip/inference.proto`."""
         version = version_of(request.version)
         served = [runner.manifest.version for runner in self._host.versions.of(request.name)]
-        return pb.ModelReadyResponse(ready=bool(served) and version in (0, *served) and not self._host.draining)
+        return pb.ModelReadyResponse(
+            ready=bool(served) and version in (0, *served) and not self._host.session_manager.draining
+        )
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         """See `proto/oip/inference.proto`."""

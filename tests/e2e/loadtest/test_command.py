@@ -63,12 +63,12 @@ async def test_json_html_and_csv(server: Server, repository: Path, tmp_path: Pat
         "report.html",
         "seconds.csv",
     ]  # and nothing half written
-    assert not server.host.sessions
+    assert not len(server.host.session_manager.registry)
 
 
 async def test_an_interrupt_ends_the_run_with_a_report(server: Server) -> None:  # noqa: F811
     process = await _start(server.port, "--duration", "600", "--json", "--rate-hz", "50")
-    while sum(info.settled_seq for _, info in server.host.infos()) < 40:
+    while sum(info.settled_seq for _, info in server.host.session_manager.infos()) < 40:
         await asyncio.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 60)
@@ -76,7 +76,7 @@ async def test_an_interrupt_ends_the_run_with_a_report(server: Server) -> None: 
     assert process.returncode == 130, err.decode()
     assert 0 < run["measured_s"] < 10
     assert run["messages"]["answered"] > 10
-    assert not server.host.sessions
+    assert not len(server.host.session_manager.registry)
 
 
 async def test_sessions_that_begin_after_an_upgrade_begin_with_the_new_version(server: Server) -> None:  # noqa: F811

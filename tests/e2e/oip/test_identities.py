@@ -53,7 +53,7 @@ async def test_a_sequence_and_a_server_are_not_everybodys(
         )
         assert "PERMISSION_DENIED" in await refused(step(sequence_start=True, headers=tokens["bob"]))
         assert "needs the role stream" in await refused(step(sequence_start=True, headers=tokens["eye"]))
-        assert [info.owner for _, info in server.host.infos()] == ["ann"]
+        assert [info.owner for _, info in server.host.session_manager.infos()] == ["ann"]
         await step(sequence_end=True, headers=tokens["ann"])
         assert await client.is_model_ready("leaky", headers=tokens["eye"])
         assert "needs the role admin" in await refused(client.load_model("leaky", headers=tokens["ann"]))

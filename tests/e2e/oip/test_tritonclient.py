@@ -69,7 +69,7 @@ async def test_a_sequence_keeps_its_state_from_start_to_end(infer: Infer, sequen
     second = await step(infer, sequence)
     last = await step(infer, sequence, sequence_end=True)
     np.testing.assert_allclose(np.stack([first, second, last]), [after(1), after(2), after(3)], rtol=1e-6)
-    assert server.host.sessions == 0, "its end forgot it"
+    assert len(server.host.session_manager.registry) == 0, "its end forgot it"
 
 
 async def test_outputs_equal_the_native_ones_with_irregular_time(infer: Infer, server: Server) -> None:
@@ -93,14 +93,14 @@ async def test_a_reused_id_starts_anew(infer: Infer, server: Server) -> None:
         assert await step(infer, 5) == pytest.approx(after(2), rel=1e-6)
     await step(infer, 5, sequence_end=True)
     assert await step(infer, 5, sequence_start=True, sequence_end=True) == pytest.approx(after(1), rel=1e-6)
-    assert server.host.sessions == 0
+    assert len(server.host.session_manager.registry) == 0
 
 
 async def test_sequences_of_one_id_are_of_their_model(infer: Infer, server: Server) -> None:
     await step(infer, 5, sequence_start=True)
     await infer("other", [tensor(ONES)], sequence_id=5, sequence_start=True)
     assert await step(infer, 5) == pytest.approx(after(2), rel=1e-6)
-    assert server.host.sessions == 2
+    assert len(server.host.session_manager.registry) == 2
     result = await infer("leaky", [tensor(ONES)], model_version="1", sequence_id=6, sequence_start=True)
     assert result.get_response().model_version == "1"
     result = await infer("leaky", [tensor(ONES)], sequence_id=6, sequence_end=True)
@@ -123,7 +123,7 @@ async def test_the_script_that_runs_with_every_version_runs_with_this_one(
     outcomes = json.loads(said)
     assert len(outcomes) == 7
     assert set(outcomes.values()) == {""}, outcomes
-    assert server.host.sessions == 0, "every sequence has ended"
+    assert len(server.host.session_manager.registry) == 0, "every sequence has ended"
 
 
 async def test_many_sequences_share_turns_and_nothing_else(

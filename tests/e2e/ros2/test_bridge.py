@@ -56,7 +56,7 @@ async def test_messages_go_in_and_predictions_come_out(server: Server) -> None:
     np.testing.assert_allclose([p["y"] for p in found], expected, rtol=1e-5, atol=1e-5)
     assert stamps(found) == t_ns.tolist()
     assert {(p["model"], p["verdict"]) for p in found} == {("leaky:2", "APPLIED")}
-    assert server.host.sessions == 0, "a session without a name ends with its node"
+    assert len(server.host.session_manager.registry) == 0, "a session without a name ends with its node"
 
 
 async def test_a_node_that_starts_again_goes_on_with_its_session(server: Server) -> None:
@@ -65,7 +65,7 @@ async def test_a_node_that_starts_again_goes_on_with_its_session(server: Server)
     settings = settings_of(server, session="husky-1")
     async with bridging(settings) as bridge:
         await said(bridge, t_ns[:30], x[:30])
-    assert server.host.sessions == 1
+    assert len(server.host.session_manager.registry) == 1
     async with bridging(settings) as bridge:
         found = await said(bridge, t_ns[30:], x[30:])
     np.testing.assert_allclose([p["y"] for p in found], expected[30:], rtol=1e-5, atol=1e-5)
@@ -99,4 +99,4 @@ async def test_what_does_not_fit_is_refused_and_leaves_no_session(server: Server
     with pytest.raises(InvalidArgument, match="features: 1 fields, leaky:2 takes 2"):
         async with bridging(settings_of(server, features=FEATURES[:1])):
             pass
-    assert server.host.sessions == 0
+    assert len(server.host.session_manager.registry) == 0

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec
-from statestream.service.control.host import Attachment, Host
+from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle, VersionChange
+from statestream.service.control.open_request import Attachment
 from statestream.service.errors import AlreadyExists, FailedPrecondition, NotFound
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.protocol.verdict import RowFlag, Verdict
@@ -29,7 +30,7 @@ class Repository:
 
     def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         self._bundles: dict[int, tuple[Any, Any]] = {}
-        monkeypatch.setattr(host, "load", lambda name, version: self._bundles[version])
+        monkeypatch.setattr(host.repository, "load", lambda name, version: self._bundles[version])
 
     def put(self, version: int, gain: float = 1.0, **more: Any) -> Manifest:
         manifest = leaky_manifest(version=version).model_copy(update=more)
@@ -72,14 +73,14 @@ async def test_carried_sessions_take_all_that_is_theirs(
 ) -> None:
     repository.put(2, gain=10.0)
     stream, gone = FakeSubscriber(), FakeSubscriber()
-    held = await host.open(stream, 1, asks("robot"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
     policy = Policy(keep_last=9, late=Late.SUPPRESS, gap_resets=True)
     held.runner.table.set_policy(held.slot, policy)
     await advance(held, 5)
     held.runner.table.acknowledge(held.slot, 2)
-    left = await host.open(gone, 9, asks("left"))
+    left = await host.session_manager.open(gone, 9, asks("left"))
     await advance(left, 4)
-    host.detach(left)
+    host.session_manager.detach(left)
     before = held.runner.table.info("robot")
 
     assert await upgrades.load("leaky", 2, CARRY) == VersionChange(host.versions.find("leaky").manifest, moved=2)
@@ -97,7 +98,7 @@ async def test_carried_sessions_take_all_that_is_theirs(
     expected = leak(state_after(5), 10 * np.ones(2, np.float32), 0.1)
     np.testing.assert_allclose(state_of(host, "robot"), expected, rtol=1e-6)
     assert stream.rows == 6
-    again = await host.open(gone, 1, asks("left", version=1))
+    again = await host.session_manager.open(gone, 1, asks("left", version=1))
     assert (again.runner, again.resumed) == (held.runner, True), "who says the old version means the session"
     old = host.versions.get("leaky", 1)
     assert old is not None
@@ -109,7 +110,7 @@ async def test_rows_that_wait_are_settled_by_the_new_version_as_they_would_have_
 ) -> None:
     repository.put(2, gain=10.0)
     streams = [FakeSubscriber(), FakeSubscriber()]
-    held = [await host.open(stream, 1, asks(f"s{i}")) for i, stream in enumerate(streams)]
+    held = [await host.session_manager.open(stream, 1, asks(f"s{i}")) for i, stream in enumerate(streams)]
     for one in held:
         await advance(one, 2)
     await upgrades.load("leaky", 2)  # so that it is there, and nothing waits for it
@@ -140,7 +141,7 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
 ) -> None:
     host = await make_host(None, clock, models=())
     bundle, engine = leaky_bundle(leaky_manifest(), batch_s=1.0)
-    host.add(bundle, engine)
+    host.models.add(bundle, engine)
     go, began = threading.Event(), threading.Event()
     step = engine.step
 
@@ -152,7 +153,7 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
     monkeypatch.setattr(engine, "step", slow)
     Repository(host, monkeypatch).put(2, gain=10.0)
     stream = FakeSubscriber()
-    held = await host.open(stream, 1, asks("robot"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
     x = [("x", np.ones((1, 2), "<f4").tobytes())]
     held.runner.offer([held.slot], [1], [], [], x)
     while not began.is_set():
@@ -164,7 +165,7 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
     for _ in range(5):
         await asyncio.sleep(0)
     assert version_of(host, "robot") == 1
-    fresh = await host.open(FakeSubscriber(), 1, asks("fresh"))
+    fresh = await host.session_manager.open(FakeSubscriber(), 1, asks("fresh"))
     assert fresh.runner.manifest.version == 2, "new sessions need not wait"
     waits = asyncio.create_task(held.runner.settled(held.slot))
     go.set()
@@ -183,8 +184,8 @@ async def test_a_session_that_is_being_opened_follows_when_that_is_done(
     host: Host, repository: Repository, upgrades: ModelLifecycle
 ) -> None:
     repository.put(2)
-    await host.open(FakeSubscriber(), 1, asks("robot"))
-    async with host.session_manager.lock("robot"):
+    await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
+    async with host.session_manager.locks.hold("robot"):
         load = asyncio.create_task(upgrades.load("leaky", 2, CARRY))
         while not host.versions.get("leaky", 2):
             await asyncio.sleep(0)
@@ -225,12 +226,12 @@ async def test_a_version_that_cannot_go_on_with_the_sessions_is_not_loaded(
     host: Host, repository: Repository, upgrades: ModelLifecycle, change: dict[str, Any], field: str, words: str
 ) -> None:
     repository.put(2, **change)
-    await host.open(FakeSubscriber(), 1, asks("robot"))
+    await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     with pytest.raises(FailedPrecondition, match=words) as error:
         await upgrades.load("leaky", 2, CARRY)
     assert error.value.field == field
     assert [runner.manifest.version for runner in host.versions] == [1]
-    assert (await host.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
+    assert (await host.session_manager.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
     if field != "states":
         with pytest.raises(FailedPrecondition, match=words):
             await upgrades.load("leaky", 2, SHADOW)
@@ -242,14 +243,14 @@ async def test_pinned_sessions_stay_and_new_ones_go_to_the_active_version(
 ) -> None:
     for version in (2, 3):
         repository.put(version)
-    old = await host.open(FakeSubscriber(), 1, asks("old"))
+    old = await host.session_manager.open(FakeSubscriber(), 1, asks("old"))
     assert (await upgrades.load("leaky", 3)).stayed == 1
     await upgrades.load("leaky", 2)
     await advance(old, 1)
     assert version_of(host, "old") == 1
-    new = await host.open(FakeSubscriber(), 1, asks("new"))
+    new = await host.session_manager.open(FakeSubscriber(), 1, asks("new"))
     assert new.runner.manifest.version == 2, "the version last made active, not the newest"
-    assert (await host.open(FakeSubscriber(), 1, asks("other", version=3))).runner.manifest.version == 3
+    assert (await host.session_manager.open(FakeSubscriber(), 1, asks("other", version=3))).runner.manifest.version == 3
     roles = {runner.manifest.version: host.versions.role(runner) for runner in host.versions}
     assert roles == {1: Role.OPEN, 2: Role.ACTIVE, 3: Role.OPEN}
     with pytest.raises(AlreadyExists, match="leaky:2 is active"):
@@ -265,16 +266,16 @@ async def test_what_only_the_store_has_goes_where_its_version_went(
     # Another output: what was said before it existed has no value in it.
     outputs = (*leaky_manifest().outputs, OutputSpec(name="z", shape=(1,), std=(1.0,)))
     repository.put(3, outputs=outputs)
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await advance(held, 3)
-    host.detach(held)
-    await host.open(FakeSubscriber(), 1, asks("other"))
+    host.session_manager.detach(held)
+    await host.session_manager.open(FakeSubscriber(), 1, asks("other"))
     await keeper_of(host).commit()
     await keeper_of(host).commit()
     assert len(host.session_manager.registry) == 1, "robot is in the store alone"
     await upgrades.load("leaky", 2, CARRY)
     await upgrades.load("leaky", 3, CARRY)
-    back = await host.open(FakeSubscriber(), 1, asks("robot", version=1))
+    back = await host.session_manager.open(FakeSubscriber(), 1, asks("robot", version=1))
     assert (back.runner.manifest.version, back.resumed) == (3, True)
     np.testing.assert_allclose(state_of(host, "robot"), state_after(3), rtol=1e-6)
     known = back.runner.table.unacked(back.slot)
@@ -296,13 +297,13 @@ async def test_a_shadow_that_computes_the_same_does_not_diverge_and_one_that_doe
     repository.put(2)
     repository.put(3, gain=3.0)
     stream = FakeSubscriber()
-    early = await host.open(stream, 1, asks("early"))
+    early = await host.session_manager.open(stream, 1, asks("early"))
     await advance(early, 7)
     for version in (2, 3):
         assert (await upgrades.load("leaky", version, SHADOW)).manifest.version == version
         shadow = early.runner.shadow
         assert shadow is not None
-        late = await host.open(stream, 2, asks(f"late{version}"))
+        late = await host.session_manager.open(stream, 2, asks(f"late{version}"))
         for held in (early, late):
             await advance(held, 1)
             await advance(held, 6)
@@ -326,7 +327,7 @@ async def test_the_shadow_skips_what_the_state_guard_rolled_back(
     host: Host, repository: Repository, upgrades: ModelLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.put(2)
-    held = [await host.open(FakeSubscriber(), 1, asks(f"s{i}")) for i in range(2)]
+    held = [await host.session_manager.open(FakeSubscriber(), 1, asks(f"s{i}")) for i in range(2)]
     await upgrades.load("leaky", 2, SHADOW)
     runner = held[0].runner
     shadow = runner.shadow
@@ -355,7 +356,7 @@ async def test_a_shadow_with_states_that_are_not_finite_is_counted_and_one_that_
     host: Host, repository: Repository, upgrades: ModelLifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.put(2, gain=float("inf"))
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await upgrades.load("leaky", 2, SHADOW)
     shadow = held.runner.shadow
     assert shadow is not None
@@ -380,8 +381,8 @@ async def test_promoted_with_the_same_kind_of_state_sessions_keep_theirs(
 ) -> None:
     repository.put(2, gain=3.0)
     stream = FakeSubscriber()
-    held = await host.open(stream, 1, asks("robot"))
-    idle = await host.open(FakeSubscriber(), 1, asks("idle"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
+    idle = await host.session_manager.open(FakeSubscriber(), 1, asks("idle"))
     await advance(idle, 2)
     await upgrades.load("leaky", 2, SHADOW)
     await advance(held, 5)
@@ -397,13 +398,13 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
 ) -> None:
     repository.put(2, gain=3.0, states=OTHER_STATES)
     stream, fresh = FakeSubscriber(), FakeSubscriber()
-    idle = await host.open(FakeSubscriber(), 1, asks("idle"))
+    idle = await host.session_manager.open(FakeSubscriber(), 1, asks("idle"))
     await advance(idle, 2)
-    held = await host.open(stream, 1, asks("robot"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
     await advance(held, 5)
     await upgrades.load("leaky", 2, SHADOW)
     await advance(held, 4)
-    anew = await host.open(fresh, 1, asks("anew"))
+    anew = await host.session_manager.open(fresh, 1, asks("anew"))
     await advance(anew, 3)
     assert await upgrades.promote("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=2, stayed=1)
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
@@ -419,7 +420,7 @@ async def test_promoted_with_another_kind_of_state_sessions_go_on_with_the_shado
     assert int(held.runner.table.settled_seq[held.slot]) == 10
     # What cannot go back stays, and new sessions go to the version before.
     assert await upgrades.rollback("leaky") == VersionChange(host.versions.find("leaky").manifest, moved=0, stayed=2)
-    assert (await host.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
+    assert (await host.session_manager.open(FakeSubscriber(), 1, asks("new"))).runner.manifest.version == 1
     assert [version_of(host, name) for name in ("robot", "anew", "idle")] == [2, 2, 1]
 
 
@@ -428,7 +429,7 @@ async def test_rolled_back_sessions_go_on_with_the_version_before(
 ) -> None:
     repository.put(2, gain=10.0)
     stream = FakeSubscriber()
-    held = await host.open(stream, 1, asks("robot"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
     with pytest.raises(FailedPrecondition, match="there is no version before leaky:1 here"):
         await upgrades.rollback("leaky")
     await advance(held, 2)
@@ -439,7 +440,7 @@ async def test_rolled_back_sessions_go_on_with_the_version_before(
     await advance(held, 2)
     np.testing.assert_allclose(state_of(host, "robot"), state_after(4), rtol=1e-6)
     assert [runner.manifest.version for runner in host.versions] == [1], "a version without sessions is gone"
-    again = await host.open(FakeSubscriber(), 2, asks("robot", version=2, take_over=True))
+    again = await host.session_manager.open(FakeSubscriber(), 2, asks("robot", version=2, take_over=True))
     assert again.resumed
 
 
@@ -447,7 +448,7 @@ async def test_unloading_refuses_waits_or_moves(host: Host, repository: Reposito
     repository.put(2)
     repository.put(3, states=OTHER_STATES)
     stream = FakeSubscriber()
-    old = await host.open(stream, 1, asks("old"))
+    old = await host.session_manager.open(stream, 1, asks("old"))
     await upgrades.load("leaky", 2)
     with pytest.raises(FailedPrecondition, match="leaky:1 has 1 sessions; close, wait for or move them first"):
         await upgrades.unload("leaky", 1)
@@ -462,7 +463,7 @@ async def test_unloading_refuses_waits_or_moves(host: Host, repository: Reposito
     await asyncio.sleep(0)
     assert not waits.done()
     with pytest.raises(NotFound, match=r"has no version 2 here; it has \[3\]"):
-        await host.open(FakeSubscriber(), 1, asks("late", version=2))
+        await host.session_manager.open(FakeSubscriber(), 1, asks("late", version=2))
     old = here(stream, old)
     await advance(old, 1)
     await host.session_manager.end("old")

@@ -67,7 +67,7 @@ async def test_a_sequence_that_rests_is_let_go_of_and_comes_back(clock: FakeCloc
     for _ in range(2):
         sequences.detach_idle()
     clock.now_s += 61
-    assert host.session_manager.expire() == ["leaky/7"]
+    assert host.eviction.expire() == ["leaky/7"]
     clock.now_s += 5
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} of the sequence .session 'leaky/7' expired 5 s ago"):
         await step(sequences)
@@ -100,7 +100,7 @@ async def test_a_sequence_goes_with_its_version(clock: FakeClock) -> None:
     host = await make_host(None, clock)
     sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    host.load = lambda name, version=0: leaky_bundle(leaky_manifest(version=2))  # type: ignore[method-assign]
+    host.repository.load = lambda name, version=0: leaky_bundle(leaky_manifest(version=2))  # type: ignore[method-assign]
     upgrades = ModelLifecycle(host)
     await upgrades.load("leaky", 2, UpgradePolicy.CARRY)
     response = await sequences.infer(request(), SERVER)
@@ -112,10 +112,10 @@ async def test_a_stream_may_take_a_sequence_over_and_give_it_back(clock: FakeClo
     host = await make_host(None, clock)
     sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    held = await host.open(FakeSubscriber(), 1, asks("leaky/7", take_over=True))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("leaky/7", take_over=True))
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} .*a stream holds session 'leaky/7'"):
         await step(sequences)
-    host.detach(held)
+    host.session_manager.detach(held)
     np.testing.assert_allclose(await step(sequences), state_after(2), rtol=1e-6)
     await host.session_manager.end("leaky/7")
     with pytest.raises(InvalidArgument, match=f"{NOT_STARTED} .*no session 'leaky/7' here"):
@@ -152,13 +152,13 @@ async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> Non
     host = await make_host(None, clock)
     sequences = SequenceFrontend(host)
     await step(sequences, start=True)
-    host.drain()
+    host.session_manager.drain()
     for start in (False, True):
         with pytest.raises(Unavailable, match="the server is draining"):
             await step(sequences, start=start)
     sequences.release()
     assert not settled_held(host)[0]
-    assert not host._routes
+    assert not len(host.router)
 
 
 async def test_a_sequence_is_that_of_who_started_it(clock: FakeClock) -> None:
@@ -177,4 +177,4 @@ async def test_a_sequence_is_that_of_who_started_it(clock: FakeClock) -> None:
                 sequences.detach_idle()
     np.testing.assert_allclose(await step(sequences, ann, end=True), state_after(2), rtol=1e-6)
     await step(sequences, bob, start=True)
-    assert [info.owner for _, info in host.infos()] == ["bob"]
+    assert [info.owner for _, info in host.session_manager.infos()] == ["bob"]

@@ -10,7 +10,8 @@ import pytest
 
 from statestream.models.spec import NO_TIME, StateSpec
 from statestream.service.config import ServerConfig
-from statestream.service.control.host import Attachment, Host
+from statestream.service.control.host import Host
+from statestream.service.control.open_request import Attachment
 from statestream.service.errors import FailedPrecondition, NotFound
 from statestream.service.protocol.verdict import RowFlag
 from statestream.service.recording.recorder import Recorder
@@ -32,8 +33,8 @@ def recorder(tmp_path: Path) -> Recorder:
 
 @pytest.fixture
 async def host(clock: FakeClock, recorder: Recorder) -> Host:
-    host = Host(ServerConfig(), clock, recorder.attach)
-    host.add(*leaky_bundle(leaky_manifest()))
+    host = Host.build(ServerConfig(), clock, on_load=recorder.attach)
+    host.models.add(*leaky_bundle(leaky_manifest()))
     return host
 
 
@@ -56,7 +57,7 @@ def replayed(folder: Path, gain: float = 1.0, **other: Any) -> Replayer:
 async def test_replayed_through_the_same_weights_every_output_is_as_recorded(
     host: Host, recorder: Recorder, tmp_path: Path
 ) -> None:
-    held = [await host.open(FakeSubscriber(), i, asks(f"s{i}")) for i in range(3)]
+    held = [await host.session_manager.open(FakeSubscriber(), i, asks(f"s{i}")) for i in range(3)]
     held[2].runner.table.set_policy(held[2].slot, Policy(gap_resets=True))
     spoilt = X.copy()
     spoilt[5] = np.nan
@@ -80,7 +81,7 @@ async def test_replayed_through_the_same_weights_every_output_is_as_recorded(
 
 
 async def test_the_first_difference_is_named(host: Host, recorder: Recorder, tmp_path: Path) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     x = np.zeros_like(X)
     x[20:, 1] = 1.0
     await send(held, 1, 60, x=x)
@@ -95,13 +96,13 @@ async def test_the_first_difference_is_named(host: Host, recorder: Recorder, tmp
 async def test_a_session_met_in_its_middle_starts_from_the_state_it_had(
     clock: FakeClock, recorder: Recorder, tmp_path: Path
 ) -> None:
-    host = Host(ServerConfig(), clock)
-    runner = host.add(*leaky_bundle(leaky_manifest()))
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    host = Host.build(ServerConfig(), clock)
+    runner = host.models.add(*leaky_bundle(leaky_manifest()))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 10)
     recorder.attach(runner)
     await send(held, 11, 20)
-    await host.reset("robot")
+    await host.session_manager.reset("robot")
     await send(held, 21, 30, t_ns=[NO_TIME] * 100)
     recorder.close()
     session = replayed(tmp_path).sessions["robot"]
@@ -115,10 +116,10 @@ async def test_rows_that_find_no_room_are_counted_and_the_recording_goes_on_afte
     clock: FakeClock, tmp_path: Path
 ) -> None:
     recorder = Recorder(tmp_path, flush_s=3600.0, max_waiting_bytes=2500)
-    host = Host(ServerConfig(), clock, recorder.attach)
-    host.add(*leaky_bundle(leaky_manifest()))
+    host = Host.build(ServerConfig(), clock, on_load=recorder.attach)
+    host.models.add(*leaky_bundle(leaky_manifest()))
     held, stream = None, FakeSubscriber()
-    held = await host.open(stream, 1, asks("robot"))
+    held = await host.session_manager.open(stream, 1, asks("robot"))
     await send(held, 1, 20)
     await send(held, 21, 40)
     recorder.flush()
@@ -133,7 +134,7 @@ async def test_rows_that_find_no_room_are_counted_and_the_recording_goes_on_afte
 async def test_a_disk_that_fails_costs_rows_and_no_more(
     host: Host, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 10)
     recorder.flush()
     await send(held, 11, 20)
@@ -156,7 +157,7 @@ async def test_a_disk_that_fails_costs_rows_and_no_more(
 
 
 async def test_what_cannot_be_replayed_is_refused(host: Host, recorder: Recorder, tmp_path: Path) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("robot"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await send(held, 1, 1)
     recorder.close()
     with pytest.raises(FailedPrecondition, match="has no input 'x', which leaky:1 has"):

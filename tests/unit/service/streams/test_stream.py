@@ -38,7 +38,7 @@ async def stream(clock: FakeClock) -> AsyncIterator[SessionStream]:
     await stream.settle()
     yield stream
     stream.release()
-    host.close()
+    host.models.close()
 
 
 def acked(stream: SessionStream, channel: int) -> int:

@@ -30,12 +30,12 @@ def rates(overview: Overview) -> dict[str, float]:
 
 async def test_rates_are_of_the_time_between_two_looks(host: Host, clock: FakeClock) -> None:
     observer, stream = ServerMonitor(host, clock), FakeSubscriber()
-    one = await host.open(stream, 1, asks("one"))
+    one = await host.session_manager.open(stream, 1, asks("one"))
     await advance(one, 5)
     first = observer.sample(10)
     assert (rates(first), first.models[0].rows_per_s, first.total) == ({"one": 0.0}, 0.0, 1)
     await advance(one, 8)
-    await advance(await host.open(stream, 2, asks("two")), 4)
+    await advance(await host.session_manager.open(stream, 2, asks("two")), 4)
     clock.now_s += 2.0
     second = observer.sample(10)
     assert rates(second) == {"one": 4.0, "two": 2.0}
@@ -47,11 +47,11 @@ async def test_rates_are_of_the_time_between_two_looks(host: Host, clock: FakeCl
 
 async def test_who_takes_over_a_slot_has_a_rate_of_its_own(host: Host, clock: FakeClock) -> None:
     observer, stream = ServerMonitor(host, clock), FakeSubscriber()
-    old = await host.open(stream, 1, asks("old"))
+    old = await host.session_manager.open(stream, 1, asks("old"))
     await advance(old, 50)
     observer.sample(10)
     await host.session_manager.end("old")
-    new = await host.open(stream, 1, asks("new"))
+    new = await host.session_manager.open(stream, 1, asks("new"))
     assert new.slot == old.slot
     await advance(new, 3)
     clock.now_s += 1.0
@@ -60,7 +60,7 @@ async def test_who_takes_over_a_slot_has_a_rate_of_its_own(host: Host, clock: Fa
 
 async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, clock: FakeClock) -> None:
     stream = FakeSubscriber()
-    held = [await host.open(stream, i, asks(f"session-{i}")) for i in range(8)]
+    held = [await host.session_manager.open(stream, i, asks(f"session-{i}")) for i in range(8)]
     for i in (6, 7):
         held[i].runner.table.detach(held[i].slot)
     seen = ServerMonitor(host, clock).sample(4)
@@ -70,7 +70,7 @@ async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, c
 
 @pytest.mark.parametrize("rows", [1, 3])
 async def test_latency_counts_from_receipt_to_settlement(host: Host, clock: FakeClock, rows: int) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("one"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("one"))
     assert held.runner.table.info("one").latency_s is None
     held.runner.offer([held.slot] * rows, range(1, rows + 1), [], [], [("x", bytes(8 * rows))])
     clock.now_s += 0.25
@@ -81,9 +81,12 @@ async def test_latency_counts_from_receipt_to_settlement(host: Host, clock: Fake
 @pytest.mark.parametrize("batch_s", [1e-5, IN_THREAD_S])
 async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock, batch_s: float) -> None:
     host = await make_host(None, clock, models=())
-    runner = host.add(*leaky_bundle(leaky_manifest(), batch_s=batch_s))
+    runner = host.models.add(*leaky_bundle(leaky_manifest(), batch_s=batch_s))
     stream = FakeSubscriber()
-    mine, other = await host.open(stream, 1, asks("mine")), await host.open(stream, 2, asks("other"))
+    mine, other = (
+        await host.session_manager.open(stream, 1, asks("mine")),
+        await host.session_manager.open(stream, 2, asks("other")),
+    )
     tap = probe(runner, mine.slot)
     await advance(other, 1)
     assert tap.sample is None
@@ -99,7 +102,7 @@ async def test_a_tap_sees_the_next_row_with_the_state_after_it(clock: FakeClock,
 
 
 async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("one"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("one"))
     tap = probe(held.runner, held.slot)
     x = np.ones((4, 2), "<f4")
     x[3] = np.nan
@@ -111,7 +114,7 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
 
 
 async def test_a_tap_that_was_given_back_sees_nothing(host: Host) -> None:
-    held = await host.open(FakeSubscriber(), 1, asks("one"))
+    held = await host.session_manager.open(FakeSubscriber(), 1, asks("one"))
     tap = probe(held.runner, held.slot)
     held.runner.unwatch(tap)
     await advance(held, 2)
