@@ -93,7 +93,7 @@ def test_embedded() -> None:
 
 
 async def test_a_shadow(clock: FakeClock) -> None:
-    host, seen = Host(ServerConfig(), clock), Seen(leaky_manifest(version=2))
+    host, seen = Host.build(ServerConfig(), clock), Seen(leaky_manifest(version=2))
     runner = host.models.add(*leaky_bundle(leaky_manifest()))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     runner.repeat_in(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest))  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ async def test_a_shadow(clock: FakeClock) -> None:
 
 async def test_a_replay(clock: FakeClock, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, flush_s=3600.0)
-    host, seen = Host(ServerConfig(), clock, recorder.attach), Seen()
+    host, seen = Host.build(ServerConfig(), clock, on_load=recorder.attach), Seen()
     host.models.add(*leaky_bundle(leaky_manifest()))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     held.runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
