@@ -14,7 +14,7 @@ from statestream.service.serving.router import ResultRouter
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.subscriber import DetachReason
 from statestream.service.sessions import snapshot
-from statestream.service.sessions.table import DETACHED
+from statestream.service.sessions.columns import DETACHED
 
 _TRIES = 5
 

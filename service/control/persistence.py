@@ -16,7 +16,7 @@ from statestream.service.durability.writer import CommitReport, Counts, Fenced, 
 from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.router import ResultRouter
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.sessions.table import DETACHED
+from statestream.service.sessions.columns import DETACHED
 
 log = logging.getLogger(__name__)
 

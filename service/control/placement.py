@@ -17,8 +17,8 @@ from statestream.service.errors import AlreadyExists, Expired, FailedPreconditio
 from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions import snapshot
+from statestream.service.sessions.columns import DETACHED
 from statestream.service.sessions.snapshot import Snapshot, SnapshotError
-from statestream.service.sessions.table import DETACHED
 
 
 class Placement:

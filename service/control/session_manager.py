@@ -24,7 +24,7 @@ from statestream.service.serving.router import ResultRouter
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.subscriber import DetachReason, SessionSubscriber
 from statestream.service.sessions import snapshot
-from statestream.service.sessions.table import SessionInfo
+from statestream.service.sessions.reader import SessionInfo
 
 
 class SessionManager:

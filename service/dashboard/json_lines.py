@@ -12,7 +12,7 @@ import numpy as np
 
 from statestream.models.spec import Array, Manifest, TensorSpec
 from statestream.service.serving.stats import Histogram
-from statestream.service.sessions.table import SessionInfo
+from statestream.service.sessions.reader import SessionInfo
 from statestream.service.telemetry.overview import ModelFigures, Overview, SessionFigures
 from statestream.service.telemetry.session_probe import ProbeSample
 

@@ -16,7 +16,7 @@ from statestream.service.errors import Internal
 from statestream.service.serving.result_batch import ResultBatch, SingleRowBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.subscriber import DetachReason, SessionSubscriber
-from statestream.service.sessions.table import DETACHED
+from statestream.service.sessions.columns import DETACHED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,88 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import NO_TIME, Array, BoolArray, Int64Array, Manifest, Tensors
+from statestream.models.spec import NO_TIME, BoolArray, Int64Array, Manifest, Tensors
 from statestream.service.protocol.verdict import Verdict
-from statestream.service.sessions.output_log import SettledRows, UnackedLog
+from statestream.service.sessions.columns import COLUMNS, DETACHED, Float64Array, TableColumns
+from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.policy import Policy
-from statestream.service.sessions.snapshot import SessionColumns, Snapshot, SnapshotSchema
+from statestream.service.sessions.reader import SessionReader
+from statestream.service.sessions.snapshot import SessionColumns, Snapshot
 from statestream.service.sessions.state_arena import StateArena, read_only
-
-Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
-
-DETACHED = -1
-"""Route of a detached session, which no stream holds."""
-
-_COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
-    "settled_seq": (np.int64, 0),
-    "acked_seq": (np.int64, 0),
-    "last_ns": (np.int64, NO_TIME),
-    "epoch": (np.int64, 0),
-    "route": (np.int64, DETACHED),
-    "channel": (np.int64, 0),
-    "last_active_s": (np.float64, 0),
-    "latency_s": (np.float64, np.nan),
-    "generation": (np.int64, 0),
-    "durable_seq": (np.int64, 0),
-    "snapshot_seq": (np.int64, 0),
-    "snapshot_ack": (np.int64, 0),
-    "changes": (np.int64, 0),
-    "snapshot_changes": (np.int64, 0),
-    "keep_last": (np.int32, 0),
-    "late": (np.int8, 0),
-    "gap_resets": (np.bool_, False),
-    "verdicts": (np.dtype((np.uint32, (len(Verdict),))), 0),
-    "first_seq_here": (np.int64, 0),
-}
-
-
-@dataclass(frozen=True)
-class SessionInfo:
-    """A session's attributes for operators."""
-
-    session_id: str
-    owner: str
-    epoch: int
-    settled_seq: int
-    acked_seq: int
-    durable_seq: int
-    last_timestamp_ns: int | None
-    idle_s: float
-    latency_s: float | None
-    """Seconds from the receipt of its last row until that was settled; None before the first row."""
-    attached: bool
-    verdicts: dict[str, int]
-    """Rows by verdict since the session came to this server."""
-
-
-class TableColumns:
-    """Columns of a table by name; see `SessionTable`."""
-
-    settled_seq: Int64Array
-    acked_seq: Int64Array
-    last_ns: Int64Array
-    epoch: Int64Array
-    route: Int64Array
-    channel: Int64Array
-    last_active_s: Float64Array
-    latency_s: Float64Array
-    generation: Int64Array
-    durable_seq: Int64Array
-    snapshot_seq: Int64Array
-    snapshot_ack: Int64Array
-    changes: Int64Array
-    snapshot_changes: Int64Array
-    keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
-    late: np.ndarray[tuple[int], np.dtype[np.int8]]
-    gap_resets: BoolArray
-    verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]
-    first_seq_here: Int64Array
 
 
 class Lent(NamedTuple):
@@ -94,72 +25,23 @@ class Lent(NamedTuple):
     arena: StateArena
 
 
-class SessionTable(TableColumns):
+class SessionTable(SessionReader):
     """Sessions of one model, as columns. `create` takes a slot; `end` frees it.
 
-    Columns, each `[capacity]`:
-        settled_seq: the last seq with a verdict.
-        acked_seq: the last seq whose output the client has.
-        last_ns: timestamp of the row that last advanced the session.
-        epoch: number of owners so far.
-        route: where its results go; `DETACHED` where no stream holds it.
-        channel: its number on that stream.
-        last_active_s: time of its last row, attach or detach, by `clock`.
-        latency_s: time from the receipt of its last row until that was settled.
-        generation: number of the session among all that the table ever had; 0 in a free slot.
-        durable_seq: the last seq in a stored snapshot.
-        changes: number of its changes beside those of settled_seq and acked_seq, for example attach and reset.
-        snapshot_seq, snapshot_ack, snapshot_changes: settled_seq, acked_seq and changes in its last stored snapshot.
-        keep_last, late, gap_resets: its `Policy`.
-        verdicts: `[capacity, verdict]`, rows by verdict since it came to this server. APPLIED is not counted: it is the
-            rest of the seqs after `first_seq_here`.
-
-    The table alone writes them: outside they are read-only views. `lend` hands out the writable ones, once.
-
-    Growing replaces the columns: do not keep one across a call of `insert`.
+    It alone writes its columns: outside they are read-only views. `lend` hands out the writable ones, once. Growing
+    replaces them: do not keep one across a call of `insert`.
     """
 
     def __init__(self, manifest: Manifest, *, clock: Callable[[], float], capacity: int = 64) -> None:
-        self._clock = clock
-        self._slots: dict[str, int] = {}
-        self._ids: list[str] = []
-        self._owners: list[str] = []
+        super().__init__(manifest, clock)
         self._generation_numbers = count(1)
-        self.layout = SnapshotSchema(manifest)
         self._free: list[int] = []
-        self._arena = StateArena(manifest.states, 0)
-        self._log = UnackedLog()
         self._own = TableColumns()
-        self._own.__dict__.update({name: np.empty(0, dtype) for name, (dtype, _) in _COLUMNS.items()})
+        self._own.__dict__.update({name: np.empty(0, dtype) for name, (dtype, _) in COLUMNS.items()})
         self._lent = False
         self.policies = False
         """Whether any session has had a policy other than the default."""
         self._grow(capacity)
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def __contains__(self, session_id: str) -> bool:
-        return session_id in self._slots
-
-    @property
-    def capacity(self) -> int:
-        """Length of every column."""
-        return len(self._own.route)
-
-    @property
-    def log_bytes(self) -> int:
-        """Memory of unacknowledged results, approximately."""
-        return self._log.nbytes
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids of all sessions."""
-        return list(self._slots)
-
-    def slot(self, session_id: str) -> int:
-        """The slot of a session; KeyError if there is no session of this id."""
-        return self._slots[session_id]
 
     # Sessions that come and go
 
@@ -176,18 +58,7 @@ class SessionTable(TableColumns):
         """
         self.layout.check(snapshot)
         states, rows = self.layout.unpack(snapshot, 0)
-        seq, acked = snapshot.settled_seq, snapshot.acked_seq
-        columns = {
-            "epoch": snapshot.epoch,
-            "settled_seq": seq,
-            "snapshot_seq": seq,
-            "durable_seq": seq,
-            "first_seq_here": seq,
-            "acked_seq": acked,
-            "snapshot_ack": acked,
-            "last_ns": snapshot.last_ns,
-        }
-        return int(self.insert([session_id], [snapshot.owner], columns, states, rows)[0])
+        return int(self.insert([session_id], [snapshot.owner], _restored(snapshot), states, rows)[0])
 
     def adopt(self, other: SessionTable, slots: Int64Array, states: Tensors | None = None) -> Int64Array:
         """Move sessions here from another version's table, with all their columns.
@@ -201,7 +72,7 @@ class SessionTable(TableColumns):
         """
         ids = [other.id_of(slot) for slot in slots.tolist()]
         owners = [other.owner_of(slot) for slot in slots.tolist()]
-        columns = {name: getattr(other, name)[slots] for name in _COLUMNS.keys() - {"generation"}}
+        columns = {name: getattr(other, name)[slots] for name in COLUMNS.keys() - {"generation"}}
         columns["changes"] = columns["changes"] + 1
         rows = other._log.unacked_of(slots, other.acked_seq)
         if rows is not None:
@@ -258,7 +129,7 @@ class SessionTable(TableColumns):
         """Delete sessions and their unacknowledged results."""
         slots = [self._slots.pop(session_id) for session_id in session_ids]
         self._log.forget(np.array(slots, np.int64), self._own.acked_seq)
-        for name, (_, initial) in _COLUMNS.items():
+        for name, (_, initial) in COLUMNS.items():
             getattr(self._own, name)[slots] = initial
         self._free.extend(slots)
 
@@ -304,23 +175,7 @@ class SessionTable(TableColumns):
         if seq > own.acked_seq[slot]:
             own.acked_seq[slot] = min(seq, int(own.settled_seq[slot]))
 
-    def unacked(self, slot: int) -> SettledRows | None:
-        """Results that the session has not acknowledged, in order of seq."""
-        return self._log.unacked(slot, self._own.acked_seq)
-
     # Turns
-
-    def gather(self, slots: Int64Array, fresh: BoolArray | None = None) -> dict[str, Array]:
-        """Copy states, each `[len(slots), *shape]`; the initial state where `fresh` is true."""
-        return self._arena.gather(slots, fresh)
-
-    def view(self, slot: int) -> dict[str, Array]:
-        """Read-only view of one session's states, each `[1, *shape]`; valid until the table changes."""
-        return self._arena.view(slot)
-
-    def read(self, slot: int) -> dict[str, Array]:
-        """A copy of one session's state, `[*shape]` by name."""
-        return self._arena.read(slot)
 
     def commit_row(
         self, settled: SettledRows, slot: int, seq: int, t_ns: int, states: Tensors, now_s: float, received_s: float
@@ -380,42 +235,6 @@ class SessionTable(TableColumns):
 
     # Snapshots
 
-    def copy(self, slots: Int64Array) -> SessionColumns:
-        """Copy the sessions in `slots`, with all attributes that a snapshot has."""
-        rows = None
-        if (self.settled_seq[slots] > self.acked_seq[slots]).any():
-            rows = self._log.unacked_of(slots, self.acked_seq)
-        return SessionColumns(
-            ids=[self._ids[slot] for slot in slots.tolist()],
-            owners=[self._owners[slot] for slot in slots.tolist()],
-            slot=slots,
-            generation=self.generation[slots],
-            epoch=self.epoch[slots],
-            settled_seq=self.settled_seq[slots],
-            acked_seq=self.acked_seq[slots],
-            last_ns=self.last_ns[slots],
-            attached=self.route[slots] != DETACHED,
-            changes=self.changes[slots],
-            states=self._arena.gather(slots),
-            rows=rows or self.layout.no_rows,
-        )
-
-    def copy_live(self, slots: Int64Array) -> SessionColumns:
-        """Copy those of the sessions in `slots` that have not ended."""
-        return self.copy(slots[self.generation[slots] > 0])
-
-    def unsaved(self) -> Int64Array:
-        """Slots of dirty sessions: those that have changed since their last stored snapshot."""
-        return np.flatnonzero(~self._stored())
-
-    def _stored(self) -> BoolArray:
-        stored: BoolArray = (
-            (self.snapshot_seq == self.settled_seq)
-            & (self.snapshot_ack == self.acked_seq)
-            & (self.snapshot_changes == self.changes)
-        )
-        return stored
-
     def mark_dirty(self, slots: Int64Array | list[int] | int) -> None:
         """Have sessions stored again."""
         self._own.changes[slots] += 1
@@ -442,62 +261,9 @@ class SessionTable(TableColumns):
         own.snapshot_changes[slots] = taken.changes[still]
         own.durable_seq[taken.slot[still & stored]] = taken.settled_seq[still & stored]
 
-    def still(self, taken: SessionColumns) -> BoolArray:
-        """`[sessions]`, true for those that are still in their slots."""
-        same: BoolArray = self.generation[taken.slot] == taken.generation
-        return same
-
-    def spare(self) -> Int64Array:
-        """Evictable slots (clean, stored, detached), least recently used first."""
-        durable = self._stored() & (self.durable_seq == self.settled_seq)
-        slots = np.flatnonzero(durable & (self.route == DETACHED) & (self.generation > 0))
-        return slots[np.argsort(self.last_active_s[slots], kind="stable")]
-
-    # Around
-
-    def id_of(self, slot: int) -> str:
-        """Id of the session in a slot that is in use."""
-        return self._ids[slot]
-
-    def owner_of(self, slot: int) -> str:
-        """Owner of the session in a slot that is in use."""
-        return self._owners[slot]
-
-    def idle(self, ttl_s: float) -> list[str]:
-        """Ids of sessions detached for longer than `ttl_s`."""
-        old = (self.route == DETACHED) & (self.last_active_s < self._clock() - ttl_s)
-        return [session_id for session_id, slot in self._slots.items() if old[slot]]
-
-    def info(self, session_id: str) -> SessionInfo:
-        slot = self._slots[session_id]
-        last_ns = int(self.last_ns[slot])
-        return SessionInfo(
-            session_id=session_id,
-            owner=self._owners[slot],
-            epoch=int(self.epoch[slot]),
-            settled_seq=int(self.settled_seq[slot]),
-            acked_seq=int(self.acked_seq[slot]),
-            durable_seq=int(self.durable_seq[slot]),
-            last_timestamp_ns=None if last_ns == NO_TIME else last_ns,
-            idle_s=self._clock() - float(self.last_active_s[slot]),
-            latency_s=None if np.isnan(latency_s := float(self.latency_s[slot])) else latency_s,
-            attached=int(self.route[slot]) != DETACHED,
-            verdicts=self._verdicts(slot),
-        )
-
-    def _verdicts(self, slot: int) -> dict[str, int]:
-        counts = self.verdicts[slot].tolist()
-        others = sum(counts[verdict] for verdict in Verdict if Verdict.APPLIED < verdict <= Verdict.SKIPPED)
-        counts[Verdict.APPLIED] = int(self.settled_seq[slot] - self.first_seq_here[slot]) - others
-        return {verdict.name: counts[verdict] for verdict in Verdict if counts[verdict]}
-
-    def state(self, session_id: str) -> dict[str, Array]:
-        """A copy of a session's state by its id; see `read`."""
-        return self.read(self._slots[session_id])
-
     def _grow(self, capacity: int) -> None:
         old, columns = self.capacity, {}
-        for name, (dtype, initial) in _COLUMNS.items():
+        for name, (dtype, initial) in COLUMNS.items():
             columns[name] = np.full(capacity, initial, dtype)
             columns[name][:old] = getattr(self._own, name)
             setattr(self, name, read_only(columns[name]))
@@ -506,3 +272,18 @@ class SessionTable(TableColumns):
         self._ids.extend([""] * (capacity - old))
         self._owners.extend([""] * (capacity - old))
         self._free.extend(range(capacity - 1, old - 1, -1))
+
+
+def _restored(snapshot: Snapshot) -> dict[str, int]:
+    """Columns of a session that is as its stored snapshot."""
+    seq, acked = snapshot.settled_seq, snapshot.acked_seq
+    return {
+        "epoch": snapshot.epoch,
+        "settled_seq": seq,
+        "snapshot_seq": seq,
+        "durable_seq": seq,
+        "first_seq_here": seq,
+        "acked_seq": acked,
+        "snapshot_ack": acked,
+        "last_ns": snapshot.last_ns,
+    }

@@ -17,7 +17,9 @@ from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.stats import Histogram
-from statestream.service.sessions.table import DETACHED, SessionInfo, SessionTable
+from statestream.service.sessions.columns import DETACHED
+from statestream.service.sessions.reader import SessionInfo
+from statestream.service.sessions.table import SessionTable
 
 _ATTACHED = np.int64(2) ** 62
 """Higher than every generation."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from examples.server import free_port
 from statestream.service.cli.console import out
-from statestream.service.durability.stores.base import Save
+from statestream.service.durability.stores.base import Label, Save
 from statestream.service.durability.stores.redis import _USE, _USED, RedisStore
 from tests.bench.pages import put
 from tests.support.redis_server import RedisServer
@@ -65,7 +65,7 @@ def measure(snapshot_bytes: int) -> Needs:
         try:
             store, client = RedisStore(server.url), server.client()
             ids = [f"robot-{i:06}" for i in range(SESSIONS)]
-            saves = [Save(i, 1, 5, True, os.urandom(snapshot_bytes)) for i in ids]
+            saves = [Save(i, 1, 5, True, os.urandom(snapshot_bytes), Label("robots", "wrist")) for i in ids]
             client.config_set("auto-aof-rewrite-percentage", 0)  # its size says what was written
             empty = client.info("memory")["used_memory"]
             store.save("sizing", saves, 60.0)

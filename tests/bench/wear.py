@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from statestream.service.cli.console import out
-from statestream.service.durability.stores.base import Save
+from statestream.service.durability.stores.base import Label, Save
 from statestream.service.durability.stores.sqlite import SqliteStore
 from tests.bench.pages import put
 
@@ -38,7 +38,7 @@ def bytes_a_tick(sessions: int, snapshot_bytes: int) -> float:
             snapshots = [os.urandom(snapshot_bytes) for _ in range(sessions)]
             store.save(
                 "wear",
-                [Save(f"session-{i}", 1, tick, True, s) for i, s in enumerate(snapshots)],
+                [Save(f"session-{i}", 1, tick, True, s, Label("robots", "wrist")) for i, s in enumerate(snapshots)],
                 6.0 if tick % 2 else None,
             )
         store.close()

@@ -9,7 +9,7 @@ from statestream.proto.v1 import admin_pb2 as admin_pb
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.serving.registry import Role
 from statestream.service.serving.shadow import Divergence
-from statestream.service.sessions.table import SessionInfo
+from statestream.service.sessions.reader import SessionInfo
 from statestream.service.telemetry.overview import ModelFigures, Overview
 
 _ROLES = {

@@ -26,7 +26,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.serving.subscriber import DetachReason
-from statestream.service.sessions.table import DETACHED
+from statestream.service.sessions.columns import DETACHED
 from tests.conftest import FakeClock
 from tests.support.hosts import FakeSubscriber, advance, asks, keeper_of, make_host, state_after
 from tests.support.stores import MemoryStore

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import NO_TIME
+from statestream.service.sessions.columns import DETACHED
 from statestream.service.sessions.output_log import SettledRows
-from statestream.service.sessions.table import DETACHED, SessionTable, TableColumns
+from statestream.service.sessions.table import SessionTable, TableColumns
 from tests.conftest import FakeClock, leaky_manifest
 
 ONE = np.ones((1, 2), np.float32)
