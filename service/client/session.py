@@ -173,7 +173,7 @@ class AsyncSession:
 
     def new_clock(self) -> None:
         """Declare a new origin of timestamps from the next row on, which takes the nominal dt."""
-        self._table.new_clock[self.channel] = 1
+        self._table.mark_clock(self.channel)
 
     async def results(self) -> AsyncIterator[StepResult]:
         """Iterate over results of rows sent with `send`, in order.
@@ -289,11 +289,11 @@ class AsyncSession:
     @contextmanager
     def _taken(self) -> Iterator[None]:
         """Keep bursts from sending a row between those of a chunk."""
-        self._table.taken[self.channel] = 1
+        self._table.set_taken(self.channel, taken=True)
         try:
             yield
         finally:
-            self._table.taken[self.channel] = 0
+            self._table.set_taken(self.channel, taken=False)
             self._stream.wake(self.channels)
 
     async def _room(self) -> None:
@@ -326,9 +326,9 @@ class AsyncSession:
         """
         self.check()
         if self._table.new_clock[self.channel]:
+            self._table.clocks(self.channels)
             flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
             flags[0] |= RowFlag.NEW_CLOCK
-            self._table.new_clock[self.channel] = 0
         channels = self.channels if rows == 1 else np.full(rows, self.channel)
         due_s = self._table.due_s(channels, now_s)
         return RowBlock(channels, self._table.send(self.channel, rows), t_ns, flags, data, due_s)

@@ -380,7 +380,7 @@ class AsyncStream:
         if forked():
             return
         self.closing = True
-        self.sender.queue.flush_acks = True
+        self.sender.queue.acknowledge()
         if self._connection is not None:
             await self._connection.close(politely=politely and self._error is None)
 
@@ -398,7 +398,7 @@ class AsyncStream:
 
     def _flush_acks(self) -> None:
         self._stop_ack_timer()
-        self.sender.queue.flush_acks = True
+        self.sender.queue.acknowledge()
         self._wake_connection()
 
     def _stop_ack_timer(self) -> None:
