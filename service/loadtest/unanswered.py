@@ -70,8 +70,8 @@ class Unanswered:
             if not any(verdict in verdicts for verdict in _UNSETTLED):
                 self._count_down(results, now_ns)
                 return
-            verdict = next(verdict for verdict in _UNSETTLED if verdict in verdicts)
-        raise BrokenError(f"{_NAMES[verdict]}: {results.details[0].text if results.details else ''}")
+        unsettled = next(verdict for verdict in _UNSETTLED if verdict in results.verdict)
+        raise BrokenError(f"{_NAMES[unsettled]}: {results.details[0].text if results.details else ''}")
 
     def _count_down(self, results: pb.Results, now_ns: int) -> None:
         chunk, left = self._plan.chunk, self._rows_left
