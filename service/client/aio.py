@@ -16,8 +16,10 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.proto.v1 import inference_pb2_grpc
 from statestream.service.client.admin import AsyncAdmin
 from statestream.service.client.core import arguments
+from statestream.service.client.core.connection import Reconnect
 from statestream.service.client.core.grpc_options import NO_ACCESS, Endpoint, Metadata, channel_options
 from statestream.service.client.core.process import adopt_process, check_process, forked
+from statestream.service.client.core.stream_core import StreamCore
 from statestream.service.client.credentials import Access
 from statestream.service.client.model_info import ModelInfo, model_info
 from statestream.service.client.notices import OnNotice
@@ -38,8 +40,8 @@ class AsyncClient:
         timeout_s: time limit of each call except streams.
         route_key: sent with each stream as `x-route-key`, by which a proxy chooses the server; by default a random
             one, so that reconnects reach the same server.
-        reconnect: see `AsyncStream`.
-        give_up_after_s: see `AsyncStream`.
+        reconnect: whether another RPC follows a broken one; False: the stream and its sessions end with Unavailable.
+        give_up_after_s: how long to try to reconnect before they end with Unavailable; None: without limit.
         options: gRPC channel options; they override the client's own (keepalive, back-off of at most a second).
 
     Raises:
@@ -66,10 +68,9 @@ class AsyncClient:
         self._endpoint = Endpoint(target, access)
         self._timeout_s = arguments.seconds(timeout_s, "timeout_s", more_than=0)
         self._route_key = arguments.metadata_value(route_key or str(uuid.uuid4()), "route_key")
-        self._reconnect = reconnect
         if give_up_after_s is not None:
             arguments.seconds(give_up_after_s, "give_up_after_s")
-        self._give_up_after_s = give_up_after_s
+        self._reconnect = Reconnect(reconnect, give_up_after_s)
         merged = channel_options(target, options)
         credentials = access.credentials()
         self._channel = (
@@ -80,7 +81,7 @@ class AsyncClient:
         self._stub = cast(Any, inference_pb2_grpc).InferenceStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._models: dict[tuple[str, int], ModelInfo] = {}
-        self._streams: weakref.WeakSet[AsyncStream] = weakref.WeakSet()
+        self._streams: weakref.WeakSet[StreamCore] = weakref.WeakSet()
         self._closed = False
         self.admin = AsyncAdmin(
             self._channel, endpoint=self._endpoint, metadata=self._call_metadata, timeout_s=timeout_s
@@ -154,16 +155,9 @@ class AsyncClient:
             return self._stub.Stream(metadata=metadata, wait_for_ready=wait)
 
         self._check()
-        stream = AsyncStream(
-            start,
-            self._model,
-            on_notice=on_notice,
-            endpoint=self._endpoint,
-            reconnect=self._reconnect,
-            give_up_after_s=self._give_up_after_s,
-        )
-        self._streams.add(stream)
-        return stream
+        core = StreamCore(start, self._model, on_notice=on_notice, endpoint=self._endpoint, reconnect=self._reconnect)
+        self._streams.add(core)
+        return AsyncStream(core)
 
     def _check(self) -> None:
         """Raise FailedPrecondition where the client is closed, or the process a fork of its own."""

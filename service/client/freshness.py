@@ -18,6 +18,18 @@ class Freshness:
         self._clock = clock
         self._newest: StepResult | ChunkResult | None = None
         self._sent_s = 0.0
+        self._watches: list[StaleWatch] = []
+
+    def watch(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
+        """Start a watch, which `end` cancels."""
+        watch = StaleWatch(self, max_age_s, callback)
+        self._watches.append(watch)
+        return watch
+
+    def end(self) -> None:
+        """Cancel all watches."""
+        for watch in self._watches:
+            watch.cancel()
 
     def update(self, result: StepResult | ChunkResult, sent_s: float) -> None:
         """Take in a result; one without outputs changes nothing."""

@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from statestream.models.spec import Array, Int64Array, Manifest
-from statestream.proto.v1 import PROTOCOL_VERSION
-from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client.core.arguments import seconds, whole
-from statestream.service.client.core.codec import ResultColumns, applied_row
-from statestream.service.client.core.pending import Pending, PendingStep
+from statestream.service.client.core.channel import Channel, ClosedError
 from statestream.service.client.core.process import check_process, forked
-from statestream.service.client.core.rejection import RejectionRetry
-from statestream.service.client.core.row_block import RowBlock, UInt8Array
-from statestream.service.client.freshness import Freshness, StaleWatch
+from statestream.service.client.core.row_writer import RowWriter
+from statestream.service.client.core.stream_core import StreamCore
+from statestream.service.client.freshness import StaleWatch
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.model_info import ModelInfo
-from statestream.service.client.options import SessionOptions
-from statestream.service.client.results import ChunkResult, StepResult, join
-from statestream.service.errors import FailedPrecondition, InvalidArgument, ResourceExhausted, StatestreamError
+from statestream.service.client.results import ChunkResult, StepResult
+from statestream.service.errors import InvalidArgument
 from statestream.service.protocol.verdict import RowFlag
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from statestream.service.client.stream import AsyncStream
-
-log = logging.getLogger("statestream.client")
-
-_MAX_BLOCK_BYTES = 1 << 20
 
 
 class AsyncSession:
@@ -51,51 +33,11 @@ class AsyncSession:
     Unavailable (no connection, and `reconnect` is off or `give_up_after_s` has passed).
     """
 
-    def __init__(
-        self,
-        stream: AsyncStream,
-        opened: pb.Opened,
-        model: ModelInfo,
-        *,
-        options: SessionOptions,
-        outputs: Sequence[str],
-        clock: Callable[[], float],
-    ) -> None:
-        self._stream = stream
-        self._table = stream.table
-        self._clock = clock
-        # For the vectorised methods of `ChannelTable`.
-        self.channels: Int64Array = np.array([opened.channel], np.int64)
-        self._turn = asyncio.Lock()
-        self._pending: deque[tuple[Pending | PendingStep, bool]] = deque()
-        self._unread: deque[StepResult] = deque()
-        self._arrival = asyncio.Event()
-        self._readers = 0
-        self._freshness = Freshness(clock)
-        self._watches: list[StaleWatch] = []
-        self._resend = RejectionRetry(stream, self)
-        self._end: StatestreamError | None = None
-        self._opens = 0
-        self._request = pb.Open(
-            channel=opened.channel,
-            session_id=opened.session_id,
-            model=opened.model,
-            resume=pb.RESUME_MODE_EXISTING,
-            take_over=True,
-            policy=options.policy.message(),
-            outputs=outputs,
-            protocol_version=PROTOCOL_VERSION,
-        )
-        self.restarting = False
-        self.channel: int = opened.channel
-        self.model = model
-        self.options = options
-        self.session_id: str = opened.session_id
-        self.resumed: bool = opened.resumed
-        """Whether the session existed before; its unacknowledged results come first in `results()`."""
-        self.epoch: int = opened.epoch
-        self.idle_ttl_s: float = opened.idle_ttl_s
-        """Seconds without a stream after which the server drops the session."""
+    def __init__(self, core: StreamCore, channel: Channel) -> None:
+        self._core = core
+        self._writer = RowWriter(core, channel)
+        self.record = channel
+        """For groups."""
 
     async def __aenter__(self) -> AsyncSession:
         return self
@@ -107,22 +49,48 @@ class AsyncSession:
             await self.close()
 
     @property
+    def channel(self) -> int:
+        return self.record.number
+
+    @property
+    def session_id(self) -> str:
+        return self.record.session_id
+
+    @property
+    def model(self) -> ModelInfo:
+        return self.record.model
+
+    @property
     def manifest(self) -> Manifest:
-        return self.model.manifest
+        return self.record.model.manifest
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the session existed before; its unacknowledged results come first in `results()`."""
+        return self.record.resumed
+
+    @property
+    def epoch(self) -> int:
+        return self.record.epoch
+
+    @property
+    def idle_ttl_s(self) -> float:
+        """Seconds without a stream after which the server drops the session."""
+        return self.record.idle_ttl_s
 
     @property
     def settled_seq(self) -> int:
         """The last row that has a verdict."""
-        return int(self._table.settled_seq[self.channel])
+        return int(self._core.table.settled_seq[self.record.number])
 
     @property
     def durable_seq(self) -> int:
         """The last row that a snapshot of the server holds."""
-        return int(self._table.durable_seq[self.channel])
+        return int(self._core.table.durable_seq[self.record.number])
 
     @property
     def closed(self) -> bool:
-        return self._end is not None
+        return self.record.error is not None
 
     async def step(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> StepResult:
         """Advance by one row and wait for its result.
@@ -134,7 +102,8 @@ class AsyncSession:
         Raises:
             InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
         """
-        return await (await self._send_row(x, timestamp_ns, queued=False)).future
+        data, t_ns = self._row(x, timestamp_ns)
+        return await (await self._writer.row(data, t_ns, queued=False)).future
 
     async def send(self, x: Input, timestamp_ns: SupportsIndex | None = None) -> int:
         """Send one row like `step`, without waiting.
@@ -148,7 +117,8 @@ class AsyncSession:
             InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
             ResourceExhausted: as many results wait as the server keeps, and none are being read.
         """
-        return (await self._send_row(x, timestamp_ns, queued=True)).last_seq
+        data, t_ns = self._row(x, timestamp_ns)
+        return (await self._writer.row(data, t_ns, queued=True)).last_seq
 
     async def chunk(self, x: Input, timestamp_ns: npt.ArrayLike | None = None) -> ChunkResult:
         """Advance by several rows, in few messages, and wait for all results.
@@ -160,20 +130,19 @@ class AsyncSession:
         Raises:
             InvalidArgument: `x` or `timestamp_ns` does not fit; nothing was sent.
         """
-        self.check()
+        self.record.check()
         data, rows = rows_of(x, self.manifest.inputs)
-        t_ns = times_of(timestamp_ns, rows)
-        return await self._send_rows(data, t_ns, None, rows)
+        return await self._writer.rows(data, times_of(timestamp_ns, rows), None, rows)
 
     async def skip(self, rows: int = 1) -> ChunkResult:
         """Report the next `rows` rows as dropped by the application: SKIPPED, state unchanged."""
-        self.check()
+        self.record.check()
         rows = whole(rows, "rows", least=1)
-        return await self._send_rows({}, None, np.full(rows, int(RowFlag.SKIP), np.uint8), rows)
+        return await self._writer.rows({}, None, np.full(rows, int(RowFlag.SKIP), np.uint8), rows)
 
     def new_clock(self) -> None:
         """Declare a new origin of timestamps from the next row on, which takes the nominal dt."""
-        self._table.new_clock[self.channel] = 1
+        self._core.table.mark_clock(self.record.number)
 
     async def results(self) -> AsyncIterator[StepResult]:
         """Iterate over results of rows sent with `send`, in order.
@@ -183,19 +152,19 @@ class AsyncSession:
         Unacknowledged results of a resumed session come first. A result is acknowledged once it has been yielded.
         """
         check_process()
-        self._readers += 1
-        try:
+        inbox = self.record.inbox
+        with inbox.reading():
             while True:
-                while self._unread:
-                    yield self._read()
-                if self._end is not None:
-                    if self._stream.closing or isinstance(self._end, _Closed):
+                while inbox.unread:
+                    result = inbox.read()
+                    self._core.read(self.record)
+                    yield result
+                error = self.record.error
+                if error is not None:
+                    if self._core.closing or isinstance(error, ClosedError):
                         return
-                    raise self._end
-                self._arrival.clear()
-                await self._arrival.wait()
-        finally:
-            self._readers -= 1
+                    raise error
+                await inbox.arrival()
 
     def latest(self, max_age_s: float = float("inf")) -> StepResult | None:
         """The newest output.
@@ -206,11 +175,11 @@ class AsyncSession:
         """
         check_process()
         seconds(max_age_s, "max_age_s")
-        if self._unread and not self._readers:
-            self._unread.clear()
-            self._table.unread(self.channel, None)
-            self._stream.read(self)
-        return self._freshness.latest(max_age_s)
+        inbox = self.record.inbox
+        if inbox.unread and not inbox.is_read:
+            inbox.discard()
+            self._core.read(self.record)
+        return inbox.freshness.latest(max_age_s)
 
     def on_stale(self, max_age_s: float, callback: Callable[[float], object]) -> StaleWatch:
         """Call `callback(age_s)` once each time the newest output becomes older than `max_age_s`.
@@ -218,13 +187,11 @@ class AsyncSession:
         Returns:
             A watch with a method `cancel`. It ends with the session, too.
         """
-        self.check()
+        self.record.check()
         seconds(max_age_s, "max_age_s", more_than=0)
         if not callable(callback):
             raise InvalidArgument(f"{callback!r}, expected a function of one age", field="callback")
-        watch = StaleWatch(self._freshness, max_age_s, callback)
-        self._watches.append(watch)
-        return watch
+        return self.record.inbox.freshness.watch(max_age_s, callback)
 
     async def close(self, *, end_session: bool = False) -> None:
         """Unbind from the stream once every row is answered.
@@ -234,250 +201,10 @@ class AsyncSession:
         Args:
             end_session: end the session on the server instead.
         """
-        if self._end is not None or forked():
-            return
-        async with self._turn:
-            await self._stream.until(self.channel, lambda: self._table.caught_up(self.channel))
-            await self._stream.close_session(self, end_session=end_session)
+        if not self.closed and not forked():
+            await self._writer.close(end_session=end_session)
 
-    def check(self) -> None:
-        """Raise the error that ended the session, if one did, or FailedPrecondition in a forked child."""
-        check_process()
-        if self._end is not None:
-            raise self._end
-
-    async def _send_row(self, x: Input, timestamp_ns: SupportsIndex | None, *, queued: bool) -> PendingStep:
-        self.check()
-        data, t_ns = row_of(x, self.manifest.inputs), time_of(timestamp_ns)
-        async with self._turn:
-            if self._table.room(self.channel) < 1:
-                await self._room()
-            now_s = self._clock()
-            block = self._block(data, t_ns, None, 1, now_s)
-            pending = PendingStep(block, now_s)
-            self._pending.append((pending, queued))
-            self._stream.put(self.model, block)
-            return pending
-
-    async def _send_rows(
-        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int
-    ) -> ChunkResult:
-        """Send rows piece by piece as room allows, then wait for all of them."""
-        pieces: list[Pending] = []
-        largest = max(1, _MAX_BLOCK_BYTES // max(1, self.model.row_bytes))
-        async with self._turn:
-            with self._taken():
-                start = 0
-                while start < rows:
-                    await self._room()
-                    stop = min(rows, start + largest, start + self._table.room(self.channel))
-                    part = slice(start, stop)
-                    now_s = self._clock()
-                    block = self._block(
-                        {name: array[part] for name, array in data.items()},
-                        None if t_ns is None else t_ns[part],
-                        None if flags is None else flags[part],
-                        stop - start,
-                        now_s,
-                    )
-                    pieces.append(Pending(block, now_s))
-                    self._pending.append((pieces[-1], False))
-                    self._stream.put(self.model, block)
-                    start = stop
-        return join([await piece.future for piece in pieces])
-
-    @contextmanager
-    def _taken(self) -> Iterator[None]:
-        """Keep bursts from sending a row between those of a chunk."""
-        self._table.taken[self.channel] = 1
-        try:
-            yield
-        finally:
-            self._table.taken[self.channel] = 0
-            self._stream.wake(self.channels)
-
-    async def _room(self) -> None:
-        """Wait until a row may be sent."""
-        self.check()
-        channel, table = self.channel, self._table
-        if not table.ever_fits(self.channels):
-            raise ResourceExhausted(
-                f"a row of {self.model.row_bytes} bytes is more than the {table.credit_bytes} bytes that the server "
-                "allows in flight per stream",
-                field="x",
-            )
-        if table.room(channel) < 1 and not self._readers and table.waits_for_reader(channel):
-            await asyncio.sleep(0)
-            if not self._readers and table.waits_for_reader(channel):
-                raise ResourceExhausted(
-                    f"{table.max_unacked[channel]} rows wait for a reader; iterate session.results() or call "
-                    "session.latest()",
-                    field="results",
-                )
-        await self._stream.until(channel, lambda: table.room(channel) >= 1)
-        self.check()
-
-    def _block(
-        self, data: Mapping[str, Array], t_ns: Int64Array | None, flags: UInt8Array | None, rows: int, now_s: float
-    ) -> RowBlock:
-        """Build a block of rows with the next seqs.
-
-        There must be room for them.
-        """
-        self.check()
-        if self._table.new_clock[self.channel]:
-            flags = np.zeros(rows, np.uint8) if flags is None else flags.copy()
-            flags[0] |= RowFlag.NEW_CLOCK
-            self._table.new_clock[self.channel] = 0
-        channels = self.channels if rows == 1 else np.full(rows, self.channel)
-        due_s = self._table.due_s(channels, now_s)
-        return RowBlock(channels, self._table.send(self.channel, rows), t_ns, flags, data, due_s)
-
-    def _read(self) -> StepResult:
-        result = self._unread.popleft()
-        self._table.unread(self.channel, self._unread[0].seq if self._unread else None)
-        self._stream.read(self)
-        return result
-
-    def _queue(self, results: Iterable[StepResult]) -> None:
-        self._unread.extend(results)
-        self._table.unread(self.channel, self._unread[0].seq)
-        self._arrival.set()
-
-    # Called by the result dispatcher.
-
-    def deliver(self, answers: ResultColumns, now_s: float) -> None:
-        """Take in new answers of this session, in order of seq."""
-        start = int((answers.seq <= self._table.early_seq[self.channel]).sum())
-        if start:
-            self._queue(answers.take(np.arange(start)).result(0.0))
-        while start < len(answers) and self._pending:
-            pending, _ = self._pending[0]
-            if isinstance(pending, PendingStep):
-                start = self._deliver_steps(answers, start, now_s)
-                continue
-            stop = int(np.searchsorted(answers.seq, pending.last_seq, side="right"))
-            if pending.fill(_part(answers, start, stop), now_s):
-                self._pending.popleft()
-                if not pending.future.cancelled():
-                    self._freshness.update(pending.future.result(), pending.sent_s)
-            start = stop
-
-    def _deliver_steps(self, answers: ResultColumns, start: int, now_s: float) -> int:
-        """Complete the pending steps that `answers` has from `start` on.
-
-        Returns the next index.
-        """
-        latency_s: list[float] = []
-        for pending, _ in islice(self._pending, len(answers) - start):
-            if not isinstance(pending, PendingStep):
-                break
-            latency_s.append(now_s - pending.sent_s)
-        stop = start + len(latency_s)
-        for result in _part(answers, start, stop).result(0.0).steps(latency_s):
-            self._step_done(result)
-        return stop
-
-    def deliver_step(self, results: pb.Results, seq: int, now_s: float) -> None:
-        """Complete the step of row `seq` from a message that is `one_applied`.
-
-        See `expects_step`.
-        """
-        self._step_done(applied_row(results, seq, self.model.tensors, now_s - self._pending[0][0].sent_s))
-
-    def expects_step(self, seq: int) -> bool:
-        """Whether the oldest unanswered row is `seq` and was sent alone."""
-        if not self._pending:
-            return False
-        pending, _ = self._pending[0]
-        return pending.last_seq == seq and isinstance(pending, PendingStep)
-
-    def _step_done(self, result: StepResult) -> None:
-        pending, queued = self._pending.popleft()
-        self._freshness.update(result, pending.sent_s)
-        if queued:
-            self._queue([result])
-        if isinstance(pending, PendingStep):
-            pending.succeed(result)
-
-    def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
-        """Retry rows answered GAP or BUSY."""
-        self._resend.reject(resend_from, text, busy=busy)
-
-    def lost_rows(self, first_seq: int, last_seq: int) -> None:
-        """Report rows that the server needs and the client has dropped.
-
-        They are sent as SKIP.
-        """
-        if self.options.on_loss is None:
-            log.warning(
-                "session '%s': rows %d to %d are lost: the server needs them, the buffer dropped them",
-                self.session_id,
-                first_seq,
-                last_seq,
-            )
-        else:
-            self._guarded(self.options.on_loss, first_seq, last_seq)
-
-    def _guarded(self, callback: Callable[..., object], *args: int) -> None:
-        try:
-            callback(*args)
-        except Exception:
-            log.exception("a callback of session '%s' failed", self.session_id)
-
-    # Called by the channel manager when connections change.
-
-    def request(self) -> pb.Open:
-        """The Open for a new connection.
-
-        Takes over, as the server may still hold the old one.
-        """
-        self._opens += 1
-        request = pb.Open()
-        request.CopyFrom(self._request)
-        return request
-
-    def was_taken(self, opened: pb.Opened) -> bool:
-        """Whether another client owned the session meanwhile: unknown epochs, or rows not sent here."""
-        owners = opened.epoch - self.epoch
-        settled_seq = opened.settled_seq + int(self._table.base[self.channel])
-        ours = self.restarting or 0 < owners <= self._opens
-        return not ours or settled_seq >= self._table.next_seq[self.channel]
-
-    def reopened(self, opened: pb.Opened) -> None:
-        """The session is open again on a new connection."""
-        self.epoch, self._opens, self.restarting = opened.epoch, 0, False
-        self._request.resume = pb.RESUME_MODE_EXISTING
-
-    def restart(self) -> None:
-        """Restart the session with the next Open: the server no longer has it."""
-        self.restarting = True
-        self._request.resume = pb.RESUME_MODE_UNSPECIFIED
-
-    def disconnected(self) -> None:
-        """The connection is lost: cancel the retry of rejected rows."""
-        self._resend.cancel()
-
-    def end(self, error: StatestreamError | None) -> None:
-        """End the session and fail its pending rows.
-
-        None: the application closed it.
-        """
-        if self._end is not None:
-            return
-        self._end = error or _Closed(f"session '{self.session_id}' is closed", field="session_id")
-        for pending, _ in self._pending:
-            pending.fail(self._end)
-        self._pending.clear()
-        for watch in self._watches:
-            watch.cancel()
-        self._resend.cancel()
-        self._arrival.set()
-
-
-def _part(answers: ResultColumns, start: int, stop: int) -> ResultColumns:
-    return answers if stop - start == len(answers) else answers.take(np.arange(start, stop))
-
-
-class _Closed(FailedPrecondition):
-    """The application closed the session itself."""
+    def _row(self, x: Input, timestamp_ns: SupportsIndex | None) -> tuple[Mapping[str, Array], Int64Array | None]:
+        """Convert a row of the application."""
+        self.record.check()
+        return row_of(x, self.record.model.manifest.inputs), time_of(timestamp_ns)

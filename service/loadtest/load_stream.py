@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,25 +19,15 @@ from statestream.service.loadtest.counters import LATE_NS
 from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Messages, acks, row_times
+from statestream.service.loadtest.unanswered import BrokenError, Unanswered
 from statestream.service.loadtest.verify import Life
 from statestream.service.protocol.services import STREAM
-from statestream.service.protocol.verdict import Verdict
 
 ACK_EVERY = 32
 """Most messages between acknowledgements; fewer if the server keeps fewer results."""
-_NAMES = {int(verdict): verdict.name for verdict in Verdict}
-_APPLIED = int(Verdict.APPLIED)
-_UNSETTLED = (int(Verdict.GAP), int(Verdict.BUSY))
 _MAX_BACK_OFF_S = 1.0
 
 Connect = Callable[[], grpc.aio.Channel]
-
-
-class BrokenError(Exception):
-    """The stream's sessions have failed.
-
-    The text starts with the status to count.
-    """
 
 
 class LoadStream:
@@ -48,10 +38,8 @@ class LoadStream:
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
-        self.outstanding: dict[int, int] = {}
-        """Due time of each unanswered message, by its number within the life."""
+        self._unanswered = Unanswered(plan, window)
         self.lives: list[Life] = []
-        self._rows_left: dict[int, int] = {}
         self._plan = plan
         self._messages = messages
         self._connect = connect
@@ -67,7 +55,6 @@ class LoadStream:
         self._previous_ns = 0
         self._max_inflight = 1
         self._ack_every = 1
-        self._last_latency_ns = -1
         self._failure: Exception | None = None
 
     def due(self, when_ns: int) -> None:
@@ -78,7 +65,7 @@ class LoadStream:
     @property
     def waiting(self) -> list[int]:
         """Due times of unanswered messages, sent or not."""
-        return [*self.outstanding.values(), *self._queue]
+        return [*self._unanswered.due_ns.values(), *self._queue]
 
     async def run(self) -> None:
         """Run until `finish`; raises Unavailable if the first open fails."""
@@ -110,7 +97,7 @@ class LoadStream:
     def finish(self) -> None:
         """Count all outstanding messages as unanswered and end the sessions."""
         self._closing = True
-        self._give_up(self.waiting)
+        self._unanswered.give_up(self._queue)
         self._queue.clear()
         self._notify()
 
@@ -119,7 +106,6 @@ class LoadStream:
     def _begin_life(self) -> None:
         self._life_number += 1
         self._next = 0
-        self._last_latency_ns = -1
         self._previous_ns = time.monotonic_ns() - int(1e9 / self._plan.rate_hz)
         name = f"loadtest-{self._run}-{self.number}-{self._life_number}"
         self.lives.append(Life(name, self.number, self._previous_ns))
@@ -132,16 +118,9 @@ class LoadStream:
             self._window.failed(error.code().name, f"{error.code().name}: {error.details()}")
         else:
             self._window.failed(str(error).partition(":")[0], str(error))
-        self._give_up(self.outstanding.values())
+        self._unanswered.give_up()
         self._failure = None
         self._begin_life()
-
-    def _give_up(self, due: Iterable[int]) -> None:
-        """Count messages as unanswered and forget all that were sent."""
-        for due_ns in due:
-            self._window.unanswered(due_ns)
-        self.outstanding.clear()
-        self._rows_left.clear()
 
     async def _open(self, call: Any, *, resume: bool) -> None:
         plan, mode = self._plan, pb.RESUME_MODE_EXISTING if resume else pb.RESUME_MODE_NEW
@@ -214,7 +193,7 @@ class LoadStream:
                 await reader
 
     async def _send(self, call: Any) -> None:
-        queue, window, chunk = self._queue, self._window, self._plan.chunk
+        queue, window, unanswered, chunk = self._queue, self._window, self._unanswered, self._plan.chunk
         keep = self._plan.verify is not None
         while True:
             if not self._may_send():
@@ -226,21 +205,19 @@ class LoadStream:
             window.sent(due_ns, late=time.monotonic_ns() - due_ns > LATE_NS)
             number = self._next
             self._next += 1
-            self.outstanding[number] = due_ns
-            if self._plan.rows > 1:
-                self._rows_left[number] = self._plan.rows
+            unanswered.sent(number, due_ns)
             if keep:
                 self.lives[-1].due_ns.append(due_ns)
             message = self._messages.steps(number, self.number, row_times(self._previous_ns, due_ns, chunk))
             self._previous_ns = due_ns
             if number % self._ack_every == self._ack_every - 1:
-                message = acks(self._plan.channels, next(iter(self.outstanding)) * chunk) + message
+                message = acks(self._plan.channels, next(iter(unanswered.due_ns)) * chunk) + message
             await call.write(message)
 
     def _may_send(self) -> bool:
         return (
             bool(self._queue)
-            and len(self.outstanding) < self._max_inflight
+            and len(self._unanswered) < self._max_inflight
             and not self._failure
             and not (self._reconnect_ns and self._queue[0] >= self._reconnect_ns)
         )
@@ -249,7 +226,7 @@ class LoadStream:
         """Whether to leave now: every message is answered, and closing or a reconnect is due."""
         if self._failure:
             raise self._failure
-        if self.outstanding:
+        if self._unanswered:
             return False
         if self._closing:
             return not self._queue
@@ -278,7 +255,7 @@ class LoadStream:
                 if response.HasField("results"):
                     if keep is not None:
                         keep.append(raw)
-                    self._take(response.results, now_ns)
+                    self._unanswered.answers(response.results, now_ns)
                 if response.notices:
                     self._window.noticed(
                         pb.NoticeKind.Name(n.kind).removeprefix("NOTICE_KIND_") for n in response.notices
@@ -292,45 +269,6 @@ class LoadStream:
         except (grpc.aio.AioRpcError, BrokenError) as error:
             self._failure = error
             self._notify()
-
-    def _take(self, results: pb.Results, now_ns: int) -> None:
-        """Match answers with due times."""
-        rows = len(results.seq)
-        self._window.response(now_ns, results.queue_us, results.compute_us, results.batch)
-        if rows == 1 and self._plan.rows == 1:
-            verdict = results.verdict[0]
-            self._window.verdict(_NAMES.get(verdict, str(verdict)), 1)
-            if verdict == _APPLIED or verdict not in _UNSETTLED:
-                self._answered(results.seq[0] - 1, now_ns)
-                return
-        else:
-            verdicts = Counter(results.verdict)
-            for verdict, count in verdicts.items():
-                self._window.verdict(_NAMES.get(verdict, str(verdict)), count)
-            if not any(verdict in verdicts for verdict in _UNSETTLED):
-                self._count_down(results, now_ns)
-                return
-        raise BrokenError(f"{_NAMES[verdict]}: {results.details[0].text if results.details else ''}")
-
-    def _count_down(self, results: pb.Results, now_ns: int) -> None:
-        chunk, left = self._plan.chunk, self._rows_left
-        numbers = Counter(results.seq) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in results.seq)
-        for one_based, count in numbers.items():
-            number = one_based - 1
-            # A message of one row is not in `_rows_left`, but its answer may come together with others.
-            rest = left.pop(number, 1) - count
-            if rest > 0:
-                left[number] = rest
-            else:
-                self._answered(number, now_ns)
-
-    def _answered(self, number: int, now_ns: int) -> None:
-        due_ns = self.outstanding.pop(number, None)
-        if due_ns is None:
-            return
-        latency_ns = now_ns - due_ns
-        self._window.answered(due_ns, latency_ns, self._last_latency_ns)
-        self._last_latency_ns = latency_ns
 
 
 def _parsed(raw: Any) -> pb.StreamResponse:

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
@@ -49,6 +50,20 @@ def is_broken(code: grpc.StatusCode, text: str) -> bool:
     return unclear and any(sign in text.lower() for sign in _BROKEN)
 
 
+@dataclass(frozen=True)
+class Reconnect:
+    """Whether, and for how long, a lost connection is replaced."""
+
+    enabled: bool = True
+    give_up_after_s: float | None = None
+    """How long to try; None: without limit."""
+
+    @property
+    def patience_s(self) -> float:
+        """`give_up_after_s`, infinite without limit."""
+        return float("inf") if self.give_up_after_s is None else self.give_up_after_s
+
+
 class ConnectionHandler(Protocol):
     """Callbacks of a connection: messages to send, messages received, state changes."""
 
@@ -82,9 +97,9 @@ class Connection:
     Args:
         start: see `Start`.
         ends: the handler; see `ConnectionHandler`.
+        wake: set when there may be a message to send.
         endpoint: the server, for errors.
         reconnect: whether another RPC follows a broken one; only after a first answer of the server.
-        give_up_after_s: how long to try to reconnect; None: without limit.
     """
 
     def __init__(
@@ -92,16 +107,16 @@ class Connection:
         start: Start,
         ends: ConnectionHandler,
         *,
+        wake: asyncio.Event,
         endpoint: Endpoint,
-        reconnect: bool,
-        give_up_after_s: float | None,
+        reconnect: Reconnect,
     ) -> None:
         self._start = start
         self._ends = ends
         self._endpoint = endpoint
-        self._reconnect = reconnect
-        self._patience_s = float("inf") if give_up_after_s is None else give_up_after_s
-        self._wake = asyncio.Event()
+        self._reconnect = reconnect.enabled
+        self._patience_s = reconnect.patience_s
+        self._wake = wake
         self._closing = False
         self._served = False
         self._up = False
@@ -110,10 +125,6 @@ class Connection:
         self.reconnects = 0
         """Number of successful reconnects."""
         self._task = asyncio.create_task(self._run(), name="statestream connection")
-
-    def wake(self) -> None:
-        """Wake the writer: there may be a message to send."""
-        self._wake.set()
 
     async def close(self, *, politely: bool) -> None:
         """End the RPC.

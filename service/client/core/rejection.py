@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import NamedTuple
 
 from statestream.service.errors import FailedPrecondition, ResourceExhausted
-
-if TYPE_CHECKING:
-    from statestream.service.client.session import AsyncSession
-    from statestream.service.client.stream import AsyncStream
 
 _ATTEMPTS = 60
 
@@ -19,35 +16,42 @@ def delay_s(attempt: int, *, busy: bool) -> float:
     return 0.0 if attempt == 0 and not busy else min(0.1, 0.002 * 2.0**attempt)
 
 
+class Rejection(NamedTuple):
+    """A row that the server rejected."""
+
+    channel: int
+    first_seq: int
+    """The server asks for the rows from this one on."""
+    text: str
+    busy: bool
+
+
 class RejectionRetry:
-    """Sends one session's rejected rows again.
+    """Retry of one session's rejected rows, and how often they were rejected."""
 
-    The session sends nothing else until then. The retry starts once every row in flight is answered.
-    """
-
-    def __init__(self, stream: AsyncStream, session: AsyncSession) -> None:
-        self._stream = stream
-        self._session = session
-        self._from = 0
-        self._text = ""
-        self._busy = False
+    def __init__(self) -> None:
+        self._last = Rejection(0, 0, "", busy=False)
         self._attempt = 0
         self._served_seq = -1
         self._timer: asyncio.TimerHandle | None = None
 
-    def reject(self, resend_from: int, text: str, *, busy: bool) -> None:
-        """Hold the session and schedule sending its rows from seq `resend_from` on."""
-        table, channel = self._stream.table, self._session.channel
-        self._from, self._text, self._busy = resend_from, text, busy
-        self._stream.sender.hold(channel)
-        if table.in_flight[channel] or self._timer is not None:
+    def note(self, rejection: Rejection) -> None:
+        """Keep the latest rejection, which the retry obeys."""
+        self._last = rejection
+
+    def schedule(self, served_seq: int, send: Callable[[], object]) -> None:
+        """Call `send` after a back-off, unless that is scheduled.
+
+        Args:
+            served_seq: last seq that the server has settled; once it moves on the back-off starts over.
+        """
+        if self._timer is not None:
             return
-        served_seq = int(table.served_seq[channel])
         if served_seq > self._served_seq:
             self._served_seq, self._attempt = served_seq, 0
-        wait_s = delay_s(self._attempt, busy=self._busy)
+        wait_s = delay_s(self._attempt, busy=self._last.busy)
         self._attempt += 1
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._send)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, send)
 
     def cancel(self) -> None:
         """Cancel the retry: the session has ended, or a reconnect sends all unanswered rows."""
@@ -56,15 +60,19 @@ class RejectionRetry:
             self._timer = None
         self._served_seq, self._attempt = -1, 0
 
-    def _send(self) -> None:
+    def first_seq(self, served_seq: int) -> int:
+        """Begin the scheduled retry: the seq to send from.
+
+        Raises:
+            FailedPrecondition: the server asks for a row that it has settled.
+            ResourceExhausted: the rows were rejected too often.
+        """
         self._timer = None
-        if self._from <= self._stream.table.served_seq[self._session.channel]:
-            error = FailedPrecondition(
-                f"the server asked for row {self._from} again, which it had settled", field="seq"
+        if self._last.first_seq <= served_seq:
+            raise FailedPrecondition(
+                f"the server asked for row {self._last.first_seq} again, which it had settled", field="seq"
             )
-            self._stream.abandon(self._session, error)
-        elif self._attempt > _ATTEMPTS:
-            text = self._text or f"the server rejected the rows {_ATTEMPTS} times"
-            self._stream.abandon(self._session, ResourceExhausted(text, field="seq"))
-        else:
-            self._stream.rewind(self._session, self._from)
+        if self._attempt > _ATTEMPTS:
+            text = self._last.text or f"the server rejected the rows {_ATTEMPTS} times"
+            raise ResourceExhausted(text, field="seq")
+        return self._last.first_seq

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from statestream.proto.v1 import inference_pb2 as pb
@@ -27,19 +28,33 @@ class SendQueue:
         self._blocks: dict[ModelKey, deque[RowBlock]] = {}
         self._opens: list[pb.Open] = []
         self._closes: list[pb.Close] = []
-        self.flush_acks = False
+        self._acks = False
+        self.filled = asyncio.Event()
+        """Set whenever something is queued; the writer clears it."""
+
+    def clear(self) -> None:
+        """Drop all requests."""
+        self._blocks, self._opens, self._closes, self._acks = {}, [], [], False
 
     def open(self, request: pb.Open) -> None:
         """Queue an Open."""
         self._opens.append(request)
+        self.filled.set()
 
     def close(self, request: pb.Close) -> None:
         """Queue a Close, sent after the rows queued so far."""
         self._closes.append(request)
+        self.filled.set()
 
     def put(self, model: ModelKey, block: RowBlock) -> None:
         """Queue rows."""
         self._blocks.setdefault(model, deque()).append(block)
+        self.filled.set()
+
+    def acknowledge(self) -> None:
+        """Queue the acknowledgements that are pending at the next `take`."""
+        self._acks = True
+        self.filled.set()
 
     def take(self, table: ChannelTable, now_s: float = 0.0) -> pb.StreamRequest | None:
         """Remove and return the next message.
@@ -49,7 +64,7 @@ class SendQueue:
         Args:
             now_s: the client's clock; a row's budget is its deadline less this.
         """
-        if not (self._blocks or self._opens or self._closes or self.flush_acks):
+        if not (self._blocks or self._opens or self._closes or self._acks):
             return None
         blocks = self._take_blocks()
         closes = [] if self._blocks else self._take_closes()
@@ -59,7 +74,7 @@ class SendQueue:
         if acks is not None:
             request.acks.CopyFrom(acks)
         self._opens = []
-        self.flush_acks = False
+        self._acks = False
         return request if acks is not None or blocks or closes or request.open else None
 
     def _take_closes(self) -> list[pb.Close]:

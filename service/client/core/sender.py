@@ -13,7 +13,8 @@ import numpy as np
 
 from statestream.models.spec import BoolArray, Int64Array
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import ChannelTable, SendState
+from statestream.service.client.core.channel_columns import SendState
+from statestream.service.client.core.channel_table import ChannelTable
 from statestream.service.client.core.codec import ResultColumns
 from statestream.service.client.core.retransmit_buffer import RetransmitBuffer, skipped
 from statestream.service.client.core.row_block import RowBlock, join_blocks
@@ -98,7 +99,7 @@ class Sender:
             for block in self._again(channel, first, min(int(table.next_seq[channel]) - 1, first + room - 1)):
                 self.queue.put(self._models[channel], block)
                 table.sent(channel, len(block))
-        table.pace[channel] = SendState.FLOWING
+        table.set_pace(channel, SendState.FLOWING)
         self._behind.remove(channel)
 
     def pump_all(self) -> None:
@@ -123,12 +124,7 @@ class Sender:
 
         Returns `[n]` channels concerned.
         """
-        table = self.table
-        channel, durable_seq = np.array(progress.channel, np.int64), np.array(progress.durable_seq, np.int64)
-        inside = channel < table.capacity
-        bound = inside & (table.live[channel * inside] != 0)
-        concerned: Int64Array = channel[bound]
-        table.durable_seq[concerned] = durable_seq[bound] + table.base[concerned]
+        concerned = self.table.mark_durable(progress)
         for model in {self._models[each] for each in concerned.tolist()}:
             self._buffer(model).prune()
         return concerned
@@ -137,7 +133,7 @@ class Sender:
 
     def start(self) -> None:
         """Start a new connection with an empty send queue."""
-        self.queue = SendQueue()
+        self.queue.clear()
 
     def stop(self) -> None:
         """The connection is lost: keep rows in the buffer until their sessions are reopened."""
@@ -156,16 +152,16 @@ class Sender:
 
     def rewind(self, channel: int, first_seq: int) -> None:
         """Send rows again, from `first_seq` on."""
-        self.table.sent_seq[channel] = first_seq - 1
+        self.table.rewind(channel, first_seq)
         self._catch_up(channel)
 
     def hold(self, channel: int) -> None:
         """Stop sending a session's rows until `rewind`: the server rejected some."""
-        self.table.pace[channel] = SendState.STOPPED
+        self.table.set_pace(channel, SendState.STOPPED)
         self._behind.discard(channel)
 
     def _catch_up(self, channel: int) -> None:
-        self.table.pace[channel] = SendState.CATCHING_UP
+        self.table.set_pace(channel, SendState.CATCHING_UP)
         self._behind.add(channel)
         self.pump(channel)
 

@@ -65,7 +65,7 @@ async def test_credit_and_acknowledgements_avoid_busy(start) -> None:  # type: i
         result = await session.chunk(x, t_ns)
         assert result.counts() == {Verdict.APPLIED: 3000}
         np.testing.assert_allclose(result.y, rollout(x, t_ns), atol=1e-5)
-        assert not session._resend._attempt, "nothing was refused"
+        assert not session.record.retry._attempt, "nothing was refused"
 
 
 async def test_a_resumed_session_hears_what_it_had_not_acknowledged(target: str) -> None:

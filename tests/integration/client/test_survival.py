@@ -56,7 +56,7 @@ async def test_rows_the_server_has_forgotten_go_as_replay_or_skip(connected: Con
     async with client.stream() as stream:
         session = await stream.open("leaky", "wrist")
         # As after a crash: the server is back where its last snapshot was, and the client has heard more.
-        stream.table.keep(session.channel, 100, durable=True, loses=False, deadline_s=0.0)
+        stream._core.table.keep(session.channel, 100, durable=True, loses=False, deadline_s=0.0)
         stored = (fake.sessions["wrist"].h.copy(), fake.sessions["wrist"].settled_seq)
         await session.step([1, 1])
         assert (await session.step([np.nan, 1])).verdict is Verdict.INVALID

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from statestream.models.config import Config, parse_config
 from statestream.models.data.tables import DataError
 from statestream.models.export.exporter import export
 from statestream.models.spec import TimeSpec
+from statestream.models.training.dataset import load_dataset
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import RunError, load_checkpoint
 from statestream.models.training.trainer import train
@@ -170,6 +172,28 @@ def test_a_run_is_exported_and_the_bundle_has_its_scores(data: Path, tmp_path: P
     assert bundle.manifest.time.nominal_s == pytest.approx(PERIOD_NS * 1e-9, rel=0.1)
     assert bundle.manifest.inputs[0].labels == ("a", "b")
     assert export(run, tmp_path / "repository", name="other", version=3).path.parts[-2:] == ("other", "3")
+
+
+def test_export_takes_every_keyword_that_it_has(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, cell={"kind": "cfc", "units": 6}, training={"epochs": 1})
+    run = train(config, tmp_path / "runs", progress=False)
+    keywords: dict[str, Any] = {
+        "checkpoint": run,
+        "repository": tmp_path / "repository",
+        "name": "other",
+        "version": 3,
+        "dataset": load_dataset(config),
+        "aux_tau": True,
+        "jpeg": False,
+        "quantize": "int8",
+        "max_drop": 1.0,
+        "adapt": None,
+    }
+    assert list(signature(export).parameters) == list(keywords)
+    bundle = export(**keywords)
+    assert bundle.path.parts[-2:] == ("other", "3")
+    assert bundle.manifest.quantization is not None
+    assert [aux.name for aux in bundle.manifest.aux] == ["tau"]
 
 
 def test_normalisation_is_of_the_training_split_and_inside_the_network(data: Path, tmp_path: Path) -> None:

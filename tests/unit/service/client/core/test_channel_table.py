@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.client.core.channel_columns import COLUMNS
 from statestream.service.client.core.channel_table import ChannelTable
 from statestream.service.client.core.codec import ResultColumns
 from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
@@ -145,7 +148,7 @@ def test_a_new_clock_is_told_once() -> None:
     book = table(opened(0), opened(1))
     both = np.array([0, 1])
     assert book.clocks(both) is None
-    book.new_clock[1] = 1
+    book.mark_clock(1)
     assert book.clocks(both).tolist() == [False, True]  # type: ignore[union-attr]
     assert book.clocks(both) is None
 
@@ -157,3 +160,23 @@ def test_a_channel_used_again_starts_anew() -> None:
     book.open(opened(epoch=5), ROW_BYTES)
     assert (book.next_seq[0], book.in_flight[0], book.room(0)) == (1, 0, 4)
     assert book.bytes_in_flight == 0
+
+
+def writes(path: Path) -> set[str]:
+    """Columns that a file assigns to, whole or in part."""
+    targets: list[ast.expr] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AugAssign):
+            targets.append(node.target)
+    found = [target.value if isinstance(target, ast.Subscript) else None for target in targets]
+    return {each.attr for each in found if isinstance(each, ast.Attribute)} & set(COLUMNS)
+
+
+def test_the_table_is_the_one_writer_of_its_columns() -> None:
+    service = Path(__file__).parents[5] / "service"
+    writers = {
+        path.stem for folder in ("client", "loadtest") for path in (service / folder).rglob("*.py") if writes(path)
+    }
+    assert writers == {"channel_table"}

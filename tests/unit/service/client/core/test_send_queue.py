@@ -74,5 +74,5 @@ def test_acks_ride_along() -> None:
     request = queue.take(table)
     assert request is not None
     assert list(request.acks.seq) == [1]
-    queue.flush_acks = True
+    queue.acknowledge()
     assert queue.take(table) is None

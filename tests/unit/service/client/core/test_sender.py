@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from statestream.models.spec import OutputSpec
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.channel_table import SendState
+from statestream.service.client.core.channel_columns import SendState
 from statestream.service.client.core.codec import answers_of
 from statestream.service.client.core.row_block import RowBlock
 from statestream.service.client.core.sender import Sender
@@ -108,7 +108,7 @@ class Client:
                 self.sender.rewind(channel, first_seq)
                 del self.rewinds[channel]
         self.sender.pump_all()
-        self.sender.queue.flush_acks = True
+        self.sender.queue.acknowledge()
 
     def _response(self, response: pb.StreamResponse) -> None:
         sender = self.sender
