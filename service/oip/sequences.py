@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -65,8 +66,12 @@ class SequenceFrontend:
         self._channels = count()
         self._statistics: WeakKeyDictionary[ModelRunner, Statistics] = WeakKeyDictionary()
 
-    async def infer(self, request: pb.ModelInferRequest, who: Identity) -> pb.ModelInferResponse:
+    async def infer(
+        self, request: pb.ModelInferRequest, who: Identity, wake: Callable[[ModelRunner], None] = ModelRunner.wake
+    ) -> pb.ModelInferResponse:
         """Run one step of a sequence; the request may start and end it. Must not be cancelled.
+
+        `wake` is called once the row is queued, to have it run.
 
         Raises:
             InvalidArgument: the request or its row is invalid, or its sequence does not exist.
@@ -86,7 +91,7 @@ class SequenceFrontend:
                 check_owner(want.session_id, sequence.owner, who.name)
             runner = await self._runner(sequence, want)
             try:
-                return await self._step(sequence, want, request, runner, begin_s)
+                return await self._step(sequence, want, request, runner, begin_s, wake)
             except Exception:
                 self.statistics(runner).failed(time.monotonic() - begin_s)
                 raise
@@ -174,6 +179,7 @@ class SequenceFrontend:
         request: pb.ModelInferRequest,
         runner: ModelRunner,
         begin_s: float,
+        wake: Callable[[ModelRunner], None],
     ) -> pb.ModelInferResponse:
         read_s = time.monotonic()
         row = row_of(request, runner.manifest)
@@ -181,7 +187,7 @@ class SequenceFrontend:
         input_s = time.monotonic() - read_s
         if want.start:
             await self._start(sequence, want)
-        answer = await self._run(sequence, want, row)
+        answer = await self._run(sequence, want, row, wake)
         _check(answer, want)
         if want.end:
             await self._end(sequence, want)
@@ -222,17 +228,20 @@ class SequenceFrontend:
         sequence.owner, sequence.channel = want.who.name, channel
         self._by_channel[channel] = sequence
 
-    async def _run(self, sequence: Sequence, want: SequenceRequest, row: Row) -> Answer:
+    async def _run(
+        self, sequence: Sequence, want: SequenceRequest, row: Row, wake: Callable[[ModelRunner], None]
+    ) -> Answer:
         held = sequence.held
         assert held is not None
-        table, slot = held.runner.table, held.slot
+        table, slot, queue = held.runner.table, held.slot, held.runner.batcher.queue
         seq = int(table.settled_seq[slot]) + 1
         sequence.answer = asyncio.get_running_loop().create_future()
         if want.timeout_us:
             table.set_policy(slot, Policy(late=Late.DROP))
-            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
-        elif row.frames or not held.runner.offer_row(slot, seq, want.t_ns, row.columns):
-            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+            queue.add([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
+        elif row.frames or not queue.add_row(slot, seq, want.t_ns, row.columns):
+            queue.add([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+        wake(held.runner)
         try:
             return await sequence.answer
         finally:

@@ -25,8 +25,10 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.oip import metadata
+from statestream.service.oip.gathering import TurnGatherer
 from statestream.service.oip.request import version_of
 from statestream.service.oip.sequences import SequenceFrontend
+from statestream.service.serving.runner import ModelRunner
 from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 from statestream.service.transports.grpc.oip_stream import InferStream
 
@@ -50,6 +52,7 @@ class OipServicer:
         self._upgrades = upgrades
         self._loaded = loaded
         self.sequences = SequenceFrontend(host)
+        self.gatherer = TurnGatherer()
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[InferStream] = set()
 
@@ -176,7 +179,8 @@ class OipServicer:
     async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """See `proto/oip/inference.proto`. A request in progress is finished even if the caller no longer waits."""
         await self._pace()
-        outcome: Outcome = await asyncio.shield(self._begin(self._outcome(request)))
+        self.gatherer.begin(asyncio.current_task())
+        outcome: Outcome = await asyncio.shield(self._begin(self._outcome(request, self.gatherer.wake)))
         if isinstance(outcome, StatestreamError):
             raise outcome
         return outcome
@@ -203,10 +207,12 @@ class OipServicer:
         outcome.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
-    async def _outcome(self, request: pb.ModelInferRequest) -> Outcome:
+    async def _outcome(
+        self, request: pb.ModelInferRequest, wake: Callable[[ModelRunner], None] = ModelRunner.wake
+    ) -> Outcome:
         """Result of a request. Errors are returned, not raised, since the caller may have gone."""
         try:
-            return await self.sequences.infer(request, caller())
+            return await self.sequences.infer(request, caller(), wake)
         except StatestreamError as error:
             return error
         except Exception:
