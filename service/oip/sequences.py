@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
 from statestream.service.control.host import Host
 from statestream.service.control.open_request import Attachment, OpenRequest
@@ -29,7 +28,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.oip.metadata import find
-from statestream.service.oip.request import SequenceRequest, parse_request
+from statestream.service.oip.request import InferRequest, InferResponse, SequenceRequest, parse_request
 from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
 from statestream.service.protocol.limits import SEQ_LIMIT
@@ -67,8 +66,8 @@ class SequenceFrontend:
         self._statistics: WeakKeyDictionary[ModelRunner, Statistics] = WeakKeyDictionary()
 
     async def infer(
-        self, request: pb.ModelInferRequest, who: Identity, wake: Callable[[ModelRunner], None] = ModelRunner.wake
-    ) -> pb.ModelInferResponse:
+        self, request: InferRequest, who: Identity, wake: Callable[[ModelRunner], None] = ModelRunner.wake
+    ) -> InferResponse:
         """Run one step of a sequence; the request may start and end it. Must not be cancelled.
 
         `wake` is called once the row is queued, to have it run.
@@ -176,11 +175,11 @@ class SequenceFrontend:
         self,
         sequence: Sequence,
         want: SequenceRequest,
-        request: pb.ModelInferRequest,
+        request: InferRequest,
         runner: ModelRunner,
         begin_s: float,
         wake: Callable[[ModelRunner], None],
-    ) -> pb.ModelInferResponse:
+    ) -> InferResponse:
         read_s = time.monotonic()
         row = row_of(request, runner.manifest)
         wanted = wanted_outputs(request, runner.manifest)

@@ -29,6 +29,7 @@ from statestream.service.oip.gathering import TurnGatherer
 from statestream.service.oip.request import version_of
 from statestream.service.oip.sequences import SequenceFrontend
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.transports.grpc import oip_messages
 from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 from statestream.service.transports.grpc.oip_stream import InferStream
 
@@ -120,12 +121,12 @@ class OipServicer:
         """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
         versions = (each.manifest.version for each in self._host.versions.of(request.name))
-        return metadata.model_metadata(runner.manifest, versions)
+        return oip_messages.model_metadata(runner.manifest, versions)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
-        return pb.ModelConfigResponse(config=metadata.model_config(runner.manifest, self._host.config))
+        return pb.ModelConfigResponse(config=oip_messages.model_config(runner.manifest, self._host.config))
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """See `proto/oip/inference.proto`."""
@@ -134,7 +135,9 @@ class OipServicer:
             found = metadata.find(self._host.versions, request.name, version_of(request.version))
             runners = [found] if request.version else self._host.versions.of(request.name)
         return pb.ModelStatisticsResponse(
-            model_stats=[self.sequences.statistics(runner).message(runner.manifest) for runner in runners]
+            model_stats=[
+                oip_messages.model_statistics(self.sequences.statistics(runner), runner.manifest) for runner in runners
+            ]
         )
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
@@ -212,7 +215,8 @@ class OipServicer:
     ) -> Outcome:
         """Result of a request. Errors are returned, not raised, since the caller may have gone."""
         try:
-            return await self.sequences.infer(request, caller(), wake)
+            response = await self.sequences.infer(oip_messages.infer_request(request), caller(), wake)
+            return oip_messages.infer_response(response)
         except StatestreamError as error:
             return error
         except Exception:
