@@ -274,7 +274,8 @@ class ModelRunner:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._resume_waiting()
+        if self._between_turns:
+            self._resume_waiting()
         if len(self.batcher.queue):
             self.wake()
 
