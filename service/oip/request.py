@@ -1,17 +1,76 @@
-"""Parameters of an inference request."""
+"""Inference request and its answer as values, and the parameters of a request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from statestream.models.spec import NO_TIME
-from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity
 from statestream.service.errors import InvalidArgument
 
-Parameters = Mapping[str, pb.InferParameter]
 _INTEGERS = ("int64_param", "uint64_param")
+
+
+class Parameter(NamedTuple):
+    """Parameter of a request."""
+
+    kind: str | None
+    """The protocol's field that has the value, such as `int64_param`; None: no field has one."""
+    value: bool | int | float | str | None
+
+
+Parameters = Mapping[str, Parameter]
+
+
+class InputTensor(NamedTuple):
+    """Tensor of a request, without its raw data."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    contents: Mapping[str, Sequence[Any]] | None
+    """Typed values by field, such as `fp32_contents`; None: the tensor has no contents."""
+    parameters: Collection[str]
+    """Names of the tensor's parameters."""
+
+
+class RequestedOutput(NamedTuple):
+    """Output that a request asks for."""
+
+    name: str
+    parameters: Collection[str]
+
+
+class InferRequest(NamedTuple):
+    """Request for one step of one sequence, as the client wrote it."""
+
+    model: str
+    version: str
+    id: str
+    parameters: Parameters
+    inputs: Sequence[InputTensor]
+    outputs: Sequence[RequestedOutput]
+    raw: Sequence[bytes]
+    """Data of each input, or empty where the inputs have typed contents."""
+
+
+class OutputTensor(NamedTuple):
+    """Tensor of an answer, with its raw data."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class InferResponse(NamedTuple):
+    """Answer to an `InferRequest`."""
+
+    model: str
+    version: int
+    id: str
+    outputs: Sequence[OutputTensor]
 
 
 class SequenceRequest(NamedTuple):
@@ -36,19 +95,19 @@ class SequenceRequest(NamedTuple):
         return f"{self.model}/{self.sequence}"
 
 
-def parse_request(request: pb.ModelInferRequest, who: Identity) -> SequenceRequest:
+def parse_request(request: InferRequest, who: Identity) -> SequenceRequest:
     """Read the parameters of a request. Raises InvalidArgument, naming the parameter and its value."""
     parameters = request.parameters
     sequence = _sequence(parameters)
     if not sequence:
         raise InvalidArgument(
-            f"inference request to model '{request.model_name}' must specify a non-zero or non-empty correlation ID "
+            f"inference request to model '{request.model}' must specify a non-zero or non-empty correlation ID "
             "(parameter 'sequence_id')"
         )
     return SequenceRequest(
         who=who,
-        model=request.model_name,
-        version=version_of(request.model_version),
+        model=request.model,
+        version=version_of(request.version),
         sequence=sequence,
         start=_flag(parameters, "sequence_start"),
         end=_flag(parameters, "sequence_end"),
@@ -71,8 +130,8 @@ def _sequence(parameters: Parameters) -> str:
     if "sequence_id" not in parameters:
         return ""
     given = parameters["sequence_id"]
-    if given.WhichOneof("parameter_choice") == "string_param":
-        return given.string_param
+    if given.kind == "string_param":
+        return str(given.value)
     # Clients put an unsigned number into the signed field.
     number = _integer(parameters, "sequence_id", 0) % 2**64
     return str(number) if number else ""
@@ -88,16 +147,16 @@ def _timeout_us(parameters: Parameters) -> int:
 def _integer(parameters: Parameters, name: str, default: int) -> int:
     if name not in parameters:
         return default
-    kind = parameters[name].WhichOneof("parameter_choice")
-    if kind not in _INTEGERS:
+    kind, value = parameters[name]
+    if kind not in _INTEGERS or not isinstance(value, int):
         raise InvalidArgument(f"parameter '{name}' is a {kind}; expected one of {', '.join(_INTEGERS)}")
-    return int(getattr(parameters[name], kind))
+    return value
 
 
 def _flag(parameters: Parameters, name: str) -> bool:
     if name not in parameters:
         return False
-    kind = parameters[name].WhichOneof("parameter_choice")
+    kind, value = parameters[name]
     if kind != "bool_param":
         raise InvalidArgument(f"parameter '{name}' is a {kind}; expected a bool_param")
-    return parameters[name].bool_param
+    return bool(value)

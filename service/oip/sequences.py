@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import Identity, check_owner
 from statestream.service.control.host import Host
 from statestream.service.control.open_request import Attachment, OpenRequest
@@ -28,7 +28,7 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.oip.metadata import find
-from statestream.service.oip.request import SequenceRequest, parse_request
+from statestream.service.oip.request import InferRequest, InferResponse, SequenceRequest, parse_request
 from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
 from statestream.service.protocol.limits import SEQ_LIMIT
@@ -65,8 +65,12 @@ class SequenceFrontend:
         self._channels = count()
         self._statistics: WeakKeyDictionary[ModelRunner, Statistics] = WeakKeyDictionary()
 
-    async def infer(self, request: pb.ModelInferRequest, who: Identity) -> pb.ModelInferResponse:
+    async def infer(
+        self, request: InferRequest, who: Identity, wake: Callable[[ModelRunner], None] = ModelRunner.wake
+    ) -> InferResponse:
         """Run one step of a sequence; the request may start and end it. Must not be cancelled.
+
+        `wake` is called once the row is queued, to have it run.
 
         Raises:
             InvalidArgument: the request or its row is invalid, or its sequence does not exist.
@@ -86,7 +90,7 @@ class SequenceFrontend:
                 check_owner(want.session_id, sequence.owner, who.name)
             runner = await self._runner(sequence, want)
             try:
-                return await self._step(sequence, want, request, runner, begin_s)
+                return await self._step(sequence, want, request, runner, begin_s, wake)
             except Exception:
                 self.statistics(runner).failed(time.monotonic() - begin_s)
                 raise
@@ -171,17 +175,18 @@ class SequenceFrontend:
         self,
         sequence: Sequence,
         want: SequenceRequest,
-        request: pb.ModelInferRequest,
+        request: InferRequest,
         runner: ModelRunner,
         begin_s: float,
-    ) -> pb.ModelInferResponse:
+        wake: Callable[[ModelRunner], None],
+    ) -> InferResponse:
         read_s = time.monotonic()
         row = row_of(request, runner.manifest)
         wanted = wanted_outputs(request, runner.manifest)
         input_s = time.monotonic() - read_s
         if want.start:
             await self._start(sequence, want)
-        answer = await self._run(sequence, want, row)
+        answer = await self._run(sequence, want, row, wake)
         _check(answer, want)
         if want.end:
             await self._end(sequence, want)
@@ -222,17 +227,20 @@ class SequenceFrontend:
         sequence.owner, sequence.channel = want.who.name, channel
         self._by_channel[channel] = sequence
 
-    async def _run(self, sequence: Sequence, want: SequenceRequest, row: Row) -> Answer:
+    async def _run(
+        self, sequence: Sequence, want: SequenceRequest, row: Row, wake: Callable[[ModelRunner], None]
+    ) -> Answer:
         held = sequence.held
         assert held is not None
-        table, slot = held.runner.table, held.slot
+        table, slot, queue = held.runner.table, held.slot, held.runner.batcher.queue
         seq = int(table.settled_seq[slot]) + 1
         sequence.answer = asyncio.get_running_loop().create_future()
         if want.timeout_us:
             table.set_policy(slot, Policy(late=Late.DROP))
-            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
-        elif row.frames or not held.runner.offer_row(slot, seq, want.t_ns, row.columns):
-            held.runner.offer([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+            queue.add([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
+        elif row.frames or not queue.add_row(slot, seq, want.t_ns, row.columns):
+            queue.add([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+        wake(held.runner)
         try:
             return await sequence.answer
         finally:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from statestream.models.spec import Manifest
-from statestream.proto.oip import inference_pb2 as pb
-
 
 @dataclass
 class Duration:
@@ -20,9 +17,6 @@ class Duration:
         """Count one event."""
         self.count += 1
         self.ns += round(seconds * 1e9)
-
-    def message(self) -> pb.StatisticDuration:
-        return pb.StatisticDuration(count=self.count, ns=self.ns)
 
 
 @dataclass
@@ -53,21 +47,3 @@ class Statistics:
         """Count a failed request."""
         self.last_ms = time.time_ns() // 1_000_000
         self.fail.add(total_s)
-
-    def message(self, manifest: Manifest) -> pb.ModelStatistics:
-        """Convert to the protocol's message."""
-        return pb.ModelStatistics(
-            name=manifest.name,
-            version=str(manifest.version),
-            last_inference=self.last_ms,
-            inference_count=self.success.count,
-            execution_count=self.turns,
-            inference_stats=pb.InferStatistics(
-                success=self.success.message(),
-                fail=self.fail.message(),
-                queue=self.queue.message(),
-                compute_input=self.compute_input.message(),
-                compute_infer=self.compute_infer.message(),
-                compute_output=self.compute_output.message(),
-            ),
-        )

@@ -10,16 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import InputSpec, Manifest, TensorSpec
-from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import InvalidArgument
+from statestream.service.oip.request import InferRequest, InferResponse, InputTensor, OutputTensor
 
 _DATATYPES = {"float32": "FP32", "uint8": "UINT8", "bool": "BOOL"}
 _CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents", "BOOL": "bool_contents", "BYTES": "bytes_contents"}
 _LENGTH = struct.Struct("<I")
 """Length before each element of raw BYTES."""
 _SHARED_MEMORY = "shared_memory_region"
-
-Tensor = pb.ModelInferRequest.InferInputTensor
 
 
 class Form(NamedTuple):
@@ -46,13 +44,13 @@ class Row(NamedTuple):
     """Images of encoded inputs."""
 
 
-def row_of(request: pb.ModelInferRequest, manifest: Manifest) -> Row:
+def row_of(request: InferRequest, manifest: Manifest) -> Row:
     """Read the tensors of a request.
 
     Raises:
         InvalidArgument: an input is missing, unknown, or does not fit the manifest; the message is Triton's.
     """
-    raw = request.raw_input_contents
+    raw = request.raw
     if raw and len(raw) != len(request.inputs):
         raise InvalidArgument(
             f"unexpected number of raw_input_contents for model '{manifest.name}': expected "
@@ -74,7 +72,7 @@ def row_of(request: pb.ModelInferRequest, manifest: Manifest) -> Row:
     return row
 
 
-def wanted_outputs(request: pb.ModelInferRequest, manifest: Manifest) -> list[TensorSpec]:
+def wanted_outputs(request: InferRequest, manifest: Manifest) -> list[TensorSpec]:
     """The outputs that a request asks for, which may include `aux_<name>`; if none, all of the manifest's.
 
     Raises:
@@ -98,14 +96,11 @@ def output_specs(manifest: Manifest) -> dict[str, TensorSpec]:
 
 
 def response_of(
-    request: pb.ModelInferRequest, manifest: Manifest, wanted: Sequence[TensorSpec], outputs: Mapping[str, bytes]
-) -> pb.ModelInferResponse:
+    request: InferRequest, manifest: Manifest, wanted: Sequence[TensorSpec], outputs: Mapping[str, bytes]
+) -> InferResponse:
     """Build a request's response, with the outputs `wanted` as raw bytes."""
-    response = pb.ModelInferResponse(model_name=manifest.name, model_version=str(manifest.version), id=request.id)
-    for spec in wanted:
-        response.outputs.add(name=spec.name, datatype=_DATATYPES[spec.dtype], shape=(1, *spec.shape))
-        response.raw_output_contents.append(outputs[spec.name])
-    return response
+    tensors = [OutputTensor(t.name, _DATATYPES[t.dtype], (1, *t.shape), outputs[t.name]) for t in wanted]
+    return InferResponse(manifest.name, manifest.version, request.id, tensors)
 
 
 def _check_names(names: Sequence[str], manifest: Manifest) -> None:
@@ -122,7 +117,7 @@ def _check_names(names: Sequence[str], manifest: Manifest) -> None:
         )
 
 
-def _check(tensor: Tensor, form: Form, model: str) -> None:
+def _check(tensor: InputTensor, form: Form, model: str) -> None:
     if _SHARED_MEMORY in tensor.parameters:
         raise InvalidArgument(f"input '{tensor.name}': parameter '{_SHARED_MEMORY}' is not supported")
     if tensor.datatype != form.datatype:
@@ -130,7 +125,7 @@ def _check(tensor: Tensor, form: Form, model: str) -> None:
             f"inference input '{tensor.name}' data-type is '{tensor.datatype}', but model '{model}' expects "
             f"'{form.datatype}'"
         )
-    shape = tuple(tensor.shape)
+    shape = tensor.shape
     if shape[1:] != form.shape or not shape:
         raise InvalidArgument(
             f"unexpected shape for input '{tensor.name}' for model '{model}'. "
@@ -143,8 +138,8 @@ def _check(tensor: Tensor, form: Form, model: str) -> None:
         )
 
 
-def _raw(tensor: Tensor, data: bytes, spec: InputSpec, model: str) -> bytes:
-    if tensor.HasField("contents"):
+def _raw(tensor: InputTensor, data: bytes, spec: InputSpec, model: str) -> bytes:
+    if tensor.contents is not None:
         raise InvalidArgument(
             f"contents field must not be specified when using raw_input_contents for '{spec.name}' for model '{model}'"
         )
@@ -159,10 +154,10 @@ def _raw(tensor: Tensor, data: bytes, spec: InputSpec, model: str) -> bytes:
     return data[skipped:]
 
 
-def _typed(tensor: Tensor, spec: InputSpec, model: str) -> bytes:
+def _typed(tensor: InputTensor, spec: InputSpec, model: str) -> bytes:
     form = form_of(spec)
     field = _CONTENTS[form.datatype]
-    values, expected = getattr(tensor.contents, field), math.prod(form.shape)
+    values, expected = (tensor.contents or {}).get(field, ()), math.prod(form.shape)
     if len(values) != expected:
         raise InvalidArgument(
             f"unexpected number of explicit tensor values for input '{spec.name}' for model '{model}'. "

@@ -39,6 +39,7 @@ from statestream.service.serving.repository import models_to_load
 from statestream.service.telemetry.prometheus import ServerCollector, serve_metrics
 from statestream.service.transports.grpc import admin
 from statestream.service.transports.grpc.admin import AdminServicer
+from statestream.service.transports.grpc.arrivals import ArrivalInterceptor
 from statestream.service.transports.grpc.inference import InferenceServicer
 from statestream.service.transports.grpc.listener import GrpcListener
 from statestream.service.transports.grpc.oip import OipServicer
@@ -92,7 +93,8 @@ class Server:
         """Port of the dashboard, once started; 0 if it is off."""
         self._logged_denied: Counter[str] = Counter()
         shared = (self._clients, self._allowances)
-        self._public = GrpcListener(config, "address", *shared, shares_port=shares_port)
+        arrivals = ArrivalInterceptor(self._oip.gatherer)
+        self._public = GrpcListener(config, "address", *shared, shares_port=shares_port, interceptors=[arrivals])
         self._operators = self._public
         if config.admin_address:
             self._operators = GrpcListener(config, "admin_address", *shared, shares_port=False)

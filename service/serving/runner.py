@@ -85,13 +85,13 @@ class ModelRunner:
     ) -> None:
         """Queue the rows of one message (see `RowQueue.add`); they run as soon as the engine is free."""
         self.batcher.queue.add(slots, seqs, timestamps_ns, flags, columns, budgets_us, frames)
-        self._wake()
+        self.wake()
 
     def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
         """Queue a message of one plain row; false if it is not one (see `RowQueue.add_row`)."""
         taken = self.batcher.queue.add_row(slot, seq, t_ns, columns)
         if taken:
-            self._wake()
+            self.wake()
         return taken
 
     def waiting(self, slot: int) -> int:
@@ -135,7 +135,7 @@ class ModelRunner:
         """Queue rows that another version's runner handed over."""
         if rows.n:
             self.batcher.queue.put_back(rows)
-            self._wake()
+            self.wake()
 
     def observe(self, observer: TurnObserver) -> None:
         """Call `observer` with every turn from now on."""
@@ -175,7 +175,8 @@ class ModelRunner:
         self._between_turns.append(future)
         await future
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Run the queued rows as soon as the engine is free."""
         if not self._scheduled and not self._busy:
             self._scheduled = True
             self._loop.call_soon(self._turn)
@@ -273,9 +274,10 @@ class ModelRunner:
         self._go_on()
 
     def _go_on(self) -> None:
-        self._resume_waiting()
+        if self._between_turns:
+            self._resume_waiting()
         if len(self.batcher.queue):
-            self._wake()
+            self.wake()
 
     def _resume_waiting(self) -> None:
         waiting, self._between_turns = self._between_turns, []

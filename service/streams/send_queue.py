@@ -18,9 +18,6 @@ class SendQueue:
         self._messages: deque[bytes] = deque()
         self._room: asyncio.Future[None] | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self._messages)
-
     @property
     def too_many(self) -> bool:
         """Whether more bytes wait than the stream or the shared budget allows."""
@@ -36,8 +33,10 @@ class SendQueue:
         self._messages.append(message)
         self._share.add(len(message))
 
-    def take(self) -> bytes:
-        """Remove the next message, to be written now."""
+    def take(self) -> bytes | None:
+        """Remove the next message, to be written now; None if there is none."""
+        if not self._messages:
+            return None
         message = self._messages.popleft()
         self._share.add(-len(message))
         if self._room is not None:

@@ -148,23 +148,23 @@ class SessionStream:
 
     # Responses
 
-    async def responses(self) -> SendQueue:
-        """Wait for responses: the queue to take them from, empty once the stream has ended well.
+    async def next_response(self) -> bytes | None:
+        """Wait for the next response to write; None once the stream has ended well.
 
         Raises:
             StatestreamError: the stream ends with this status.
         """
-        while not self._send_queue:
+        while (response := self._send_queue.take()) is None:
             if self._error is not None:
                 raise self._error
             if self._ended:
-                break
+                return None
             self._writer = self._loop.create_future()
             await self._writer
         if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
             await self._host.persistence.commit()
             failpoints.reached("before-reply")
-        return self._send_queue
+        return response
 
     def end(self, error: StatestreamError | None = None) -> None:
         """End the stream once the queued responses are written."""

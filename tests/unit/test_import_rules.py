@@ -45,6 +45,16 @@ MODELS: tuple[tuple[str, ...], ...] = (
 """The same of models/. The lowest layer's modules may import one another."""
 
 GRPC = ("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server")
+WIRE = (
+    *("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server"),
+    *(
+        "service.streams.converters",
+        "service.streams.opening",
+        "service.streams.stream",
+        "service.serving.result_batch",
+    ),
+)
+"""The protocols' messages are read and written here; everything else works on values."""
 PURE = ("service.sessions", "service.batching")
 """Neither a clock, a loop nor a message of protobuf: they are values and functions of values."""
 TORCH_FREE = {
@@ -200,6 +210,9 @@ def test_import_rules(name: str) -> None:
             assert not any(within(n, "aiohttp") for n in everything), "aiohttp is for the page"
     if top == "service" and not within(name, *GRPC):
         assert not any(within(n, "grpc") for n in everything), "grpc is for the transport files"
+    if top == "service" and not within(name, *WIRE, COMMANDS):
+        stray = [n for n in everything if within(n, "google", "statestream.proto.v1", "statestream.proto.oip")]
+        assert not stray, "messages are for what reads and writes them"
     if within(name, *PURE):
         assert not any(within(n, "time", "google", "statestream.proto", "asyncio") for n in everything)
 

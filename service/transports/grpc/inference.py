@@ -69,9 +69,8 @@ class InferenceServicer:
             # Send metadata now: the RPC cannot be cancelled while metadata and first response wait together.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read(client, context))
-            while responses := await client.responses():
-                while responses:
-                    await context.write(responses.take())
+            while (response := await client.next_response()) is not None:
+                await context.write(response)
         except StatestreamError as error:
             failure = error
         except asyncio.CancelledError:

@@ -24,9 +24,16 @@ class GrpcListener:
     """A gRPC server at one address of the configuration."""
 
     def __init__(
-        self, config: ServerConfig, field: str, clients: ClientsFile, allowances: Quotas, *, shares_port: bool
+        self,
+        config: ServerConfig,
+        field: str,
+        clients: ClientsFile,
+        allowances: Quotas,
+        *,
+        shares_port: bool,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     ) -> None:
-        """Prepare. `field` is the setting that has the address."""
+        """Prepare. `field` is the setting that has the address; `interceptors` see a call before it is admitted."""
         self._field = field
         self._address: str = getattr(config, field)
         # Sockets of this machine need no TLS, and have no host name for a certificate.
@@ -40,7 +47,7 @@ class GrpcListener:
             certificates=config.tls_client_ca is not None,
         )
         self.grpc = grpc.aio.server(
-            interceptors=[self.guard],
+            interceptors=[*interceptors, self.guard],
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),

@@ -25,8 +25,11 @@ from statestream.service.errors import (
     Unavailable,
 )
 from statestream.service.oip import metadata
+from statestream.service.oip.gathering import TurnGatherer
 from statestream.service.oip.request import version_of
 from statestream.service.oip.sequences import SequenceFrontend
+from statestream.service.serving.runner import ModelRunner
+from statestream.service.transports.grpc import oip_messages
 from statestream.service.transports.grpc.context import Context, abort, ending_with_status
 from statestream.service.transports.grpc.oip_stream import InferStream
 
@@ -50,6 +53,7 @@ class OipServicer:
         self._upgrades = upgrades
         self._loaded = loaded
         self.sequences = SequenceFrontend(host)
+        self.gatherer = TurnGatherer()
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: set[InferStream] = set()
 
@@ -117,12 +121,12 @@ class OipServicer:
         """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
         versions = (each.manifest.version for each in self._host.versions.of(request.name))
-        return metadata.model_metadata(runner.manifest, versions)
+        return oip_messages.model_metadata(runner.manifest, versions)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """See `proto/oip/inference.proto`."""
         runner = metadata.find(self._host.versions, request.name, version_of(request.version))
-        return pb.ModelConfigResponse(config=metadata.model_config(runner.manifest, self._host.config))
+        return pb.ModelConfigResponse(config=oip_messages.model_config(runner.manifest, self._host.config))
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest) -> pb.ModelStatisticsResponse:
         """See `proto/oip/inference.proto`."""
@@ -131,7 +135,9 @@ class OipServicer:
             found = metadata.find(self._host.versions, request.name, version_of(request.version))
             runners = [found] if request.version else self._host.versions.of(request.name)
         return pb.ModelStatisticsResponse(
-            model_stats=[self.sequences.statistics(runner).message(runner.manifest) for runner in runners]
+            model_stats=[
+                oip_messages.model_statistics(self.sequences.statistics(runner), runner.manifest) for runner in runners
+            ]
         )
 
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
@@ -176,7 +182,8 @@ class OipServicer:
     async def ModelInfer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """See `proto/oip/inference.proto`. A request in progress is finished even if the caller no longer waits."""
         await self._pace()
-        outcome: Outcome = await asyncio.shield(self._begin(self._outcome(request)))
+        self.gatherer.begin(asyncio.current_task())
+        outcome: Outcome = await asyncio.shield(self._begin(self._outcome(request, self.gatherer.wake)))
         if isinstance(outcome, StatestreamError):
             raise outcome
         return outcome
@@ -203,10 +210,13 @@ class OipServicer:
         outcome.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=outcome)
 
-    async def _outcome(self, request: pb.ModelInferRequest) -> Outcome:
+    async def _outcome(
+        self, request: pb.ModelInferRequest, wake: Callable[[ModelRunner], None] = ModelRunner.wake
+    ) -> Outcome:
         """Result of a request. Errors are returned, not raised, since the caller may have gone."""
         try:
-            return await self.sequences.infer(request, caller())
+            response = await self.sequences.infer(oip_messages.infer_request(request), caller(), wake)
+            return oip_messages.infer_response(response)
         except StatestreamError as error:
             return error
         except Exception:

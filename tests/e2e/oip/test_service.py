@@ -86,15 +86,37 @@ async def test_what_was_begun_is_carried_out_though_the_caller_goes_away(
 ) -> None:
     await infer(channel, request(start=True))
     runner = server.host.versions.find("leaky")
-    rows: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+    queued = asyncio.Event()
     with monkeypatch.context() as held_up:
-        held_up.setattr(runner, "offer_row", lambda *row: rows.put_nowait(row) or True)
+        held_up.setattr(runner, "wake", queued.set)
         given_up = infer(channel, request())
-        row = await asyncio.wait_for(rows.get(), 30)
+        await asyncio.wait_for(queued.wait(), 30)
         given_up.cancel()
     following = infer(channel, request())
-    assert runner.offer_row(*row)
+    runner.wake()
     np.testing.assert_allclose(shown(await following), after(3), rtol=1e-6)
+
+
+async def test_unary_requests_of_many_sequences_share_turns(server: Server, channel: grpc.aio.Channel) -> None:
+    sequences, steps = 64, 20
+
+    async def sequence(number: int) -> None:
+        for step in range(1, steps + 1):
+            response = await infer(channel, request(start=step == 1, sequence=number))
+            np.testing.assert_allclose(shown(response), after(step), rtol=1e-6)
+
+    await asyncio.gather(*(sequence(number) for number in range(1, sequences + 1)))
+    turns = server.host.versions.find("leaky").stats.batch.n
+    assert sequences * steps >= 8 * turns, f"{sequences * steps} steps in {turns} turns"
+
+
+async def test_unary_requests_of_one_client_do_not_wait_for_others(server: Server, channel: grpc.aio.Channel) -> None:
+    stalled = channel.stream_unary(f"{_SERVICE}/ModelInfer")()  # a call whose request never comes
+    await stalled.wait_for_connection()
+    for step in range(1, 21):
+        np.testing.assert_allclose(shown(await infer(channel, request(start=step == 1))), after(step), rtol=1e-6)
+    stalled.cancel()
+    assert server.host.versions.find("leaky").stats.batch.n == 20
 
 
 async def test_a_drain_answers_what_was_begun_and_ends_the_streams(server: Server, channel: grpc.aio.Channel) -> None:

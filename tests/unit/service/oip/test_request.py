@@ -11,10 +11,11 @@ from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import SERVER
 from statestream.service.errors import InvalidArgument
 from statestream.service.oip.request import SequenceRequest, parse_request
+from statestream.service.transports.grpc.oip_messages import infer_request
 
 
 def read(request: pb.ModelInferRequest) -> SequenceRequest:
-    return parse_request(request, SERVER)
+    return parse_request(infer_request(request), SERVER)
 
 
 def request(version: str = "", **parameters: tuple[str, Any]) -> pb.ModelInferRequest:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.auth.identity import GUEST, SERVER, Identity, Role
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle
 from statestream.service.errors import Internal, InvalidArgument, PermissionDenied, Unavailable
+from statestream.service.oip.request import InferRequest, InputTensor, Parameter
 from statestream.service.oip.sequences import SequenceFrontend
 from statestream.service.protocol.upgrade_policy import UpgradePolicy
 from tests.conftest import FakeClock, leaky_manifest
@@ -22,21 +22,25 @@ from tests.support.stores import MemoryStore
 NOT_STARTED = "inference request for sequence 7 to model 'leaky' must specify the START flag on the first request"
 
 
-def request(*, start: bool = False, end: bool = False, sequence: int = 7, **parameters: int) -> pb.ModelInferRequest:
+def request(*, start: bool = False, end: bool = False, sequence: int = 7, **parameters: int) -> InferRequest:
     """A row of ones."""
-    asked = pb.ModelInferRequest(model_name="leaky", raw_input_contents=[np.ones((1, 2), "<f4").tobytes()])
-    asked.inputs.add(name="x", datatype="FP32", shape=(1, 2))
-    asked.parameters["sequence_start"].bool_param = start
-    asked.parameters["sequence_end"].bool_param = end
-    for name, value in {"sequence_id": sequence, **parameters}.items():
-        asked.parameters[name].int64_param = value
-    return asked
+    flags = {"sequence_start": Parameter("bool_param", start), "sequence_end": Parameter("bool_param", end)}
+    numbers = {"sequence_id": sequence, **parameters}
+    return InferRequest(
+        model="leaky",
+        version="",
+        id="",
+        parameters=flags | {name: Parameter("int64_param", value) for name, value in numbers.items()},
+        inputs=[InputTensor("x", "FP32", (1, 2), None, ())],
+        outputs=[],
+        raw=[np.ones((1, 2), "<f4").tobytes()],
+    )
 
 
 async def step(sequences: SequenceFrontend, who: Identity = SERVER, **more: Any) -> np.ndarray:
     """The state that the output of a row of ones shows."""
     response = await sequences.infer(request(**more), who)
-    return np.frombuffer(response.raw_output_contents[0], "<f4") / 2
+    return np.frombuffer(response.outputs[0].data, "<f4") / 2
 
 
 def settled_held(host: Host) -> tuple[bool, int, int]:
@@ -104,8 +108,8 @@ async def test_a_sequence_goes_with_its_version(clock: FakeClock) -> None:
     upgrades = ModelLifecycle(host)
     await upgrades.load("leaky", 2, UpgradePolicy.CARRY)
     response = await sequences.infer(request(), SERVER)
-    assert response.model_version == "2"
-    np.testing.assert_allclose(np.frombuffer(response.raw_output_contents[0], "<f4") / 2, state_after(2), rtol=1e-6)
+    assert response.version == 2
+    np.testing.assert_allclose(np.frombuffer(response.outputs[0].data, "<f4") / 2, state_after(2), rtol=1e-6)
 
 
 async def test_a_stream_may_take_a_sequence_over_and_give_it_back(clock: FakeClock) -> None:
@@ -144,8 +148,8 @@ async def test_a_turn_that_fails_is_told_and_changes_nothing(clock: FakeClock, m
         with pytest.raises(Internal, match="the session is as it was"):
             await step(sequences)
     np.testing.assert_allclose(await step(sequences), state_after(2), rtol=1e-6)
-    message = sequences.statistics(runner).message(runner.manifest)
-    assert (message.inference_stats.success.count, message.inference_stats.fail.count) == (2, 1)
+    statistics = sequences.statistics(runner)
+    assert (statistics.success.count, statistics.fail.count) == (2, 1)
 
 
 async def test_nothing_is_begun_while_the_server_drains(clock: FakeClock) -> None:

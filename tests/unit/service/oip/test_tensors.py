@@ -11,6 +11,7 @@ from statestream.models.spec import InputSpec, Manifest, OutputSpec, TensorSpec,
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.errors import InvalidArgument
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
+from statestream.service.transports.grpc.oip_messages import infer_request, infer_response
 
 MANIFEST = Manifest(
     name="m",
@@ -52,16 +53,21 @@ def request(*, typed: bool = False) -> pb.ModelInferRequest:
     return asked
 
 
+def answered(asked: pb.ModelInferRequest, outputs: dict[str, bytes]) -> pb.ModelInferResponse:
+    given = infer_request(asked)
+    return infer_response(response_of(given, MANIFEST, wanted_outputs(given, MANIFEST), outputs))
+
+
 @pytest.mark.parametrize("typed", [False, True], ids=["raw", "typed"])
 def test_inputs_become_columns_in_the_manifests_order(typed: bool) -> None:
     columns = [(t.name, VALUES[t.name].tobytes()) for t in MANIFEST.inputs if t.name != "eye"]
-    assert row_of(request(typed=typed), MANIFEST) == Row(columns, {"eye": [JPEG]})
+    assert row_of(infer_request(request(typed=typed)), MANIFEST) == Row(columns, {"eye": [JPEG]})
 
 
 def test_outputs_are_raw_in_the_order_asked_for() -> None:
     asked = request()
     outputs = {"y": b"8 bytes!", "z": b"four", "aux_tau": b"16 bytes"}
-    response = response_of(asked, MANIFEST, wanted_outputs(asked, MANIFEST), outputs)
+    response = answered(asked, outputs)
     assert (response.model_name, response.model_version, response.id) == ("m", "4", "42")
     assert [(t.name, t.datatype, list(t.shape)) for t in response.outputs] == [
         ("y", "FP32", [1, 2]),
@@ -70,7 +76,7 @@ def test_outputs_are_raw_in_the_order_asked_for() -> None:
     assert list(response.raw_output_contents) == [b"8 bytes!", b"four"]
     for name in ("aux_tau", "y"):
         asked.outputs.add(name=name)
-    response = response_of(asked, MANIFEST, wanted_outputs(asked, MANIFEST), outputs)
+    response = answered(asked, outputs)
     assert [t.name for t in response.outputs] == ["aux_tau", "y"]
     assert list(response.raw_output_contents) == [b"16 bytes", b"8 bytes!"]
 
@@ -137,7 +143,7 @@ def test_tensors_that_are_not_the_manifests_are_named(damage: Any, words: str) -
     asked = request()
     damage(asked)
     with pytest.raises(InvalidArgument) as error:
-        row_of(asked, MANIFEST)
+        row_of(infer_request(asked), MANIFEST)
     assert words in error.value.text
 
 
@@ -145,10 +151,10 @@ def test_typed_values_must_be_as_many_and_in_range() -> None:
     asked = request(typed=True)
     asked.inputs[2].contents.uint_contents[0] = 256
     with pytest.raises(InvalidArgument, match="input 'pixels': 256 in uint_contents exceeds UINT8"):
-        row_of(asked, MANIFEST)
+        row_of(infer_request(asked), MANIFEST)
     del asked.inputs[2].contents.uint_contents[0]
     with pytest.raises(InvalidArgument, match=r"values for input 'pixels' .* Expected 4 in uint_contents, got 3"):
-        row_of(asked, MANIFEST)
+        row_of(infer_request(asked), MANIFEST)
 
 
 @pytest.mark.parametrize("parameter", ["classification", "shared_memory_region"])
@@ -156,4 +162,4 @@ def test_outputs_are_values_and_nothing_else(parameter: str) -> None:
     asked = request()
     asked.outputs.add(name="y").parameters[parameter].int64_param = 3
     with pytest.raises(InvalidArgument, match=f"output 'y': parameter '{parameter}' is not supported"):
-        wanted_outputs(asked, MANIFEST)
+        wanted_outputs(infer_request(asked), MANIFEST)

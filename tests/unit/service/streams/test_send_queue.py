@@ -17,7 +17,7 @@ def test_messages_come_in_order_and_are_counted_until_taken() -> None:
     assert unread.take() == b"a" * 60
     assert (unread.waiting_bytes, budget.bytes, unread.too_many) == (50, 50, False)
     unread.clear()
-    assert (bool(unread), unread.waiting_bytes, budget.bytes) == (False, 0, 0)
+    assert (unread.take(), unread.waiting_bytes, budget.bytes) == (None, 0, 0)
 
 
 def test_who_has_little_waiting_is_not_to_blame_for_others() -> None:
