@@ -106,6 +106,7 @@ def train(
 def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
     """Facts of the data that the network needs, from the training split only."""
     classes = config.task.kind == "classification"
+    _check_measured(dataset, split)
     targets = [np.asarray(r.target) for r in split.train]
     common = config.data.common_scale
     return Facts(
@@ -118,7 +119,17 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
         if classes
         else Scaling(*channel_statistics(targets, common="targets" in common)),
         units=list(dataset.units),
+        relative=list(dataset.relative),
     )
+
+
+def _check_measured(dataset: Dataset, split: Split) -> None:
+    """Raise DataError if a feature has no value in the training split."""
+    if any(r.features.dtype == np.uint8 for r in split.train):
+        return
+    known = np.any([np.isfinite(r.features).any(axis=0) for r in split.train], axis=0)
+    for k in np.flatnonzero(~known):
+        raise DataError(f"data.features: '{dataset.features[k]}' has no value in any recording of the training split")
 
 
 def _check_augmented(config: Config, dataset: Dataset) -> None:
