@@ -41,6 +41,7 @@ from statestream.models.training.runs import (
     RunError,
     build_network,
     load_checkpoint,
+    load_tensors,
     save_network,
 )
 from statestream.models.training.splits import Split, split_dataset
@@ -87,6 +88,8 @@ def train(
     learner = Learner(network, config, split, time)
     folder = Path(runs) / config.name
     last = folder / LAST if resume and (folder / LAST).is_file() else None
+    if last is not None:
+        load_tensors(last)  # Lightning's errors on a damaged file do not name it.
     if getattr(rank_zero_only, "rank", 0) == 0:
         _prepare(folder, config, last)
     trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
@@ -202,7 +205,7 @@ def _trainer(
 
 
 def _take_best(network: Network, folder: Path) -> None:
-    weights = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    weights = load_tensors(folder / f"{BEST}.ckpt")["state_dict"]
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
 
 

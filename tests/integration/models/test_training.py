@@ -115,6 +115,30 @@ def test_resumed_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
     assert torch.load(parts.path / "last.ckpt", weights_only=True)["epoch"] == 3
 
 
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99], ids=["empty", "half", "without its end"])
+def test_half_a_checkpoint_is_named(data: Path, tmp_path: Path, part: float) -> None:
+    config = config_of(data)
+    run = train(config, tmp_path, stop_after=1, progress=False)
+    for name in ("weights.pt", "last.ckpt"):
+        whole = (run.path / name).read_bytes()
+        (run.path / name).write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(RunError, match=r"tiny: cannot read the run: weights\.pt: ."):
+        load_checkpoint(run.path)
+    with pytest.raises(RunError, match=r"tiny: cannot read the run: last\.ckpt: ."):
+        train(config, tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("lacking", ["config", "facts", "facts.inputs"])
+def test_a_file_of_weights_that_lacks_something_is_named(data: Path, tmp_path: Path, lacking: str) -> None:
+    run = train(config_of(data, training={"epochs": 1}), tmp_path, progress=False)
+    content = torch.load(run.path / "weights.pt", weights_only=True)
+    owner, _, name = lacking.rpartition(".")
+    (content[owner] if owner else content).pop(name)
+    torch.save(content, run.path / "weights.pt")
+    with pytest.raises(RunError, match=rf"cannot read the run: weights\.pt: '{name}'"):
+        load_checkpoint(run.path)
+
+
 def test_resuming_with_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
     train(config_of(data), tmp_path, stop_after=1, progress=False)
     with pytest.raises(RunError, match="another configuration"):
