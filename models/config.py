@@ -75,6 +75,8 @@ class DataOptions(Columns):
     def _one_source(self) -> DataOptions:
         if bool(self.dataset) == (self.path is not None):
             raise ValueError("set either data.dataset or data.path")
+        if self.relative and self.path is None:
+            raise ValueError("data.relative needs data.path")
         if self.merge and (self.path is None or self.missing != "hold"):
             raise ValueError('data.merge needs data.path, and missing = "hold": no event has every feature')
         return self

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from statestream.models.spec import Array
+from statestream.models.spec import Array, BoolArray
+
+_RESOLVED = 2 * float(np.finfo(np.float32).eps)
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def deviation(y: Array, reference: Array, std: Array) -> Array:
@@ -30,14 +33,24 @@ def state_deviation(state: Array, reference: Array) -> Array:
 
 
 def regression_errors(y_NK: Array, target_NK: Array) -> dict[str, float]:
-    """mse and mae over all numbers, r2 over all target columns together.
+    """mse and mae over all numbers, r2 over all target columns together; no r2 if all of them are constant.
 
     NaN targets are ignored.
     """
+    target_NK = target_NK.astype(np.float64)
     error = y_NK.astype(np.float64) - target_NK
-    spread = target_NK.astype(np.float64) - np.nanmean(target_NK, axis=0)
-    return {
-        "mse": float(np.nanmean(error**2)),
-        "mae": float(np.nanmean(np.abs(error))),
-        "r2": float(1 - np.nansum(error**2) / max(np.nansum(spread**2), 1e-12)),
-    }
+    found = {"mse": float(np.nanmean(error**2)), "mae": float(np.nanmean(np.abs(error)))}
+    if varies(target_NK).any():
+        spread = target_NK - np.nanmean(target_NK, axis=0)
+        found["r2"] = float(1 - np.nansum(error**2) / np.nansum(spread**2))
+    return found
+
+
+def varies(x_NF: Array) -> BoolArray:
+    """`[F]` whether each column varies by more than float32 resolves at its magnitude; NaN are ignored."""
+    x_NF = x_NF.astype(np.float64, copy=False)
+    finite = np.isfinite(x_NF)
+    most = np.where(finite, x_NF, -np.inf).max(axis=0)
+    least = np.where(finite, x_NF, np.inf).min(axis=0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(most - least > _RESOLVED * np.maximum(np.abs(most), np.abs(least)) + _TINY)

@@ -100,6 +100,8 @@ class InputSpec(TensorSpec):
     """Most bytes of an encoded picture; None: its decoded size, but at least 4 KiB."""
     nan: Literal["invalid", "not_measured"] = "invalid"
     """Meaning of a NaN: the row is invalid, or this element was not measured at this time."""
+    relative: tuple[str, ...] = ()
+    """Labels of elements that are the difference to the row before; see `models.relative`."""
 
     @model_validator(mode="after")
     def _is_a_picture(self) -> InputSpec:
@@ -127,6 +129,13 @@ class InputSpec(TensorSpec):
     def frame(self) -> tuple[int, int] | None:
         """Height and width of the input's pictures; None: it takes numbers."""
         return (self.shape[0], self.shape[1]) if self.dtype == "uint8" and len(self.shape) == 3 else None
+
+    @model_validator(mode="after")
+    def _relative_exists(self) -> InputSpec:
+        for name in self.relative:
+            if name not in self.labels or self.dtype != "float32" or len(self.shape) != 1:
+                raise ValueError(f"relative: '{name}' is no element of '{self.name}', which is {self.dtype}")
+        return self
 
     @model_validator(mode="after")
     def _nan_exists(self) -> InputSpec:
@@ -410,10 +419,15 @@ class Manifest(Spec):
         return super().model_dump_json(**self._for_older_readers(options))
 
     def _for_older_readers(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Leave out the field that readers of version 0.1 refuse, unless it says something."""
-        if self.max_batch is not None:
-            return options
-        return {**options, "exclude": {"max_batch", *(options.get("exclude") or ())}}
+        """Leave out the fields that readers of version 0.1 refuse, unless they say something."""
+        left_out: dict[str, Any] = {} if self.max_batch is not None else {"max_batch": True}
+        if not any(each.relative for each in self.inputs):
+            left_out["inputs"] = {"__all__": {"relative"}}
+        given = options.get("exclude") or {}
+        return {
+            **options,
+            "exclude": {**left_out, **(given if isinstance(given, dict) else dict.fromkeys(given, True))},
+        }
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:

@@ -38,7 +38,8 @@ def merged(datasets: Sequence[Dataset]) -> Dataset:
         if features.count(name) > 1:
             raise DataError(f"two sources have a feature '{name}'")
     units = tuple(unit for dataset in datasets for unit in dataset.units)
-    return replace(first, recordings=tuple(recordings), features=features, units=units)
+    relative = tuple(name for dataset in datasets for name in dataset.relative)
+    return replace(first, recordings=tuple(recordings), features=features, units=units, relative=relative)
 
 
 def merged_recordings(sources: Sequence[Recording]) -> Recording:

@@ -22,12 +22,19 @@ from pydantic import Field
 
 from statestream.models.data.formats import reader_of, recordings_at
 from statestream.models.data.pictures import CHANNELS, frames, jpegs
+from statestream.models.data.resolution import Resolution
 from statestream.models.data.tables import DataError, Table
 from statestream.models.data.times import TIME_NAMES, Unit, check_period, time_column, times_ns
+from statestream.models.relative import differences
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
 
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|")
 """Names of the column of row numbers that pandas writes."""
+
+_RELATIVE = (
+    "set data.relative = ['{name}'], which takes the difference to the row before, or subtract an offset from it"
+)
+_OFFSET = "subtract an offset from it, or predict its difference to the row before"
 
 Part = Literal["train", "validation", "test"]
 
@@ -48,6 +55,8 @@ class Columns(Spec):
     time_unit: Unit | None = None
     """None: by type, name or magnitude (see `times`), else fractions are seconds. Dates and logs have their own."""
     period_s: Annotated[float, Field(gt=0)] | None = None
+    relative: tuple[str, ...] = ()
+    """Features of which the model takes the difference to the row before: float32 is too coarse for their values."""
     missing: Literal["drop", "error", "hold"] = "drop"
     """Rows with a NaN or infinite feature: "drop" skips them, like the server. With "hold" a NaN means that the
     element was not measured at this time: the model holds its last value and has its age as an input."""
@@ -88,6 +97,8 @@ class Dataset:
     units: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     """The data set's own split, one part per recording; empty: it has none."""
+    relative: tuple[str, ...] = ()
+    """Features that are the difference to the row before."""
 
     def with_features(self, names: Sequence[str]) -> Dataset:
         """Select features by name, in that order; no names: all features.
@@ -103,7 +114,8 @@ class Dataset:
         columns = [self.features.index(name) for name in names]
         recordings = tuple(replace(r, features=r.features[:, columns]) for r in self.recordings)
         units = tuple(self.units[k] for k in columns) if self.units else ()
-        return replace(self, recordings=recordings, features=tuple(names), units=units)
+        relative = tuple(name for name in names if name in self.relative)
+        return replace(self, recordings=recordings, features=tuple(names), units=units, relative=relative)
 
 
 def read_dataset(
@@ -133,15 +145,28 @@ def read_dataset(
             raise DataError(f"{table.path}: empty recording: the file has no rows")
     times = times_ns(tables, columns.time, columns.time_unit)
     features = columns.features or _other_columns(tables[0], columns)
+    for name in columns.relative:
+        if name not in features or frame is not None:
+            raise DataError(f"data.relative: no feature '{name}' of numbers; there are {', '.join(features)}")
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
+    resolution = Resolution()
     for table, t_ns in zip(tables, times, strict=True):
         several = f"{table.title}/" if len(tables) > 1 else ""
-        x = _numbers(table, features) if frame is None else (jpegs if encoded else frames)(table, features[0], frame)
-        recordings += _recordings(table, columns, features, known, several, x, t_ns)
+        if frame is None:
+            x = _numbers(table, features, resolution)
+        else:
+            x = (jpegs if encoded else frames)(table, features[0], frame)
+        target = _target(table, columns, known, resolution)
+        recordings += _recordings(table, columns, features, target, several, x, t_ns)
+    resolution.check([name for name in features if name not in columns.relative], "data.features", _RELATIVE)
+    resolution.check(columns.target, "data.target", _OFFSET)
     if columns.time_unit is None and columns.period_s is None:
         check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
-    return Dataset(tuple(recordings), features if frame is None else CHANNELS, known or columns.target, columns.units)
+    labels = known or columns.target
+    if frame is not None:
+        return Dataset(tuple(recordings), CHANNELS, labels, columns.units)
+    return Dataset(tuple(recordings), features, labels, columns.units, relative=columns.relative)
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -183,7 +208,7 @@ def _recordings(
     table: Table,
     columns: Columns,
     features: tuple[str, ...],
-    classes: tuple[str, ...],
+    target: Array | None,
     prefix: str,
     x: Array,
     t_ns: Int64Array | None,
@@ -193,7 +218,8 @@ def _recordings(
             f"{table.path}: no timestamp column ({', '.join(TIME_NAMES)}); "
             f"name it in data.time, or give data.period_s; it has {', '.join(table.columns)}"
         )
-    target = _target(table, columns, classes)
+    exact_NR = _exact(table, columns.relative)
+    places = [features.index(name) for name in columns.relative]
     groups = table.text(columns.group) if columns.group else None
     found = []
     for name, rows in _row_sets(table, columns, prefix):
@@ -205,8 +231,18 @@ def _recordings(
         keep = _finite(table, columns, features, name, rows, own) if own.dtype == np.float32 else slice(None)
         chosen = None if target is None else target[rows]
         group = "" if groups is None else _group(table, columns, name, rows, groups)
-        found.append(Recording(name, t.astype(np.int64), own, chosen, group).where(keep))
+        recording = Recording(name, t.astype(np.int64), own, chosen, group).where(keep)
+        if places:
+            x_TF = recording.features.copy()
+            x_TF[:, places], _ = differences(exact_NR[rows][keep], np.full(len(places), np.nan))
+            recording = replace(recording, features=x_TF)
+        found.append(recording)
     return found
+
+
+def _exact(table: Table, names: Sequence[str]) -> Array:
+    """`[N, R]` columns in double precision."""
+    return np.stack([table.numbers(name).astype(np.float64) for name in names], axis=1) if names else np.empty((0, 0))
 
 
 def _group(table: Table, columns: Columns, name: str, rows: Int64Array, groups: Sequence[str]) -> str:
@@ -226,8 +262,15 @@ def _span(rows: Int64Array) -> Int64Array | slice:
     return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
 
-def _numbers(table: Table, features: tuple[str, ...]) -> Float32Array:
-    return np.stack([table.numbers(name) for name in features], axis=1).astype(np.float32)
+def _numbers(table: Table, names: Sequence[str], resolution: Resolution) -> Float32Array:
+    """`[N, F]` columns, one converted at a time."""
+    x_NF = np.empty((table.rows, len(names)), np.float32)
+    for k, name in enumerate(names):
+        values = table.numbers(name).astype(np.float64, copy=False)
+        resolution.add(name, values)
+        with np.errstate(over="ignore"):
+            x_NF[:, k] = values
+    return x_NF
 
 
 def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:
@@ -281,13 +324,13 @@ def _finite(
     return whole
 
 
-def _target(table: Table, columns: Columns, classes: tuple[str, ...]) -> Array | None:
+def _target(table: Table, columns: Columns, classes: tuple[str, ...], resolution: Resolution) -> Array | None:
     if not columns.target:
         return None
     if classes:
         index = {name: k for k, name in enumerate(classes)}
         return np.array([index[name] for name in table.text(columns.target[0])], np.int64)
-    y_NK = np.stack([table.numbers(name) for name in columns.target], axis=1).astype(np.float32)
+    y_NK = _numbers(table, columns.target, resolution)
     bad = np.argwhere(~np.isfinite(y_NK))
     if bad.size:
         raise DataError(f"{table.at(int(bad[0][0]), columns.target[bad[0][1]])}: the target is {y_NK[tuple(bad[0])]}")

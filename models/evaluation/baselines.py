@@ -15,6 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from statestream.models.data.recordings import Recording, median_period_s
+from statestream.models.metrics import varies
 from statestream.models.spec import Array
 from statestream.models.training.tasks import recording_classes, recording_targets
 
@@ -97,7 +98,7 @@ def _spectrum(x_TF: Array) -> Array:
 
 def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression:
     """Fit by penalised maximum likelihood with L-BFGS in float64; deterministic."""
-    mean, std = features_NG.mean(axis=0), np.maximum(features_NG.std(axis=0), 1e-8)
+    mean, std = features_NG.mean(axis=0), np.where(varies(features_NG), features_NG.std(axis=0), 1.0)
     x, y = torch.from_numpy((features_NG - mean) / std), torch.from_numpy(target_N)
     weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)

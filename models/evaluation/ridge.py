@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from statestream.models.data.recordings import Recording
-from statestream.models.metrics import regression_errors
+from statestream.models.metrics import regression_errors, varies
 from statestream.models.spec import Array
 from statestream.models.training.splits import Split
 
@@ -42,7 +42,7 @@ def ridge_scores(split: Split) -> dict[str, float]:
 
 def fit(x_NF: Array, y_NK: Array, penalty: float) -> Ridge:
     """Fit by least penalised squared error."""
-    mean, std, bias = x_NF.mean(axis=0), np.maximum(x_NF.std(axis=0), 1e-8), y_NK.mean(axis=0)
+    mean, std, bias = x_NF.mean(axis=0), np.where(varies(x_NF), x_NF.std(axis=0), 1.0), y_NK.mean(axis=0)
     z = (x_NF - mean) / std
     weight = np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ (y_NK - bias))
     return Ridge(mean, std, weight, bias)

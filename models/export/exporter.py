@@ -105,10 +105,11 @@ def export(
         network, quantization = quantized(network, split, time, quantize, at_end=at_end, max_drop=max_drop)
         outputs = [r.outputs for r in rollout(network, split.test, time)]
         found = task_scores(network, outputs, split.test, at_end=at_end)
-    output_std, recordings = outputs_std(rollout(network, split.train, time)), split.test[:COMPARED]
+    unit = np.asarray(network.facts.targets.std)
+    output_std, recordings = outputs_std(rollout(network, split.train, time), unit), split.test[:COMPARED]
     if config.task.kind != "classification":
         # Outputs of a network that has learned little hardly vary, so the targets' spread is their least unit.
-        targets = spread(np.concatenate([np.asarray(r.target) for r in split.train]))
+        targets = spread(np.concatenate([np.asarray(r.target) for r in split.train]), unit)
         output_std = np.maximum(output_std, targets).tolist()
     tolerance = TOLERANCE
     if adapt is not None:
@@ -173,7 +174,9 @@ def export_network(
     facts = network.facts
     time = time or TimeSpec.around(facts.nominal_s)
     irregular = [with_irregular_time(r, seed=k) for k, r in enumerate(recordings)]
-    std = output_std if output_std is not None else outputs_std(rollout(network, recordings, time))
+    std = output_std
+    if std is None:
+        std = outputs_std(rollout(network, recordings, time), np.asarray(facts.targets.std))
     manifest = Manifest(
         name=name,
         version=version or max(versions(repository, name), default=0) + 1,
@@ -289,16 +292,20 @@ def with_irregular_time(recording: Recording, *, seed: int, dropped: float = 0.2
     return Recording(recording.id, recording.t_ns + late_ns, recording.features, recording.target, recording.group)
 
 
-def outputs_std(rollouts: Sequence[Rollout]) -> list[float]:
+def outputs_std(rollouts: Sequence[Rollout], unit: Array | float = 1.0) -> list[float]:
     """`spread` of each output over all rollouts."""
-    return spread(np.concatenate([r.outputs for r in rollouts]))
+    return spread(np.concatenate([r.outputs for r in rollouts]), unit)
 
 
-def spread(y_NK: Array) -> list[float]:
-    """Standard deviation of each column, with a floor at which float32 resolves the tolerance."""
+def spread(y_NK: Array, unit: Array | float = 1.0) -> list[float]:
+    """Standard deviation of each column, with a floor at which float32 resolves the tolerance.
+
+    Args:
+        unit: scale of the readout, broadcastable to `[K]`; its rounding is relative to that.
+    """
     y_NK = y_NK.astype(np.float64)
     size = np.sqrt((y_NK**2).mean(axis=0))
-    return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6))]
+    return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6 * np.asarray(unit)))]
 
 
 def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Golden:

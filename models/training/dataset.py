@@ -13,6 +13,7 @@ from statestream.models.data.merge_sensors import merged
 from statestream.models.data.recordings import Dataset, Recording, read_dataset
 from statestream.models.data.registry import loader
 from statestream.models.data.tables import DataError
+from statestream.models.metrics import varies
 from statestream.models.spec import Array
 
 _PICTURES = 64
@@ -45,7 +46,7 @@ def load_dataset(config: Config) -> Dataset:
 def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel (last axis), without NaN.
 
-    1 for a constant channel.
+    1 for a constant channel: one that varies by less than float32 resolves at its magnitude.
 
     Args:
         common: one mean and one standard deviation over all channels.
@@ -54,10 +55,10 @@ def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tupl
         return _pixel_statistics(arrays, common=common)
     values = np.concatenate(arrays).astype(np.float64)
     values = values.reshape(-1, values.shape[-1])
-    mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
-    if common:
-        mean, std = np.full_like(mean, np.nanmean(values)), np.full_like(std, np.nanstd(values))
-    return mean.tolist(), np.where(std > 1e-8, std, 1.0).tolist()
+    own = values.reshape(-1, 1) if common else values
+    mean, std = np.nanmean(own, axis=0), np.where(varies(own), np.nanstd(own, axis=0), 1.0)
+    channels = values.shape[-1]
+    return np.broadcast_to(mean, channels).tolist(), np.broadcast_to(std, channels).tolist()
 
 
 def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[float], list[float]]:

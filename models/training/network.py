@@ -54,6 +54,8 @@ class Facts:
     targets: Scaling
     """Unused (`Scaling.none`) for classification."""
     units: Sequence[str] = field(default=())
+    relative: Sequence[str] = field(default=())
+    """Features that are the difference to the row before."""
 
 
 class Network(nn.Module):
@@ -106,6 +108,7 @@ class Network(nn.Module):
             labels=tuple(self.facts.features),
             units=tuple(self.facts.units),
             nan="not_measured" if self.holds else "invalid",
+            relative=tuple(self.facts.relative),
         )
         return (row,)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,18 +97,41 @@ def load_checkpoint(path: Path | str) -> Run:
     """
     path = Path(path)
     folder = path.parent if path.name == WEIGHTS else path
-    try:
-        content = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
+    content = load_tensors(folder / WEIGHTS)
+    with _errors_of(folder / METRICS):
         metrics = json.loads((folder / METRICS).read_text())
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RunError(f"{folder}: cannot read the run: {error}") from error
-    config = parse_config(content["config"], str(folder))
-    network = build_network(config, _facts(content["facts"]))
+    with _errors_of(folder / WEIGHTS):
+        values = content["config"]
+    config = parse_config(values, str(folder))
+    with _errors_of(folder / WEIGHTS):
+        facts = _facts(content["facts"])
+    network = build_network(config, facts)
     try:
         network.load_state_dict(content["weights"])
     except RuntimeError as error:
         raise RunError(f"{folder}: its weights are of another version of this cell; train it again: {error}") from error
     return Run(folder, config, network.eval(), metrics)
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read a file that torch saved.
+
+    Raises:
+        RunError: it is not there, or damaged.
+    """
+    with _errors_of(path):
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn whatever torch raises on a damaged file into RunError."""
+    try:
+        yield
+    except Exception as error:
+        raise RunError(
+            f"{path.parent}: cannot read the run: {path.name}: {str(error) or type(error).__name__}"
+        ) from error
 
 
 def _facts(values: dict[str, Any]) -> Facts:

@@ -41,6 +41,7 @@ from statestream.models.training.runs import (
     RunError,
     build_network,
     load_checkpoint,
+    load_tensors,
     save_network,
 )
 from statestream.models.training.splits import Split, split_dataset
@@ -87,6 +88,8 @@ def train(
     learner = Learner(network, config, split, time)
     folder = Path(runs) / config.name
     last = folder / LAST if resume and (folder / LAST).is_file() else None
+    if last is not None:
+        load_tensors(last)  # Lightning's errors on a damaged file do not name it.
     if getattr(rank_zero_only, "rank", 0) == 0:
         _prepare(folder, config, last)
     trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
@@ -106,6 +109,7 @@ def train(
 def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
     """Facts of the data that the network needs, from the training split only."""
     classes = config.task.kind == "classification"
+    _check_measured(dataset, split)
     targets = [np.asarray(r.target) for r in split.train]
     common = config.data.common_scale
     return Facts(
@@ -118,7 +122,17 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
         if classes
         else Scaling(*channel_statistics(targets, common="targets" in common)),
         units=list(dataset.units),
+        relative=list(dataset.relative),
     )
+
+
+def _check_measured(dataset: Dataset, split: Split) -> None:
+    """Raise DataError if a feature has no value in the training split."""
+    if any(r.features.dtype == np.uint8 for r in split.train):
+        return
+    known = np.any([np.isfinite(r.features).any(axis=0) for r in split.train], axis=0)
+    for k in np.flatnonzero(~known):
+        raise DataError(f"data.features: '{dataset.features[k]}' has no value in any recording of the training split")
 
 
 def _check_augmented(config: Config, dataset: Dataset) -> None:
@@ -191,7 +205,7 @@ def _trainer(
 
 
 def _take_best(network: Network, folder: Path) -> None:
-    weights = torch.load(folder / f"{BEST}.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    weights = load_tensors(folder / f"{BEST}.ckpt")["state_dict"]
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
 
 

@@ -251,6 +251,7 @@ def _print(manifest: Manifest, result: Score) -> None:
         whole = f", {result.accuracy:.3f} of recordings" if result.accuracy is not None else ""
         lines.append(f"accuracy      {result.row_accuracy:.3f} of rows{whole}")
     if result.mse is not None:
-        lines.append(f"mse           {result.mse:.6g}, R² {result.r2:.4f}")
+        r2 = "undefined: the target is constant" if result.r2 is None else f"{result.r2:.4f}"
+        lines.append(f"mse           {result.mse:.6g}, R² {r2}")
     for line in lines:
         out.print(line, highlight=False, markup=False)

@@ -37,5 +37,7 @@ def train(
     run = need("statestream.models.training.trainer", "train").train(settings, out, resume=resume)
     for name, score in run.scores.items():
         console.print(f"{name:14} {score:.4g}", highlight=False, markup=False)
+    if "mse" in run.scores and "r2" not in run.scores:
+        console.print("r2             undefined: the target is constant in the test")
     console.print(f"scores and plots are in {run.path}", highlight=False, markup=False)
     console.print(f"next: statestream export {run.path}", highlight=False, markup=False)

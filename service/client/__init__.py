@@ -4,6 +4,7 @@
 `Fenced` and `SessionLost`.
 """
 
+from statestream.models.relative import Relative
 from statestream.service.client.admin import AsyncAdmin, SessionInfo, SessionPage
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.credentials import Access
@@ -35,6 +36,7 @@ __all__ = [
     "NoticeKind",
     "Ordering",
     "Policy",
+    "Relative",
     "ResultFlag",
     "RowFlag",
     "Sensor",

@@ -35,10 +35,13 @@ def read(
     spec, output = manifest.inputs[0], manifest.outputs[0]
     if not columns.features and len(spec.labels) == spec.size:
         columns = columns.model_copy(update={"features": spec.labels})
+    frame = spec.frame
+    if spec.relative and frame is None and len(columns.features) == spec.size:
+        relative = [columns.features[spec.labels.index(name)] for name in spec.relative]
+        columns = columns.model_copy(update={"relative": tuple(relative)})
     if spec.nan == "not_measured":
         columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"
-    frame = spec.frame
     if frame is not None and not columns.features and (picture := picture_column(file)):
         columns = columns.model_copy(update={"features": (picture,)})
     if merge:
@@ -71,6 +74,7 @@ def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes
         own: dict[str, Any] = {"features": columns_among(file, columns.features)}
         if not own["features"]:
             raise InvalidArgument(f"{file} has none of {', '.join(columns.features)}", field="--merge")
+        own["relative"] = tuple(name for name in columns.relative if name in own["features"])
         own |= {} if k == 0 else {"target": (), "group": ""}
         found.append(read_dataset(file, columns.model_copy(update=own), classes=classes and k == 0))
     return merged(found).with_features(columns.features)

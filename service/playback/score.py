@@ -33,7 +33,7 @@ class Score:
     each recording has the same class in all its rows."""
     mse: float | None = None
     r2: float | None = None
-    """Over all rows with an output, as in offline evaluation."""
+    """Over all rows with an output, as in offline evaluation; None also if the target is constant."""
 
 
 def score(played: Sequence[Played], spec: OutputSpec) -> Score:
@@ -56,7 +56,7 @@ def score(played: Sequence[Played], spec: OutputSpec) -> Score:
         accuracy = float(np.mean(whole)) if len(whole) == len(judged) else None
         return replace(totals, row_accuracy=float(right.mean()), accuracy=accuracy)
     errors = regression_errors(*(np.concatenate(parts) for parts in zip(*map(_numbers, judged), strict=True)))
-    return replace(totals, mse=errors["mse"], r2=errors["r2"])
+    return replace(totals, mse=errors["mse"], r2=errors.get("r2"))
 
 
 def _right(played: Played) -> Array:

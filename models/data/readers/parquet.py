@@ -6,7 +6,7 @@ as Hugging Face's datasets write, is a picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +43,42 @@ class Parquet(Reader):
             return tuple(each for field in _opened(path).schema for each in _described(field.name, field.type))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        with errors_of("pyarrow", path):
-            dataset = _opened(path)
-            check_unique(path, dataset.schema.names)
-            table = dataset.read()
-            found = [each for name in table.column_names for each in _values(path, name, table.column(name))]
-        check_unique(path, [name for name, _ in found])
-        return Table(path, dict(found))
+        return Table(path, columns_at(path))
+
+
+def columns_at(path: Path, names: Sequence[str] | None = None) -> dict[str, Array]:
+    """Read columns of a file or folder; None: all. Those of lists and structs are columns of their elements.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    table = _read(path, names)
+    with errors_of("pyarrow", path):
+        found = [each for name in table.column_names for each in _values(path, name, table.column(name))]
+    check_unique(path, [name for name, _ in found])
+    return dict(found)
+
+
+def rows_at(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> list[dict[str, Any]]:
+    """Read rows of a file, with the columns whose names are wanted.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with errors_of("pyarrow", path):
+        names = [name for name in _opened(path).schema.names if wanted(name)]
+    rows: list[dict[str, Any]] = _read(path, names).to_pylist()
+    return rows
+
+
+def _read(path: Path, names: Sequence[str] | None) -> Any:
+    with errors_of("pyarrow", path):
+        dataset = _opened(path)
+        check_unique(path, dataset.schema.names)
+        for name in names or ():
+            if name not in dataset.schema.names:
+                raise DataError(f"{path}: no column '{name}'; there are {', '.join(dataset.schema.names)}")
+        return dataset.read(columns=None if names is None else list(names))
 
 
 def _opened(path: Path) -> Any:

@@ -6,7 +6,8 @@ Rows are the frames in order, or those of the labels' column `frame`. Pictures a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from fractions import Fraction
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from statestream.models.data.readers.reader import (
     imported,
 )
 from statestream.models.data.tables import DataError, Table, objects
-from statestream.models.spec import Array
+from statestream.models.spec import Array, Int64Array
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".webm")
+_FORWARD = 16
+"""Frames that are decoded to reach a later one; beyond, the file is sought in."""
 _LABELS = (".csv", ".parquet", ".npz")
 
 
@@ -59,7 +62,7 @@ class VideoFile(Reader):
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         video, labels = Video(path), path.with_suffix(".csv")
-        shown_ns = video.times_ns().astype("timedelta64[ns]")
+        shown_ns = video.times_ns.astype("timedelta64[ns]")
         if not labels.is_file():
             return Table(path, {TIME: shown_ns, IMAGE: _stills(video, range(len(shown_ns)))}, "frame", files=(path,))
         table = delimited.READER.read(labels, names)
@@ -76,34 +79,69 @@ class VideoFile(Reader):
 class Video:
     """Frames of a video file, decoded on demand.
 
-    Reading them in order takes one pass.
+    Reading them in order takes one pass; after a jump it continues from the key frame before.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._frames: Iterator[Any] = iter(())
-        self._next = 0
+        self._next = -_FORWARD
 
-    def times_ns(self) -> Array:
+    @cached_property
+    def times_ns(self) -> Int64Array:
         """Presentation time of each frame, nanoseconds, from the packets, without decoding."""
-        with errors_of("PyAV", self.path), _opened(self.path) as container:
-            stream = container.streams.video[0]
-            shown = sorted(p.pts * stream.time_base for p in container.demux(stream) if p.pts is not None)
-        return np.array([round(float(t) * 1e9) for t in shown], np.int64)
+        shown, base = self._shown
+        return np.array([round(float(t * base) * 1e9) for t in shown.tolist()], np.int64)
 
     def picture(self, index: int) -> Array:
         """Decode a frame to uint8 `[H, W, 3]`, RGB."""
-        if index < self._next or not self._next:
-            self._frames, self._next = self._decode(), 0
-        for frame in self._frames:
-            self._next += 1
-            if self._next > index:
-                return np.asarray(frame.to_ndarray(format="rgb24"))
-        raise DataError(f"{self.path}: there is no frame {index}; it has {self._next}")
+        shown, _ = self._shown
+        if not 0 <= index < len(shown):
+            raise DataError(f"{self.path}: there is no frame {index}; it has {len(shown)}")
+        wanted = int(shown[index])
+        if not self._next <= index < self._next + _FORWARD:
+            self._frames = self._decode(wanted, seeking=index >= _FORWARD)
+        self._next = index + 1
+        with errors_of("PyAV", self.path):
+            for frame in self._frames:
+                if frame.pts is None or frame.pts >= wanted:
+                    return np.asarray(frame.to_ndarray(format="rgb24"))
+        raise DataError(f"{self.path}: frame {index} of {len(shown)} cannot be decoded")
 
-    def _decode(self) -> Iterator[Any]:
+    def picture_at(self, t_ns: int, tolerance_ns: int) -> Array:
+        """Decode the frame shown at a time, give or take a tolerance.
+
+        Raises:
+            DataError: there is none.
+        """
+        apart_ns = np.abs(self.times_ns - t_ns)
+        if apart_ns.min(initial=tolerance_ns + 1) > tolerance_ns:
+            raise DataError(f"{self.path}: there is no frame at {t_ns * 1e-9:.9g} s")
+        return self.picture(int(apart_ns.argmin()))
+
+    @cached_property
+    def _shown(self) -> tuple[Int64Array, Fraction]:
+        """Presentation times of the frames, in order, and their unit in seconds."""
         with errors_of("PyAV", self.path), _opened(self.path) as container:
-            yield from container.decode(video=0)
+            stream = container.streams.video[0]
+            # An edit list of the container cuts frames that others need for decoding: they are discarded.
+            shown = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            return np.array(sorted(shown), np.int64), stream.time_base
+
+    def _decode(self, wanted: int, *, seeking: bool) -> Iterator[Any]:
+        """Frames from the key frame before `wanted` on, or from the start."""
+        with errors_of("PyAV", self.path), _opened(self.path) as container:
+            stream = container.streams.video[0]
+            if seeking:
+                container.seek(wanted, stream=stream)
+            frames = container.decode(stream)
+            first = next(frames, None)
+            if first is not None and (not seeking or (first.pts is not None and first.pts <= wanted)):
+                yield first
+                yield from frames
+                return
+        if seeking:  # A file without an index may land too far.
+            yield from self._decode(wanted, seeking=False)
 
 
 def _opened(path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -139,3 +140,48 @@ def test_pictures_train_a_network_that_is_streamed(
     assert "20 rows through steering:1" in said
     assert "APPLIED 20" in said
     assert len(predictions(tmp_path / "unseen.predictions.mcap")) == 20
+
+
+ARM = """
+name = "arm"
+[task]
+kind = "regression"
+[data]
+path = "cubes"
+features = {features}
+target = {target}
+[cell]
+kind = "gru"
+units = 12
+[training]
+epochs = 12
+batch = 4
+learning_rate = 0.05
+"""
+
+
+def test_episodes_of_lerobot_train_a_network_that_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightning")
+    from pyarrow import parquet
+
+    from tests.support.lerobot_sets import ACTION, STATE, write_lerobot
+
+    monkeypatch.chdir(tmp_path)
+    write_lerobot(Path("cubes"), 16, videos=False)
+    Path("arm.toml").write_text(ARM.format(features=json.dumps(STATE), target=json.dumps(ACTION)))
+    assert main(["train", "arm.toml"]) == 0
+    assert json.loads(Path("runs/arm/metrics.json").read_text())["test"]["r2"] > 0.5
+    assert main(["export", "runs/arm", "repository"]) == 0
+    with serving(tmp_path / "repository") as address:
+        assert main(["stream", "cubes", "--model", "arm", "--target", address, "--out", "said.csv"]) == 0
+    said = list(csv.DictReader(Path("said.csv").read_text().splitlines()))
+    files = sorted(Path("cubes").glob("data/*/*.parquet"))
+    rows = [row for path in files for row in parquet.read_table(path).to_pylist()]
+    assert [(row["recording"], int(row["timestamp_ns"])) for row in said] == [
+        (f"episode_{row['episode_index']}", row["frame_index"] * 10**8) for row in rows
+    ]
+    y = np.array([[float(row[f"y_action[{k}]"]) for k in range(3)] for row in said])
+    actions = np.array([row["action"] for row in rows])
+    assert ((y - actions) ** 2).mean() < 0.3 * actions.var(axis=0).mean()

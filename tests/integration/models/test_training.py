@@ -15,6 +15,7 @@ import torch
 
 from statestream.models.bundle import Bundle
 from statestream.models.config import Config, parse_config
+from statestream.models.data.recordings import Columns
 from statestream.models.data.tables import DataError
 from statestream.models.export.exporter import export
 from statestream.models.spec import TimeSpec
@@ -22,6 +23,7 @@ from statestream.models.training.dataset import load_dataset
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import RunError, load_checkpoint
 from statestream.models.training.trainer import train
+from statestream.service.playback import dataset as playback
 
 ROWS, PERIOD_NS = 40, 20_000_000
 
@@ -111,6 +113,30 @@ def test_resumed_equals_uninterrupted(data: Path, tmp_path: Path) -> None:
     assert parts.scores == whole.scores
     assert {path.name for path in parts.path.glob("*.ckpt")} == {"last.ckpt", "best.ckpt"}
     assert torch.load(parts.path / "last.ckpt", weights_only=True)["epoch"] == 3
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99], ids=["empty", "half", "without its end"])
+def test_half_a_checkpoint_is_named(data: Path, tmp_path: Path, part: float) -> None:
+    config = config_of(data)
+    run = train(config, tmp_path, stop_after=1, progress=False)
+    for name in ("weights.pt", "last.ckpt"):
+        whole = (run.path / name).read_bytes()
+        (run.path / name).write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(RunError, match=r"tiny: cannot read the run: weights\.pt: ."):
+        load_checkpoint(run.path)
+    with pytest.raises(RunError, match=r"tiny: cannot read the run: last\.ckpt: ."):
+        train(config, tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("lacking", ["config", "facts", "facts.inputs"])
+def test_a_file_of_weights_that_lacks_something_is_named(data: Path, tmp_path: Path, lacking: str) -> None:
+    run = train(config_of(data, training={"epochs": 1}), tmp_path, progress=False)
+    content = torch.load(run.path / "weights.pt", weights_only=True)
+    owner, _, name = lacking.rpartition(".")
+    (content[owner] if owner else content).pop(name)
+    torch.save(content, run.path / "weights.pt")
+    with pytest.raises(RunError, match=rf"cannot read the run: weights\.pt: '{name}'"):
+        load_checkpoint(run.path)
 
 
 def test_resuming_with_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
@@ -275,3 +301,56 @@ def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len({line for line in done.stdout.splitlines() if line.startswith("weight")}) == 1
     assert len(load_checkpoint(tmp_path / "runs" / "tiny").metrics["history"]) == 2
+
+
+def write_arm(path: Path, rows: int = 40) -> Path:
+    """Recordings of an encoder at 1e8 ticks and a current of nanoamperes that follows its speed."""
+    random = np.random.default_rng(5)
+    lines = ["recording,t,ticks,amperes,force"]
+    for name in "abcdefgh":
+        speed = random.integers(-9, 10, rows)
+        ticks = 100_000_000 + np.cumsum(speed)
+        amperes = (1e-9 * (speed + random.normal(size=rows))).tolist()
+        lines += [f"{name},{0.1 * k},{ticks[k]},{amperes[k]!r},{3e-9 * int(speed[k])!r}" for k in range(rows)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_columns_finer_than_float32_and_tiny_ones_train(tmp_path: Path) -> None:
+    """The manifest says which are relative, and a played file is converted as in training."""
+    path = write_arm(tmp_path / "arm.csv")
+    columns = {"path": path, "features": ["ticks", "amperes"], "target": ["force"], "relative": ["ticks"], "group": ""}
+    options = {"epochs": 12, "learning_rate": 0.05, "schedule": "constant"}
+    config = config_of(
+        path, cell={"kind": "gru", "units": 8}, task={"kind": "regression"}, data=columns, training=options
+    )
+    run = train(config, tmp_path / "runs", progress=False)
+    assert run.network.facts.inputs.std[1] == pytest.approx(5.5e-9, rel=0.1)
+    assert run.scores["r2"] > 0.5
+    manifest = export(run, tmp_path / "repository").manifest
+    assert manifest.inputs[0].relative == ("ticks",)
+    (output,) = manifest.outputs
+    assert output.std[0] < 3e-8, "the unit of its tolerance"
+    played = playback.read(path, Columns(), manifest).recordings
+    for mine, trained in zip(played, load_dataset(config).recordings, strict=True):
+        np.testing.assert_array_equal(mine.features, trained.features)
+    with pytest.raises(DataError, match=r"data\.features: 'ticks' changes by"):
+        load_dataset(config_of(path, task={"kind": "regression"}, data={**columns, "relative": []}))
+
+
+def test_a_constant_target_is_trained_and_has_no_r2(tmp_path: Path) -> None:
+    path = tmp_path / "still.csv"
+    path.write_text("recording,t,x,y\n" + "".join(f"{k % 8},{0.1 * (k // 8)},{k},3.3\n" for k in range(80)))
+    columns = {"path": path, "features": ["x"], "target": ["y"], "group": ""}
+    config = config_of(path, task={"kind": "regression"}, data=columns, training={"epochs": 1})
+    scores = train(config, tmp_path / "runs", progress=False).scores
+    assert "r2" not in scores
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_a_feature_that_was_never_measured_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gaps.csv"
+    path.write_text("recording,t,x,y,z\n" + "".join(f"{k % 8},{0.1 * (k // 8)},{k},,{k}\n" for k in range(80)))
+    columns = {"path": path, "features": ["x", "y"], "target": ["z"], "missing": "hold", "group": ""}
+    with pytest.raises(DataError, match=r"data\.features: 'y' has no value in any recording of the training split"):
+        train(config_of(path, task={"kind": "regression"}, data=columns), tmp_path / "runs", progress=False)

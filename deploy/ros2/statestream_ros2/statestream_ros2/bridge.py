@@ -17,6 +17,7 @@ import numpy as np
 from statestream.models.data.message_fields import MessageField, stamp_ns
 from statestream.models.data.pictures import decoded
 from statestream.models.data.tables import DataError
+from statestream.models.relative import Relative
 from statestream.models.spec import NO_TIME, Array, Manifest
 from statestream.service.client import AsyncClient, AsyncSession
 from statestream.service.client.ros2 import message_of
@@ -79,6 +80,7 @@ class Rows:
         except DataError as error:
             raise InvalidArgument(str(error), field="features") from None
         self._values: list[Array | bytes | float | None] = [None] * wanted
+        self._relative = Relative(self._spec)
         self._stamped: bool | None = None
         self._last_ns = NO_TIME
 
@@ -123,6 +125,8 @@ class Rows:
         value = self._values[0]
         if isinstance(value, (bytes, np.ndarray)):
             return value
+        if self._spec.dtype == "float32":
+            return self._relative(self._values).reshape(self._spec.shape)
         return np.asarray(self._values, self._spec.np_dtype).reshape(self._spec.shape)
 
     def _value(self, field: MessageField, message: Any) -> Array | bytes | float:

@@ -20,6 +20,7 @@ from tests.support.films import write_folder, write_packed, write_tub, write_vid
 
 ROOT = Path(__file__).parents[4]
 ONE = Columns(features=("x",), period_s=1.0)
+ROBOT = Columns(features=("observation.state[0]",))
 Case = tuple[Callable[[Path], Path], Columns]
 
 
@@ -98,6 +99,16 @@ def with_journal(folder: Path) -> Path:
     return path
 
 
+def lerobot(**changes: object) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        pytest.importorskip("pyarrow")
+        from tests.support.lerobot_sets import write_without_videos
+
+        return write_without_videos(folder / "set", **changes)
+
+    return write
+
+
 REFUSED: dict[tuple[str, str], Case] = {
     ("CSV and TSV", "a line with more or fewer cells than the header"): (file("a.csv", "x,y\n1\n"), ONE),
     ("CSV and TSV", "two columns of one name"): (file("a.csv", "x,x\n1,2\n"), ONE),
@@ -127,6 +138,11 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("PX4 ULog", "a topic without messages"): (ulog, Columns(features=("battery.volts",))),
     ("PX4 ULog", "a field that a topic does not have"): (ulog, Columns(features=("vehicle_imu.temperature",))),
     ("PX4 ULog", "a damaged header"): (file("a.ulg", b"ULog"), Columns(features=("a.b",))),
+    ("LeRobot data set", "another version"): (lerobot(version="v2.1"), ROBOT),
+    ("LeRobot data set", "a feature that is not there"): (lerobot(), Columns(features=("observation.state[9]",))),
+    ("LeRobot data set", "an episode of another length than `meta/episodes` says"): (lerobot(length=99), ROBOT),
+    ("LeRobot data set", "a video that ends before its episode"): (lerobot(end_s=0.5), Columns(features=("cam",))),
+    ("LeRobot data set", "a damaged file"): (lerobot(fps=None), ROBOT),
     ("Logs of ROS", "no fields named"): (bag, Columns()),
     ("Logs of ROS", "a topic without messages"): (bag, Columns(features=("/odom.x",))),
     ("Logs of ROS", "a field that a message does not have"): (bag, Columns(features=("/imu/data.temperature",))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -89,6 +90,44 @@ def test_frames_of_a_video_are_named_by_its_labels(tmp_path: Path) -> None:
     write_labels(path.with_suffix(".csv"), frame=[4, ROWS], angle=[0.1, 0.2])
     with pytest.raises(DataError, match=f"line 3, column 'frame': no frame {ROWS}; drive.mp4 has {ROWS}"):
         read(path)
+
+
+def trimmed(path: Path, source: Path, *, start_ms: int) -> Path:
+    """Cut the start of a video by an edit list: packets stay, for decoding, but are not shown."""
+    data = bytearray(source.read_bytes())
+    entry = data.index(b"elst") + 4 + 8
+    scale = int.from_bytes(data[(header := data.index(b"mdhd") + 4) + 12 : header + 16], "big")
+    data[entry + 4 : entry + 8] = (start_ms * scale // 1000).to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
+def test_packets_that_an_edit_list_discards_are_no_frames(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", labels=False)
+    table = read(trimmed(tmp_path / "drive.mp4", whole, start_ms=100))
+    with av.open(str(tmp_path / "drive.mp4")) as container:
+        theirs = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(theirs) == ROWS - 2
+    np.testing.assert_array_equal([cell() for cell in table.cells("image")], theirs)
+    pictures = [cell() for cell in read(whole).cells("image")]
+    np.testing.assert_array_equal(theirs, pictures[2:])
+
+
+@pytest.mark.parametrize("gop", [1, 12], ids=["key frames only", "few key frames"])
+def test_a_long_video_is_read_from_anywhere(tmp_path: Path, gop: int) -> None:
+    path = tmp_path / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20, options={"g": str(gop), "bf": "2"})
+        stream.width, stream.height, stream.bit_rate = WIDTH, HEIGHT, 4_000_000
+        for picture in film(60):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        theirs = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    cells = read(path).cells("image")
+    assert len(cells) == len(theirs) == 60
+    for k in [40, 5, 59, 17, 18, 58, 0]:
+        np.testing.assert_array_equal(cells[k](), theirs[k])
 
 
 def test_films_not_asked_for_longest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
