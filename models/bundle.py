@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from statestream.models.problems import first_problem
 from statestream.models.spec import Array, Float32Array, Manifest, TensorSpec
 
 MANIFEST = "manifest.json"
@@ -114,16 +115,6 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(f"{path / MANIFEST}: {first_problem(error)}") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """Describe the first problem in one line: the field, what was expected, and the value."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    got = problem.get("input")
-    shown = "" if isinstance(got, dict) or problem["type"] == "missing" else f" (got {got!r})"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return (f"{where}: " if where else "") + problem["msg"].removeprefix("Value error, ") + shown + more
 
 
 def odd_names(manifest: Manifest) -> list[str]:

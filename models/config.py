@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from statestream.models.bundle import first_problem
 from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
 from statestream.models.data.recordings import Columns
 from statestream.models.files import read_text
+from statestream.models.problems import first_problem
 from statestream.models.spec import ModelName, Spec
 
 if sys.version_info >= (3, 11):
@@ -83,13 +83,16 @@ class DataOptions(Columns):
 
 
 class SplitOptions(Spec):
-    """Split of recordings into training, validation and test; recordings are never cut.
+    """Split of recordings into training, validation and test.
 
-    With `by` = "group", groups are never cut either.
+    Recordings are cut with `by` = "time" alone; with "group", groups are never torn apart either.
     """
 
-    by: Literal["recording", "group", "standard"] = "recording"
-    """"standard": the data set's own split."""
+    by: Literal["recording", "group", "time", "standard"] = "recording"
+    """"time": the beginning of each recording is for training, its end for the test. "standard": the data set's own
+    split."""
+    gap_s: Annotated[float, Field(ge=0)] | None = None
+    """Seconds that are left out at the beginning of a later part of a recording; None: a hundredth of the recording."""
     test: Fraction = 0.2
     """Fraction for the test."""
     validation: Fraction = 0.2
@@ -98,10 +101,29 @@ class SplitOptions(Spec):
     """Exactly these groups are the test."""
     validation_groups: tuple[str | int, ...] = ()
     """Exactly these groups are for validation."""
+    test_recordings: tuple[str, ...] = ()
+    """Exactly these recordings are the test."""
+    validation_recordings: tuple[str, ...] = ()
+    """Exactly these recordings are for validation."""
     folds: Annotated[int, Field(ge=0)] = 0
     """Number of parts, of which `fold` is the test, in place of `test`; 0: no folds."""
     fold: Annotated[int, Field(ge=0)] = 0
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SplitOptions:
+        named = [name for name in ("test_groups", "validation_groups") if getattr(self, name)]
+        by_name = [name for name in ("test_recordings", "validation_recordings") if getattr(self, name)]
+        if named and by_name:
+            raise ValueError(f"set either split.{named[0]} or split.{by_name[0]}")
+        for name in (*named, *by_name, *(("folds",) if self.folds else ())):
+            if self.by == "time":
+                raise ValueError(f"split.by = 'time' cuts every recording, so split.{name} has no meaning")
+        if by_name and self.by == "group":
+            raise ValueError(f"split.{by_name[0]} names recordings, split.by = 'group' keeps groups together")
+        if self.gap_s is not None and self.by != "time":
+            raise ValueError("split.gap_s is for split.by = 'time'")
+        return self
 
 
 class AugmentOptions(Spec):
@@ -196,7 +218,7 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {first_problem(error)}") from error
+        raise ConfigError(f"{source}: {first_problem(error, Config, values)}") from error
 
 
 def preset_names() -> list[str]:

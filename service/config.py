@@ -20,8 +20,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from statestream.models.bundle import first_problem
 from statestream.models.files import read_text
+from statestream.models.problems import first_problem
 from statestream.service.addresses import check_listening, is_local, is_socket, shifted
 from statestream.service.errors import InvalidArgument
 
@@ -255,7 +255,7 @@ class ServerConfig(BaseSettings):
             config: ServerConfig = from_file(**given)
             return config
         except ValidationError as error:
-            raise InvalidArgument(first_problem(error), field="config") from error
+            raise InvalidArgument(first_problem(error, cls), field="config") from error
         except OSError as error:
             raise InvalidArgument(f"cannot read {file}: {error.strerror}", field="config") from error
         except ValueError as error:

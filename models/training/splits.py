@@ -1,15 +1,18 @@
-"""Splits whole recordings, or whole groups of them, into training, validation and test."""
+"""Splits a data set into training, validation and test: by recordings, groups of them, or time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from statestream.models.config import SplitOptions
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.data.tables import DataError
+
+_MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,21 @@ class Split:
 
 
 def split_dataset(dataset: Dataset, options: SplitOptions, *, classes: bool = False) -> Split:
-    """Split by recording, by group, or as the data set defines.
+    """Split by recording, by group, by time, or as the data set defines.
 
     Raises:
-        DataError: there is nothing to split, a group is unknown, or (with `classes`) a class is not in the training.
+        DataError: there is nothing to split, a group or recording is unknown, or (with `classes`) a class is not in the
+            training.
     """
-    if len(dataset.recordings) < 2:
-        raise DataError(f"one recording only ('{dataset.recordings[0].id}'): nothing is left to test on")
-    split = _standard(dataset) if options.by == "standard" else _by_key(dataset, options)
+    if len(dataset.recordings) < 2 and options.by != "time":
+        raise DataError(
+            f"one recording only ('{dataset.recordings[0].id}'): nothing is left to test on; "
+            "split.by = 'time' tests on its end"
+        )
+    if options.by == "standard":
+        split = _standard(dataset)
+    else:
+        split = _by_time(dataset, options) if options.by == "time" else _by_key(dataset, options)
     if not split.train or not split.test:
         part = "training" if not split.train else "test"
         raise DataError(f"split: the {part} part is empty ({len(dataset.recordings)} recordings, {options!r})")
@@ -44,11 +54,28 @@ def _standard(dataset: Dataset) -> Split:
     return Split(*(_select(dataset, dataset.parts, {part}) for part in ("train", "validation", "test")))
 
 
+def _by_time(dataset: Dataset, options: SplitOptions) -> Split:
+    """Cut each recording in three, in order of time."""
+    cut = [_cut(recording, options) for recording in dataset.recordings]
+    return Split(*(tuple(part for part in parts if len(part)) for parts in zip(*cut, strict=True)))
+
+
+def _cut(recording: Recording, options: SplitOptions) -> tuple[Recording, Recording, Recording]:
+    t_ns = recording.t_ns - recording.t_ns[0]
+    gap_ns = t_ns[-1] / 100 if options.gap_s is None else options.gap_s * 1e9
+    test_ns = t_ns[-1] * (1 - options.test)
+    validation_ns = test_ns * (1 - options.validation)
+    validation = (t_ns >= validation_ns + gap_ns) & (t_ns < test_ns) & (options.validation > 0)
+    test = (t_ns >= test_ns + gap_ns) & (options.test > 0)
+    return recording.where(t_ns < validation_ns), recording.where(validation), recording.where(test)
+
+
 def _by_key(dataset: Dataset, options: SplitOptions) -> Split:
     keys = [_key(r, options) for r in dataset.recordings]
-    test = _test_keys(keys, options)
+    named = _named(keys, options, "validation")
+    test = _test_keys(keys, options, kept=named or set())
     rest = [key for key in keys if key not in test]
-    validation = set(map(str, options.validation_groups)) or _fraction(rest, options.validation, options.seed + 1)
+    validation = _fraction(rest, options.validation, options.seed + 1) if named is None else named
     return Split(
         train=_select(dataset, keys, set(rest) - validation),
         validation=_select(dataset, keys, validation - test),
@@ -57,21 +84,31 @@ def _by_key(dataset: Dataset, options: SplitOptions) -> Split:
 
 
 def _key(recording: Recording, options: SplitOptions) -> str:
-    grouped = options.by == "group" or options.test_groups
+    grouped = options.by == "group" or options.test_groups or options.validation_groups
     if grouped and not recording.group:
         raise DataError(f"recording '{recording.id}' has no group to split by: name its column in data.group")
     return recording.group if grouped else recording.id
 
 
-def _test_keys(keys: Sequence[str], options: SplitOptions) -> set[str]:
-    if options.test_groups:
-        wanted = set(map(str, options.test_groups))
-        for name in sorted(wanted - set(keys)):
-            raise DataError(f"split.test_groups: no recording has the group '{name}'; there are {_listed(keys)}")
-        return wanted
+def _test_keys(keys: Sequence[str], options: SplitOptions, *, kept: set[str]) -> set[str]:
+    """The keys of the test; those `kept` for the validation are not drawn for it."""
+    named = _named(keys, options, "test")
+    if named is not None:
+        return named
     if options.folds:
         return set(_folds(keys, options)[options.fold])
-    return _fraction(keys, options.test, options.seed)
+    return _fraction([key for key in keys if key not in kept], options.test, options.seed)
+
+
+def _named(keys: Sequence[str], options: SplitOptions, part: Literal["test", "validation"]) -> set[str] | None:
+    """The groups or recordings that the options name for a part; None: they name none."""
+    for kind, what in (("groups", "no recording has the group"), ("recordings", "there is no recording")):
+        wanted = set(map(str, getattr(options, f"{part}_{kind}")))
+        for name in sorted(wanted - set(keys)):
+            raise DataError(f"split.{part}_{kind}: {what} '{name}'; there are {_listed(keys)}")
+        if wanted:
+            return wanted
+    return None
 
 
 def _folds(keys: Sequence[str], options: SplitOptions) -> list[list[str]]:
@@ -115,4 +152,6 @@ def _classes(recordings: Sequence[Recording]) -> set[int]:
 
 
 def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(sorted(set(keys)))
+    unique = sorted(set(keys))
+    more = f" and {len(unique) - _MOST_LISTED} more" if len(unique) > _MOST_LISTED else ""
+    return ", ".join(unique[:_MOST_LISTED]) + more

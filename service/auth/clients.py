@@ -17,8 +17,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from statestream.models.bundle import first_problem
 from statestream.models.files import read_text, replacing
+from statestream.models.problems import first_problem
 from statestream.service.auth.identity import Identity, Role
 from statestream.service.auth.watched_files import WatchedFiles
 from statestream.service.errors import InvalidArgument, NotFound, Unauthenticated

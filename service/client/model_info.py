@@ -8,7 +8,7 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from statestream.models.bundle import first_problem
+from statestream.models.problems import first_problem
 from statestream.models.spec import Manifest, TensorSpec
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.errors import Internal

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from statestream.models.bundle import first_problem
 from statestream.models.files import read_text
+from statestream.models.problems import first_problem
 from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
 

@@ -33,7 +33,7 @@ MOVED = (
 )
 """Import paths of version 0.1 that lead to where things are now: for users, not for us."""
 MODELS: tuple[tuple[str, ...], ...] = (
-    ("files", "spec", "jpeg", "bundle", "metrics", "relative"),
+    ("files", "spec", "jpeg", "bundle", "metrics", "relative", "problems"),
     ("cells",),
     ("data",),
     ("config", "presets"),
@@ -198,6 +198,7 @@ def test_import_rules(name: str) -> None:
             "jpeg",
             "metrics",
             "relative",
+            "problems",
             *(["data"] if within(name, "service.playback") else ()),
         ]
         theirs = [n for n in mine if within(n, "models")]

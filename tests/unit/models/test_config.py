@@ -54,11 +54,15 @@ def test_overrides_reach_every_depth(path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.epoch=3", r"training\.epoch: .*got 3"),
+        ("training.epoch=3", r"training\.epoch: there is no such field; did you mean 'epochs'\? \(got 3\)"),
+        ("cell.unit=3", r"mine\.toml: cell\.unit: there is no such field of kind 'gru'; did you mean 'units'\?"),
+        ("cell.nothing_like_it=3", r"cell\.nothing_like_it: there is no such field of kind 'gru' \(got 3\)"),
+        ("cell={kind='encoded', encoder={kind='spectral', rangehz=[1]}}", r": cell\.encoder\.rangehz: .* 'range_hz'"),
+        ("cell={kind='stack', layers=['gru', 'lru2']}", r": cell\.layers\.1: there is no kind 'lru2'; .*mean 'lru'\?"),
         ("training.epochs=many", r"training\.epochs: .*got 'many'"),
         ("training.epochs=0", r"training\.epochs: .*got 0"),
         ("cell.kind=rnn", r"cell: .*'rnn'"),
-        ("cell.mode=pure", r"cell\.gru\.mode"),
+        ("cell.mode=pure", r"cell\.mode: there is no such field of kind 'gru'.* \(got 'pure'\)"),
         ("split.test=1.5", r"split\.test: .*got 1\.5"),
         ("data.dataset=watch", "set either data.dataset or data.path"),
         ("colour.of=blue", "colour"),

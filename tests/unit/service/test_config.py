@@ -51,7 +51,7 @@ def test_lists_in_the_environment_are_separated_by_commas(monkeypatch: pytest.Mo
     ("text", "words"),
     [
         ("workers = 0", "workers: Input should be greater than 0 (got 0)"),
-        ("worker = 1", "worker: Extra inputs are not permitted (got 1)"),
+        ("worker = 1", "worker: there is no such field; did you mean 'workers'? (got 1)"),
         ('providers = ["tpu"]', "got 'tpu'"),
         ("workers =", "server.toml: Invalid value"),
     ],

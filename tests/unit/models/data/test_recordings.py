@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from statestream.models.config import SplitOptions
-from statestream.models.data.recordings import Columns, Dataset, median_period_s, read_dataset
+from statestream.models.data.recordings import Columns, Dataset, Recording, median_period_s, read_dataset
 from statestream.models.data.tables import DataError
 from statestream.models.training.splits import split_dataset
 
@@ -188,6 +189,40 @@ def test_named_groups_are_the_test_and_folds_cover_everyone_once(tmp_path: Path)
     assert sorted(r.id for fold in folds for r in fold.test) == [r.id for r in dataset.recordings]
 
 
+def test_named_recordings_are_the_test_and_the_validation(tmp_path: Path) -> None:
+    dataset = people(tmp_path)
+    split = split_dataset(dataset, SplitOptions(test_recordings=("r5", "r0"), validation_recordings=("r3",)))
+    assert [[r.id for r in part] for part in (split.test, split.validation)] == [["r0", "r5"], ["r3"]]
+    for seed in range(8):
+        drawn = split_dataset(dataset, SplitOptions(validation_recordings=("r3",), test=0.5, seed=seed))
+        assert [r.id for r in drawn.validation] == ["r3"]
+        assert len(drawn.test) == 4
+
+
+@pytest.mark.parametrize("gap_s", [None, 0.0, 0.5])
+def test_time_cuts_every_recording_with_a_gap_before_later_parts(gap_s: float | None) -> None:
+    lengths = (1_000, 500)
+    recordings = [Recording(str(n), np.arange(n) * 10**7, np.arange(n, dtype=np.float32)[:, None]) for n in lengths]
+    options = SplitOptions(by="time", test=0.2, validation=0.25, gap_s=gap_s)
+    split = split_dataset(Dataset(tuple(recordings), ("a",)), options)
+    for rows, parts in zip(lengths, zip(split.train, split.validation, split.test, strict=True), strict=True):
+        lost = {None: rows // 100, 0.0: 0, 0.5: 50}[gap_s]
+        wanted = [0.6 * rows, 0.2 * rows - lost, 0.2 * rows - lost]
+        assert [len(part) for part in parts] == pytest.approx(wanted, abs=1)
+        assert parts[-1].features[-1, 0] == rows - 1
+        assert all(a.t_ns[-1] + lost * 10**7 < b.t_ns[0] for a, b in pairwise(parts))
+
+
+def test_one_long_recording_is_split_by_time() -> None:
+    dataset = Dataset((Recording("drive", np.arange(100) * 10**7, np.zeros((100, 1), np.float32)),), ("a",))
+    with pytest.raises(DataError, match=r"one recording only \('drive'\): .*split.by = 'time' tests on its end"):
+        split_dataset(dataset, SplitOptions())
+    split = split_dataset(dataset, SplitOptions(by="time", validation=0))
+    assert ([len(r) for r in split.train], split.validation, [len(r) for r in split.test]) == ([80], (), [19])
+    with pytest.raises(DataError, match="the test part is empty"):
+        split_dataset(dataset, SplitOptions(by="time", gap_s=60.0))
+
+
 def test_a_seed_is_a_split(tmp_path: Path) -> None:
     dataset = people(tmp_path, "x" * 8)
     ids = [[r.id for r in split_dataset(dataset, SplitOptions(seed=seed)).test] for seed in (0, 0, 1)]
@@ -200,6 +235,8 @@ def test_bad_splits(tmp_path: Path) -> None:
         split_dataset(dataset, SplitOptions(test_groups=("p3",)), classes=True)
     with pytest.raises(DataError, match=r"no recording has the group 'p9'; there are p0, p1, p2, p3"):
         split_dataset(dataset, SplitOptions(test_groups=("p9",)))
+    with pytest.raises(DataError, match=r"validation_recordings: there is no recording 'r9'; there are r0, r1"):
+        split_dataset(dataset, SplitOptions(validation_recordings=("r9",)))
     with pytest.raises(DataError, match=r"split\.folds=9"):
         split_dataset(dataset, SplitOptions(by="group", folds=9))
     with pytest.raises(DataError, match="one recording only"):
@@ -209,3 +246,18 @@ def test_bad_splits(tmp_path: Path) -> None:
         split_dataset(dataset, SplitOptions(by="standard"))
     with pytest.raises(DataError, match="has no group to split by"):
         split_dataset(ungrouped, SplitOptions(by="group"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"by": "time", "folds": 3}, "split.by = 'time' cuts every recording, so split.folds has no meaning"),
+        ({"by": "time", "test_groups": ("p1",)}, "so split.test_groups has no meaning"),
+        ({"test_groups": ("p1",), "validation_recordings": ("r1",)}, "set either split.test_groups or split.valid"),
+        ({"by": "group", "test_recordings": ("r1",)}, "split.by = 'group' keeps groups together"),
+        ({"gap_s": 1.0}, "split.gap_s is for split.by = 'time'"),
+    ],
+)
+def test_splits_that_contradict_themselves(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        SplitOptions(**options)
