@@ -289,6 +289,29 @@ def test_an_input_that_fails_the_whole_batch_is_refused(tmp_path: Path) -> None:
         Engine.load(write_own(tmp_path, step))
 
 
+def test_a_loop_that_does_not_end_for_some_numbers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client could keep everybody's turn from ending, and a load or start would never end."""
+    monkeypatch.setattr("statestream.service.engine.onnx._CHECK_S", 0.3)
+    value, again = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("v", "v_again"))
+    count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    goes_on, still = (helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("on", "still"))
+    body = [
+        node("Abs", "v", "size"),
+        node("ReduceMax", "size", "largest", keepdims=0),
+        node("Greater", "largest limit", "still"),
+        node("Identity", "v", "v_again"),
+    ]
+    loop = node("Loop", "- yes state_h_out", "y")
+    loop.attribute.append(
+        helper.make_attribute("body", helper.make_graph(body, "body", [count, goes_on, value], [still, again]))
+    )
+    step = step_graph([*LEAK, loop], [weight("limit", 30.0), weight("yes", True, np.bool_)])
+    with pytest.raises(BundleError, match=r"step\.onnx does not run with a batch .*it had not ended after 0\.3 s"):
+        Engine.load(write_own(tmp_path, step))
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e4], ids=["small numbers", "large numbers"])
 def test_a_model_that_keeps_sessions_apart_is_served_whatever_its_last_bits_are(tmp_path: Path, scale: float) -> None:
     """Outputs far larger than their spread, with operators whose rounding depends on where a row stands."""
