@@ -289,9 +289,7 @@ def test_an_input_that_fails_the_whole_batch_is_refused(tmp_path: Path) -> None:
         Engine.load(write_own(tmp_path, step))
 
 
-def test_a_loop_that_does_not_end_for_some_numbers_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loop_that_does_not_end_for_some_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client could keep everybody's turn from ending, and a load or start would never end."""
     monkeypatch.setattr("statestream.service.engine.onnx._CHECK_S", 0.3)
     value, again = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("v", "v_again"))
