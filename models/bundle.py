@@ -5,11 +5,12 @@ Reading checks everything that needs no run of the graph; the engine checks the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ STEP = "step.onnx"
 CHUNK = "chunk.onnx"
 GOLDEN = "golden.npz"
 FILES = (STEP, CHUNK, GOLDEN)
+_MANIFEST_BYTES = 4 << 20
+"""Most bytes of a manifest: clients get it in a message, and gRPC's default limit of one is 4 MiB."""
+_GOLDEN_BYTES = 1 << 30
+"""Most bytes of a golden recording's arrays, which an archive can hold in a thousandth of that."""
+_BLOCK_BYTES = 1 << 20
 
 
 class BundleError(ValueError):
@@ -104,8 +110,10 @@ def read_manifest(path: Path) -> Manifest:
         BundleError: it cannot be read, or a field is invalid; the text names the field and the value.
     """
     try:
-        content = (path / MANIFEST).read_bytes()
-        text = content.decode("utf-8-sig")
+        _check_plain(path / MANIFEST)
+        if (size := (path / MANIFEST).stat().st_size) > _MANIFEST_BYTES:
+            raise BundleError(f"{path / MANIFEST} has {size} bytes, at most {_MANIFEST_BYTES} are allowed; shorten it")
+        text = (path / MANIFEST).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise BundleError(f"{path}: cannot read {MANIFEST}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -129,9 +137,10 @@ def odd_names(manifest: Manifest) -> list[str]:
 
 
 def _check_file(path: Path, name: str, expected: str) -> None:
-    if Path(name).name != name:
-        raise BundleError(f"{path}: manifest.files names '{name}', which is not a plain file name")
+    if Path(name).name != name or "\0" in name:
+        raise BundleError(f"{path}: manifest.files names {name!r}, which is not a plain file name")
     try:
+        _check_plain(path / name)
         actual = file_hash(path / name)
     except OSError as error:
         raise BundleError(f"{path}: cannot read {name}: {error.strerror}") from error
@@ -139,9 +148,19 @@ def _check_file(path: Path, name: str, expected: str) -> None:
         raise BundleError(f"{path}: {name} is damaged: sha256 is {actual[:12]}…, the manifest says {expected[:12]}…")
 
 
+def _check_plain(path: Path) -> None:
+    """Raise OSError where a path is there, but no file: reading a pipe would wait for its writer."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Is a directory" if path.is_dir() else "Is no regular file")
+
+
 def file_hash(path: Path) -> str:
     """sha256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_golden(path: Path, manifest: Manifest) -> Golden:
@@ -150,7 +169,8 @@ def read_golden(path: Path, manifest: Manifest) -> Golden:
     Raises:
         BundleError: the file cannot be read, or an array is missing or does not fit; the text names it.
     """
-    arrays = _arrays(path)
+    wanted = {"dt", *(f"input_{t.name}" for t in manifest.inputs), *(f"output_{t.name}" for t in manifest.outputs)}
+    arrays = _arrays(path, wanted | {f"state_{t.name}" for t in manifest.states})
     time = arrays["dt"].shape[0] if "dt" in arrays and arrays["dt"].ndim == 1 else 0
     if time == 0 or arrays["dt"].dtype.kind not in "fiu":
         raise BundleError(f"{path}: {GOLDEN} has no array 'dt' of shape [time], in seconds")
@@ -174,14 +194,18 @@ def read_golden(path: Path, manifest: Manifest) -> Golden:
     )
 
 
-def _arrays(path: Path) -> dict[str, Array]:
-    """Read the arrays of `path/golden.npz`. BundleError: it is no archive of arrays."""
+def _arrays(path: Path, wanted: Set[str]) -> dict[str, Array]:
+    """Read those arrays of `path/golden.npz` that are there. BundleError: it is no archive of arrays, or too large."""
     try:
         with (path / GOLDEN).open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise BundleError(f"{path}: {GOLDEN} is a single array; expected an archive of arrays (numpy.savez)")
-            return {name: archive[name] for name in archive.files}
+            names = [name for name in archive.files if name in wanted]
+            size = sum(each.file_size for each in archive.zip.infolist() if each.filename.removesuffix(".npy") in names)
+            if size > _GOLDEN_BYTES:
+                raise BundleError(f"{path}: {GOLDEN} unpacks to {size} bytes, at most {_GOLDEN_BYTES} are read")
+            return {name: archive[name] for name in names}
     except BundleError:
         raise
     except OSError as error:
@@ -234,11 +258,24 @@ def _is_number(name: str) -> bool:
 
 
 def models(repository: Path) -> Iterator[tuple[str, int]]:
-    """Yield (name, newest version) of each model of a repository, in order of name."""
+    """Yield (name, newest version) of each model of a repository, in order of name.
+
+    The version is 0 where a model's folder cannot be read. Folders whose names are not UTF-8 are passed over: no
+    message can carry them.
+    """
     if not repository.is_dir():
         return
     for entry in sorted(repository.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
+        if entry.name.startswith(".") or not _is_text(entry.name):
+            continue
+        try:
             found = versions(repository, entry.name)
-            if found:
-                yield entry.name, found[-1]
+        except OSError:
+            found = [0]
+        if found:
+            yield entry.name, found[-1]
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of the file system is UTF-8."""
+    return name.encode("utf-8", "replace").decode() == name

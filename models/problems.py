@@ -7,6 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+_SHOWN = 80
+"""Most characters of a wrong value in a message."""
+
 
 def first_problem(error: ValidationError, model: type[BaseModel] | None = None, values: Any = None) -> str:
     """Describe the first problem in one line: the field, what was expected, and the value.
@@ -19,9 +22,14 @@ def first_problem(error: ValidationError, model: type[BaseModel] | None = None, 
     path, kind = _place(problem["loc"], values)
     where = ".".join(path)
     got = problem.get("input")
-    shown = "" if isinstance(got, dict) or problem["type"] == "missing" else f" (got {got!r})"
+    hidden = isinstance(got, dict) or problem["type"] in ("missing", "json_invalid")
+    shown = "" if hidden else f" (got {_shortened(repr(got))})"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return (f"{where}: " if where else "") + _text(problem, model, kind) + shown + more
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _place(loc: tuple[int | str, ...], values: Any) -> tuple[list[str], str]:

@@ -41,7 +41,7 @@ Tensors = Mapping[str, Array]
 Dtype = Literal["float32", "uint8", "bool"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-Shape = tuple[Annotated[int, Field(gt=0)], ...]
+Shape = tuple[Annotated[int, Field(gt=0, lt=2**32)], ...]
 
 
 class Spec(BaseModel):
@@ -387,7 +387,7 @@ class Manifest(Spec):
 
     format_version: Literal[1] = 1
     name: ModelName
-    version: Annotated[int, Field(gt=0)]
+    version: Annotated[int, Field(gt=0, lt=2**63)]
     description: str = ""
     inputs: Annotated[tuple[InputSpec, ...], Field(min_length=1)]
     outputs: Annotated[tuple[OutputSpec, ...], Field(min_length=1)]
@@ -396,7 +396,7 @@ class Manifest(Spec):
     time: TimeSpec
     wiring: WiringSpec | None = None
     """Wiring of a neural circuit policy, for display only; None: the model is none."""
-    tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    tolerance: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-5
     """Largest error against `golden.npz`, in units of each output's `std`."""
     max_batch: Annotated[int, Field(gt=0)] | None = None
     """Sessions that the graphs may be given at once; None: any number. 1 for a model that would mix them."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from statestream.models.bundle import CHUNK, STEP, Bundle, BundleError, Golden
 from statestream.models.metrics import deviation, state_deviation
-from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors, TimeSpec
 from statestream.service.engine.base import BundleModel
 from statestream.service.engine.refusal import refusing
 
@@ -48,6 +48,8 @@ class Crowd(NamedTuple):
     """`[B, …]` by name."""
     dt_s: Array
     """`[B, …, 1]`"""
+    valid: BoolArray
+    """`[B, …]` whether each row counts, for a chunk graph."""
     states: Tensors
     golden: Int64Array
     """`[N]` the lines that are golden."""
@@ -148,7 +150,7 @@ def _step_beside_strangers(model: BundleModel, golden: Golden, alone: Rollout, t
     lines = _spread(len(golden.dt_s), _GOLDEN_LINES)
     inputs = {name: x[lines] for name, x in golden.inputs.items()}
     states = {name: state[lines] for name, state in alone.states.items()}
-    mild, wild = _crowds(inputs, golden.dt_s[lines, None], states)
+    mild, wild = _crowds(model.manifest.time, inputs, golden.dt_s[lines, None], states)
     runs = [model.step(each.inputs, each.dt_s, each.states) for each in (mild, wild)]
     for run in runs:
         _check_shapes(model.manifest, *run, (BATCH,))
@@ -166,9 +168,8 @@ def _chunk_beside_strangers(model: BundleModel, golden: Golden, alone: Rollout, 
     cells = first[:, None] + np.arange(rows)
     inputs = {name: x[cells] for name, x in golden.inputs.items()}
     states = {name: state[first] for name, state in alone.states.items()}
-    mild, wild = _crowds(inputs, golden.dt_s[cells, None], states)
-    valid = np.ones((BATCH, rows), np.bool_)
-    runs = [model.chunk(each.inputs, each.dt_s, valid, each.states) for each in (mild, wild)]
+    mild, wild = _crowds(model.manifest.time, inputs, golden.dt_s[cells, None], states)
+    runs = [model.chunk(each.inputs, each.dt_s, each.valid, each.states) for each in (mild, wild)]
     for run in runs:
         _check_shapes(model.manifest, *run, (BATCH, rows))
     found = [_of(run, mild.golden) for run in runs]
@@ -202,8 +203,11 @@ def _judge_crowd(
     return None
 
 
-def _crowds(inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Crowd, Crowd]:
-    """Golden lines `[N, …]` beside others like them, and in the same places beside others 100 times as large."""
+def _crowds(time: TimeSpec, inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Crowd, Crowd]:
+    """Golden lines `[N, …]` beside others like them, and in the same places beside others 100 times as large.
+
+    The latter have both signs, other times, and every other row of theirs does not count.
+    """
     random = np.random.default_rng(0)
     n = len(dt_s)
     place = random.permutation(BATCH)
@@ -214,24 +218,38 @@ def _crowds(inputs: Tensors, dt_s: Array, states: Tensors) -> tuple[Crowd, Crowd
         batch[place[:n]], batch[place[n:]] = lines, others
         return batch
 
-    def crowd(other: Callable[[Array], Array]) -> Crowd:
+    def crowd(other: Callable[[Array], Array], other_dt_s: Array, other_valid: BoolArray) -> Crowd:
         return Crowd(
             {name: mixed(x, other(x[stranger])) for name, x in inputs.items()},
-            mixed(dt_s, dt_s[stranger]),
+            mixed(dt_s, other_dt_s[stranger]),
+            mixed(valid, other_valid[stranger]),
             {name: mixed(state, other(state[stranger])) for name, state in states.items()},
             place[:n],
         )
 
-    return crowd(lambda lines: lines), crowd(_hundredfold)
+    valid: BoolArray = np.ones(dt_s.shape[:-1], np.bool_)
+    gaps = valid.copy()
+    gaps[..., 1::2] = False
+    return crowd(lambda lines: lines, dt_s, valid), crowd(_hundredfold, _other_times(time, dt_s), gaps)
 
 
 def _hundredfold(x: Array) -> Array:
-    """A stranger's values: 100 times as large, and 100 where there was nothing; the opposite where that cannot be."""
+    """Strangers' values `[B - N, …]`: 100 times as large, every other stranger's with the opposite sign, and 100 where
+    there was nothing; the opposite where that cannot be."""
     if x.dtype == np.bool_:
         return ~x
     if x.dtype == np.uint8:
         return np.uint8(255) - x
-    return np.clip(np.where(x == 0, _SCALE, x * np.float32(_SCALE)), -_LARGEST, _LARGEST).astype(x.dtype)
+    large = np.clip(np.where(x == 0, _SCALE, x * np.float32(_SCALE)), -_LARGEST, _LARGEST).astype(x.dtype)
+    large[1::2] *= -1
+    return large
+
+
+def _other_times(time: TimeSpec, dt_s: Array) -> Array:
+    """The longest and the shortest elapsed time in turn, line by line."""
+    other = np.full_like(dt_s, time.max_s)
+    other[1::2] = time.min_s
+    return other
 
 
 def _spread(rows: int, most: int) -> Int64Array:

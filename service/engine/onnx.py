@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)", "bool": "tensor(
 _APART = 1e-5
 """How far a row may move with what stands beside it on a CPU, which computes each row alike."""
 _ANY_BATCH = 2**31
+_CHECK_S = 300.0
+"""Longest that a check may take: a graph can hold a loop whose end depends on what it computes."""
 
 Named = tuple[str, TensorSpec]
 """A tensor's name in the graph, and its spec."""
@@ -46,6 +50,8 @@ class Graph:
     outputs: tuple[str, ...]
     """The manifest's names, in the order of `fetch`; the new states follow there."""
     fetch: list[str]
+    options: Any = None
+    """ONNX Runtime's options of a run; None: its defaults."""
 
     def run(self, inputs: Tensors, dt: Array, valid: Array | None, states: Tensors) -> tuple[Tensors, Tensors]:
         feed = {graph_name: inputs[name] for name, graph_name in self.inputs}
@@ -54,7 +60,7 @@ class Graph:
             feed["valid"] = valid
         for name, graph_name in self.states:
             feed[graph_name] = states[name]
-        values = self.session.run(self.fetch, feed)
+        values = self.session.run(self.fetch, feed, self.options)
         n = len(self.outputs)
         return (
             dict(zip(self.outputs, values[:n], strict=True)),
@@ -146,11 +152,31 @@ class Engine:
         """Run the golden recording through both graphs: alone, with holes, and beside strangers; see `golden.check`."""
         exact = self.provider in (presets.PROVIDERS["cpu"], presets.PROVIDERS["xnnpack"])
         tolerance = _APART if exact else self.manifest.tolerance
-        golden.check(self, bundle, tolerance, lambda coupling: culprit(GraphFile.read(bundle.step_path), coupling))
+        with self._ending():
+            golden.check(self, bundle, tolerance, lambda coupling: culprit(GraphFile.read(bundle.step_path), coupling))
 
     def measure(self) -> None:
         """Set `cost` to what a step takes here and now."""
-        self.cost = golden.measure(self)
+        with self._ending():
+            self.cost = golden.measure(self)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Have the graphs' runs end with an error after `_CHECK_S`."""
+        options, graphs = presets.runtime().RunOptions(), (self._step, self._chunk)
+        self._step, self._chunk = (replace(graph, options=options) for graph in graphs)
+        timer = threading.Timer(_CHECK_S, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if options.terminate:
+                raise BundleError(f"{error} (it had not ended after {_CHECK_S:g} s)") from error
+            raise
+        finally:
+            timer.cancel()
+            self._step, self._chunk = graphs
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
         """Run the step graph: see `base.StepModel`."""

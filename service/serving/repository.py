@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from pathlib import Path
 
 from statestream.models import bundle as bundles
@@ -43,9 +44,9 @@ class BundleRepository:
             FailedPrecondition: the bundle is refused; the message has the reason, for example a link out of the
                 repository.
         """
-        found = bundles.versions(self._config.repository, name) if _plain(name) else []
+        found = self._versions(name)
         if not found:
-            raise NotFound(f"no model '{name}' in the repository", field="name")
+            raise NotFound(f"no model {name!r} in the repository", field="name")
         if version and version not in found:
             raise NotFound(f"model '{name}' has no version {version}; it has {found}", field="version")
         path = self._config.repository / name / str(version or found[-1])
@@ -54,6 +55,15 @@ class BundleRepository:
                 return self._load(path, name, version or found[-1], build, measure)
         except BundleError as error:
             raise FailedPrecondition(str(error), field="bundle") from error
+
+    def _versions(self, name: str) -> list[int]:
+        if not _plain(name):
+            return []
+        try:
+            return bundles.versions(self._config.repository, name)
+        except OSError as error:
+            text = f"{self._config.repository / name} cannot be read: {error.strerror}"
+            raise FailedPrecondition(text, field="bundle") from error
 
     def _load(self, path: Path, name: str, version: int, build: bool, measure: bool) -> tuple[Bundle, Engine]:
         config = self._config
@@ -127,6 +137,6 @@ def _check_inside(path: Path, repository: Path) -> None:
 
 def _plain(name: str) -> bool:
     """Whether a name is a single folder in the repository."""
-    if not 0 < len(name.encode()) <= _MAX_NAME_BYTES or name.startswith("."):
+    if not 0 < len(os.fsencode(name)) <= _MAX_NAME_BYTES or name.startswith("."):
         return False
     return not any(character in name for character in "/\\\0")

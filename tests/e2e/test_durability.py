@@ -86,7 +86,8 @@ async def test_whatever_moment_it_dies_at_no_output_is_lost(
         heard: dict[int, np.ndarray] = {}
         try:
             await stream.send(rows(1, 1))
-            await asyncio.sleep(0.3)
+            while 1 not in (response := await stream.receive()).progress.durable_seq:
+                take(response, heard)
             await stream.send(rows(2, 50))
             while True:
                 take(await asyncio.wait_for(stream.receive(), 20), heard)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import shutil
 import signal
 import sys
@@ -20,6 +22,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from statestream.models import bundle as bundles
 from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, file_hash, read_manifest, write_bundle
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.spec import InputSpec, OutputSpec, StateSpec
@@ -138,13 +141,18 @@ def noise(folder: Path) -> None:
 
 def huge_state(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["states"][0]["shape"] = [2**40]
+    manifest["states"][0]["shape"] = [2**31]
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def loop_of_links(folder: Path) -> None:
     (folder / STEP).unlink()
     (folder / STEP).symlink_to(STEP)
+
+
+def pipe(folder: Path) -> None:
+    (folder / STEP).unlink()
+    os.mkfifo(folder / STEP)
 
 
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
@@ -164,6 +172,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (latin_manifest, "manifest.json is not UTF-8 (byte 0xfc at "),
     (huge_state, "'state_h' has shape"),
     (loop_of_links, "broken/1"),
+    (pipe, "cannot read step.onnx: Is no regular file"),
 ]
 
 
@@ -269,6 +278,24 @@ async def test_folders_that_are_no_versions_are_passed_over(tmp_path: Path, star
         (tmp_path / "leaky" / name).mkdir()
     server = await start(repository=tmp_path)
     assert [runner.manifest.ref for runner in server.host.versions] == ["leaky:1"]
+
+
+async def test_folders_that_cannot_be_read_harm_no_other(
+    tmp_path: Path, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def versions(repository: Path, name: str) -> list[int]:
+        if name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(repository, name)
+
+    read = bundles.versions
+    monkeypatch.setattr(bundles, "versions", versions)  # a superuser may read every folder
+    write_leaky(tmp_path)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / os.fsdecode(b"no\xfftext") / "1").mkdir(parents=True)
+    server = await start(repository=tmp_path)
+    assert [runner.manifest.ref for runner in server.host.versions] == ["leaky:1"]
+    assert server.host.versions.refused == {"closed": f"{tmp_path}/closed cannot be read: Permission denied"}
 
 
 async def test_models_come_and_go_while_others_serve(tmp_path: Path, start: Callable[..., Any]) -> None:

@@ -72,10 +72,12 @@ def plain_step(**changes: Any) -> onnx.ModelProto:
     return step_graph([*LEAK, node("Add", "state_h_out state_h_out", "y")], **changes)
 
 
-def recorded(step: onnx.ModelProto, manifest: Manifest, rows: int = 12) -> Golden:
+def recorded(step: onnx.ModelProto, manifest: Manifest, rows: int = 12, *, above_zero: bool = False) -> Golden:
     """A random recording through a step graph, row by row."""
     random = np.random.default_rng(0)
     inputs = {t.name: random.normal(size=(rows, *t.shape)).astype(np.float32) for t in manifest.inputs}
+    if above_zero:
+        inputs = {name: np.abs(x) for name, x in inputs.items()}
     dt_s = random.uniform(0.01, 0.5, rows).astype(np.float32)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

@@ -136,7 +136,7 @@ class RedisStore:
     def open(self) -> Durability:
         """See `base.Store`."""
         exceptions = need("redis", "redis").exceptions
-        self._connection.client.ping()
+        self._connection.ping()
         if self._connection.address.kind:
             return Durability.PROCESS
         try:

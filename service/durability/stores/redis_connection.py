@@ -7,11 +7,12 @@ connection is closed, and the next command connects to the URL again.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from statestream.service.durability.stores.base import StoreReplacedError
 from statestream.service.errors import InvalidArgument
@@ -21,6 +22,11 @@ TOGETHER = 1000
 """Commands in one pipeline."""
 _TIMEOUT_S = 1.0
 _PORTS = {"sentinel": 26379, "cluster": 6379}
+_SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
+"""Parameters of a URL of sentinels, and redis-py's names of them."""
+
+_ANSWER = re.compile(r"> - ([^<]+?)(?:, <|$)")
+"""In redis-py's message: what one sentinel answered."""
 
 
 class Script:
@@ -45,10 +51,14 @@ class Address(NamedTuple):
     hosts: tuple[tuple[str, int], ...] = ()
     service: str = ""
     options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    sentinel_options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    """User and password of the sentinels themselves."""
 
 
 def parse(url: str) -> Address:
     """Parse `redis+sentinel://[USER:PASSWORD@]HOST:PORT,…/SERVICE[/DB]`, `redis+cluster://…`, or a URL of redis-py's.
+
+    Sentinels that ask for a password get that of `?sentinel_password=…`, and the user of `sentinel_username`.
 
     Raises:
         InvalidArgument: names the part that is wrong.
@@ -69,7 +79,23 @@ def parse(url: str) -> Address:
         options["db"] = int(db or 0)
     elif (service, db) not in (("", ""), ("0", "")):
         raise InvalidArgument(f"'{url}'; a cluster has only the database 0", field="store")
-    return Address(kind, url, tuple(_host(host, _PORTS[kind], url) for host in hosts.split(",")), service, options)
+    return Address(
+        kind,
+        url,
+        tuple(_host(host, _PORTS[kind], url) for host in hosts.split(",")),
+        service,
+        options,
+        _sentinel_options(parts.query, kind),
+    )
+
+
+def _sentinel_options(query: str, kind: str) -> dict[str, Any]:
+    values = dict(parse_qsl(query, keep_blank_values=True))
+    known = _SENTINEL if kind == "sentinel" else {}
+    for name in values.keys() - known.keys():
+        expected = " or ".join(known) or "none"
+        raise InvalidArgument(f"parameter '{name}' after the '?' is unknown; expected {expected}", field="store")
+    return {known[name]: value for name, value in values.items()}
 
 
 class RedisConnection:
@@ -94,6 +120,11 @@ class RedisConnection:
         if self._connected is None:
             self._connected = _connect(self._redis, self.address)
         return self._connected
+
+    def ping(self) -> None:
+        """Check that Redis answers; RedisError says why not."""
+        with self._closed_on_error():
+            self.client.ping()
 
     def close(self) -> None:
         """Disconnect."""
@@ -135,6 +166,9 @@ class RedisConnection:
     def _closed_on_error(self) -> Iterator[None]:
         try:
             yield
+        except self._redis.sentinel.MasterNotFoundError as error:
+            self.close()
+            raise type(error)(_no_primary(self.address, str(error))) from error
         except BaseException:
             self.close()
             raise
@@ -177,12 +211,20 @@ def _connect(redis: Any, address: Address) -> Any:
     no_retry = need("redis.retry", "redis").Retry(need("redis.backoff", "redis").NoBackoff(), 0)
     options = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "retry": no_retry}
     if address.kind == "sentinel":
-        sentinel = redis.sentinel.Sentinel(address.hosts, sentinel_kwargs=options)
+        sentinel = redis.sentinel.Sentinel(address.hosts, sentinel_kwargs=options | address.sentinel_options)
         return sentinel.master_for(address.service, **options, **address.options)
     if address.kind == "cluster":
         nodes = [redis.cluster.ClusterNode(host, port) for host, port in address.hosts]
         return redis.cluster.RedisCluster(startup_nodes=nodes, **options, **address.options)
     return redis.Redis.from_url(address.url, **options)
+
+
+def _no_primary(address: Address, text: str) -> str:
+    """What sentinels answered, without the objects of redis-py that its message shows."""
+    at = ", ".join(f"{host}:{port}" for host, port in address.hosts)
+    reasons = ", ".join(sorted(set(_ANSWER.findall(text)))) or "none is watched under this name"
+    hint = "; give their own password as ?sentinel_password=PASSWORD" if "auth" in reasons.lower() else ""
+    return f"no sentinel of {at} names a primary of '{address.service}': {reasons}{hint}"
 
 
 def _host(text: str, port: int, url: str) -> tuple[str, int]:

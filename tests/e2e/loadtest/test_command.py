@@ -131,7 +131,7 @@ async def test_cameras(start: Callable[..., Any], tmp_path: Path) -> None:  # no
     assert min(split.values()) > 0
     assert sum(split.values()) == pytest.approx(run["server"]["cpu_us_per_row"])
     stats = served.host.versions.find("camera").stats
-    assert split["decode"] * run["verify"]["outputs"] < 1e6 * stats.decode_cpu_s * 1.01, "the run's share of all"
+    assert split["decode"] * run["verify"]["outputs"] < 1e6 * stats.decode_cpu_s * 1.2, "rows are estimated by rate"
     code, out, err = await loadtest(
         served.port, *camera, "--rate-hz", "30", "--duration", "0.6", "--deadline-ms", "0.001", "--search"
     )

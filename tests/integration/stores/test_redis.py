@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
 
+from examples.server import free_port
 from statestream.service.durability.stores.base import (
     FENCED,
     Claim,
@@ -57,6 +60,62 @@ def test_what_sentinels_name_does_as_the_dictionary_does(
     store._connection.client.flushall()
     alike(store, MemoryStore(), given_operations)
     store.close()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[str]:
+    """A primary and a sentinel with passwords of their own; hosts and service of a URL."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    primary = RedisServer(tmp_path / "primary", free_port(), "--requirepass", "s/tore")
+    sentinel = RedisServer(tmp_path / "sentinel", free_port())
+    config = tmp_path / "sentinel" / "sentinel.conf"
+    config.write_text(
+        f"port {sentinel.port}\nbind 127.0.0.1\ndir {config.parent}\nrequirepass watch&er\n"
+        f"sentinel monitor robots 127.0.0.1 {primary.port} 1\nsentinel auth-pass robots s/tore\n"
+    )
+    try:
+        primary.start()
+        sentinel.run("redis-server", str(config), "--sentinel")
+        yield f"127.0.0.1:{sentinel.port}/robots/0"
+    finally:
+        sentinel.stop()
+        primary.stop()
+
+
+@pytest.mark.parametrize("user", ["", "&sentinel_username=default"])
+def test_sentinels_may_have_a_password_of_their_own(guarded: str, user: str) -> None:
+    store = RedisStore(f"redis+sentinel://:s%2Ftore@{guarded}?sentinel_password=watch%26er{user}")
+    store.open()
+    assert store.claim("one", [Claim("a", 0, 1, 0, sealed(b"x"))]) == [True]
+    (record,) = store.read(["a"])
+    assert record is not None
+    assert record.snapshot == sealed(b"x")
+    store.close()
+
+
+@pytest.mark.parametrize("query", ["", "?sentinel_password=no"])
+def test_a_sentinel_that_wants_another_password_says_so(guarded: str, query: str) -> None:
+    store = RedisStore(f"redis+sentinel://:s%2Ftore@{guarded}{query}")
+    words = r"^no sentinel of 127.0.0.1:\d+ names a primary of 'robots': .*[Aa]uth.*; give their own password as \?sent"
+    with pytest.raises(redis.RedisError, match=words) as error:
+        store.open()
+    assert "tore" not in str(error.value)
+    assert "redis.client" not in str(error.value)
+    store.close()
+
+
+def test_sentinels_that_do_not_know_the_service_or_are_gone_are_named(guarded: str) -> None:
+    host = guarded.partition("/")[0]
+    for url, words in (
+        (
+            f"{host}/others?sentinel_password=watch%26er",
+            r"names a primary of 'others': none is watched under this name$",
+        ),
+        (f"127.0.0.1:{free_port()}/robots", r"names a primary of 'robots': .*ConnectionError"),
+    ):
+        with pytest.raises(redis.RedisError, match=words):
+            RedisStore(f"redis+sentinel://{url}").open()
 
 
 @given(given_operations=operations)

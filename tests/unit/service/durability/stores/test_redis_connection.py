@@ -23,6 +23,12 @@ def test_a_url_of_a_cluster_names_some_of_its_nodes() -> None:
     assert address.options == {"password": "secret"}
 
 
+def test_sentinels_have_a_user_and_password_of_their_own() -> None:
+    address = parse("redis+sentinel://:p%40ss@one:1/robots?sentinel_username=w&sentinel_password=a%26b")
+    assert address.sentinel_options == {"username": "w", "password": "a&b"}
+    assert address.options == {"password": "p@ss", "db": 0}
+
+
 def test_any_other_url_is_for_redis_py() -> None:
     assert parse("unix:///run/redis.sock?db=1").kind == ""
 
@@ -36,6 +42,8 @@ def test_any_other_url_is_for_redis_py() -> None:
         ("redis+cluster://one:1,,two:2", "'' is not HOST:PORT"),
         ("redis+cluster://one:port", "'one:port' is not HOST:PORT"),
         ("redis+cluster://one:1/2", "a cluster has only the database 0"),
+        ("redis+sentinel://one:1/robots?password=p", "parameter 'password' after the '.' is unknown"),
+        ("redis+cluster://one:1?sentinel_password=p", "parameter 'sentinel_password' after the '.' is unknown"),
         ("redis+other://one:1", "expected memory, sqlite:PATH or redis"),
     ],
 )
