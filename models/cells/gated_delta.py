@@ -23,7 +23,7 @@ from torch.nn.functional import silu, softplus
 from statestream.models.cells.base import Prepared
 from statestream.models.cells.composite import CompositeCell, Run
 from statestream.models.cells.mamba2 import HeadDecay
-from statestream.models.cells.matrix_memory import MatrixMemory, root_mean_square_norm, unit_length
+from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, root_mean_square_norm, unit_length
 from statestream.models.cells.window import DepthwiseConvolution
 
 
@@ -38,7 +38,7 @@ class DeltaHeads(MatrixMemory):
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         *qkv, step, b = torch.split(x, self.sizes, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in qkv)
+        q, k, v = (by_heads(part, self.heads) for part in qkv)
         beta = -torch.expm1(-softplus(b) * d)
         return unit_length(q), unit_length(k), v, self.decay(step, d)[1], beta
 
@@ -63,6 +63,6 @@ class GatedDelta(CompositeCell):
     def compose(self, x: Tensor, run: Run) -> Tensor:
         z, convolved, rates = torch.split(self.entry(x), self.sizes, dim=-1)
         y = run("heads", torch.cat([silu(run("conv", convolved)), rates], dim=-1))
-        y = (root_mean_square_norm(y.unflatten(-1, (len(self.scale), -1))) * self.scale).flatten(-2)
+        y = (root_mean_square_norm(by_heads(y, len(self.scale))) * self.scale).flatten(-2)
         out: Tensor = self.exit(y * silu(z))
         return out

@@ -23,7 +23,7 @@ from torch.nn.functional import silu, softplus
 
 from statestream.models.cells.base import Prepared
 from statestream.models.cells.composite import CompositeCell, Run
-from statestream.models.cells.matrix_memory import MatrixMemory, root_mean_square_norm
+from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, root_mean_square_norm
 from statestream.models.cells.window import DepthwiseConvolution
 
 SHORTEST, LONGEST = 1e-3, 1e-1
@@ -59,7 +59,7 @@ class StateSpaceHeads(MatrixMemory):
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         x, B, C, step = torch.split(x, self.sizes, dim=-1)
         delta, log_decay = self.decay(step, d)
-        v = x.unflatten(-1, (len(self.decay.log_A), -1)) * delta.unsqueeze(-1)
+        v = by_heads(x, len(self.decay.log_A)) * delta.unsqueeze(-1)
         return C.unsqueeze(-2), B.unsqueeze(-2), v, log_decay
 
 
@@ -85,7 +85,7 @@ class Mamba2(CompositeCell):
     def compose(self, x: Tensor, run: Run) -> Tensor:
         z, convolved, step = torch.split(self.entry(x), self.sizes, dim=-1)
         convolved = silu(run("conv", convolved))
-        skip = convolved[..., : self.sizes[0]].unflatten(-1, (len(self.D), -1)) * self.D
+        skip = by_heads(convolved[..., : self.sizes[0]], len(self.D)) * self.D
         y = run("ssm", torch.cat([convolved, step], dim=-1)) + skip.flatten(-2)
         out: Tensor = self.exit(root_mean_square_norm(y * silu(z)) * self.scale)
         return out

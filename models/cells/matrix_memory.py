@@ -60,7 +60,7 @@ def _heads_first(row: Tensor) -> Tensor:
     steps = row.shape[1]
     block = min(BLOCK, steps)
     row = pad(row, (0, 0) * (row.dim() - 2) + (0, -steps % block))
-    return row.unflatten(1, (-1, block)).movedim(3, 1)
+    return row.reshape(len(row), -1, block, *row.shape[2:]).movedim(3, 1)
 
 
 def _by_blocks(rows: Prepared, S: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,6 +92,11 @@ def _decays(g: Tensor) -> Tensor:
     later = torch.ones(block, block, dtype=torch.bool, device=g.device).tril(-1)
     sums = torch.where(later, g.unsqueeze(-1), 0.0).cumsum(dim=-2)
     return torch.where(later.mT, -torch.inf, sums).exp()
+
+
+def by_heads(x: Tensor, heads: int) -> Tensor:
+    """`[..., H, N / H]` of `[..., N]`."""
+    return x.reshape(*x.shape[:-1], heads, -1)
 
 
 def unit_length(x: Tensor) -> Tensor:
