@@ -125,6 +125,21 @@ class LinOSSOptions(Spec):
     oscillators: Count = 64
 
 
+class DampedLinOSSOptions(Spec):
+    """Forced oscillators, each with a learned damping, solved exactly, between the inputs and `units` outputs."""
+
+    kind: Literal["damped_linoss"]
+    units: Count = 32
+    oscillators: Count = 64
+
+
+class LrcSSMOptions(Spec):
+    """An LrcSSM: `units` neurons of liquid resistance and liquid capacitance, each with a synapse to itself alone."""
+
+    kind: Literal["lrc_ssm"]
+    units: Count = 32
+
+
 class MinGRUOptions(Spec):
     """A minGRU."""
 
@@ -142,6 +157,28 @@ class MambaOptions(Spec):
     expand: Count = 2
 
 
+class Mamba2Options(Spec):
+    """A Mamba-2 block: `heads` of `width` channels, of `states` numbers each, behind a convolution of `taps` rows."""
+
+    kind: Literal["mamba2"]
+    units: Count = 32
+    heads: Count = 4
+    width: Count = 16
+    states: Count = 16
+    taps: Annotated[int, Field(ge=2)] = 4
+
+
+class GatedDeltaOptions(Spec):
+    """A gated delta network: `heads` that keep values of `width` numbers by keys of `keys`, behind a convolution."""
+
+    kind: Literal["gated_delta"]
+    units: Count = 32
+    heads: Count = 4
+    keys: Count = 16
+    width: Count = 16
+    taps: Annotated[int, Field(ge=2)] = 4
+
+
 LayerOptions = Annotated[
     CfCOptions
     | LTCOptions
@@ -151,8 +188,12 @@ LayerOptions = Annotated[
     | LiquidS4Options
     | LRUOptions
     | LinOSSOptions
+    | DampedLinOSSOptions
+    | LrcSSMOptions
     | MinGRUOptions
-    | MambaOptions,
+    | MambaOptions
+    | Mamba2Options
+    | GatedDeltaOptions,
     Field(discriminator="kind"),
 ]
 

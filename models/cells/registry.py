@@ -11,13 +11,17 @@ from ncps import wirings
 from statestream.models.cells.base import Cell
 from statestream.models.cells.cfc import CfC, WiredCfC
 from statestream.models.cells.composite import Chain
+from statestream.models.cells.damped_linoss import DampedLinOSS
 from statestream.models.cells.frames import FrameEncoder
 from statestream.models.cells.gated import GRU, LSTM
+from statestream.models.cells.gated_delta import GatedDelta
 from statestream.models.cells.linoss import LinOSS
 from statestream.models.cells.liquid_s4 import LiquidS4
+from statestream.models.cells.lrc_ssm import LrcSSM
 from statestream.models.cells.lru import LRU
 from statestream.models.cells.ltc import LTC
 from statestream.models.cells.mamba import Mamba
+from statestream.models.cells.mamba2 import Mamba2
 from statestream.models.cells.mingru import MinGRU
 from statestream.models.cells.mixed import MixedMemory
 from statestream.models.cells.mlp import MLP
@@ -26,14 +30,18 @@ from statestream.models.cells.options import (
     CellOptions,
     CfCOptions,
     ConvolutionOptions,
+    DampedLinOSSOptions,
     EncodedOptions,
     FramesOptions,
     FullWiring,
+    GatedDeltaOptions,
     GatedOptions,
     LinOSSOptions,
     LiquidS4Options,
+    LrcSSMOptions,
     LRUOptions,
     LTCOptions,
+    Mamba2Options,
     MambaOptions,
     MinGRUOptions,
     MLPOptions,
@@ -135,12 +143,37 @@ def _linoss(options: LinOSSOptions, input_size: int) -> Cell:
     return LinOSS(input_size, options.units, oscillators=options.oscillators)
 
 
+def _damped_linoss(options: DampedLinOSSOptions, input_size: int) -> Cell:
+    return DampedLinOSS(input_size, options.units, oscillators=options.oscillators)
+
+
+def _lrc_ssm(options: LrcSSMOptions, input_size: int) -> Cell:
+    return LrcSSM(input_size, options.units)
+
+
 def _mingru(options: MinGRUOptions, input_size: int) -> Cell:
     return MinGRU(input_size, options.units)
 
 
 def _mamba(options: MambaOptions, input_size: int) -> Cell:
     return Mamba(input_size, options.units, states=options.states, taps=options.taps, expand=options.expand)
+
+
+def _mamba2(options: Mamba2Options, input_size: int) -> Cell:
+    return Mamba2(
+        input_size,
+        options.units,
+        heads=options.heads,
+        width=options.width,
+        states=options.states,
+        taps=options.taps,
+    )
+
+
+def _gated_delta(options: GatedDeltaOptions, input_size: int) -> Cell:
+    return GatedDelta(
+        input_size, options.units, heads=options.heads, keys=options.keys, width=options.width, taps=options.taps
+    )
 
 
 def _stack(options: StackOptions, input_size: int) -> Cell:
@@ -202,8 +235,12 @@ BUILDERS: dict[str, Callable[[Any, int], Cell]] = {
     "liquid_s4": _liquid_s4,
     "lru": _lru,
     "linoss": _linoss,
+    "damped_linoss": _damped_linoss,
+    "lrc_ssm": _lrc_ssm,
     "mingru": _mingru,
     "mamba": _mamba,
+    "mamba2": _mamba2,
+    "gated_delta": _gated_delta,
     "stack": _stack,
 }
 """Cell families by name, but for encoders in front of them."""

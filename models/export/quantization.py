@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from statestream.models.cells.diagonal import DiagonalCell
 from statestream.models.cells.linear import RecurrentLinear
-from statestream.models.cells.linoss import LinOSS
+from statestream.models.cells.oscillators import Oscillators
 from statestream.models.spec import Array, Quantization, TimeSpec
 from statestream.models.training.network import Network
 from statestream.models.training.rollout import rollout
@@ -127,7 +127,7 @@ def _matrices(network: nn.Module) -> Iterator[Tensor]:
             yield module.weight
         elif isinstance(module, RecurrentLinear):
             yield from (module.weight_x, module.weight_h)
-        elif isinstance(module, (DiagonalCell, LinOSS)):
+        elif isinstance(module, (DiagonalCell, Oscillators)):
             yield from (module.B, module.C, module.D)
 
 

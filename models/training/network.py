@@ -155,7 +155,8 @@ class Network(nn.Module):
         """
         found = self.cell.time_constants(self._normalise(x_BF), state, dt_B1 / self.facts.nominal_s)
         if not found:
-            raise ValueError(f"aux_tau: a {type(self.cell).__name__} has no time constants; LTC, CfC and LiquidS4 have")
+            name = type(self.cell).__name__
+            raise ValueError(f"aux_tau: a {name} has no time constants; LTC, CfC, LiquidS4 and LrcSSM have")
         return torch.cat(found, dim=-1) * self.facts.nominal_s
 
     def _normalise(self, x: Tensor) -> Tensor:

@@ -48,6 +48,10 @@ FAMILIES: dict[str, dict[str, object]] = {
     "s4d_bilinear": {"kind": "s4d", "units": 4, "pairs": 3, "discretisation": "bilinear"},
     "liquid_s4": {"kind": "liquid_s4", "units": 6, "pairs": 8},
     "mamba": {"kind": "mamba", "units": 6, "states": 4, "taps": 3},
+    "damped_linoss": {"kind": "damped_linoss", "units": 6, "oscillators": 8},
+    "lrc_ssm": {"kind": "lrc_ssm", "units": 8},
+    "mamba2": {"kind": "mamba2", "units": 6, "heads": 2, "width": 4, "states": 3, "taps": 3},
+    "gated_delta": {"kind": "gated_delta", "units": 6, "heads": 2, "keys": 3, "width": 4, "taps": 3},
     "mlp_gru": {"kind": "encoded", "encoder": {"kind": "mlp", "units": [9, 7]}, "cell": {"kind": "gru", "units": 8}},
     "convolution_cfc": {
         "kind": "encoded",

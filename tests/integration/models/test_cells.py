@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 import torch
 
+from statestream.models.cells.options import CellOptions, LayerOptions
+from statestream.models.cells.registry import BUILDERS
 from statestream.models.spec import TimeSpec
 from statestream.models.training.rollout import pad, rollout
 from tests.integration.models.conftest import (
@@ -120,3 +125,18 @@ def test_a_rollout_in_windows_is_a_rollout(family: str, monkeypatch: pytest.Monk
         torch.testing.assert_close(windowed.outputs, reference.outputs, atol=1e-5, rtol=1e-5)
         for name, value in reference.state.items():
             torch.testing.assert_close(windowed.state[name], value, atol=1e-5, rtol=1e-5)
+
+
+def test_the_page_of_cells_has_every_kind_with_its_options() -> None:
+    rows = Path("docs/cells.md").read_text().splitlines()
+    kinds = get_args(get_args(LayerOptions)[0]) + get_args(get_args(CellOptions)[0])[-2:]
+    named = set()
+    for options in kinds:
+        for kind in get_args(options.model_fields["kind"].annotation):
+            named.add(kind)
+            (row,) = [row for row in rows if row.startswith("| ") and f"`{kind}`" in row.split("|")[1]]
+            for name, field in options.model_fields.items():
+                number = type(field.default) is int
+                shown = f"`{name}` ({field.default})" if number else f"`{name}`"
+                assert name == "kind" or shown in row, (kind, name)
+    assert named == {*BUILDERS, "encoded"}

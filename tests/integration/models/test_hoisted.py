@@ -17,8 +17,8 @@ from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Network
 from tests.integration.models.conftest import FAMILIES, FEATURES, NOMINAL_S, made_up, network_of
 
-LINEAR = {"s5", "s5_bilinear", "s4d", "s4d_bilinear", "lru", "linoss", "mingru", "liquid_s4", "spectral", "spectral_s5",
-          "stack_scanned"}  # fmt: skip
+LINEAR = {"s5", "s5_bilinear", "s4d", "s4d_bilinear", "lru", "linoss", "damped_linoss", "mingru", "liquid_s4",
+          "spectral", "spectral_s5", "stack_scanned"}  # fmt: skip
 
 
 def manifest_of(network: Network) -> Manifest:

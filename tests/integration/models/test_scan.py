@@ -7,11 +7,14 @@ import torch
 
 from statestream.models.cells.base import Cell
 from statestream.models.cells.composite import CompositeCell
+from statestream.models.cells.lrc_ssm import LrcSSM
+from statestream.models.cells.matrix_memory import MatrixMemory
 from statestream.models.cells.scan import Parts, plus_times, scan
 from statestream.models.cells.scanned import ScannedCell
 from statestream.models.cells.spectral import SpectralEncoder
 from tests.integration.models.conftest import FAMILIES, FEATURES, cell_of, reached_state
 
+IN_PARALLEL = (ScannedCell, SpectralEncoder, MatrixMemory, LrcSSM)
 LENGTHS = [1, 2, 3, 7, 8, 64, 101]
 
 
@@ -61,7 +64,7 @@ def test_complex_parts_multiply_as_complex_numbers_do() -> None:
 
 
 def scanned_cells(cell: Cell) -> list[Cell]:
-    return [part for part in cell.modules() if isinstance(part, (ScannedCell, SpectralEncoder))]
+    return [part for part in cell.modules() if isinstance(part, IN_PARALLEL)]
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if scanned_cells(cell_of(f))])

@@ -12,7 +12,7 @@ import torch
 from statestream.models.export.exporter import export_network
 from tests.integration.models.conftest import FEATURES, NOMINAL_S, cell_of, made_up, network_of
 
-NEURONS = {"ltc_mixed_memory": 16, "cfc_pure": 8, "cfc_ncp": 16, "liquid_s4": 8, "stack": 8 + 16}
+NEURONS = {"ltc_mixed_memory": 16, "cfc_pure": 8, "cfc_ncp": 16, "liquid_s4": 8, "lrc_ssm": 8, "stack": 8 + 16}
 
 
 @pytest.mark.parametrize("family", NEURONS)

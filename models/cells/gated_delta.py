@@ -1,0 +1,68 @@
+"""Gated delta rule (Yang, Kautz & Hatamizadeh, 2024, arXiv:2412.06464): heads that rewrite what they keep by a key.
+
+    symbol    shape             meaning
+    q, k, v   B, H, K/K/V       query, key and value: SiLU(conv(W x)), q and k of length 1
+    α         B, H              exp(−A·softplus(W_α x + b_α)·d): what is left of all values
+    β         B, H              1 − (1 − σ(b))^d with b = W_β x: what is replaced of the value under k
+    S         B, H, K, V        state; and the window of a short convolution over [q, k, v], K − 1 rows
+    z         B, H·V            gate
+    d         B, 1              elapsed time / nominal period; the paper has d = 1
+
+    S ← α·S;   S ← S + k (β·(v − kᵀS))ᵀ,   y = qᵀS,   out = W (norm(y)·SiLU(z))
+
+norm divides by the root mean square of each head, times a weight a channel. What β does in one period it does for d
+periods, as 1 − σ(b) = exp(−softplus(b)): without a value, or without decay, two gaps are one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import silu, softplus
+
+from statestream.models.cells.base import Prepared
+from statestream.models.cells.composite import CompositeCell, Run
+from statestream.models.cells.mamba2 import HeadDecay
+from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, root_mean_square_norm, unit_length
+from statestream.models.cells.window import DepthwiseConvolution
+
+
+class DeltaHeads(MatrixMemory):
+    """The rule itself: from `[q | k | v | α's input | b]` to y."""
+
+    def __init__(self, *, heads: int, keys: int, width: int) -> None:
+        super().__init__(heads * (2 * keys + width + 2), heads=heads, keys=keys, width=width)
+        self.heads = heads
+        self.sizes = [heads * keys, heads * keys, heads * width, heads, heads]
+        self.decay = HeadDecay(heads)
+
+    def prepare(self, x: Tensor, d: Tensor) -> Prepared:
+        *qkv, step, b = torch.split(x, self.sizes, dim=-1)
+        q, k, v = (by_heads(part, self.heads) for part in qkv)
+        beta = -torch.expm1(-softplus(b) * d)
+        return unit_length(q), unit_length(k), v, self.decay(step, d)[1], beta
+
+
+class GatedDelta(CompositeCell):
+    """A gated delta block between `input_size` and `units`: `heads` of `keys` by `width` numbers inside."""
+
+    def __init__(
+        self, input_size: int, units: int, *, heads: int = 4, keys: int = 16, width: int = 16, taps: int = 4
+    ) -> None:
+        channels, convolved = heads * width, heads * (2 * keys + width)
+        inner = {
+            "conv": DepthwiseConvolution(convolved, taps=taps),
+            "heads": DeltaHeads(heads=heads, keys=keys, width=width),
+        }
+        super().__init__(input_size, units, inner)
+        self.sizes = [channels, convolved, 2 * heads]
+        self.entry = nn.Linear(input_size, sum(self.sizes), bias=False)
+        self.scale = nn.Parameter(torch.ones(heads, width))
+        self.exit = nn.Linear(channels, units, bias=False)
+
+    def compose(self, x: Tensor, run: Run) -> Tensor:
+        z, convolved, rates = torch.split(self.entry(x), self.sizes, dim=-1)
+        y = run("heads", torch.cat([silu(run("conv", convolved)), rates], dim=-1))
+        y = (root_mean_square_norm(by_heads(y, len(self.scale))) * self.scale).flatten(-2)
+        out: Tensor = self.exit(y * silu(z))
+        return out
