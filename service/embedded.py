@@ -19,6 +19,7 @@ from statestream.models.bundle import Bundle
 from statestream.models.spec import Array, Int64Array, Manifest
 from statestream.service.batching.batcher import Batcher, Limits
 from statestream.service.batching.results import TurnResults
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.client.inputs import Input, row_of, rows_of, time_of, times_of
 from statestream.service.client.results import ChunkResult, StepResult, join
 from statestream.service.engine.onnx import Engine
@@ -84,7 +85,8 @@ class Embedded:
         seqs = (first + (np.arange(len(slots)) if len(set(slots)) == 1 else 0)).tolist()
         frames = {name: columns.pop(name).tolist() for name in self.manifest.encoded_inputs}
         data = [(name, column.tobytes()) for name, column in columns.items()]
-        self._batcher.queue.add(slots, seqs, [] if t_ns is None else t_ns.tolist(), [], data, frames=frames)
+        times = () if t_ns is None else t_ns.tolist()
+        self._batcher.queue.add(slots, StepColumns(seqs, times, columns=data, frames=frames))
         parts = []
         while (taken := self._batcher.take()) is not None:
             if specs := self.manifest.encoded_inputs:

@@ -18,7 +18,8 @@ from statestream.service.batching.admission import INVALID, Admission, Grid, Ses
 from statestream.service.batching.drop_policy import NO_FATE, beyond_gaps, fate
 from statestream.service.batching.finite import finite_lines, measured
 from statestream.service.batching.grid import GridLayout, PackedCells, ahead, packed, place, split
-from statestream.service.batching.results import Details, ResultBuilder, TurnResults, explain, repeat
+from statestream.service.batching.result_batch import Details
+from statestream.service.batching.results import ResultBuilder, Results, TurnResults, explain, repeat
 from statestream.service.batching.row_queue import RowBatch, RowQueue
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.engine.base import StepModel
@@ -113,6 +114,14 @@ class Dequeued(NamedTuple):
         return self._replace(judged=self.judged._replace(rows=rows))
 
 
+class TurnFailed(Exception):
+    """The model failed to run `rows`; they are out of the queue, and nothing is stored."""
+
+    def __init__(self, rows: RowBatch) -> None:
+        super().__init__(f"a turn of {rows.n} rows failed")
+        self.rows = rows
+
+
 class Turn(NamedTuple):
     """One turn: the rows and the engine calls planned for them."""
 
@@ -138,15 +147,26 @@ class Batcher:
     def __post_init__(self) -> None:
         self.queue = RowQueue(self.manifest.inputs, self.clock)
 
-    def run_single(self, model: StepModel) -> SingleResult | None:
-        """Run the only queued row if it is plain; otherwise None, and nothing has changed."""
-        row = self.queue.single()
-        if row is None:
-            return None
-        done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
-        if done is not None:
-            self.queue.clear()
-        return done
+    def run(self, model: StepModel, cpu_s: Callable[[], float]) -> Results | None:
+        """Run a turn of the queued rows, from taking to committing; None if there are none.
+
+        A row that is alone and plain takes a shorter way to the same result. Images are not decoded.
+
+        Args:
+            cpu_s: clock of the thread's CPU time.
+
+        Raises:
+            TurnFailed: the model failed.
+        """
+        if (done := self._run_single(model)) is not None or (taken := self.take()) is None:
+            return done
+        turn = self.plan(taken)
+        begin_s = cpu_s()
+        try:
+            outcomes = turn.execute(model)
+        except Exception as error:
+            raise TurnFailed(turn.rows) from error
+        return self.commit(turn, outcomes, cpu_s() - begin_s)
 
     def take(self) -> Dequeued | None:
         """Take the queued rows, as many as one turn may have; None if there are none."""
@@ -175,8 +195,8 @@ class Batcher:
         runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
         return Turn(judged.rows, runs, taken.taken_s)
 
-    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]]) -> TurnResults:
-        """Store a turn's states and build the results of its rows."""
+    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]], engine_s: float = 0.0) -> TurnResults:
+        """Store a turn's states and build the results of its rows; its engine calls took `engine_s` of CPU time."""
         rows = turn.rows
         before_ns = self.table.last_ns.take(rows.slot)
         builder = ResultBuilder(rows.n, self.manifest)
@@ -206,7 +226,19 @@ class Batcher:
             queue_s=turn.planned_s - float(rows.received_s[0]),
             compute_s=now_s - turn.planned_s,
             batch=sum(run.batch for run in turn.runs),
+            inputs=rows.data,
+            engine_s=engine_s,
         )
+
+    def _run_single(self, model: StepModel) -> SingleResult | None:
+        """Run the only queued row if it is plain; otherwise None, and nothing has changed."""
+        row = self.queue.single()
+        if row is None:
+            return None
+        done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
+        if done is not None:
+            self.queue.clear()
+        return done
 
     def _fit_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
         """Put back rows that would lengthen this turn or break a line."""

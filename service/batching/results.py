@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,21 +10,12 @@ import numpy as np
 from statestream.models.spec import NO_TIME, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
 from statestream.service.batching.grid import GridLayout, PackedCells
+from statestream.service.batching.result_batch import Detail, Details, OutputColumn, ResultBatch, by_route
 from statestream.service.batching.row_queue import RowBatch
+from statestream.service.batching.single_row import SingleResult
 from statestream.service.protocol.verdict import NO_OUTPUT, RowFlag, Verdict
 from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
-
-
-class Detail(NamedTuple):
-    """Explanation of a row's verdict; `resend_from` is the seq to send again from, 0: none."""
-
-    text: str
-    resend_from: int = 0
-
-
-Details = dict[int, Detail]
-"""Details by row."""
 
 
 class TurnResults(NamedTuple):
@@ -43,11 +35,50 @@ class TurnResults(NamedTuple):
     queue_s: float
     compute_s: float
     batch: int
+    """Sessions that the turn advanced."""
+    inputs: Tensors
+    """`[rows, *shape]` by name."""
+    engine_s: float
+    """CPU time of the engine calls."""
 
     @property
     def n(self) -> int:
         """Number of rows."""
         return len(self.route)
+
+    def by_route(self) -> ResultBatch:
+        """The results as plain values, the rows of each route together."""
+        order, spans = by_route(self.route)
+        rows, out = self.rows, self.rows.out[order]
+        place: Sequence[int] = range(self.n + 1)
+        if not self.plain:
+            has = out != NO_OUTPUT
+            place, out = [0, *np.cumsum(has).tolist()], out[has]
+        flags = self.flags[order].tolist() if self.flags.any() else None
+        details = self.details
+        if details and not isinstance(order, slice):
+            details = {row: details[old] for row, old in enumerate(order.tolist()) if old in details}
+        return ResultBatch(
+            spans=spans,
+            channel=self.channel[order].tolist(),
+            seq=rows.seq[order].tolist(),
+            verdict=rows.verdict[order].tolist(),
+            dt_s=rows.dt_s[order].tolist(),
+            epoch=self.epoch[order].tolist(),
+            flags=flags,
+            original=None if self.original is None else self.original[order].tolist(),
+            place=place,
+            outputs={n: OutputColumn(y[out].tobytes(), y[:1].nbytes) for n, y in rows.outputs.items()},
+            details=details,
+            plain=self.plain and flags is None,
+            queue_us=round(self.queue_s * 1e6),
+            compute_us=round(self.compute_s * 1e6),
+            batch=self.batch,
+        )
+
+
+Results = TurnResults | SingleResult
+"""Results of a turn, whichever way it ran."""
 
 
 class ResultBuilder:

@@ -10,13 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
-from statestream.service.batching.frame_queue import FrameQueue, Frames
-from statestream.service.errors import InvalidArgument
+from statestream.service.batching.frame_queue import FrameQueue
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import RowFlag
 
 Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
-_KNOWN_FLAGS = int(RowFlag.SKIP | RowFlag.REPLAY | RowFlag.NEW_CLOCK)
 _SKIP = int(RowFlag.SKIP)
 _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
 
@@ -101,58 +100,43 @@ class RowQueue:
         """Number of queued rows of the session in `slot`."""
         return self._slot.count(slot)
 
-    def add(
-        self,
-        slots: Sequence[int],
-        seqs: Sequence[int],
-        timestamps_ns: Sequence[int],
-        flags: Sequence[int],
-        columns: Iterable[tuple[str, bytes]],
-        budgets_us: Sequence[int] = (),
-        frames: Frames | None = None,
-    ) -> None:
+    def add(self, slots: Sequence[int], message: StepColumns) -> None:
         """Append the rows of one message.
 
         Args:
             slots: `[rows]` session of each row.
-            seqs: `[rows]`
-            timestamps_ns: `[rows]`, or empty where no row has one.
-            flags: `[rows]`, or empty where no row has any.
-            columns: name and data of each input, over the rows that are not SKIP.
-            budgets_us: `[rows]` microseconds left to each row's deadline, or empty where no row has any.
-            frames: the images of each encoded input, over the rows that are not SKIP.
+            message: the rows.
 
         Raises:
             InvalidArgument: the columns have different lengths, so that rows cannot be separated; nothing was added.
                 Data of a wrong name or size is not an error here: its rows get the verdict INVALID.
         """
         rows = len(slots)
-        check_shape(rows, seqs, timestamps_ns, flags, budgets_us)
+        message.check(rows)
         if not rows:
             return
-        start = len(self._slot)
+        start, flags = len(self._slot), message.flags
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
-        data, problem = self._data_of(rows - skipped, columns)
+        data, problem = self._data_of(rows - skipped, message.columns)
         if self._images is not None:
-            frames = frames or {}
-            problem = problem or self._images.problem(frames, rows - skipped)
-            too_long = self._images.append({} if problem else frames, rows, has_data)
+            problem = problem or self._images.problem(message.frames, rows - skipped)
+            too_long = self._images.append({} if problem else message.frames, rows, has_data)
             self._problems |= {start + row: why for row, why in too_long.items()}
         if problem or skipped == rows:
             data = {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}
         elif has_data is not None:
             data = self._expand(data, has_data)
         self._slot.extend(slots)
-        self._seq.extend(seqs)
+        self._seq.extend(message.seq)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
         self._flagged = self._flagged or any(flags)
         now_s = self._clock()
         self._received_s.extend([now_s] * rows)
-        self._due_s.extend([now_s + budget * 1e-6 for budget in budgets_us] or [math.inf] * rows)
-        self._due = self._due or bool(budgets_us)
-        if timestamps_ns:
-            self._t_ns.extend(timestamps_ns)
+        self._due_s.extend([now_s + budget * 1e-6 for budget in message.budget_us] or [math.inf] * rows)
+        self._due = self._due or bool(message.budget_us)
+        if message.t_ns:
+            self._t_ns.extend(message.t_ns)
         else:
             self._t_ns.frombytes(_NO_TIME_BYTES * rows)
         for name, part in data.items():
@@ -269,21 +253,3 @@ class RowQueue:
             return f"input '{name}' takes frames, got data"
         names = ", ".join(f"'{each}'" for each, _ in self._row_sizes)
         return f"the model has no input '{name}'; its inputs are {names}"
-
-
-def check_shape(
-    rows: int,
-    seqs: Sequence[int],
-    timestamps_ns: Sequence[int],
-    flags: Sequence[int],
-    budgets_us: Sequence[int],
-) -> None:
-    """Check a message's columns; raises InvalidArgument for unequal lengths or invalid values."""
-    columns = {"seq": seqs, "timestamp_ns": timestamps_ns, "flags": flags, "budget_us": budgets_us}
-    for name, column in columns.items():
-        if len(column) != rows and (column or name == "seq"):
-            raise InvalidArgument(f"{len(column)} values for {rows} rows of steps.channel", field=f"steps.{name}")
-    if flags and max(flags) > _KNOWN_FLAGS:
-        raise InvalidArgument(f"{max(flags)} has unknown bits; the known ones are {_KNOWN_FLAGS}", field="steps.flags")
-    if rows and not 0 < min(seqs) <= max(seqs) < SEQ_LIMIT:
-        raise InvalidArgument(f"{min(seqs)} … {max(seqs)}; seqs count from 1", field="steps.seq")

@@ -14,6 +14,7 @@ import numpy as np
 from statestream.models.spec import Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED, TIME_RAISED
 from statestream.service.batching.finite import measured, surely_finite
+from statestream.service.batching.result_batch import OutputColumn, ResultBatch
 from statestream.service.batching.row_queue import SingleRow
 from statestream.service.engine.base import StepModel
 from statestream.service.sessions.output_log import SettledRows
@@ -21,9 +22,9 @@ from statestream.service.sessions.table import SessionTable
 
 
 class SingleResult(NamedTuple):
-    """Result of an APPLIED row, alone in its turn."""
+    """Result of an APPLIED row, alone in its turn; what `TurnResults` says of many."""
 
-    slot: int
+    rows: SettledRows
     route: int
     channel: int
     epoch: int
@@ -33,10 +34,33 @@ class SingleResult(NamedTuple):
     """Bits of ResultFlag"""
     inputs: Tensors
     """`[1, *shape]` by name."""
-    outputs: Tensors
-    """`[1, *shape]` by name."""
     queue_s: float
     compute_s: float
+    engine_s: float
+    """The turn's duration, nearly all of which is the engine's."""
+    plain: bool = True
+    batch: int = 1
+    n: int = 1
+
+    def by_route(self) -> ResultBatch:
+        """The result as plain values."""
+        return ResultBatch(
+            spans=((self.route, 0, 1),),
+            channel=(self.channel,),
+            seq=(self.seq,),
+            verdict=(APPLIED,),
+            dt_s=(self.dt_s,),
+            epoch=(self.epoch,),
+            flags=(self.flags,) if self.flags else None,
+            original=None,
+            place=(0, 1),
+            outputs={name: OutputColumn(y.tobytes(), y.nbytes) for name, y in self.rows.outputs.items()},
+            details={},
+            plain=not self.flags,
+            queue_us=round(self.queue_s * 1e6),
+            compute_us=round(self.compute_s * 1e6),
+            batch=1,
+        )
 
 
 def advance(
@@ -52,8 +76,7 @@ def advance(
     slot, seq = row.slot, row.seq
     if seq != table.settled_seq.item(slot) + 1 or seq > table.acked_seq.item(slot) + max_unacked:
         return None
-    last_ns = table.last_ns.item(slot)
-    since = manifest.time.since(row.t_ns, last_ns)
+    since = manifest.time.since(row.t_ns, table.last_ns.item(slot))
     if since is None or not all(map(surely_finite, measured(row.data, manifest.gappy_inputs).values())):
         return None
     dt_s, clamped, raised = since
@@ -70,7 +93,7 @@ def advance(
     settled = SettledRows(np.array([slot]), np.array([seq]), _APPLIED, dt_11[0], _FIRST, outputs)
     table.commit_row(settled, slot, seq, row.t_ns, states, end_s, row.received_s)
     return SingleResult(
-        slot=slot,
+        rows=settled,
         route=table.route.item(slot),
         channel=table.channel.item(slot),
         epoch=table.epoch.item(slot),
@@ -78,9 +101,9 @@ def advance(
         dt_s=dt_s,
         flags=clamped * TIME_CLAMPED + raised * TIME_RAISED,
         inputs=row.data,
-        outputs=outputs,
         queue_s=begin_s - row.received_s,
         compute_s=end_s - begin_s,
+        engine_s=end_s - begin_s,
     )
 
 

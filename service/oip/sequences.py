@@ -16,6 +16,8 @@ from itertools import count
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from statestream.service.auth.identity import Identity, check_owner
+from statestream.service.batching.result_batch import Answer, ResultBatch
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.control.host import Host
 from statestream.service.control.open_request import Attachment, OpenRequest
 from statestream.service.errors import (
@@ -33,7 +35,6 @@ from statestream.service.oip.statistics import Statistics
 from statestream.service.oip.tensors import Row, response_of, row_of, wanted_outputs
 from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import Verdict
-from statestream.service.serving.result_batch import Answer, AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.subscriber import DetachReason
 from statestream.service.sessions.policy import Late, Policy
@@ -119,9 +120,7 @@ class SequenceFrontend:
 
     # Session subscriber
 
-    def deliver(
-        self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
-    ) -> None:
+    def deliver(self, runner: ModelRunner, turn: ResultBatch, start: int, stop: int, outputs: tuple[str, ...]) -> None:
         """See `subscriber.SessionSubscriber`."""
         self.statistics(runner).turns += 1
         for row in range(start, stop):
@@ -234,12 +233,13 @@ class SequenceFrontend:
         assert held is not None
         table, slot, queue = held.runner.table, held.slot, held.runner.batcher.queue
         seq = int(table.settled_seq[slot]) + 1
+        message = StepColumns([seq], [want.t_ns], columns=row.columns, frames=row.frames)
         sequence.answer = asyncio.get_running_loop().create_future()
         if want.timeout_us:
             table.set_policy(slot, Policy(late=Late.DROP))
-            queue.add([slot], [seq], [want.t_ns], [], row.columns, [want.timeout_us], row.frames)
+            queue.add([slot], message._replace(budget_us=[want.timeout_us]))
         elif row.frames or not queue.add_row(slot, seq, want.t_ns, row.columns):
-            queue.add([slot], [seq], [want.t_ns], [], row.columns, frames=row.frames)
+            queue.add([slot], message)
         wake(held.runner)
         try:
             return await sequence.answer

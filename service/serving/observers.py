@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from statestream.models.spec import Tensors
 from statestream.service.batching.batcher import Turn
-from statestream.service.batching.results import TurnResults
-from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.results import Results, TurnResults
 from statestream.service.sessions.table import SessionTable
 
 
@@ -30,6 +28,6 @@ class TurnObserver(Protocol):
 class RowObserver(Protocol):
     """Waits for one row of one session."""
 
-    def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
-        """Observe a turn and its inputs `[rows, *shape]`; true once the row has been seen."""
+    def sees(self, done: Results) -> bool:
+        """Observe a turn; true once the row has been seen."""
         ...

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
 
 from statestream.models.spec import Int64Array
-from statestream.service.batching.results import TurnResults
+from statestream.service.batching.result_batch import by_route
+from statestream.service.batching.results import Results
 from statestream.service.batching.row_queue import RowBatch
-from statestream.service.batching.single_row import SingleResult
 from statestream.service.errors import Internal
-from statestream.service.serving.result_batch import ResultBatch, SingleRowBatch
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.subscriber import DetachReason, SessionSubscriber
 from statestream.service.sessions.columns import DETACHED
@@ -52,15 +50,10 @@ class ResultRouter:
 
     # Turns
 
-    def deliver(self, runner: ModelRunner, results: TurnResults | SingleResult) -> None:
+    def deliver(self, runner: ModelRunner, results: Results) -> None:
         """Send the results of a turn to each stream that has rows in it."""
-        if isinstance(results, SingleResult):
-            if (route := self._routes.get(results.route)) is not None:
-                route.subscriber.deliver(runner, SingleRowBatch(results), 0, 1, route.outputs)
-            return
-        order, spans = _by_route(results.route)
-        turn = ResultBatch(results, order)
-        for number, start, stop in spans:
+        turn = results.by_route()
+        for number, start, stop in turn.spans:
             if (route := self._routes.get(number)) is not None:
                 route.subscriber.deliver(runner, turn, start, stop, route.outputs)
 
@@ -100,7 +93,7 @@ class ResultRouter:
         slots = slots[table.route[slots] != DETACHED]
         if not len(slots):
             return
-        order, spans = _by_route(table.route[slots])
+        order, spans = by_route(table.route[slots])
         slots = slots[order]
         for number, start, stop in spans:
             mine = slots[start:stop]
@@ -116,15 +109,3 @@ class ResultRouter:
         """The stream that holds a session; None if none does."""
         route = self._routes.get(int(runner.table.route[slot]))
         return None if route is None else route.subscriber
-
-
-def _by_route(route: Int64Array) -> tuple[Int64Array | slice, Iterable[tuple[int, int, int]]]:
-    """Order rows by route; also each route's number, start and stop."""
-    first = int(route[0])
-    if (route == first).all():
-        return slice(None), [(first, 0, len(route))]
-    order = np.argsort(route, kind="stable")
-    route = route[order]
-    starts = np.concatenate([[0], np.flatnonzero(route[1:] != route[:-1]) + 1])
-    stops = [*starts[1:].tolist(), len(route)]
-    return order, zip(route[starts].tolist(), starts.tolist(), stops, strict=True)

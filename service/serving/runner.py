@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,11 +16,10 @@ import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.models.spec import Int64Array, Tensors
-from statestream.service.batching.batcher import Batcher, Dequeued, Limits, Turn
-from statestream.service.batching.frame_queue import Frames
-from statestream.service.batching.results import TurnResults
+from statestream.service.batching.batcher import Batcher, Dequeued, Limits, Turn, TurnFailed
+from statestream.service.batching.results import Results
 from statestream.service.batching.row_queue import RowBatch
-from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import Internal
 from statestream.service.serving.frame_decoder import FrameDecoder
@@ -46,7 +45,7 @@ class ModelRunner:
         limits: Limits,
         decoder: FrameDecoder | None = None,
         clock: Callable[[], float],
-        deliver: Callable[[ModelRunner, TurnResults | SingleResult], None],
+        deliver: Callable[[ModelRunner, Results], None],
         failed: Callable[[ModelRunner, RowBatch, Internal], None],
     ) -> None:
         self.bundle = bundle
@@ -73,18 +72,9 @@ class ModelRunner:
         self._running: RowBatch | None = None
         self._between_turns: list[asyncio.Future[None]] = []
 
-    def offer(
-        self,
-        slots: Sequence[int],
-        seqs: Sequence[int],
-        timestamps_ns: Sequence[int],
-        flags: Sequence[int],
-        columns: Iterable[tuple[str, bytes]],
-        budgets_us: Sequence[int] = (),
-        frames: Frames | None = None,
-    ) -> None:
+    def offer(self, slots: Sequence[int], message: StepColumns) -> None:
         """Queue the rows of one message (see `RowQueue.add`); they run as soon as the engine is free."""
-        self.batcher.queue.add(slots, seqs, timestamps_ns, flags, columns, budgets_us, frames)
+        self.batcher.queue.add(slots, message)
         self.wake()
 
     def offer_row(self, slot: int, seq: int, t_ns: int, columns: Sequence[tuple[str, bytes]]) -> bool:
@@ -183,9 +173,8 @@ class ModelRunner:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._single_allowed and (row := self.batcher.run_single(self.engine)) is not None:
-            self._publish(row, row.inputs)
-            self._go_on()
+        if self._in_one_go:
+            self._run()
             return
         taken = self.batcher.take()
         if taken is None:
@@ -196,6 +185,22 @@ class ModelRunner:
             self._busy, self._running = True, taken.rows
             self._runs += 1
             self._decoding = self._loop.create_task(self._decode(taken, self._decoder))
+
+    @property
+    def _in_one_go(self) -> bool:
+        """Whether turns run on the loop, without a step in between: no images, shadow or observer."""
+        return self._thread is None and self._decoder is None and self._shadow is None and self._observer is None
+
+    def _run(self) -> None:
+        """Run a turn on the loop."""
+        try:
+            results = self.batcher.run(self.engine, time.thread_time)
+        except TurnFailed as failure:
+            self._fail(failure.rows, failure.__cause__ or failure)
+        else:
+            if results is not None:
+                self._publish(results)
+            self._go_on()
 
     async def _decode(self, taken: Dequeued, decoder: FrameDecoder) -> None:
         """Decode the images of a turn, then run it."""
@@ -219,41 +224,35 @@ class ModelRunner:
         done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
         done.add_done_callback(lambda future: self._finish(turn, future.result()))
 
-    @property
-    def _single_allowed(self) -> bool:
-        """Whether single rows may skip the batcher: turns run on the loop, without shadow or observer."""
-        return self._thread is None and self._shadow is None and self._observer is None
-
     def _finish(self, turn: Turn, ran: Ran) -> None:
         outcome = ran.outcome
-        self.stats.engine_cpu_s += ran.cpu_s
         if isinstance(outcome, Exception):
             self._fail(turn.rows, outcome)
             return
         self._busy, self._running = False, None
         if self._observer is not None:
             self._observer.before(turn, self.table)
-        results = self.batcher.commit(turn, outcome)
+        results = self.batcher.commit(turn, outcome, ran.cpu_s)
         if self._observer is not None:
             self._observer.after(turn, results)
-        self._publish(results, turn.rows.data)
+        self._publish(results)
         if self.shadow is None:
             self._go_on()
         else:
             self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
 
-    def _fail(self, rows: RowBatch, error: Exception) -> None:
+    def _fail(self, rows: RowBatch, error: BaseException) -> None:
         self._busy, self._running = False, None
         self.stats.failed_turns += 1
         log.error("model %s: a turn of %d rows failed", self.manifest.ref, rows.n, exc_info=error)
         self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
         self._go_on()
 
-    def _publish(self, results: TurnResults | SingleResult, inputs: Tensors) -> None:
+    def _publish(self, results: Results) -> None:
         self.stats.count(results)
         self._deliver(self, results)
         if self._row_observers:
-            self._row_observers = [each for each in self._row_observers if not each.sees(results, inputs)]
+            self._row_observers = [each for each in self._row_observers if not each.sees(results)]
 
     def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
         """Have the shadow repeat a turn, after its results were sent."""

@@ -10,8 +10,7 @@ from itertools import accumulate
 import numpy as np
 
 from statestream.service.batching.admission import APPLIED
-from statestream.service.batching.results import TurnResults
-from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.results import Results
 from statestream.service.protocol.verdict import Verdict
 
 SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -79,16 +78,12 @@ class ModelStats:
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
 
-    def count(self, results: TurnResults | SingleResult) -> None:
+    def count(self, results: Results) -> None:
         """Count one turn."""
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
-        if isinstance(results, SingleResult):
-            self.batch.observe(1)
-            self.engine_cpu_s += results.compute_s
-            self.verdicts[APPLIED] += 1
-            return
         self.batch.observe(results.batch)
+        self.engine_cpu_s += results.engine_s
         if results.plain:
             self.verdicts[APPLIED] += results.n
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
+from statestream.service.batching.result_batch import ResultBatch
 from statestream.service.errors import StatestreamError
-from statestream.service.serving.result_batch import AnyResultBatch
 from statestream.service.serving.runner import ModelRunner
 
 
@@ -21,9 +21,7 @@ class DetachReason(Enum):
 class SessionSubscriber(Protocol):
     """A stream's callbacks for its sessions."""
 
-    def deliver(
-        self, runner: ModelRunner, turn: AnyResultBatch, start: int, stop: int, outputs: tuple[str, ...]
-    ) -> None:
+    def deliver(self, runner: ModelRunner, turn: ResultBatch, start: int, stop: int, outputs: tuple[str, ...]) -> None:
         """Receive the rows from `start` to `stop` of a turn's results."""
         ...
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from statestream.models.spec import Array, Tensors
 from statestream.service.batching.admission import APPLIED
-from statestream.service.batching.results import TurnResults
-from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.results import Results
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
 
@@ -52,29 +52,22 @@ class SessionProbe:
         seq = int(self._table.settled_seq[self._slot])
         return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.read(self._slot))
 
-    def sees(self, done: TurnResults | SingleResult, inputs: Tensors) -> bool:
-        """Observe a turn whose states are stored, and its inputs `[rows, *shape]`; true once the row is captured."""
-        if isinstance(done, SingleResult):
-            if done.slot == self._slot:
-                self._capture(Verdict.APPLIED, done.seq, done.dt_s, 0, inputs, 0, done.outputs)
-        else:
-            rows = done.rows
-            mine = np.flatnonzero(rows.slot == self._slot)
-            mine = mine[(rows.verdict[mine] == APPLIED) | (rows.verdict[mine] == Verdict.SUPPRESSED)]
-            if len(mine):
-                row = int(mine[-1])
-                verdict, seq, dt_s = Verdict(rows.verdict[row]), int(rows.seq[row]), float(rows.dt_s[row])
-                self._capture(verdict, seq, dt_s, row, inputs, int(rows.out[row]), rows.outputs)
+    def sees(self, done: Results) -> bool:
+        """Observe a turn whose states are stored; true once the row is captured."""
+        rows = done.rows
+        mine = np.flatnonzero(rows.slot == self._slot)
+        mine = mine[(rows.verdict[mine] == APPLIED) | (rows.verdict[mine] == Verdict.SUPPRESSED)]
+        if len(mine):
+            self._capture(rows, int(mine[-1]), done.inputs)
         return self.sample is not None
 
-    def _capture(
-        self, verdict: Verdict, seq: int, dt_s: float, row: int, inputs: Tensors, out: int, outputs: Tensors
-    ) -> None:
+    def _capture(self, rows: SettledRows, row: int, inputs: Tensors) -> None:
+        out = int(rows.out[row])
         self.sample = ProbeSample(
-            seq=seq,
-            verdict=verdict,
-            dt_s=dt_s,
+            seq=int(rows.seq[row]),
+            verdict=Verdict(rows.verdict[row]),
+            dt_s=float(rows.dt_s[row]),
             inputs={name: x[row].copy() for name, x in inputs.items()},
-            outputs={} if out == NO_OUTPUT else {name: y[out].copy() for name, y in outputs.items()},
+            outputs={} if out == NO_OUTPUT else {name: y[out].copy() for name, y in rows.outputs.items()},
             states=self._table.read(self._slot),
         )

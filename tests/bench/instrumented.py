@@ -19,26 +19,25 @@ from statestream.service import cli
 os.environ.setdefault("GRPC_EXPERIMENTS", cli.GRPC_EXPERIMENTS)
 
 from statestream.service.batching import batcher
-from statestream.service.batching.results import TurnResults
+from statestream.service.batching.results import Results, TurnResults
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.engine import onnx as engine
-from statestream.service.serving import result_batch as outgoing
 from statestream.service.serving import router, runner
 from statestream.service.serving.stats import ModelStats
-from statestream.service.streams import stream
+from statestream.service.streams import decoding, encoding, stream
 from statestream.service.transports.grpc import inference as servicer
 
 PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
-    "parse the message": ((servicer, "parsed"),),
+    "parse the message": ((servicer, "parsed"), (decoding, "row_message"), (decoding, "message")),
     "judge and queue the row": ((stream.SessionStream, "handle_row"), (stream.SessionStream, "_steps")),
     "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),
     "store states and results": ((batcher.Batcher, "commit"),),
-    "plan, store: a row that is alone": ((batcher.Batcher, "run_single"),),
+    "plan, store: a row that is alone": ((batcher.Batcher, "_run_single"),),
     "make the reply": (
-        (outgoing.ResultBatch, "__init__"),
-        (outgoing.ResultBatch, "message"),
-        (outgoing.SingleRowBatch, "message"),
+        (TurnResults, "by_route"),
+        (SingleResult, "by_route"),
+        (encoding, "results"),
     ),
     "hand it to its stream": ((router.ResultRouter, "deliver"), (runner.ModelRunner, "_turn")),
 }
@@ -62,8 +61,8 @@ def _timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _counted(count: Callable[..., None]) -> Callable[..., None]:
-    def counted(stats: ModelStats, results: TurnResults | SingleResult) -> None:
-        _rows[0] += 1 if isinstance(results, SingleResult) else results.n
+    def counted(stats: ModelStats, results: Results) -> None:
+        _rows[0] += results.n
         count(stats, results)
 
     return counted

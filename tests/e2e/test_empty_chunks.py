@@ -14,6 +14,7 @@ import pytest
 from statestream.models.spec import BoolArray, Float32Array, Manifest, Tensors
 from statestream.proto.oip import inference_pb2 as oip
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Host
 from statestream.service.embedded import Embedded
@@ -97,11 +98,11 @@ async def test_a_shadow(clock: FakeClock) -> None:
     runner = host.models.add(*leaky_bundle(leaky_manifest()))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     runner.repeat_in(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest))  # type: ignore[arg-type]
-    runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
+    runner.offer([held.slot] * 3, StepColumns([1, 2, 3], columns=[("x", NAN.tobytes())]))
     await runner.settled(held.slot)
     await runner.rest()
     assert seen.calls == []
-    runner.offer([held.slot] * 3, [4, 5, 6], [], [], [("x", np.ones((3, 2), "<f4").tobytes())])
+    runner.offer([held.slot] * 3, StepColumns([4, 5, 6], columns=[("x", np.ones((3, 2), "<f4").tobytes())]))
     await runner.settled(held.slot)
     await runner.rest()
     assert len(seen.calls) == 1
@@ -112,7 +113,7 @@ async def test_a_replay(clock: FakeClock, tmp_path: Path) -> None:
     host, seen = Host.build(ServerConfig(), clock, on_load=recorder.attach), Seen()
     host.models.add(*leaky_bundle(leaky_manifest()))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
-    held.runner.offer([held.slot] * 3, [1, 2, 3], [], [], [("x", NAN.tobytes())])
+    held.runner.offer([held.slot] * 3, StepColumns([1, 2, 3], columns=[("x", NAN.tobytes())]))
     await held.runner.settled(held.slot)
     recorder.close()
     (recording,) = recordings(tmp_path, "leaky")

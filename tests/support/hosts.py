@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, WiringSpec
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Host
 from statestream.service.control.open_request import Attachment, OpenRequest
@@ -138,7 +139,7 @@ async def advance(held: Attachment, rows: int) -> None:
         return
     first = int(held.runner.table.settled_seq[held.slot]) + 1
     seqs = list(range(first, first + rows))
-    held.runner.offer([held.slot] * rows, seqs, [], [], [("x", np.ones((rows, 2), "<f4").tobytes())], [])
+    held.runner.offer([held.slot] * rows, StepColumns(seqs, columns=[("x", np.ones((rows, 2), "<f4").tobytes())]))
     await held.runner.settled(held.slot)
 
 

@@ -47,12 +47,7 @@ MODELS: tuple[tuple[str, ...], ...] = (
 GRPC = ("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server")
 WIRE = (
     *("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server"),
-    *(
-        "service.streams.converters",
-        "service.streams.opening",
-        "service.streams.stream",
-        "service.serving.result_batch",
-    ),
+    *("service.streams.decoding", "service.streams.encoding"),
 )
 """The protocols' messages are read and written here; everything else works on values."""
 PURE = ("service.sessions", "service.batching")

@@ -17,6 +17,7 @@ from statestream.service.errors import Internal, StatestreamError, Unauthenticat
 from statestream.service.protocol.services import INFERENCE
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.streams import decoding
 from statestream.service.streams.stream import SessionStream
 from statestream.service.transports.grpc import converters
 from statestream.service.transports.grpc.context import Context, abort, parsed
@@ -69,14 +70,14 @@ class InferenceServicer:
             # Send metadata now: the RPC cannot be cancelled while metadata and first response wait together.
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read(client, context))
-            while (response := await client.next_response()) is not None:
+            while (response := await client.responses.next()) is not None:
                 await context.write(response)
         except StatestreamError as error:
             failure = error
         except asyncio.CancelledError:
-            if client.aborted_by is None:
+            if client.responses.aborted_by is None:
                 raise
-            failure = client.aborted_by
+            failure = client.responses.aborted_by
         finally:
             if reader is not None:
                 reader.cancel()
@@ -120,9 +121,11 @@ class InferenceServicer:
         """End streams that are idle, or whose callers `knows` rejects."""
         for client in list(self._streams):
             if not knows(client.who):
-                client.abort_now(Unauthenticated("the token or certificate is no longer valid", field="authorization"))
+                client.responses.abort(
+                    Unauthenticated("the token or certificate is no longer valid", field="authorization")
+                )
             elif client.empty_s() > self._host.config.idle_stream_s:
-                client.abort_now(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
+                client.responses.abort(Unavailable(f"no session was open for {self._host.config.idle_stream_s:g} s"))
 
     async def drain(self) -> None:
         """Settle and store every stream's rows, then notify and end it."""
@@ -142,13 +145,14 @@ class InferenceServicer:
                     continue
                 if (wait_s := allowance.wait_s(len(request.steps.channel))) > 0:
                     await asyncio.sleep(wait_s)
-                if not client.handle_row(request):
-                    await client.handle(request)
+                row = decoding.row_message(request)
+                if row is None or not client.handle_row(row):
+                    await client.handle(decoding.message(request, self._host.config.max_message_rows))
             await client.finish()
         except StatestreamError as error:
-            client.end(error)
+            client.responses.end(error)
         except asyncio.CancelledError:
             raise
         except Exception:
             log.exception("a stream failed")
-            client.end(Internal("the server failed to handle a message"))
+            client.responses.end(Internal("the server failed to handle a message"))

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
-from statestream.service.batching.results import TurnResults
+from statestream.service.batching.results import Results, TurnResults
+from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.protocol.verdict import NO_OUTPUT, ResultFlag, RowFlag, Verdict
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.sessions.table import SessionTable
@@ -116,24 +118,21 @@ def make_batcher(clock: FakeClock | None = None, **limits: int) -> Batcher:
 
 def offer(batcher: Batcher, slots: list[int], rows: list[Row]) -> None:
     x = np.array([row.x for row in rows if not row.flags & RowFlag.SKIP], np.float32)
-    batcher.queue.add(
-        [slots[row.session] for row in rows],
-        [row.seq for row in rows],
-        [row.t_ns for row in rows],
-        [row.flags for row in rows],
-        [("x", x.tobytes())] if len(x) else [],
-        [row.budget_us for row in rows] if any(row.budget_us != NEVER for row in rows) else [],
+    message = StepColumns(
+        seq=[row.seq for row in rows],
+        t_ns=[row.t_ns for row in rows],
+        flags=[row.flags for row in rows],
+        columns=[("x", x.tobytes())] if len(x) else [],
+        budget_us=[row.budget_us for row in rows] if any(row.budget_us != NEVER for row in rows) else [],
     )
+    batcher.queue.add([slots[row.session] for row in rows], message)
 
 
 def turn_or_row(batcher: Batcher, slots: list[int]) -> list[list[Told]]:
     """What a turn told each session, run as the server would: a single plain row by the short way."""
-    row = batcher.run_single(LeakyModel())
-    if row is None:
-        results = turn(batcher)
-        return [[told for _, *told in answers(results, slot)] for slot in slots]
-    mine = (Verdict.APPLIED, row.outputs["y"][0], row.dt_s, row.flags)
-    return [[mine] if batcher.table.channel[slot] == row.channel else [] for slot in slots]
+    results = batcher.run(LeakyModel(), float)
+    assert results is not None
+    return [[told for _, *told in answers(results, slot)] for slot in slots]
 
 
 def turn(batcher: Batcher, model: LeakyModel | None = None) -> TurnResults:
@@ -143,13 +142,13 @@ def turn(batcher: Batcher, model: LeakyModel | None = None) -> TurnResults:
     return batcher.commit(planned, planned.execute(model or LeakyModel()))
 
 
-def answers(results: TurnResults, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float, int]]:
+def answers(results: Results, slot: int) -> list[tuple[int, Verdict, np.ndarray | None, float, int]]:
     found = []
     for i in np.flatnonzero(results.rows.slot == slot):
         seq, verdict, dt_s = results.rows.seq[i], Verdict(int(results.rows.verdict[i])), results.rows.dt_s[i]
         out = int(results.rows.out[i])
         y = None if out == NO_OUTPUT else results.rows.outputs["y"][out]
-        found.append((int(seq), verdict, y, float(dt_s), int(results.flags[i])))
+        found.append((int(seq), verdict, y, float(dt_s), int(np.atleast_1d(results.flags)[i])))
     return found
 
 
@@ -249,23 +248,24 @@ def test_a_nan_that_says_not_measured_runs_alone_and_in_a_batch_and_infinity_doe
     batcher = Batcher(manifest, SessionTable(manifest, clock=clock, capacity=2), Limits(), clock)
     slots = [batcher.table.create(f"s{i}") for i in range(3)]
     offer(batcher, slots, [Row(0, 1, NO_TIME, 0, (np.nan, 1.0))])
-    alone = batcher.run_single(model)
-    assert alone is not None
+    alone = batcher.run(model, float)
+    assert isinstance(alone, SingleResult)
     h = leak(np.full(2, 0.5, np.float32), np.array([0, 1], np.float32), NOMINAL_S)
-    np.testing.assert_allclose(alone.outputs["y"][0], 2 * h, rtol=1e-6)
+    np.testing.assert_allclose(alone.rows.outputs["y"][0], 2 * h, rtol=1e-6)
     offer(batcher, slots, [Row(0, 2, NO_TIME, 0, (np.inf, np.nan))])
-    assert batcher.run_single(model) is None
+    unusable = batcher.run(model, float)
+    assert isinstance(unusable, TurnResults)
     offer(batcher, slots, [Row(k, 1, NO_TIME, 0, (1.0, np.nan)) for k in (1, 2)])
     results = turn(batcher, model)
-    told = [answers(results, slot)[0][1] for slot in slots]
-    assert told == [Verdict.INVALID, Verdict.APPLIED, Verdict.APPLIED]
-    assert results.details[0].text == "steps.columns['x']: element 0 ('a') is inf"
+    told = [answers(results, slot)[0][1] for slot in slots[1:]]
+    assert (unusable.rows.verdict.tolist(), told) == ([Verdict.INVALID], [Verdict.APPLIED, Verdict.APPLIED])
+    assert unusable.details[0].text == "steps.columns['x']: element 0 ('a') is inf"
 
 
 def test_a_message_without_rows_leaves_nothing_behind() -> None:
     batcher = make_batcher()
     slots = [batcher.table.create("s")]
-    batcher.queue.add([], [], [], [], [])
+    batcher.queue.add([], StepColumns([]))
     assert batcher.take() is None
     offer(batcher, slots, [plain(0, 1)])
     assert turn_or_row(batcher, slots)[0][0][0] == Verdict.APPLIED
@@ -360,7 +360,7 @@ def test_a_state_that_is_no_longer_finite_is_taken_back_and_harms_nobody() -> No
 def test_unusable_data_is_invalid_and_says_which_field(columns: list[tuple[str, bytes]], words: list[str]) -> None:
     batcher = make_batcher()
     slot = batcher.table.create("s")
-    batcher.queue.add([slot], [1], [], [], columns)
+    batcher.queue.add([slot], StepColumns([1], columns=columns))
     results = turn(batcher)
     assert results.rows.verdict.tolist() == [Verdict.INVALID]
     for word in words:

@@ -10,6 +10,7 @@ import pytest
 from statestream.models.spec import Array, BoolArray, Float32Array, Tensors
 from statestream.service.batching.batcher import Batcher, Limits
 from statestream.service.batching.results import TurnResults
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.client.core.codec import steps_message
 from statestream.service.client.core.retransmit_buffer import RetransmitBuffer
 from statestream.service.client.core.row_block import RowBlock
@@ -70,9 +71,9 @@ class Bed:
         with_data = [row for row in range(len(flags) or len(pictures)) if not (flags and flags[row] & RowFlag.SKIP)]
         imu = IMU[: len(with_data)] if imu is None else imu
         rows = len(flags) or len(pictures)
-        self.batcher.queue.add(
-            [slot] * rows, range(first, first + rows), [], flags, [("imu", imu.tobytes())], (), {"camera": pictures}
-        )
+        columns, frames = [("imu", imu.tobytes())], {"camera": pictures}
+        message = StepColumns(range(first, first + rows), flags=flags, columns=columns, frames=frames)
+        self.batcher.queue.add([slot] * rows, message)
 
     def turn(self) -> TurnResults:
         taken = self.batcher.take()
@@ -150,7 +151,7 @@ def test_rows_without_a_picture_and_rows_settled_before_need_none() -> None:
 )
 def test_pictures_that_do_not_fit_the_rows_are_named(frames: dict[str, list[bytes]], why: str) -> None:
     bed = Bed()
-    bed.batcher.queue.add([0, 0], [1, 2], [], [], [("imu", IMU[:2].tobytes())], (), frames)
+    bed.batcher.queue.add([0, 0], StepColumns([1, 2], columns=[("imu", IMU[:2].tobytes())], frames=frames))
     results = bed.turn()
     assert verdicts(results) == [Verdict.INVALID] * 2
     assert why in results.details[0].text
@@ -159,7 +160,8 @@ def test_pictures_that_do_not_fit_the_rows_are_named(frames: dict[str, list[byte
 
 def test_data_where_a_picture_belongs_is_named() -> None:
     bed = Bed()
-    bed.batcher.queue.add([0], [1], [], [], [("imu", IMU[:1].tobytes()), ("camera", b"\0" * FRAME_BYTES)])
+    columns = [("imu", IMU[:1].tobytes()), ("camera", b"\0" * FRAME_BYTES)]
+    bed.batcher.queue.add([0], StepColumns([1], columns=columns))
     assert "input 'camera' takes frames, got data" in bed.turn().details[0].text
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, StateSpec
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.control.host import Host
 from statestream.service.control.model_lifecycle import ModelLifecycle, VersionChange
 from statestream.service.control.open_request import Attachment
@@ -117,8 +118,8 @@ async def test_rows_that_wait_are_settled_by_the_new_version_as_they_would_have_
     # Plain rows with one that has no data among them, and a row of a wrong size; none of them has run yet.
     runner = held[0].runner
     x = np.ones((2, 2), "<f4").tobytes()
-    runner.offer([held[0].slot] * 3, [3, 4, 5], [], [0, RowFlag.SKIP, 0], [("x", x)])
-    runner.offer([held[1].slot], [3], [], [], [("x", b"short")])
+    runner.offer([held[0].slot] * 3, StepColumns([3, 4, 5], (), [0, RowFlag.SKIP, 0], [("x", x)]))
+    runner.offer([held[1].slot], StepColumns([3], columns=[("x", b"short")]))
     await upgrades.load("leaky", 1)
     assert (await upgrades.load("leaky", 2, CARRY)).moved == 2
     first, second = (here(stream, one) for stream, one in zip(streams, held, strict=True))
@@ -155,10 +156,10 @@ async def test_a_turn_in_a_thread_is_answered_before_its_sessions_move(
     stream = FakeSubscriber()
     held = await host.session_manager.open(stream, 1, asks("robot"))
     x = [("x", np.ones((1, 2), "<f4").tobytes())]
-    held.runner.offer([held.slot], [1], [], [], x)
+    held.runner.offer([held.slot], StepColumns([1], columns=x))
     while not began.is_set():
         await asyncio.sleep(0)
-    held.runner.offer([held.slot], [2], [], [], x)
+    held.runner.offer([held.slot], StepColumns([2], columns=x))
     load = asyncio.create_task(ModelLifecycle(host).load("leaky", 2, CARRY))
     while not host.versions.get("leaky", 2):
         await asyncio.sleep(0)
@@ -342,7 +343,7 @@ async def test_the_shadow_skips_what_the_state_guard_rolled_back(
     with monkeypatch.context() as patch:
         patch.setattr(runner.engine, "step", overflow)
         x = [("x", np.ones((2, 2), "<f4").tobytes())]
-        runner.offer([one.slot for one in held], [1, 1], [], [], x)
+        runner.offer([one.slot for one in held], StepColumns([1, 1], columns=x))
         await runner.settled(held[1].slot)
     for one in held:
         await advance(one, 2)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from statestream.models.spec import NO_TIME, StateSpec
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Host
 from statestream.service.control.open_request import Attachment
@@ -42,7 +43,9 @@ async def send(held: Attachment, first: int, last: int, flags: int = 0, x: Any =
     """The rows from seq `first` to `last`."""
     n, part = last - first + 1, slice(first - 1, last)
     data = [] if flags & RowFlag.SKIP else [("x", x[part].tobytes())]
-    held.runner.offer([held.slot] * n, range(first, last + 1), t_ns[part], [flags] * n if flags else [], data)
+    held.runner.offer(
+        [held.slot] * n, StepColumns(range(first, last + 1), t_ns[part], [flags] * n if flags else [], data)
+    )
     await held.runner.settled(held.slot)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from statestream.service.batching.step_columns import StepColumns
 from statestream.service.control.host import Host
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.stats import Histogram
@@ -72,7 +73,7 @@ async def test_of_many_sessions_the_newest_that_are_held_are_shown(host: Host, c
 async def test_latency_counts_from_receipt_to_settlement(host: Host, clock: FakeClock, rows: int) -> None:
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("one"))
     assert held.runner.table.info("one").latency_s is None
-    held.runner.offer([held.slot] * rows, range(1, rows + 1), [], [], [("x", bytes(8 * rows))])
+    held.runner.offer([held.slot] * rows, StepColumns(range(1, rows + 1), columns=[("x", bytes(8 * rows))]))
     clock.now_s += 0.25
     await held.runner.settled(held.slot)
     assert held.runner.table.info("one").latency_s == pytest.approx(0.25)
@@ -106,7 +107,7 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
     tap = probe(held.runner, held.slot)
     x = np.ones((4, 2), "<f4")
     x[3] = np.nan
-    held.runner.offer([held.slot] * 4, [1, 2, 3, 4], [], [], [("x", x.tobytes())])
+    held.runner.offer([held.slot] * 4, StepColumns([1, 2, 3, 4], columns=[("x", x.tobytes())]))
     await held.runner.settled(held.slot)
     assert tap.sample is not None
     assert tap.sample.seq == 3

@@ -1,0 +1,186 @@
+"""Encoding of a stream's responses: from values to the bytes of protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from statestream.proto.v1 import PROTOCOL_VERSION
+from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service.batching.admission import APPLIED
+from statestream.service.batching.result_batch import ResultBatch
+from statestream.service.config import ServerConfig
+from statestream.service.control.open_request import Attachment
+from statestream.service.durability.stores.base import Durability
+from statestream.service.errors import StatestreamError
+from statestream.service.protocol.status import code_of
+from statestream.service.protocol.verdict import NO_OUTPUT
+from statestream.service.sessions.output_log import SettledRows
+from statestream.service.streams.messages import NoticeKind
+
+_DURABILITY = {
+    None: pb.DURABILITY_UNSPECIFIED,
+    Durability.UNSPECIFIED: pb.DURABILITY_UNSPECIFIED,
+    Durability.PROCESS: pb.DURABILITY_PROCESS,
+    Durability.POWER: pb.DURABILITY_POWER,
+}
+_NOTICES = {
+    NoticeKind.DRAIN: pb.NOTICE_KIND_DRAIN,
+    NoticeKind.FENCED: pb.NOTICE_KIND_FENCED,
+    NoticeKind.EVICTED: pb.NOTICE_KIND_EVICTED,
+    NoticeKind.LOST: pb.NOTICE_KIND_LOST,
+    NoticeKind.RESET: pb.NOTICE_KIND_RESET,
+}
+
+
+def results(batch: ResultBatch, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
+    """Encode rows `start` to `stop` of a turn's results, with the outputs `wanted`."""
+    if batch.plain and stop == start + 1:
+        return _ONE_ROW.fill(batch, start, wanted)
+    first, last = batch.place[start], batch.place[stop]
+    response = _results_message(
+        batch.channel[start:stop],
+        batch.seq[start:stop],
+        batch.verdict[start:stop],
+        batch.dt_s[start:stop],
+        batch.epoch[start:stop],
+        [(name, batch.outputs[name].of(first, last)) for name in wanted] if last > first else [],
+    )
+    into = response.results
+    into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
+    if batch.flags is not None:
+        into.flags.extend(batch.flags[start:stop])
+    if batch.original is not None:
+        into.original.extend(batch.original[start:stop])  # type: ignore[arg-type]  # numbers do as well
+    for row in range(start, stop) if batch.details else ():
+        if (detail := batch.details.get(row)) is not None:
+            into.details.add(row=row - start, text=detail.text, resend_from=detail.resend_from)
+    return response.SerializeToString()
+
+
+def opened(channel: int, held: Attachment, config: ServerConfig, durability: Durability | None) -> bytes:
+    """Encode the answer to an Open: the session's seqs and limits, and its unacknowledged results.
+
+    Args:
+        durability: what the store survives; None: there is no store.
+    """
+    table, m = held.runner.table, held.runner.manifest
+    message = pb.Opened(
+        channel=channel,
+        session_id=held.session_id,
+        model=m.name,
+        version=m.version,
+        epoch=held.epoch,
+        settled_seq=int(table.settled_seq[held.slot]),
+        durable_seq=int((table.settled_seq if durability is None else table.durable_seq)[held.slot]),
+        durability=_DURABILITY[durability],
+        resumed=held.resumed,
+        max_unacked=config.max_unacked,
+        credit_rows=config.credit_rows,
+        credit_bytes=config.credit_bytes,
+        idle_ttl_s=config.idle_ttl_s,
+        protocol_version=PROTOCOL_VERSION,
+        max_sessions=config.max_sessions,
+    )
+    known = table.unacked(held.slot) if held.resumed else None
+    again = None if known is None else _unacknowledged(known, channel, held.epoch, held.outputs)
+    return pb.StreamResponse(opened=[message], results=again).SerializeToString()
+
+
+def closed(channel: int, settled_seq: int) -> bytes:
+    """Encode the answer to a Close."""
+    return pb.StreamResponse(closed=[pb.Closed(channel=channel, settled_seq=settled_seq)]).SerializeToString()
+
+
+def refused(channels: Sequence[int], error: StatestreamError) -> bytes:
+    """Encode an error of these channels."""
+    response = pb.StreamResponse()
+    for channel in channels:
+        response.failed.add(
+            channel=channel,
+            code=code_of(error),
+            field=error.field,
+            text=error.text,
+            retry_after_ms=round(error.retry_after_s * 1000),
+        )
+    return response.SerializeToString()
+
+
+def notice(kind: NoticeKind, text: str, channel: int = 0) -> bytes:
+    """Encode a notice; `channel` is 0 where it is of the whole stream."""
+    return pb.StreamResponse(notices=[pb.Notice(kind=_NOTICES[kind], channel=channel, text=text)]).SerializeToString()
+
+
+def progress(channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> bytes:
+    """Encode the settled and durable seqs of channels."""
+    lag_ms = min(round(lag_s * 1000), 2**32 - 1)
+    message = pb.Progress(channel=channels, settled_seq=settled_seq, durable_seq=durable_seq, lag_ms=lag_ms)
+    return pb.StreamResponse(progress=message).SerializeToString()
+
+
+def _unacknowledged(known: SettledRows, channel: int, epoch: int, wanted: tuple[str, ...]) -> pb.Results:
+    """Unacknowledged results of a resumed session, to be sent again."""
+    out, n = known.out[known.out != NO_OUTPUT], known.n
+    columns = [(name, known.outputs[name][out].tobytes()) for name in wanted] if len(out) else []
+    seq, verdict, dt_s = known.seq.tolist(), known.verdict.tolist(), known.dt_s.tolist()
+    return _results_message([channel] * n, seq, verdict, dt_s, [epoch] * n, columns).results
+
+
+def _results_message(
+    channel: Sequence[int],
+    seq: Sequence[int],
+    verdict: Sequence[int],
+    dt_s: Sequence[float],
+    epoch: Sequence[int],
+    columns: Iterable[tuple[str, bytes]],
+) -> pb.StreamResponse:
+    """A response with these columns. Filling it in place takes half the time of keyword arguments."""
+    response = pb.StreamResponse()
+    into = response.results
+    into.channel.extend(channel)
+    into.seq.extend(seq)
+    into.verdict.extend(verdict)  # type: ignore[arg-type]  # numbers do as well
+    into.dt_s.extend(dt_s)
+    into.epoch.extend(epoch)
+    for name, data in columns:
+        column = into.columns.add()
+        column.name = name
+        column.data = data
+    return response
+
+
+class _OneRow:
+    """The `StreamResponse` of one APPLIED row, the usual message; built once and filled in again each time.
+
+    Its outputs are appended as messages of their own: a protobuf parser merges concatenated messages. (Set in place,
+    their bytes would stay in the message's arena for good.)
+    """
+
+    def __init__(self) -> None:
+        self._response = _results_message([0], [0], [APPLIED], [0.0], [0], [])
+        self._results = self._response.results
+        self._channel, self._seq = self._results.channel, self._results.seq
+        self._dt_s, self._epoch = self._results.dt_s, self._results.epoch
+        self._heads: dict[tuple[str, int], bytes] = {}
+
+    def fill(self, batch: ResultBatch, row: int, wanted: Sequence[str]) -> bytes:
+        """Encode one row of a turn, with the outputs `wanted`."""
+        into = self._results
+        self._channel[0], self._seq[0] = batch.channel[row], batch.seq[row]
+        self._dt_s[0], self._epoch[0] = batch.dt_s[row], batch.epoch[row]
+        into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
+        parts = [self._response.SerializeToString()]
+        for name in wanted:
+            data, size = batch.outputs[name]
+            parts.append(self._heads.get((name, size)) or self._add_head(name, size))
+            parts.append(data[row * size : (row + 1) * size])
+        return b"".join(parts)
+
+    def _add_head(self, name: str, size: int) -> bytes:
+        """Keep the bytes before the data of an output of `size` bytes."""
+        column = pb.Column(name=name, data=bytes(size))
+        head = pb.StreamResponse(results=pb.Results(columns=[column])).SerializeToString()[: -size or None]
+        self._heads[name, size] = head
+        return head
+
+
+_ONE_ROW = _OneRow()

@@ -1,0 +1,81 @@
+"""Responses of a stream: queued as bytes until its writer takes them, and how the stream ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from statestream.service import failpoints
+from statestream.service.control.host import Host
+from statestream.service.errors import ResourceExhausted, StatestreamError
+from statestream.service.streams.send_queue import SendQueue
+
+_FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
+
+
+class Responses:
+    """What one stream still has to write. `on_abort` is called when it ends at once, to stop the current write."""
+
+    def __init__(self, host: Host, on_abort: Callable[[], object]) -> None:
+        self.aborted_by: StatestreamError | None = None
+        """Error that ended the stream at once; None if it was not."""
+        self._host = host
+        self._on_abort = on_abort
+        self._queue = SendQueue(host.config.credit_bytes, host.waiting.share())
+        self._writer: asyncio.Future[None] | None = None
+        self._ended = False
+        self._error: StatestreamError | None = None
+
+    async def next(self) -> bytes | None:
+        """Wait for the next response to write; None once the stream has ended well.
+
+        Raises:
+            StatestreamError: the stream ends with this status.
+        """
+        while (response := self._queue.take()) is None:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return None
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
+        if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
+            await self._host.persistence.commit()
+            failpoints.reached("before-reply")
+        return response
+
+    async def room(self) -> None:
+        """Return once at most half of the allowed bytes wait."""
+        await self._queue.room()
+
+    def put(self, response: bytes, *, requested: bool = False) -> None:
+        """Queue a response. Beyond the limit the stream is aborted, unless the client has `requested` this one."""
+        if self._ended and not requested:
+            return
+        self._queue.put(response)
+        if not requested and self._queue.too_many:
+            waiting = self._queue.waiting_bytes
+            self.abort(ResourceExhausted(f"{waiting} bytes of responses wait to be read", field="stream"))
+        self._wake()
+
+    def end(self, error: StatestreamError | None = None) -> None:
+        """End the stream once the queued responses are written."""
+        self._ended = True
+        self._error = self._error or error
+        self._wake()
+
+    def abort(self, error: StatestreamError) -> None:
+        """End the stream at once, and drop the queued responses."""
+        if self.aborted_by is None:
+            self.aborted_by = error
+            self.end(error)
+            self.clear()
+            self._on_abort()
+
+    def clear(self) -> None:
+        """Drop the queued responses."""
+        self._queue.clear()
+
+    def _wake(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
