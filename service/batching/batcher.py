@@ -21,7 +21,6 @@ from statestream.service.batching.grid import GridLayout, PackedCells, ahead, pa
 from statestream.service.batching.result_batch import Details
 from statestream.service.batching.results import ResultBuilder, Results, TurnResults, explain, repeat
 from statestream.service.batching.row_queue import RowBatch, RowQueue
-from statestream.service.batching.single_row import SingleResult
 from statestream.service.engine.base import StepModel
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from statestream.service.sessions.output_log import SettledRows
@@ -158,8 +157,13 @@ class Batcher:
         Raises:
             TurnFailed: the model failed.
         """
-        if (done := self._run_single(model)) is not None or (taken := self.take()) is None:
-            return done
+        if (row := self.queue.single()) is not None:
+            done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
+            if done is not None:
+                self.queue.clear()
+                return done
+        if (taken := self.take()) is None:
+            return None
         turn = self.plan(taken)
         begin_s = cpu_s()
         try:
@@ -229,16 +233,6 @@ class Batcher:
             inputs=rows.data,
             engine_s=engine_s,
         )
-
-    def _run_single(self, model: StepModel) -> SingleResult | None:
-        """Run the only queued row if it is plain; otherwise None, and nothing has changed."""
-        row = self.queue.single()
-        if row is None:
-            return None
-        done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
-        if done is not None:
-            self.queue.clear()
-        return done
 
     def _fit_turn(self, judged: Judged, places: GridLayout) -> tuple[Judged, GridLayout]:
         """Put back rows that would lengthen this turn or break a line."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import Int64Array
+from statestream.models.spec import Int64Array, Tensors
 
 Span = tuple[int, int, int]
 """Number of a route, and start and stop of its rows."""
@@ -37,18 +37,6 @@ class Answer(NamedTuple):
     compute_us: int
 
 
-class OutputColumn(NamedTuple):
-    """One output of the rows that have any, in their order."""
-
-    data: bytes
-    size: int
-    """Bytes of a row."""
-
-    def of(self, first: int, last: int) -> bytes:
-        """The outputs from `first` to `last`."""
-        return self.data[first * self.size : last * self.size]
-
-
 class ResultBatch(NamedTuple):
     """Results of a turn, converted once; each stream's message is a slice of it."""
 
@@ -64,7 +52,8 @@ class ResultBatch(NamedTuple):
     """For DUPLICATE rows the first verdict; None if there are no such rows."""
     place: Sequence[int]
     """`[rows + 1]` number of outputs before each row."""
-    outputs: Mapping[str, OutputColumn]
+    outputs: Tensors
+    """`[n, *shape]` by name, of the rows that have an output, in their order."""
     details: Mapping[int, Detail]
     plain: bool
     """Whether every row is APPLIED and has no flag."""
@@ -76,7 +65,7 @@ class ResultBatch(NamedTuple):
     def answer(self, row: int) -> Answer:
         """Result of one row with all its outputs."""
         first, last = self.place[row], self.place[row + 1]
-        outputs = {name: column.of(first, last) for name, column in self.outputs.items()} if last > first else {}
+        outputs = {name: y[first:last].tobytes() for name, y in self.outputs.items()} if last > first else {}
         detail = self.details.get(row)
         text = "" if detail is None else detail.text
         return Answer(self.channel[row], self.verdict[row], text, outputs, self.queue_us, self.compute_us)

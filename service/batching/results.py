@@ -10,7 +10,7 @@ import numpy as np
 from statestream.models.spec import NO_TIME, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
 from statestream.service.batching.grid import GridLayout, PackedCells
-from statestream.service.batching.result_batch import Detail, Details, OutputColumn, ResultBatch, by_route
+from statestream.service.batching.result_batch import Detail, Details, ResultBatch, by_route
 from statestream.service.batching.row_queue import RowBatch
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.protocol.verdict import NO_OUTPUT, RowFlag, Verdict
@@ -68,7 +68,7 @@ class TurnResults(NamedTuple):
             flags=flags,
             original=None if self.original is None else self.original[order].tolist(),
             place=place,
-            outputs={n: OutputColumn(y[out].tobytes(), y[:1].nbytes) for n, y in rows.outputs.items()},
+            outputs={name: y[out] for name, y in rows.outputs.items()},
             details=details,
             plain=self.plain and flags is None,
             queue_us=round(self.queue_s * 1e6),

@@ -76,6 +76,7 @@ class RowQueue:
         self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
         self._images = FrameQueue(self._encoded) if self._encoded else None
+        self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self.clear()
 
     def clear(self) -> None:
@@ -88,7 +89,8 @@ class RowQueue:
         self._received_s = array("d")
         self._due_s = array("d")
         self._due = False
-        self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
+        for parts in self._data.values():
+            parts.clear()
         self._problems: dict[int, str] = {}
         if self._images is not None:
             self._images.clear()

@@ -14,7 +14,7 @@ import numpy as np
 from statestream.models.spec import Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED, TIME_RAISED
 from statestream.service.batching.finite import measured, surely_finite
-from statestream.service.batching.result_batch import OutputColumn, ResultBatch
+from statestream.service.batching.result_batch import ResultBatch
 from statestream.service.batching.row_queue import SingleRow
 from statestream.service.engine.base import StepModel
 from statestream.service.sessions.output_log import SettledRows
@@ -54,7 +54,7 @@ class SingleResult(NamedTuple):
             flags=(self.flags,) if self.flags else None,
             original=None,
             place=(0, 1),
-            outputs={name: OutputColumn(y.tobytes(), y.nbytes) for name, y in self.rows.outputs.items()},
+            outputs=self.rows.outputs,
             details={},
             plain=not self.flags,
             queue_us=round(self.queue_s * 1e6),
@@ -77,7 +77,8 @@ def advance(
     if seq != table.settled_seq.item(slot) + 1 or seq > table.acked_seq.item(slot) + max_unacked:
         return None
     since = manifest.time.since(row.t_ns, table.last_ns.item(slot))
-    if since is None or not all(map(surely_finite, measured(row.data, manifest.gappy_inputs).values())):
+    inputs = measured(row.data, manifest.gappy_inputs) if manifest.gappy_inputs else row.data
+    if since is None or not all(map(surely_finite, inputs.values())):
         return None
     dt_s, clamped, raised = since
     if clamped and table.gap_resets[slot]:

@@ -48,14 +48,16 @@ class Graph:
     states: tuple[tuple[str, str], ...]
     dt: str
     outputs: tuple[str, ...]
-    """The manifest's names, in the order of `fetch`; the new states follow there."""
+    new_states: tuple[str, ...]
+    """The manifest's names, in the order of `fetch`: outputs, then new states."""
     fetch: list[str]
     options: Any = None
     """ONNX Runtime's options of a run; None: its defaults."""
 
     def run(self, inputs: Tensors, dt: Array, valid: Array | None, states: Tensors) -> tuple[Tensors, Tensors]:
-        feed = {graph_name: inputs[name] for name, graph_name in self.inputs}
-        feed[self.dt] = dt
+        feed = {self.dt: dt}
+        for name, graph_name in self.inputs:
+            feed[graph_name] = inputs[name]
         if valid is not None:
             feed["valid"] = valid
         for name, graph_name in self.states:
@@ -64,7 +66,7 @@ class Graph:
         n = len(self.outputs)
         return (
             dict(zip(self.outputs, values[:n], strict=True)),
-            {name: value for (name, _), value in zip(self.states, values[n:], strict=True)},
+            dict(zip(self.new_states, values[n:], strict=True)),
         )
 
 
@@ -264,6 +266,7 @@ def _open(
         states=tuple((t.name, name) for name, t in states_in),
         dt=f"dt{suffix}",
         outputs=tuple(manifest.results),
+        new_states=tuple(t.name for _, t in states_out),
         fetch=[name for name, _ in outputs + states_out],
     )
 

@@ -173,9 +173,20 @@ class ModelRunner:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._in_one_go:
-            self._run()
+        if self._thread or self._decoder or self._shadow or self._observer:
+            self._begin()
             return
+        try:
+            results = self.batcher.run(self.engine, time.thread_time)
+        except TurnFailed as failure:
+            self._fail(failure.rows, failure.__cause__ or failure)
+        else:
+            if results is not None:
+                self._publish(results)
+            self._go_on()
+
+    def _begin(self) -> None:
+        """Begin a turn that is not run in one go: it has images, an observer, a shadow, or a thread of its own."""
         taken = self.batcher.take()
         if taken is None:
             return
@@ -185,22 +196,6 @@ class ModelRunner:
             self._busy, self._running = True, taken.rows
             self._runs += 1
             self._decoding = self._loop.create_task(self._decode(taken, self._decoder))
-
-    @property
-    def _in_one_go(self) -> bool:
-        """Whether turns run on the loop, without a step in between: no images, shadow or observer."""
-        return self._thread is None and self._decoder is None and self._shadow is None and self._observer is None
-
-    def _run(self) -> None:
-        """Run a turn on the loop."""
-        try:
-            results = self.batcher.run(self.engine, time.thread_time)
-        except TurnFailed as failure:
-            self._fail(failure.rows, failure.__cause__ or failure)
-        else:
-            if results is not None:
-                self._publish(results)
-            self._go_on()
 
     async def _decode(self, taken: Dequeued, decoder: FrameDecoder) -> None:
         """Decode the images of a turn, then run it."""

@@ -119,7 +119,7 @@ class SessionReader(TableColumns):
 
     def view(self, slot: int) -> dict[str, Array]:
         """Read-only view of one session's states, each `[1, *shape]`; valid until the table changes."""
-        return self._arena.view(slot)
+        return {name: array[slot : slot + 1] for name, array in self._arena.views.items()}
 
     def read(self, slot: int) -> dict[str, Array]:
         """A copy of one session's state, `[*shape]` by name."""

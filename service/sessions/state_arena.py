@@ -15,7 +15,8 @@ class StateArena:
     def __init__(self, states: tuple[StateSpec, ...], capacity: int) -> None:
         self._states = states
         self._arrays: dict[str, Array] = {s.name: np.empty((0, *s.shape), s.dtype) for s in states}
-        self._views: dict[str, Array] = {}
+        self.views: dict[str, Array] = {}
+        """All states, read-only; valid until the arena grows."""
         self.grow(capacity)
 
     def grow(self, capacity: int) -> None:
@@ -26,7 +27,7 @@ class StateArena:
             new[: len(old)] = old
             new[len(old) :] = state.initial_array
             self._arrays[state.name] = new
-            self._views[state.name] = read_only(new)
+            self.views[state.name] = read_only(new)
 
     def reset(self, slot: int) -> None:
         """Set `slot` to the initial state."""
@@ -45,10 +46,6 @@ class StateArena:
         """Store states, each `[len(slots), *shape]`, for `slots`, which must be distinct."""
         for name, array in self._arrays.items():
             array[slots] = states[name]
-
-    def view(self, slot: int) -> dict[str, Array]:
-        """Read-only view of one slot's states, each `[1, *shape]`; valid until the arena grows or changes."""
-        return {name: array[slot : slot + 1] for name, array in self._views.items()}
 
     def put(self, slot: int, states: Mapping[str, Array]) -> None:
         """Store the states of one slot, each `[1, *shape]`."""

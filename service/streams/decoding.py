@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from statestream.models.spec import NO_TIME
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
@@ -14,6 +16,7 @@ from statestream.service.streams.messages import Acks, Close, InvalidOpen, Messa
 
 _MAX_COLUMNS = 256
 _ACKS, _STEPS = pb.StreamRequest.ACKS_FIELD_NUMBER, pb.StreamRequest.STEPS_FIELD_NUMBER
+_name_and_data = attrgetter("name", "data")
 
 
 def row_message(request: pb.StreamRequest) -> RowMessage | None:
@@ -32,7 +35,7 @@ def row_message(request: pb.StreamRequest) -> RowMessage | None:
         if field.number != _ACKS:
             return None
         acks = Acks(given.channel, given.seq)
-    columns = [(column.name, column.data) for column in steps.columns]
+    columns = list(map(_name_and_data, steps.columns))
     return RowMessage(channel[0], seq[0], times[0] if times else NO_TIME, columns, acks)
 
 

@@ -43,7 +43,7 @@ def results(batch: ResultBatch, start: int, stop: int, wanted: tuple[str, ...]) 
         batch.verdict[start:stop],
         batch.dt_s[start:stop],
         batch.epoch[start:stop],
-        [(name, batch.outputs[name].of(first, last)) for name in wanted] if last > first else [],
+        [(name, batch.outputs[name][first:last].tobytes()) for name in wanted] if last > first else [],
     )
     into = response.results
     into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
@@ -170,9 +170,8 @@ class _OneRow:
         into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
         parts = [self._response.SerializeToString()]
         for name in wanted:
-            data, size = batch.outputs[name]
-            parts.append(self._heads.get((name, size)) or self._add_head(name, size))
-            parts.append(data[row * size : (row + 1) * size])
+            data = batch.outputs[name][row : row + 1].tobytes()
+            parts += (self._heads.get((name, len(data))) or self._add_head(name, len(data)), data)
         return b"".join(parts)
 
     def _add_head(self, name: str, size: int) -> bytes:

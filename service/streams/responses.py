@@ -22,7 +22,8 @@ class Responses:
         self._host = host
         self._on_abort = on_abort
         self._queue = SendQueue(host.config.credit_bytes, host.waiting.share())
-        self._writer: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[bytes | None] | None = None
+        """Where the writer waits for the next response."""
         self._ended = False
         self._error: StatestreamError | None = None
 
@@ -32,16 +33,14 @@ class Responses:
         Raises:
             StatestreamError: the stream ends with this status.
         """
-        while (response := self._queue.take()) is None:
-            if self._error is not None:
-                raise self._error
-            if self._ended:
-                return None
+        if (response := self._queue.take()) is None and not self._ended:
             self._writer = asyncio.get_running_loop().create_future()
-            await self._writer
-        if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
-            await self._host.persistence.commit()
-            failpoints.reached("before-reply")
+            response = await self._writer
+            if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
+                await self._host.persistence.commit()
+                failpoints.reached("before-reply")
+        if response is None and self._error is not None:
+            raise self._error
         return response
 
     async def room(self) -> None:
@@ -49,20 +48,26 @@ class Responses:
         await self._queue.room()
 
     def put(self, response: bytes, *, requested: bool = False) -> None:
-        """Queue a response. Beyond the limit the stream is aborted, unless the client has `requested` this one."""
+        """Hand a response to the writer, or queue it until the writer is free.
+
+        Beyond the limit the stream is aborted, unless the client has `requested` this response.
+        """
         if self._ended and not requested:
+            return
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(response)
             return
         self._queue.put(response)
         if not requested and self._queue.too_many:
             waiting = self._queue.waiting_bytes
             self.abort(ResourceExhausted(f"{waiting} bytes of responses wait to be read", field="stream"))
-        self._wake()
 
     def end(self, error: StatestreamError | None = None) -> None:
         """End the stream once the queued responses are written."""
         self._ended = True
         self._error = self._error or error
-        self._wake()
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
 
     def abort(self, error: StatestreamError) -> None:
         """End the stream at once, and drop the queued responses."""
@@ -75,7 +80,3 @@ class Responses:
     def clear(self) -> None:
         """Drop the queued responses."""
         self._queue.clear()
-
-    def _wake(self) -> None:
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)

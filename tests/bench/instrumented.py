@@ -33,7 +33,7 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
     "plan the turn: order, dt, gather": ((batcher.Batcher, "take"), (batcher.Batcher, "plan")),
     "run the model": ((engine.Graph, "run"),),
     "store states and results": ((batcher.Batcher, "commit"),),
-    "plan, store: a row that is alone": ((batcher.Batcher, "_run_single"),),
+    "plan, store: a row that is alone": ((batcher.single_row, "advance"),),
     "make the reply": (
         (TurnResults, "by_route"),
         (SingleResult, "by_route"),
