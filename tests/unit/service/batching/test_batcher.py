@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME, Float32Array, Tensors
-from statestream.service.batching.batcher import Batcher, Limits
+from statestream.service.batching.batcher import Batcher, Limits, TurnFailed
 from statestream.service.batching.results import Results, TurnResults
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.batching.step_columns import StepColumns
@@ -403,3 +403,41 @@ def test_a_row_without_a_time_of_its_own_is_not_told_that_it_is_early(flags: int
         results = turn(batcher)
     assert results.rows.verdict.tolist() == [Verdict.INVALID]
     assert "not finite" in results.details[0].text
+
+
+class BrokenModel(LeakyModel):
+    """Fails at every run."""
+
+    def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
+        raise RuntimeError("the engine is broken")
+
+
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_a_failed_turn_names_its_rows_and_stores_nothing(sessions: int) -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create(f"s{k}") for k in range(sessions)]
+    offer(batcher, slots, [plain(k, 1) for k in range(sessions)])
+    with pytest.raises(TurnFailed) as failed:
+        batcher.run(BrokenModel(), float)
+    assert failed.value.rows.slot.tolist() == slots
+    assert isinstance(failed.value.__cause__, RuntimeError)
+    assert (len(batcher.queue), batcher.table.settled_seq[slots].tolist()) == (0, [0] * sessions)
+    assert batcher.run(LeakyModel(), float) is None
+
+
+def test_a_lone_row_and_a_grid_give_the_same_values_to_their_streams() -> None:
+    batcher = make_batcher()
+    slots = [batcher.table.create(f"s{k}") for k in range(3)]
+    for k, slot in enumerate(slots):
+        batcher.table.attach(slot, route=k % 2, channel=10 + k)
+    batches = []
+    for rows in ([plain(0, 1)], [plain(k, 1) for k in (1, 2)]):
+        offer(batcher, slots, rows)
+        done = batcher.run(LeakyModel(), float)
+        assert done is not None
+        batches.append(done.by_route())
+    alone, grid = batches
+    assert (list(alone.spans), list(alone.channel)) == ([(0, 0, 1)], [10])
+    assert (list(grid.spans), list(grid.channel)) == ([(0, 0, 1), (1, 1, 2)], [12, 11])
+    assert (alone.answer(0).outputs, np.float32(alone.dt_s[0])) == (grid.answer(0).outputs, grid.dt_s[0])
+    assert (alone.plain, grid.plain, alone.batch, grid.batch) == (True, True, 1, 2)
