@@ -18,12 +18,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import silu
 
 from statestream.models.cells.base import Prepared
 from statestream.models.cells.composite import CompositeCell, Run
 from statestream.models.cells.mamba2 import HeadDecay
-from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, root_mean_square_norm, unit_length
+from statestream.models.cells.matrix_memory import (
+    MatrixMemory,
+    by_heads,
+    even_softplus,
+    root_mean_square_norm,
+    unit_length,
+)
 from statestream.models.cells.window import DepthwiseConvolution
 
 
@@ -39,7 +45,7 @@ class DeltaHeads(MatrixMemory):
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         *qkv, step, b = torch.split(x, self.sizes, dim=-1)
         q, k, v = (by_heads(part, self.heads) for part in qkv)
-        beta = -torch.expm1(-softplus(b) * d)
+        beta = -torch.expm1(-even_softplus(b) * d)
         return unit_length(q), unit_length(k), v, self.decay(step, d)[1], beta
 
 

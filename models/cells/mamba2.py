@@ -19,11 +19,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu, softplus
+from torch.nn.functional import silu
 
 from statestream.models.cells.base import Prepared
 from statestream.models.cells.composite import CompositeCell, Run
-from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, root_mean_square_norm
+from statestream.models.cells.matrix_memory import MatrixMemory, by_heads, even_softplus, root_mean_square_norm
 from statestream.models.cells.window import DepthwiseConvolution
 
 SHORTEST, LONGEST = 1e-3, 1e-1
@@ -44,7 +44,7 @@ class HeadDecay(nn.Module):
 
     def forward(self, step: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         """δ and δA, `[..., H]`, of `step [..., H]` and elapsed time `d [..., 1]`."""
-        delta = softplus(step + self.bias) * d
+        delta = even_softplus(step + self.bias) * d
         return delta, delta * -torch.exp(self.log_A)
 
 

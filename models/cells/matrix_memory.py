@@ -21,13 +21,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, softplus
 
 from statestream.models.cells.base import Cell, Prepared, State
 from statestream.models.spec import StateSpec
 
 BLOCK = 16
 """Rows of a block: inside, work grows by its square; between, blocks follow one another."""
+LANES = 16
+"""Float32 numbers in the widest vectors of processors."""
 
 
 class MatrixMemory(Cell):
@@ -97,6 +99,15 @@ def _decays(g: Tensor) -> Tensor:
 def by_heads(x: Tensor, heads: int) -> Tensor:
     """`[..., H, N / H]` of `[..., N]`."""
     return x.reshape(*x.shape[:-1], heads, -1)
+
+
+def even_softplus(x: Tensor) -> Tensor:
+    """softplus of a few numbers a row, the same whatever stands beside them.
+
+    onnxruntime rounds it otherwise in a vector of a processor's width than in what is left over of one: a session with
+    fewer numbers than a width would differ by whether it shares its batch, and a decay adds that up. So each fills one.
+    """
+    return softplus(x.unsqueeze(-1) * x.new_ones(LANES))[..., 0]
 
 
 def unit_length(x: Tensor) -> Tensor:
