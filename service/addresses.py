@@ -64,3 +64,8 @@ def shifted(address: str, by: int) -> str:
         return f"{address}.{by}"
     host, _, port = address.rpartition(":")
     return f"{host}:{int(port) + by}" if int(port) else address
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown: without the passwords in it."""
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(//[^/?@:]*:)[^/?]*@", r"\1***@", url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statestream.service.addresses import without_password
 from statestream.service.durability.stores.base import Store
 from statestream.service.errors import InvalidArgument
 
@@ -30,6 +31,8 @@ def open_store(url: str, *, sets_aside: bool = True) -> Store | None:
     scheme, _, rest = url.partition(":")
     if url == MEMORY:
         return None
+    if url == "sqlite::memory:":
+        raise InvalidArgument(f"'{url}' survives nothing; expected {MEMORY} or sqlite:PATH", field="store")
     if scheme == "sqlite" and rest:
         from statestream.service.durability.stores.sqlite import SqliteStore
 
@@ -38,4 +41,6 @@ def open_store(url: str, *, sets_aside: bool = True) -> Store | None:
         from statestream.service.durability.stores.redis import RedisStore
 
         return RedisStore(url)
-    raise InvalidArgument(f"'{url}'; expected memory, sqlite:PATH or redis://HOST:PORT/DB", field="store")
+    raise InvalidArgument(
+        f"'{without_password(url)}'; expected memory, sqlite:PATH or redis://HOST:PORT/DB", field="store"
+    )

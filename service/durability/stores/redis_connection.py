@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from statestream.service.addresses import without_password
 from statestream.service.durability.stores.base import StoreReplacedError
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
@@ -74,11 +75,13 @@ def parse(url: str) -> Address:
     options |= {"password": unquote(password)} if password else {}
     service, _, db = parts.path.strip("/").partition("/")
     if kind == "sentinel" and (not service or not (db or "0").isdecimal()):
-        raise InvalidArgument(f"'{url}'; expected redis+sentinel://HOST:PORT,…/SERVICE/DB", field="store")
+        raise InvalidArgument(
+            f"'{without_password(url)}'; expected redis+sentinel://HOST:PORT,…/SERVICE/DB", field="store"
+        )
     if kind == "sentinel":
         options["db"] = int(db or 0)
     elif (service, db) not in (("", ""), ("0", "")):
-        raise InvalidArgument(f"'{url}'; a cluster has only the database 0", field="store")
+        raise InvalidArgument(f"'{without_password(url)}'; a cluster has only the database 0", field="store")
     return Address(
         kind,
         url,
@@ -232,5 +235,5 @@ def _host(text: str, port: int, url: str) -> tuple[str, int]:
     if not colon:
         host, number = text, str(port)
     if not host or not number.isdecimal() or not 0 < int(number) < 65536:
-        raise InvalidArgument(f"'{url}'; '{text}' is not HOST:PORT", field="store")
+        raise InvalidArgument(f"'{without_password(url)}'; '{text}' is not HOST:PORT", field="store")
     return host.strip("[]"), int(number)

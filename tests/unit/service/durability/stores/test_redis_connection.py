@@ -50,3 +50,22 @@ def test_any_other_url_is_for_redis_py() -> None:
 def test_a_wrong_url_is_refused_by_what_is_wrong_with_it(url: str, problem: str) -> None:
     with pytest.raises(InvalidArgument, match=problem):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redid://user:s3cr:et@one:1/0", "redid://user:***@one:1/0"),
+        ("redis+sentinel://:s3cret@one:1", "redis+sentinel://:***@one:1"),
+        (
+            "redis+cluster://u:s3cret@one:1/2?sentinel_password=s3cret",
+            "redis+cluster://u:***@one:1/2?sentinel_password=***",
+        ),
+        ("redis+cluster://u:s3cret@one:port", "redis+cluster://u:***@one:port"),
+    ],
+)
+def test_no_error_shows_a_password(url: str, shown: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        open_store(url)
+    assert shown in str(error.value)
+    assert "s3c" not in str(error.value)

@@ -124,6 +124,8 @@ def test_a_store_that_cannot_be_is_refused_by_name(url: str) -> None:
 
 def test_memory_is_no_store() -> None:
     assert open_store("memory") is None
+    with pytest.raises(InvalidArgument, match="'sqlite::memory:' survives nothing; expected memory or sqlite:PATH"):
+        open_store("sqlite::memory:")
 
 
 # Damage
