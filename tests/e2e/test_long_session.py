@@ -14,7 +14,7 @@ from statestream.service.client import AsyncClient, AsyncSession
 from tests.support.families import TIME, held_out_recordings, network_of
 from tests.support.server_process import ServerProcess
 
-SINGLES, WINDOW, CHUNK, TOTAL = 3_000, 150, 250, 1_000_000
+SINGLES, WINDOW, CHUNK, TOTAL = 2_000, 100, 250, 1_000_000
 WARM = 100_000
 """Rows after which the server keeps as much as it ever keeps of a session; what follows may not grow it."""
 PERIOD_NS = 20_000_000

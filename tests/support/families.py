@@ -38,8 +38,6 @@ FAMILIES: dict[str, dict[str, object]] = {
     "liquid_s4": {"kind": "liquid_s4", "units": 16, "pairs": 16},
     "lru": {"kind": "lru", "units": 16, "pairs": 16},
     "linoss": {"kind": "linoss", "units": 16, "oscillators": 16},
-    "damped_linoss": {"kind": "damped_linoss", "units": 16, "oscillators": 16},
-    "lrc_ssm": {"kind": "lrc_ssm", "units": 16},
     "mingru": {"kind": "mingru", "units": 32},
     "mamba": {"kind": "mamba", "units": 16, "states": 8},
     "mamba2": {"kind": "mamba2", "units": 16, "heads": 2, "states": 8},
