@@ -1,4 +1,4 @@
-"""First problem of values that fit no model, in the words of the one who wrote them."""
+"""Message of the first problem that pydantic finds in values."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ class Responses:
         """
         if (response := self._queue.take()) is None and not self._ended:
             self._writer = asyncio.get_running_loop().create_future()
-            response = await self._writer
+            if (response := await self._writer) is None:
+                response = self._queue.take()  # what a client has requested may follow the end
             if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
                 await self._host.persistence.commit()
                 failpoints.reached("before-reply")

@@ -53,6 +53,13 @@ async def test_a_waiting_writer_sees_the_end_and_its_error(responses: Responses)
         await responses.next()
 
 
+async def test_what_was_requested_is_written_after_the_end_too(responses: Responses) -> None:
+    writer = await waiting_writer(responses)
+    responses.end()
+    responses.put(b"asked for", requested=True)
+    assert [await writer, await responses.next()] == [b"asked for", None]
+
+
 async def test_a_writer_that_is_cancelled_leaves_the_queue_as_it_is(responses: Responses) -> None:
     writer = await waiting_writer(responses)
     writer.cancel()
