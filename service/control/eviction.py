@@ -1,4 +1,4 @@
-"""Eviction: sessions leave memory once they are stored and unused, or, without a store, once they expire."""
+"""Eviction: takes unused sessions out of memory once they are stored or expired."""
 
 from __future__ import annotations
 

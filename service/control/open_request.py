@@ -1,4 +1,4 @@
-"""Open request: what a stream asks for when it opens a session, and the attachment it gets."""
+"""Open request of a stream for a session, and the attachment it gets."""
 
 from __future__ import annotations
 

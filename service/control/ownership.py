@@ -1,4 +1,4 @@
-"""Ownership: claims sessions in the store, so that an epoch has one owner among the servers that share it."""
+"""Ownership: claims sessions in the store, so that each epoch has one owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Persistence: saves sessions at every tick, and tells their streams what came of it."""
+"""Persistence: saves sessions at every tick and notifies their streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placement: puts sessions into the tables of their models, found there, from the store, or as new ones."""
+"""Placement: finds, restores or creates sessions in the tables of their models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health of a store: whether it works, since when not, and whether damage has cost sessions."""
+"""Health of a store: failures, their duration, and sessions lost to damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding of a stream's messages: from protobuf to values, with the checks of what values cannot say."""
+"""Decoding of a stream's messages: from protobuf to checked values."""
 
 from __future__ import annotations
 

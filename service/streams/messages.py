@@ -1,4 +1,4 @@
-"""Messages of a stream as values: what a transport hands to `SessionStream`, and the kinds of notices it sends."""
+"""Messages of a stream as values, from a transport to `SessionStream`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens in progress: channels of a stream that are being opened, each in its own task."""
+"""Pending opens: channels of a stream that are being opened, each a task."""
 
 from __future__ import annotations
 

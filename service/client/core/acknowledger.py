@@ -1,4 +1,4 @@
-"""Acknowledger: acknowledges results that were read, at once if many are, else after a short time."""
+"""Acknowledger: acknowledges results that were read, many at once or soon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrivals: tells the gatherer of a unary request when its call begins, before its message is here."""
+"""Arrivals: reports the start of a unary call before its message is read."""
 
 from __future__ import annotations
 
