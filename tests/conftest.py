@@ -22,19 +22,23 @@ from statestream.models.spec import (
 )
 from tests.support.turns import alone, beside_others
 
+# What is imported while tests are collected stays: there is nothing to collect until then.
+gc.disable()
+
 # The networks of tests are tiny: threads of one operation would only wait for each other, and for the other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that run alone come first, before others begin; then long ones, so that none is left over at the end."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("alone", "slow")])
+    """Long tests come first, so that none is left over at the end; those that run alone follow the others."""
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, item.get_closest_marker("slow") is None))
 
 
 def pytest_collection_finish() -> None:
     """Exempt what was imported from garbage collection: with torch a quarter of a million objects."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

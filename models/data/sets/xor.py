@@ -24,22 +24,25 @@ def xor() -> Dataset:
     The same in every call.
     """
     random = np.random.default_rng(SEED)
-    recordings, parts = joined(
-        [
-            ("train", [_stream(f"train-{k}", random) for k in range(100_000)]),
-            ("validation", [_stream(f"validation-{k}", random) for k in range(10_000)]),
-            ("test", [_stream(f"test-{k}", random) for k in range(10_000)]),
-        ]
-    )
+    sizes = (("train", 100_000), ("validation", 10_000), ("test", 10_000))
+    recordings, parts = joined([(part, _streams(part, size, random)) for part, size in sizes])
     return Dataset(recordings, ("bit",), ("even", "odd"), parts=parts)
 
 
-def _stream(name: str, random: np.random.Generator) -> Recording:
-    bits = random.integers(0, 2, random.integers(2, LONGEST + 1))
+def _streams(part: str, size: int, random: np.random.Generator) -> list[Recording]:
+    """So many streams, computed as one array: a hundred thousand small ones take ten times as long."""
+    streams = [random.integers(0, 2, random.integers(2, LONGEST + 1)) for _ in range(size)]
+    lengths, bits = np.array([len(stream) for stream in streams]), np.concatenate(streams)
+    starts = np.cumsum(lengths) - lengths
     sent = np.diff(bits, prepend=-1) != 0
-    sent[-1] = True
-    rows = np.flatnonzero(sent)
-    return Recording(name, rows * PERIOD_NS, bits[rows, None].astype(np.float32), np.full(len(rows), bits.sum() % 2))
+    sent[starts] = sent[starts + lengths - 1] = True
+    seconds = np.arange(len(bits)) - np.repeat(starts, lengths)
+    rows = np.add.reduceat(sent, starts, dtype=np.int64)
+    t_ns, x = seconds[sent] * PERIOD_NS, bits[sent, None].astype(np.float32)
+    odd = np.repeat(np.add.reduceat(bits, starts) % 2, rows)
+    stops = np.cumsum(rows)
+    pieces = [slice(*ends) for ends in zip(stops - rows, stops, strict=True)]
+    return [Recording(f"{part}-{k}", t_ns[piece], x[piece], odd[piece]) for k, piece in enumerate(pieces)]
 
 
 ENTRY = Entry(

@@ -1,4 +1,4 @@
-"""What the load test notices: wrong outputs, broken streams, reconnects, the server's capacity."""
+"""What the load test notices: wrong outputs, broken streams, reconnects, the server's own account."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import pytest
 from statestream.models.bundle import CHUNK, STEP, Bundle, write_bundle
 from statestream.service.client.credentials import Access
 from statestream.service.errors import Unavailable
-from statestream.service.loadtest.capacity_search import search
-from statestream.service.loadtest.coordinator import Outcome
 from statestream.service.loadtest.report import failed
 from tests.conftest import leaky_manifest
 from tests.e2e.loadtest.conftest import load
@@ -104,18 +102,6 @@ async def test_the_server_s_own_account_and_verdicts_are_reported(stub: StartStu
 async def test_a_load_that_cannot_begin_says_why(stub: StartStub, unused_tcp_port: int) -> None:
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
         await load(unused_tcp_port)
-
-
-@pytest.mark.alone
-async def test_search_finds_the_planted_capacity(stub: StartStub) -> None:
-    """425 rows a second are 8.5 streams of 50 Hz: 8 hold, with 9 the queue grows by 59 ms a second."""
-    port = await stub(rows_per_s=425.0)
-
-    async def try_streams(count: int) -> Outcome:
-        return await load(port, streams=count, rate_hz=50.0, duration_s=2.5, drain_s=1.0)
-
-    found = await search(try_streams, deadline_ms=100.0, start=5, on_probe=print)
-    assert found.streams == 8
 
 
 @pytest.fixture
