@@ -29,8 +29,8 @@ def speed_up_exports() -> None:
     """Trace equal networks once a run, keep torch's lists of operators in memory, and its tracing off.
 
     `torch.onnx.export` reads the source of 500 translations at every call, two fifths of a small export, and asks the
-    dispatcher for all composite operators in each of 27 namespaces, twice; neither depends on the network. And pytest (9.2) attaches its handler to loggers that do not propagate, which makes torch
-    (2.13) build its trace log.
+    dispatcher for all composite operators in each of 27 namespaces, twice; neither depends on the network. And pytest
+    (9.2) attaches its handler to loggers that do not propagate, which makes torch (2.13) build its trace log.
     """
     built = ONNXRegistry.from_torchlib
     if not hasattr(built, "cache_info"):

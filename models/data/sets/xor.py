@@ -30,7 +30,7 @@ def xor() -> Dataset:
 
 
 def _streams(part: str, size: int, random: np.random.Generator) -> list[Recording]:
-    """So many streams, computed as one array: a hundred thousand small ones take ten times as long."""
+    """So many streams, computed as one array, in less than half of the time that many small ones take."""
     streams = [random.integers(0, 2, random.integers(2, LONGEST + 1)) for _ in range(size)]
     lengths, bits = np.array([len(stream) for stream in streams]), np.concatenate(streams)
     starts = np.cumsum(lengths) - lengths
