@@ -24,8 +24,13 @@ def xor() -> Dataset:
     The same in every call.
     """
     random = np.random.default_rng(SEED)
-    sizes = (("train", 100_000), ("validation", 10_000), ("test", 10_000))
-    recordings, parts = joined([(part, _streams(part, size, random)) for part, size in sizes])
+    recordings, parts = joined(
+        [
+            ("train", _streams("train", 100_000, random)),
+            ("validation", _streams("validation", 10_000, random)),
+            ("test", _streams("test", 10_000, random)),
+        ]
+    )
     return Dataset(recordings, ("bit",), ("even", "odd"), parts=parts)
 
 
