@@ -18,7 +18,7 @@ from statestream.service.client.admin import AsyncAdmin
 from statestream.service.client.core import arguments
 from statestream.service.client.core.connection import Reconnect
 from statestream.service.client.core.grpc_options import NO_ACCESS, Endpoint, Metadata, channel_options
-from statestream.service.client.core.process import adopt_process, check_process, forked
+from statestream.service.client.core.process import adopt_process, check_process, forked, refuse_pickle
 from statestream.service.client.core.stream_core import StreamCore
 from statestream.service.client.credentials import Access
 from statestream.service.client.model_info import ModelInfo, model_info
@@ -30,8 +30,9 @@ from statestream.service.errors import FailedPrecondition
 class AsyncClient:
     """A connection to a server.
 
-    Make and use it inside one event loop. `close` ends it, and so does leaving `async with`.
-    It belongs to its process: in a forked child every method raises FailedPrecondition, and `close` does nothing.
+    Make and use it inside one event loop: in another one its calls raise FailedPrecondition. `close` ends it, and so
+    does leaving `async with`. It belongs to its process: in a forked child every method raises FailedPrecondition, and
+    `close` does nothing; it cannot be pickled.
 
     Args:
         target: `host:port` or `unix:path`.
@@ -87,6 +88,8 @@ class AsyncClient:
             self._channel, endpoint=self._endpoint, metadata=self._call_metadata, timeout_s=timeout_s
         )
 
+    __reduce__ = refuse_pickle
+
     async def __aenter__(self) -> AsyncClient:
         return self
 
@@ -96,9 +99,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close every stream and the connection; does nothing in a forked child."""
-        if forked():
+        """Close every stream and the connection; does nothing in a forked child, or once its event loop is closed."""
+        home = self._home()
+        if forked() or (home is not None and home.is_closed()):
             return
+        self._check_loop()
         self._closed = True
         await asyncio.gather(*(stream.close() for stream in self._streams))
         await self._channel.close()
@@ -165,9 +170,22 @@ class AsyncClient:
         if self._closed:
             raise FailedPrecondition(f"the client of {self.target} is closed")
 
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that gRPC bound the channel to when it was made."""
+        return getattr(self._channel, "_loop", None)
+
+    def _check_loop(self) -> None:
+        """Raise FailedPrecondition in another event loop than the client's."""
+        if self._home() not in (None, asyncio.get_running_loop()):
+            raise FailedPrecondition(
+                f"the client of {self.target} belongs to another event loop: make it inside the coroutine that uses it "
+                "(each asyncio.run has a loop of its own), or use `Client`, which needs none"
+            )
+
     def _call_metadata(self) -> Metadata:
-        """Metadata of every RPC: the application's and the token. Raises as `_check`."""
+        """Metadata of every RPC: the application's and the token. Raises as `_check` and `_check_loop`."""
         self._check()
+        self._check_loop()
         return (*self._metadata, *self._access.metadata())
 
     async def _model(self, name: str, version: int) -> ModelInfo:

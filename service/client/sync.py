@@ -15,7 +15,7 @@ from statestream.service.client.admin import AsyncAdmin, ModelChange, SessionInf
 from statestream.service.client.aio import AsyncClient
 from statestream.service.client.core.arguments import instance, listed
 from statestream.service.client.core.grpc_options import NO_ACCESS, Metadata
-from statestream.service.client.core.process import check_process, forked
+from statestream.service.client.core.process import check_process, forked, refuse_pickle
 from statestream.service.client.credentials import Access
 from statestream.service.client.freshness import StaleWatch
 from statestream.service.client.group import Group
@@ -145,6 +145,8 @@ class Client:
             self._loop.stop()
             raise
         self.admin = Admin(self._loop, self._client.admin)
+
+    __reduce__ = refuse_pickle
 
     def __enter__(self) -> Client:
         return self

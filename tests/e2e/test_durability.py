@@ -11,6 +11,7 @@ import threading
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,11 +261,16 @@ async def test_a_locked_file_only_delays_durability(
     other.close()
 
 
+@pytest.mark.parametrize("hangs", [False, True], ids=["ends", "hangs"])
 async def test_a_redis_that_goes_away_only_delays_durability(
-    start: Callable[..., Any], redis_server: RedisServer, unused_tcp_port: int
+    start: Callable[..., Any], redis_server: RedisServer, unused_tcp_port: int, hangs: bool
 ) -> None:
     server = await start(store=redis_server.url, store_tick_s=0.1, metrics_address=f"127.0.0.1:{unused_tcp_port}")
-    await outage(server, redis_server.stop, redis_server.start)
+    if hangs:
+        signals = (partial(redis_server.send, number) for number in (signal.SIGSTOP, signal.SIGCONT))
+        await outage(server, *signals)
+    else:
+        await outage(server, redis_server.stop, redis_server.start)
 
 
 async def test_a_full_disk_only_delays_durability(repository: Path, tmp_path: Path) -> None:

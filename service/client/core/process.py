@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 from statestream.service.errors import FailedPrecondition
 
@@ -34,3 +35,11 @@ def check_process() -> None:
             "survive a fork: start the child with the method 'spawn' (multiprocessing.get_context('spawn')) and make "
             "its client there"
         )
+
+
+def refuse_pickle(client: object) -> NoReturn:
+    """Raise FailedPrecondition where a client is pickled: as `__reduce__`."""
+    raise FailedPrecondition(
+        f"{type(client).__name__} is a connection of its process and cannot be pickled; give the other process the "
+        "address, and make a client there"
+    )

@@ -130,7 +130,7 @@ class RedisStore:
             FailedPrecondition: the package `redis` is missing.
             InvalidArgument: the URL is wrong.
         """
-        self._connection = RedisConnection(url, (_READ, _CLAIM, _SAVE, _END, _USE, _DUE, _EXPIRE))
+        self._connection = RedisConnection(url, (_READ, _CLAIM, _SAVE, _END, _USE, _DUE, _EXPIRE), _SESSION)
         self._send = self._connection.send
 
     def open(self) -> Durability:
@@ -148,7 +148,7 @@ class RedisStore:
 
     def read(self, session_ids: Sequence[str]) -> list[Record | None]:
         """See `base.Store`."""
-        rows = self._send(_READ.on(_SESSION + i) for i in session_ids)
+        rows = self._send((_READ.on(_SESSION + i) for i in session_ids), foreign=None)
         alive = self._alive({row[1] for row in rows if row is not None and row[2] == b"1"})
         return [None if row is None else _record(*row, alive=row[1] in alive) for row in rows]
 
@@ -179,7 +179,7 @@ class RedisStore:
 
     def end(self, ends: Sequence[tuple[str, int]]) -> None:
         """See `base.Store`."""
-        ended = self._send(_END.on(_SESSION + i, epoch) for i, epoch in ends)
+        ended = self._send((_END.on(_SESSION + i, epoch) for i, epoch in ends), foreign=0)
         self._unuse([i for (i, _), gone in zip(ends, ended, strict=True) if gone])
 
     def expire(self, ttl_s: float, keep_s: float) -> int:
@@ -219,10 +219,11 @@ class RedisStore:
     ) -> list[Any]:
         """Send one command a session, and mark the sessions as just used.
 
-        Sessions whose answer is one of `unless` are not marked.
+        Sessions whose answer is one of `unless` are not marked; its first is that of a key of another program.
         """
         parts = (session_ids[at : at + TOGETHER] for at in range(0, len(session_ids), TOGETHER))
-        found = self._send(chain(commands, (_USE.on(_USED, *part) for part in parts)))[: len(session_ids)]
+        use = (_USE.on(_USED, *part) for part in parts)
+        found = self._send(chain(commands, use), foreign=unless[0])[: len(session_ids)]
         if not set(unless).isdisjoint(found):
             used = {i for i, answer in zip(session_ids, found, strict=True) if answer not in unless}
             self._unuse([i for i in session_ids if i not in used])
@@ -237,10 +238,11 @@ class RedisStore:
         (due,) = self._send([_DUE.on(_USED, ttl_ms, TOGETHER)])
         ids, used = due[::2], due[1::2]
         keys = [_SESSION + i.decode() for i in ids]
-        owners = self._send(("HMGET", key, "held", "server") for key in keys)
+        owners = self._send((("HMGET", key, "held", "server") for key in keys), foreign=(None, None))
         alive = self._alive({server for held, server in owners if held == b"1"})
         dead = [b"" if server in alive else server or b"" for _, server in owners]
-        found = self._send(_EXPIRE.on(k, ttl_ms, keep_ms, at, d) for k, at, d in zip(keys, used, dead, strict=True))
+        expire = (_EXPIRE.on(k, ttl_ms, keep_ms, at, d) for k, at, d in zip(keys, used, dead, strict=True))
+        found = self._send(expire, foreign=-1)
         self._unuse([i for i, at in zip(ids, found, strict=True) if at <= 0])
         later = [value for i, at in zip(ids, found, strict=True) if at > 0 for value in (at, i)]
         if later:
@@ -258,7 +260,7 @@ class RedisStore:
                 ids = [key.removeprefix(_SESSION.encode()) for key in keys]
                 there = self._send(("ZSCORE", _USED, i) for i in ids)
                 new = [i.decode() for i, score in zip(ids, there, strict=True) if score is None]
-                expired = self._send(("HEXISTS", _SESSION + i, "expired") for i in new)
+                expired = self._send((("HEXISTS", _SESSION + i, "expired") for i in new), foreign=1)
                 found = [i for i, gone in zip(new, expired, strict=True) if not gone]
                 self._send([_USE.on(_USED, *found)] if found else ())
 

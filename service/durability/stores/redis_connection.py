@@ -7,6 +7,7 @@ connection is closed, and the next command connects to the URL again.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,16 @@ from statestream.service.durability.stores.base import StoreReplacedError
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
+log = logging.getLogger("statestream.store")
+
 TOGETHER = 1000
 """Commands in one pipeline."""
 _TIMEOUT_S = 1.0
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _SENTINEL = {"sentinel_username": "username", "sentinel_password": "password"}
 """Parameters of a URL of sentinels, and redis-py's names of them."""
+
+_RAISE: Any = object()
 
 _ANSWER = re.compile(r"> - ([^<]+?)(?:, <|$)")
 """In redis-py's message: what one sentinel answered."""
@@ -104,14 +109,19 @@ def _sentinel_options(query: str, kind: str) -> dict[str, Any]:
 class RedisConnection:
     """Connection to the address of a URL, opened at first use."""
 
-    def __init__(self, url: str, scripts: Sequence[Script]) -> None:
-        """Prepare. `scripts` are those that commands run; they are loaded where a server lacks one.
+    def __init__(self, url: str, scripts: Sequence[Script], records: str) -> None:
+        """Prepare.
+
+        Args:
+            scripts: those that commands run; they are loaded where a server lacks one.
+            records: prefix of the keys that hold one session each.
 
         Raises:
             FailedPrecondition: the package `redis` is missing.
             InvalidArgument: the URL is wrong.
         """
         self._scripts = scripts
+        self._records = records
         self.address = parse(url)
         self._redis: Any = need("redis", "redis")
         self._connected: Any = None
@@ -135,8 +145,12 @@ class RedisConnection:
             connected, self._connected = self._connected, None
             connected.close()
 
-    def send(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+    def send(self, commands: Iterable[Sequence[Any]], foreign: Any = _RAISE) -> list[Any]:
         """Send commands in pipelines; returns their answers.
+
+        Args:
+            foreign: the answer where another program has put a value of another type at a session's key; by default
+                this raises.
 
         Raises:
             RedisError: the first failure; other commands may have been executed.
@@ -145,7 +159,7 @@ class RedisConnection:
         commands = iter(commands)
         while part := list(islice(commands, TOGETHER)):
             with self._closed_on_error():
-                answers += self._send(part)
+                answers += self._send(part, foreign)
         return answers
 
     def keys(self, pattern: str) -> Iterator[bytes]:
@@ -176,7 +190,7 @@ class RedisConnection:
             self.close()
             raise
 
-    def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def _send(self, commands: Sequence[Sequence[Any]], foreign: Any) -> list[Any]:
         answers = self._pipeline(commands)
         missing = [i for i, answer in enumerate(answers) if isinstance(answer, self._redis.exceptions.NoScriptError)]
         if missing:
@@ -185,18 +199,23 @@ class RedisConnection:
                     node.script_load(script.text)
             for i, answer in zip(missing, self._pipeline([commands[i] for i in missing]), strict=True):
                 answers[i] = answer
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return answers
+        return [self._checked(*each, foreign) for each in zip(answers, commands, strict=True)]
+
+    def _checked(self, answer: Any, command: Sequence[Any], foreign: Any) -> Any:
+        if not isinstance(answer, Exception):
+            return answer
+        key = _key(command)
+        if foreign is _RAISE or not key.startswith(self._records) or "WRONGTYPE" not in str(answer):
+            raise answer
+        log.warning("the key %s of the store was written by another program: its session is refused", key)
+        return foreign
 
     def _pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         client = self.client
         with client.pipeline(transaction=False) as pipe:
             if self.address.kind == "cluster":  # redis-py itself would ask a server for each script's key
                 for command in commands:
-                    key = command[3 if command[0] == "EVALSHA" else 1]
-                    pipe.execute_command(*command, target_nodes=client.get_node_from_key(key))
+                    pipe.execute_command(*command, target_nodes=client.get_node_from_key(_key(command)))
             else:
                 for command in commands:
                     pipe.execute_command(*command)
@@ -208,6 +227,10 @@ class RedisConnection:
         if self.address.kind != "cluster":
             return [client]
         return [client.get_redis_connection(node) for node in client.get_primaries()]
+
+
+def _key(command: Sequence[Any]) -> str:
+    return str(command[3 if command[0] == "EVALSHA" else 1])
 
 
 def _connect(redis: Any, address: Address) -> Any:

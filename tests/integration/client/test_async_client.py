@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 
 import numpy as np
 import pytest
@@ -384,6 +385,23 @@ async def test_no_server() -> None:
         async with client.stream() as stream:
             with pytest.raises(Unavailable, match="cannot reach"):
                 await stream.open("leaky")
+
+
+def test_a_client_of_another_event_loop_says_so_and_closes() -> None:
+    async def made() -> AsyncClient:
+        return AsyncClient("127.0.0.1:1")
+
+    client = asyncio.run(made())
+    for use in (client.list_models, client.serving, client.admin.drain):
+        with pytest.raises(FailedPrecondition, match=r"the client of 127\.0\.0\.1:1 belongs to another event loop"):
+            asyncio.run(use())
+    asyncio.run(client.close())
+
+
+async def test_a_client_cannot_be_pickled(connected: Connected) -> None:
+    _, client = connected
+    with pytest.raises(FailedPrecondition, match="AsyncClient is a connection of its process and cannot be pickled"):
+        pickle.dumps(client)
 
 
 async def test_a_stream_starts_with_its_first_session_and_close_ends_it(connected: Connected) -> None:

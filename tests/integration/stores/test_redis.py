@@ -244,6 +244,29 @@ def test_an_order_of_last_use_that_is_behind_or_gone_is_put_right(redis_server: 
     store.close()
 
 
+def test_a_key_of_another_program_refuses_its_session_alone(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither what is saved with it, nor what expires, nor what is looked for with it, waits for it."""
+    store = RedisStore(redis_server.url)
+    store.save("a", [Save(f"s{i}", 1, i, False, b"x") for i in range(3)], 10)
+    client = redis.Redis(port=redis_server.port)
+    client.delete("statestream:session:s1")
+    client.rpush("statestream:session:s1", "not ours")
+    client.delete("statestream:looked", "statestream:used")
+    assert [record is None for record in store.read(["s0", "s1", "s2"])] == [False, True, False]
+    assert store.claim("b", [Claim(f"s{i}", int(i != 1), 2, 0, b"y") for i in range(3)]) == [True, False, True]
+    assert store.save("b", [Save(f"s{i}", 2, 7, False, b"z") for i in range(3)], 10) == [0, FENCED, 0]
+    store.end([("s0", 2), ("s1", 2)])
+    assert store.expire(-1, 10) == 1
+    assert client.lrange("statestream:session:s1", 0, -1) == [b"not ours"]
+    assert "the key statestream:session:s1 of the store was written by another program" in caplog.text
+    client.set("statestream:used", "not ours")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        store.save("b", [Save("s2", 3, 8, False, b"z")], 10)
+    store.close()
+
+
 def test_a_server_that_forgot_its_scripts_gets_them_again(redis_server: RedisServer) -> None:
     store = RedisStore(redis_server.url)
     store.save("a", [Save("s", 1, 1, True, b"one")], 10)
