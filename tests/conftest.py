@@ -35,9 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what was imported from garbage collection: with torch a quarter of a million objects."""
+    """Exempt what was imported from garbage collection: with torch a quarter of a million objects.
+
+    Later it comes less often: an export alone makes hundreds of thousands of objects that stay until its end.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
 
 
