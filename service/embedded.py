@@ -90,7 +90,7 @@ class Embedded:
         parts = []
         while (taken := self._batcher.take()) is not None:
             if specs := self.manifest.encoded_inputs:
-                taken = taken.with_rows(decoded(taken.rows, specs, self._batcher.to_decode(taken)))
+                taken = taken.decoded(decoded(taken.rows, specs, self._batcher.to_decode(taken)))
             turn = self._batcher.plan(taken)
             results = self._batcher.commit(turn, turn.execute(self.engine))
             parts.append(_chunk(results, self._clock() - begin_s))

@@ -43,6 +43,10 @@ class Limits:
     """Bytes of decoded images in one turn."""
 
 
+Outcomes = Sequence[tuple[Tensors, Tensors]]
+"""Outputs and new states of each engine call of a turn."""
+
+
 class EngineCall(NamedTuple):
     """One call of the engine: a grid of rows with its inputs and states."""
 
@@ -103,14 +107,15 @@ class Dequeued(NamedTuple):
     judged: Judged
     places: GridLayout
     taken_s: float
+    decode_s: float = 0.0
 
     @property
     def rows(self) -> RowBatch:
         return self.judged.rows
 
-    def with_rows(self, rows: RowBatch) -> Dequeued:
-        """A copy with other rows, for example with decoded images."""
-        return self._replace(judged=self.judged._replace(rows=rows))
+    def decoded(self, rows: RowBatch, decode_s: float = 0.0) -> Dequeued:
+        """A copy with decoded images, which took `decode_s` of CPU time."""
+        return self._replace(judged=self.judged._replace(rows=rows), decode_s=decode_s)
 
 
 class TurnFailed(Exception):
@@ -127,8 +132,9 @@ class Turn(NamedTuple):
     rows: RowBatch
     runs: Sequence[EngineCall]
     planned_s: float
+    decode_s: float
 
-    def execute(self, model: StepModel) -> list[tuple[Tensors, Tensors]]:
+    def execute(self, model: StepModel) -> Outcomes:
         """Run every grid. Safe in a thread, as it touches no table."""
         return [run.execute(model) for run in self.runs]
 
@@ -146,18 +152,24 @@ class Batcher:
     def __post_init__(self) -> None:
         self.queue = RowQueue(self.manifest.inputs, self.clock)
 
-    def run(self, model: StepModel, cpu_s: Callable[[], float]) -> Results | None:
+    def run(
+        self,
+        model: StepModel,
+        cpu_s: Callable[[], float],
+        before_commit: Callable[[Turn, Outcomes], None] | None = None,
+    ) -> Results | None:
         """Run a turn of the queued rows, from taking to committing; None if there are none.
 
         A row that is alone and plain takes a shorter way to the same result. Images are not decoded.
 
         Args:
             cpu_s: clock of the thread's CPU time.
+            before_commit: called with the turn once it has run. No row takes the shorter way then, as it has no plan.
 
         Raises:
             TurnFailed: the model failed.
         """
-        if (row := self.queue.single()) is not None:
+        if before_commit is None and (row := self.queue.single()) is not None:
             done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
             if done is not None:
                 self.queue.clear()
@@ -170,7 +182,10 @@ class Batcher:
             outcomes = turn.execute(model)
         except Exception as error:
             raise TurnFailed(turn.rows) from error
-        return self.commit(turn, outcomes, cpu_s() - begin_s)
+        engine_s = cpu_s() - begin_s
+        if before_commit is not None:
+            before_commit(turn, outcomes)
+        return self.commit(turn, outcomes, engine_s)
 
     def take(self) -> Dequeued | None:
         """Take the queued rows, as many as one turn may have; None if there are none."""
@@ -197,9 +212,9 @@ class Batcher:
         """Plan the engine calls of a turn, once images are decoded."""
         judged, usable = taken.judged, _usable(taken.rows, self.manifest.gappy_inputs)
         runs = [self._run(judged, usable, part) for part in split(taken.places, self.limits.max_batch)]
-        return Turn(judged.rows, runs, taken.taken_s)
+        return Turn(judged.rows, runs, taken.taken_s, taken.decode_s)
 
-    def commit(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]], engine_s: float = 0.0) -> TurnResults:
+    def commit(self, turn: Turn, outcomes: Outcomes, engine_s: float = 0.0) -> TurnResults:
         """Store a turn's states and build the results of its rows; its engine calls took `engine_s` of CPU time."""
         rows = turn.rows
         before_ns = self.table.last_ns.take(rows.slot)
@@ -231,6 +246,7 @@ class Batcher:
             compute_s=now_s - turn.planned_s,
             batch=sum(run.batch for run in turn.runs),
             inputs=rows.data,
+            decode_s=turn.decode_s,
             engine_s=engine_s,
         )
 

@@ -38,6 +38,8 @@ class TurnResults(NamedTuple):
     """Sessions that the turn advanced."""
     inputs: Tensors
     """`[rows, *shape]` by name."""
+    decode_s: float
+    """CPU time of decoding images."""
     engine_s: float
     """CPU time of the engine calls."""
 

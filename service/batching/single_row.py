@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import Manifest, Tensors
+from statestream.models.spec import Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, TIME_CLAMPED, TIME_RAISED
 from statestream.service.batching.finite import measured, surely_finite
 from statestream.service.batching.result_batch import ResultBatch
@@ -30,17 +30,23 @@ class SingleResult(NamedTuple):
     epoch: int
     seq: int
     dt_s: float
-    flags: int
-    """Bits of ResultFlag"""
+    flag_bits: int
+    """Bits of ResultFlag."""
     inputs: Tensors
     """`[1, *shape]` by name."""
     queue_s: float
     compute_s: float
     engine_s: float
     """The turn's duration, nearly all of which is the engine's."""
+    decode_s: float = 0.0
     plain: bool = True
     batch: int = 1
     n: int = 1
+
+    @property
+    def flags(self) -> Int64Array:
+        """`[1]` bits of ResultFlag."""
+        return np.array([self.flag_bits])
 
     def by_route(self) -> ResultBatch:
         """The result as plain values."""
@@ -51,12 +57,12 @@ class SingleResult(NamedTuple):
             verdict=(APPLIED,),
             dt_s=(self.dt_s,),
             epoch=(self.epoch,),
-            flags=(self.flags,) if self.flags else None,
+            flags=(self.flag_bits,) if self.flag_bits else None,
             original=None,
             place=(0, 1),
             outputs=self.rows.outputs,
             details={},
-            plain=not self.flags,
+            plain=not self.flag_bits,
             queue_us=round(self.queue_s * 1e6),
             compute_us=round(self.compute_s * 1e6),
             batch=1,
@@ -100,7 +106,7 @@ def advance(
         epoch=table.epoch.item(slot),
         seq=seq,
         dt_s=dt_s,
-        flags=clamped * TIME_CLAMPED + raised * TIME_RAISED,
+        flag_bits=clamped * TIME_CLAMPED + raised * TIME_RAISED,
         inputs=row.data,
         queue_s=begin_s - row.received_s,
         compute_s=end_s - begin_s,

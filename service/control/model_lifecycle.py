@@ -19,7 +19,7 @@ from statestream.service.errors import AlreadyExists, FailedPrecondition
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.serving.compatibility import check_same_interface, check_same_state
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.serving.shadow import Shadow
+from statestream.service.serving.shadow import Shadow, drop_shadow, shadow_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class ModelLifecycle:
         async with self._changing:
             old = self._versions.find(name)
             await old.rest()
-            if (shadow := old.shadow) is None:
+            if (shadow := shadow_of(old)) is None:
                 raise FailedPrecondition(f"no version follows {old.manifest.ref}", field="name")
             new = self._host.models.add(shadow.bundle, shadow.engine)
             self._versions.activate(new)
@@ -139,8 +139,9 @@ class ModelLifecycle:
         """
         async with self._changing:
             active = self._versions.active(name)
-            if active is not None and active.shadow is not None and active.shadow.manifest.version == version:
-                active.drop_shadow()
+            shadow = None if active is None else shadow_of(active)
+            if active is not None and shadow is not None and shadow.manifest.version == version:
+                drop_shadow(active)
                 return
             runner = self._versions.get(name, version) or self._versions.find(name, version)
             if policy is UnloadPolicy.REFUSE and len(runner.table):
@@ -179,8 +180,8 @@ class ModelLifecycle:
         if self._versions.get(name, bundle.manifest.version) is not None:
             raise AlreadyExists(f"{bundle.manifest.ref} is loaded; unload it first", field="version")
         check_same_interface(active.manifest, bundle.manifest)
-        active.drop_shadow()
-        active.repeat_in(Shadow(bundle, engine, active.manifest))
+        drop_shadow(active)
+        active.attach(Shadow(bundle, engine, active))
         log.info("%s follows %s", bundle.manifest.ref, active.manifest.ref)
         return VersionChange(bundle.manifest, stayed=len(active.table))
 

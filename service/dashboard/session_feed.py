@@ -52,8 +52,8 @@ class SessionFeed:
 
     def close(self) -> None:
         """Stop observing the session."""
-        if self._place is not None and self._probe is not None:
-            self._place[0].unwatch(self._probe)
+        if self._probe is not None:
+            self._probe.stop()
 
     @property
     def _age_s(self) -> float:

@@ -30,9 +30,11 @@ import numpy as np
 from statestream.models.bundle import MANIFEST
 from statestream.models.files import replacing
 from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, Tensors
-from statestream.service.batching.batcher import Turn
-from statestream.service.batching.results import TurnResults
+from statestream.service.batching.batcher import Outcomes, Turn
+from statestream.service.batching.results import Results
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.protocol.verdict import Verdict
+from statestream.service.serving.observers import TurnObserver
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.seen import SeenSessions
 from statestream.service.sessions.table import SessionTable
@@ -102,11 +104,9 @@ class Recorder:
 
     def attach(self, runner: ModelRunner) -> None:
         """Record the turns of a model from now on."""
-        runner.observe(self.track(runner.manifest))
-
-    def track(self, manifest: Manifest) -> ModelTrack:
-        """The observer that records one version of a model."""
-        return ModelTrack(self, manifest, self._folder / manifest.name / str(manifest.version) / self._run)
+        manifest = runner.manifest
+        folder = self._folder / manifest.name / str(manifest.version) / self._run
+        runner.attach(ModelTrack(self, manifest, folder))
 
     def take(self, track: ModelTrack, piece: RecordedTurn) -> bool:
         """Queue rows; false if there was no room."""
@@ -159,8 +159,10 @@ class Recorder:
         self._behind = True
 
 
-class ModelTrack:
-    """Recording of one version's turns; created by `Recorder.track`."""
+class ModelTrack(TurnObserver):
+    """Recording of one version's turns; attached by `Recorder.attach`."""
+
+    needs_plans = True
 
     def __init__(self, recorder: Recorder, manifest: Manifest, folder: Path) -> None:
         self._broken = False
@@ -172,9 +174,11 @@ class ModelTrack:
         self._take_of = np.zeros(0, np.int64)
         self._takes = 0
         self._segments = 0
+        self._rows: RowBatch
+        """Rows of the turn that is being committed, and takes that start in it."""
         self._started: Takes
 
-    def before(self, turn: Turn, table: SessionTable) -> None:
+    def before_commit(self, turn: Turn, outcomes: Outcomes, table: SessionTable) -> None:
         """Start takes for new sessions, with their states before the turn."""
         if self._broken:
             self._broken = False
@@ -187,11 +191,11 @@ class ModelTrack:
             self._take_of = np.concatenate([self._take_of, np.zeros(table.capacity - len(self._take_of), np.int64)])
         self._take_of[new] = number
         ids = [table.id_of(slot) for slot in new.tolist()]
-        self._started = Takes(number, ids, table.settled_seq[new], table.gather(new))
+        self._rows, self._started = turn.rows, Takes(number, ids, table.settled_seq[new], table.gather(new))
 
-    def after(self, turn: Turn, results: TurnResults) -> None:
+    def after_commit(self, results: Results) -> None:
         """Record the results of a turn."""
-        rows, settled = turn.rows, results.rows
+        rows, settled = self._rows, results.rows
         flags = np.zeros(rows.n, np.uint8) if rows.flags is None else rows.flags
         keep: slice | Int64Array = slice(None)
         if not results.plain:
@@ -213,8 +217,8 @@ class ModelTrack:
         if not self._recorder.take(self, piece):
             self._seen.forget(rows.slot)
 
-    def forget(self, slot: int) -> None:
-        """The session was reset: its next row starts a new take."""
+    def reset(self, slot: int) -> None:
+        """Have the session's next row start a new take."""
         self._seen.forget(np.array([slot]))
 
     def write(self, pieces: Sequence[RecordedTurn]) -> None:

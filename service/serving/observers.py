@@ -1,33 +1,30 @@
-"""Observers of a model's turns; they attach themselves, so a runner imports none of them."""
+"""Turn observers: followers of a model's turns, attached to its runner from outside."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from statestream.service.batching.batcher import Turn
-from statestream.service.batching.results import Results, TurnResults
+from statestream.service.batching.batcher import Outcomes, Turn
+from statestream.service.batching.results import Results
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.sessions.table import SessionTable
 
 
-class TurnObserver(Protocol):
-    """Called with every turn, before and after its commit."""
+class TurnObserver:
+    """Follows one model's turns on the event loop; see `ModelRunner.attach`.
 
-    def before(self, turn: Turn, table: SessionTable) -> None:
-        """Observe a turn whose results are not in the table yet."""
-        ...
+    An observer overrides the methods that it needs; here they do nothing.
+    """
 
-    def after(self, turn: Turn, results: TurnResults) -> None:
-        """Observe a turn's results."""
-        ...
+    needs_plans = False
+    """Whether it needs `before_commit`. Even a row alone in its turn is then planned as a grid."""
 
-    def forget(self, slot: int) -> None:
-        """The session in `slot` was reset."""
-        ...
+    def before_commit(self, turn: Turn, outcomes: Outcomes, table: SessionTable) -> None:
+        """Observe a turn that has run; nothing of it is in the table yet. `after_commit` follows at once."""
 
+    def after_commit(self, results: Results) -> None:
+        """Observe a turn's results, which are in the table and delivered."""
 
-class RowObserver(Protocol):
-    """Waits for one row of one session."""
+    def failed(self, rows: RowBatch) -> None:
+        """Observe a turn that failed; the sessions of its rows are unchanged."""
 
-    def sees(self, done: Results) -> bool:
-        """Observe a turn; true once the row has been seen."""
-        ...
+    def reset(self, slot: int) -> None:
+        """Observe that the session in `slot`, which has no queued rows, was reset."""

@@ -8,6 +8,7 @@ from enum import Enum
 from statestream.models.spec import Manifest
 from statestream.service.errors import InvalidArgument, NotFound
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.shadow import drop_shadow
 
 Key = tuple[str, int]
 """Name and version."""
@@ -118,14 +119,14 @@ class ModelRegistry:
         """Make this version active. The shadow of the one before ends, since it compares with that one."""
         name, version = _key(runner.manifest)
         if (old := self.active(name)) is not None:
-            old.drop_shadow()
+            drop_shadow(old)
         self.retire(runner)
         self._open[name].append(version)
         self._redirects.pop((name, version), None)
 
     def retire(self, runner: ModelRunner) -> None:
         """Send no new sessions to this version. If it was active, the one before it, if any, is active again."""
-        runner.drop_shadow()
+        drop_shadow(runner)
         name, version = _key(runner.manifest)
         if version in self._open.get(name, []):
             self._open[name].remove(version)

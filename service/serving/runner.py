@@ -8,27 +8,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from statestream.models.bundle import Bundle
-from statestream.models.spec import Int64Array, Tensors
-from statestream.service.batching.batcher import Batcher, Dequeued, Limits, Turn, TurnFailed
+from statestream.models.spec import Int64Array
+from statestream.service.batching.batcher import Batcher, Dequeued, Limits, Outcomes, Turn, TurnFailed
 from statestream.service.batching.results import Results
 from statestream.service.batching.row_queue import RowBatch
 from statestream.service.batching.step_columns import StepColumns
 from statestream.service.engine.onnx import Engine
 from statestream.service.errors import Internal
 from statestream.service.serving.frame_decoder import FrameDecoder
-from statestream.service.serving.observers import RowObserver, TurnObserver
-from statestream.service.serving.shadow import Shadow, Step
-from statestream.service.serving.stats import ModelStats
+from statestream.service.serving.observers import TurnObserver
 from statestream.service.sessions.table import SessionTable
 
 log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
+Observer = TypeVar("Observer", bound=TurnObserver)
 
 INLINE_S = 1e-3
 """Models with a faster batch of 64 run on the loop; a thread hop would cost more."""
@@ -53,13 +56,13 @@ class ModelRunner:
         self.engine = engine
         self.table = SessionTable(bundle.manifest, clock=clock)
         self.batcher = Batcher(bundle.manifest, self.table, limits, clock)
-        self.stats = ModelStats()
         self.inline = engine.cost.batch_s < INLINE_S
         self.row_bytes = bundle.manifest.row_bytes
         """Largest size of a row on the wire."""
-        self._shadow: Shadow | None = None
-        self._observer: TurnObserver | None = None
-        self._row_observers: list[RowObserver] = []
+        self._observers: tuple[TurnObserver, ...] = ()
+        self._before_commit: Callable[[Turn, Outcomes], None] | None = None
+        """None if no observer needs plans."""
+        self._deferred: deque[Callable[[], None]] = deque()
         self._deliver = deliver
         self._failed = failed
         self._decoder = decoder if bundle.manifest.encoded_inputs else None
@@ -96,21 +99,19 @@ class ModelRunner:
 
     @property
     def run(self) -> int | None:
-        """Number of the engine's or shadow's run in progress; None if idle."""
+        """Number of the turn or deferred work in progress; None if idle."""
         return self._runs if self._busy else None
 
     async def rest(self) -> None:
-        """Return once neither a turn nor the shadow runs; until the caller awaits, none starts."""
+        """Return once neither a turn nor deferred work runs; until the caller awaits, none starts."""
         while self._busy:
             await self._next_turn()
 
     def reset(self, slot: int) -> None:
         """Reset the session in `slot`, which has no queued rows."""
         self.table.reset(slot)
-        if self.shadow is not None:
-            self.shadow.forget(slot)
-        if self._observer is not None:
-            self._observer.forget(slot)
+        for observer in self._observers:
+            observer.reset(slot)
 
     def hand_over(self, slots: Int64Array) -> RowBatch:
         """Remove and return the queued rows of these sessions; wakes `settled()`."""
@@ -127,38 +128,42 @@ class ModelRunner:
             self.batcher.queue.put_back(rows)
             self.wake()
 
-    def observe(self, observer: TurnObserver) -> None:
-        """Call `observer` with every turn from now on."""
-        self._observer = observer
-
-    def watch(self, observer: RowObserver) -> None:
-        """Call `observer` with turns until it has seen its row."""
-        self._row_observers.append(observer)
-
-    def unwatch(self, observer: RowObserver) -> None:
-        """Stop calling `observer`."""
-        if observer in self._row_observers:
-            self._row_observers.remove(observer)
-
-    def repeat_in(self, shadow: Shadow) -> None:
-        """Have `shadow` repeat every turn from now on."""
-        self._shadow = shadow
-
-    @property
-    def shadow(self) -> Shadow | None:
-        """The version that repeats this one's turns."""
-        return self._shadow
-
-    def drop_shadow(self) -> None:
-        """Stop the shadow, if there is one."""
-        if self.shadow is not None:
-            log.info("%s no longer follows %s", self.shadow.manifest.ref, self.manifest.ref)
-            self._shadow = None
-
     def close(self) -> None:
         """Stop the thread."""
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    # Observers
+
+    def attach(self, observer: TurnObserver) -> None:
+        """Have `observer` follow every turn from now on."""
+        self._set_observers((*self._observers, observer))
+
+    def detach(self, observer: TurnObserver) -> None:
+        """Have `observer` follow no more turns."""
+        self._set_observers(tuple(each for each in self._observers if each is not observer))
+
+    def attached(self, kind: type[Observer]) -> list[Observer]:
+        """The attached observers of one kind."""
+        return [each for each in self._observers if isinstance(each, kind)]
+
+    def defer(self, work: Callable[[], Made], done: Callable[[Made], None]) -> None:
+        """Run `work`, which must not raise, where turns run and before the next one, then `done` on the event loop.
+
+        For observers, in `after_commit`.
+        """
+        self._deferred.append(partial(self._run_apart, work, done))
+
+    def _set_observers(self, observers: tuple[TurnObserver, ...]) -> None:
+        self._observers = observers
+        needed = any(each.needs_plans for each in observers)
+        self._before_commit = self._show_plan if needed else None
+
+    def _show_plan(self, turn: Turn, outcomes: Outcomes) -> None:
+        for observer in self._observers:
+            observer.before_commit(turn, outcomes, self.table)
+
+    # Turns
 
     async def _next_turn(self) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -173,20 +178,20 @@ class ModelRunner:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if self._thread or self._decoder or self._shadow or self._observer:
+        if self._thread or self._decoder:
             self._begin()
             return
         try:
-            results = self.batcher.run(self.engine, time.thread_time)
+            results = self.batcher.run(self.engine, time.thread_time, self._before_commit)
         except TurnFailed as failure:
             self._fail(failure.rows, failure.__cause__ or failure)
         else:
             if results is not None:
                 self._publish(results)
-            self._go_on()
+        self._go_on()
 
     def _begin(self) -> None:
-        """Begin a turn that is not run in one go: it has images, an observer, a shadow, or a thread of its own."""
+        """Begin a turn that is not run in one go: it has images, or a thread of its own."""
         taken = self.batcher.take()
         if taken is None:
             return
@@ -201,76 +206,64 @@ class ModelRunner:
         """Decode the images of a turn, then run it."""
         specs, needed = self.manifest.encoded_inputs, self.batcher.to_decode(taken)
         try:
-            rows, cpu_s = await decoder.decode(taken.rows, specs, needed)
-            self.stats.decode_cpu_s += cpu_s
-            turn = self.batcher.plan(taken.with_rows(rows))
+            rows, decode_s = await decoder.decode(taken.rows, specs, needed)
+            turn = self.batcher.plan(taken.decoded(rows, decode_s))
         except Exception as error:
             self._fail(taken.rows, error)
+            self._go_on()
         else:
-            self._busy = False
             self._execute(turn)
 
     def _execute(self, turn: Turn) -> None:
         if self._thread is None:
-            self._finish(turn, _outcome(turn, self.engine))
-            return
-        self._busy, self._running = True, turn.rows
-        self._runs += 1
-        done = self._loop.run_in_executor(self._thread, _outcome, turn, self.engine)
-        done.add_done_callback(lambda future: self._finish(turn, future.result()))
-
-    def _finish(self, turn: Turn, ran: Ran) -> None:
-        outcome = ran.outcome
-        if isinstance(outcome, Exception):
-            self._fail(turn.rows, outcome)
-            return
-        self._busy, self._running = False, None
-        if self._observer is not None:
-            self._observer.before(turn, self.table)
-        results = self.batcher.commit(turn, outcome, ran.cpu_s)
-        if self._observer is not None:
-            self._observer.after(turn, results)
-        self._publish(results)
-        if self.shadow is None:
+            self._finish(turn, _run(turn, self.engine))
             self._go_on()
         else:
-            self._follow(self.shadow, self.shadow.plan(turn, outcome, self.table))
+            self._running = turn.rows
+            self._run_apart(partial(_run, turn, self.engine), partial(self._finish, turn))
 
-    def _fail(self, rows: RowBatch, error: BaseException) -> None:
-        self._busy, self._running = False, None
-        self.stats.failed_turns += 1
-        log.error("model %s: a turn of %d rows failed", self.manifest.ref, rows.n, exc_info=error)
-        self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
-        self._go_on()
+    def _run_apart(self, work: Callable[[], Made], done: Callable[[Made], None]) -> None:
+        """Run `work` in the engine's thread, or else in the loop's next pass; then `done`, and go on."""
 
-    def _publish(self, results: Results) -> None:
-        self.stats.count(results)
-        self._deliver(self, results)
-        if self._row_observers:
-            self._row_observers = [each for each in self._row_observers if not each.sees(results)]
+        def finished(made: Made) -> None:
+            self._busy = False
+            done(made)
+            self._go_on()
 
-    def _follow(self, shadow: Shadow, steps: list[Step]) -> None:
-        """Have the shadow repeat a turn, after its results were sent."""
         self._busy = True
         self._runs += 1
         if self._thread is None:
-            self._loop.call_soon(lambda: self._followed(shadow, _repeated(shadow, steps)))
+            self._loop.call_soon(lambda: finished(work()))
         else:
-            done = self._loop.run_in_executor(self._thread, _repeated, shadow, steps)
-            done.add_done_callback(lambda future: self._followed(shadow, future.result()))
+            self._loop.run_in_executor(self._thread, work).add_done_callback(lambda ran: finished(ran.result()))
 
-    def _followed(self, shadow: Shadow, error: Exception | None) -> None:
-        self._busy = False
-        if error is not None and self.shadow is shadow:
-            self.stats.failed_shadows += 1
-            log.error("the shadow %s failed", shadow.manifest.ref, exc_info=error)
-            self.drop_shadow()
-        self._go_on()
+    def _finish(self, turn: Turn, ran: Ran) -> None:
+        if isinstance(ran.outcomes, Exception):
+            self._fail(turn.rows, ran.outcomes)
+            return
+        self._busy, self._running = False, None
+        if self._before_commit is not None:
+            self._before_commit(turn, ran.outcomes)
+        self._publish(self.batcher.commit(turn, ran.outcomes, ran.cpu_s))
+
+    def _fail(self, rows: RowBatch, error: BaseException) -> None:
+        self._busy, self._running = False, None
+        log.error("model %s: a turn of %d rows failed", self.manifest.ref, rows.n, exc_info=error)
+        self._failed(self, rows, Internal(f"model {self.manifest.ref} failed to run; the session is as it was"))
+        for observer in self._observers:
+            observer.failed(rows)
+
+    def _publish(self, results: Results) -> None:
+        self._deliver(self, results)
+        for observer in self._observers:
+            observer.after_commit(results)
 
     def _go_on(self) -> None:
         if self._between_turns:
             self._resume_waiting()
-        if len(self.batcher.queue):
+        if self._deferred:
+            self._deferred.popleft()()
+        elif len(self.batcher.queue):
             self.wake()
 
     def _resume_waiting(self) -> None:
@@ -283,26 +276,17 @@ class ModelRunner:
 class Ran(NamedTuple):
     """What came of a turn's engine calls."""
 
-    outcome: list[tuple[Tensors, Tensors]] | Exception
+    outcomes: Outcomes | Exception
     """An exception as a value, since nothing has been stored yet."""
     cpu_s: float
 
 
-def _outcome(turn: Turn, engine: Engine) -> Ran:
+def _run(turn: Turn, engine: Engine) -> Ran:
     """Run the engine calls of a turn."""
     begin_s = time.thread_time()
-    outcome: list[tuple[Tensors, Tensors]] | Exception
+    outcomes: Outcomes | Exception
     try:
-        outcome = turn.execute(engine)
+        outcomes = turn.execute(engine)
     except Exception as error:
-        outcome = error
-    return Ran(outcome, time.thread_time() - begin_s)
-
-
-def _repeated(shadow: Shadow, steps: list[Step]) -> Exception | None:
-    """Run the shadow's steps; returns the exception if they failed."""
-    try:
-        shadow.run(steps)
-    except Exception as error:
-        return error
-    return None
+        outcomes = error
+    return Ran(outcomes, time.thread_time() - begin_s)

@@ -15,6 +15,7 @@ from statestream.service.serving.frame_decoder import FrameDecoder
 from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.router import ResultRouter
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.stats import ModelStats
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class ServedModels:
             deliver=self._router.deliver,
             failed=self._router.failed,
         )
+        runner.attach(ModelStats())
         if self._on_load is not None:
             self._on_load(runner)
         self._versions.add(runner)

@@ -2,27 +2,35 @@
 
 After the results of a turn were sent, the shadow runs the same rows: same inputs, same dt, its own states. A session
 new to it starts with the active version's state at that moment if both have the same state schema, otherwise with the
-initial state. `plan` runs on the event loop; `run` touches only the shadow and may run in a thread.
+initial state. Its steps are planned on the event loop; running them touches only the shadow, perhaps in a thread.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.models.metrics import deviation
-from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Tensors
 from statestream.service.batching.admission import INVALID
-from statestream.service.batching.batcher import EngineCall, Turn
+from statestream.service.batching.batcher import EngineCall, Outcomes, Turn
 from statestream.service.batching.finite import finite_lines
+from statestream.service.batching.results import Results
 from statestream.service.engine.onnx import Engine
+from statestream.service.serving.observers import TurnObserver
+from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.stats import stats_of
 from statestream.service.sessions.seen import SeenSessions
 from statestream.service.sessions.state_arena import StateArena
 from statestream.service.sessions.table import SessionTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -71,30 +79,42 @@ class Step(NamedTuple):
     """Outputs of the active version, `[lines, time, …]`."""
 
 
-class Shadow:
-    """A loaded version that repeats the active version's turns."""
+class Shadow(TurnObserver):
+    """A loaded version that repeats the turns of the active version, an observer of its runner."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, active: Manifest) -> None:
-        """Prepare. `active`, which it is compared with, has the same inputs, and no outputs that the shadow lacks."""
+    needs_plans = True
+
+    def __init__(self, bundle: Bundle, engine: Engine, runner: ModelRunner) -> None:
+        """Prepare to follow `runner`. Its version has the same inputs, and no outputs that the shadow lacks."""
+        active = runner.manifest
         self.bundle = bundle
         self.engine = engine
         self.manifest = bundle.manifest
         self.same_states = bundle.manifest.state_hash == active.state_hash
         self.divergence: Mapping[str, Divergence] = {t.name: Divergence() for t in active.outputs}
+        self._runner = runner
+        self._turn: tuple[Turn, Outcomes] | None = None
+        """The turn that is being committed."""
         self._std = {t.name: t.std_array for t in active.outputs}
         self._seen = SeenSessions()
         self._arena = StateArena(bundle.manifest.states, 0)
         self._capacity = 0
 
-    def plan(self, turn: Turn, outcomes: Sequence[tuple[Tensors, Tensors]], table: SessionTable) -> list[Step]:
-        """Plan the calls of a committed turn to repeat."""
-        steps = [self._step(run, outputs, table) for run, (outputs, _) in zip(turn.runs, outcomes, strict=True)]
-        return [step for step in steps if step is not None]
+    def before_commit(self, turn: Turn, outcomes: Outcomes, table: SessionTable) -> None:
+        """Keep the turn until its rows are judged."""
+        self._turn = turn, outcomes
 
-    def run(self, steps: Sequence[Step]) -> None:
-        """Advance the shadow's states and add its errors to `divergence`."""
-        for step in steps:
-            self._run(step)
+    def after_commit(self, results: Results) -> None:
+        """Have the turn repeated before the next one."""
+        assert self._turn is not None
+        (turn, outcomes), self._turn = self._turn, None
+        table = self._runner.table
+        steps = [self._step(run, outputs, table) for run, (outputs, _) in zip(turn.runs, outcomes, strict=True)]
+        self._runner.defer(partial(self._repeat, [step for step in steps if step is not None]), self._repeated)
+
+    def reset(self, slot: int) -> None:
+        """Treat the session as new."""
+        self._seen.forget(np.array([slot]))
 
     def knows(self, slots: Int64Array, table: SessionTable) -> BoolArray:
         """`[sessions]`, whether the shadow has a state for each."""
@@ -103,10 +123,6 @@ class Shadow:
     def states(self, slots: Int64Array) -> Tensors:
         """The shadow's states of sessions it has seen, `[sessions, *shape]` by name."""
         return self._arena.gather(slots)
-
-    def forget(self, slot: int) -> None:
-        """The session in `slot` was reset: treat it as new."""
-        self._seen.forget(np.array([slot]))
 
     def _step(self, run: EngineCall, outputs: Tensors, table: SessionTable) -> Step | None:
         # Rows that the finite check rolled back did not advance the active version.
@@ -137,6 +153,22 @@ class Shadow:
             outputs=outputs,
         )
 
+    def _repeat(self, steps: Sequence[Step]) -> Exception | None:
+        """Advance the shadow's states and add its errors to `divergence`; returns the exception if that failed."""
+        try:
+            for step in steps:
+                self._run(step)
+        except Exception as error:
+            return error
+        return None
+
+    def _repeated(self, error: Exception | None) -> None:
+        """Stop after a failure."""
+        if error is not None and shadow_of(self._runner) is self:
+            log.error("the shadow %s failed", self.manifest.ref, exc_info=error)
+            stats_of(self._runner).shadow_failed()
+            drop_shadow(self._runner)
+
     def _run(self, step: Step) -> None:
         slots, states = step.slots, self._start(step)
         if step.steps == 1:
@@ -165,3 +197,15 @@ class Shadow:
             for name, state in states.items():
                 state[adopt] = step.states[name][adopt]
         return states
+
+
+def shadow_of(runner: ModelRunner) -> Shadow | None:
+    """The version that repeats a runner's turns; None if none does."""
+    return next(iter(runner.attached(Shadow)), None)
+
+
+def drop_shadow(runner: ModelRunner) -> None:
+    """Stop the shadow of a runner, if it has one."""
+    if (shadow := shadow_of(runner)) is not None:
+        log.info("%s no longer follows %s", shadow.manifest.ref, runner.manifest.ref)
+        runner.detach(shadow)

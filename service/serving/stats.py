@@ -1,4 +1,4 @@
-"""Counters of a model runner: plain numbers, updated once a turn, read by metrics and monitors."""
+"""Model statistics: plain counters, updated once a turn, read by metrics and monitors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import numpy as np
 
 from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.results import Results
+from statestream.service.batching.row_queue import RowBatch
 from statestream.service.protocol.verdict import Verdict
+from statestream.service.serving.observers import TurnObserver
+from statestream.service.serving.runner import ModelRunner
 
 SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5)
 SESSIONS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -63,8 +66,8 @@ class Histogram:
         return later
 
 
-@dataclass
-class ModelStats:
+@dataclass(eq=False)
+class ModelStats(TurnObserver):
     """Counters of one model since it was loaded."""
 
     verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
@@ -78,14 +81,29 @@ class ModelStats:
     compute_s: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     batch: Histogram = field(default_factory=lambda: Histogram(SESSIONS))
 
-    def count(self, results: Results) -> None:
+    def after_commit(self, results: Results) -> None:
         """Count one turn."""
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
         self.batch.observe(results.batch)
+        self.decode_cpu_s += results.decode_s
         self.engine_cpu_s += results.engine_s
         if results.plain:
             self.verdicts[APPLIED] += results.n
             return
         for verdict, rows in enumerate(np.bincount(results.rows.verdict, minlength=len(Verdict)).tolist()):
             self.verdicts[verdict] += rows
+
+    def failed(self, rows: RowBatch) -> None:
+        """Count a failed turn."""
+        self.failed_turns += 1
+
+    def shadow_failed(self) -> None:
+        """Count a shadow that failed."""
+        self.failed_shadows += 1
+
+
+def stats_of(runner: ModelRunner) -> ModelStats:
+    """Statistics of a served model; `ServedModels.add` attaches them."""
+    (stats,) = runner.attached(ModelStats)
+    return stats

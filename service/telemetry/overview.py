@@ -16,7 +16,7 @@ from statestream.service.control.host import Host
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.serving.stats import Histogram
+from statestream.service.serving.stats import Histogram, stats_of
 from statestream.service.sessions.columns import DETACHED
 from statestream.service.sessions.reader import SessionInfo
 from statestream.service.sessions.table import SessionTable
@@ -101,7 +101,7 @@ class ServerMonitor:
         )
 
     def _model(self, runner: ModelRunner, then: _Previous | None, elapsed_s: float) -> ModelFigures:
-        now = self._then[runner]
+        now, stats = self._then[runner], stats_of(runner)
         then = then or now
         return ModelFigures(
             manifest=runner.manifest,
@@ -109,8 +109,8 @@ class ServerMonitor:
             sessions=len(runner.table),
             waiting_rows=len(runner.batcher.queue),
             rows_per_s=(now.rows - then.rows) / elapsed_s,
-            verdicts={v.name: runner.stats.verdicts[v] for v in Verdict if runner.stats.verdicts[v]},
-            failed_turns=runner.stats.failed_turns,
+            verdicts={v.name: stats.verdicts[v] for v in Verdict if stats.verdicts[v]},
+            failed_turns=stats.failed_turns,
             batch=now.batch.since(then.batch),
             queue_s=now.queue_s.since(then.queue_s),
             compute_s=now.compute_s.since(then.compute_s),
@@ -126,7 +126,7 @@ class ServerMonitor:
 
 
 def _now(runner: ModelRunner) -> _Previous:
-    stats, table = runner.stats, runner.table
+    stats, table = stats_of(runner), runner.table
     histograms = (stats.batch.copy(), stats.queue_s.copy(), stats.compute_s.copy())
     return _Previous(sum(stats.verdicts), *histograms, table.generation.copy(), table.settled_seq.copy())
 

@@ -18,7 +18,8 @@ from statestream.service.protocol.verdict import Verdict
 from statestream.service.recording.recorder import Recorder
 from statestream.service.serving.registry import ModelRegistry
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.serving.stats import Histogram
+from statestream.service.serving.shadow import shadow_of
+from statestream.service.serving.stats import Histogram, stats_of
 
 _MODEL = ("model", "version")
 
@@ -65,7 +66,7 @@ class ServerCollector(Collector):
         batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
         for runner in self._host.versions:
             model = [runner.manifest.name, str(runner.manifest.version)]
-            stats = runner.stats
+            stats = stats_of(runner)
             for verdict in list(Verdict)[1:]:
                 rows.add_metric([*model, verdict.name.lower()], stats.verdicts[verdict])
             failed.add_metric(model, stats.failed_turns)
@@ -141,8 +142,8 @@ def _shadows(versions: ModelRegistry) -> list[Metric]:
     unusable = GaugeMetricFamily("statestream_shadow_unusable_rows", "Rows without finite output.", labels=labels)
     for runner in versions:
         model = [runner.manifest.name, str(runner.manifest.version)]
-        failed.add_metric(model, runner.stats.failed_shadows)
-        if (shadow := runner.shadow) is not None:
+        failed.add_metric(model, stats_of(runner).failed_shadows)
+        if (shadow := shadow_of(runner)) is not None:
             for output, divergence in shadow.divergence.items():
                 where = [*model, str(shadow.manifest.version), output]
                 rows.add_metric(where, divergence.rows)

@@ -14,9 +14,9 @@ from statestream.models.spec import Array, Tensors
 from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.results import Results
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.serving.observers import TurnObserver
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.sessions.output_log import SettledRows
-from statestream.service.sessions.table import SessionTable
 
 
 class ProbeSample(NamedTuple):
@@ -33,18 +33,19 @@ class ProbeSample(NamedTuple):
 
 def probe(runner: ModelRunner, slot: int) -> SessionProbe:
     """Attach a `SessionProbe` for the session in `slot` to its model's runner."""
-    attached = SessionProbe(runner.table, slot)
-    runner.watch(attached)
+    attached = SessionProbe(runner, slot)
+    runner.attach(attached)
     return attached
 
 
-class SessionProbe:
+class SessionProbe(TurnObserver):
     """Captures the next row that advances the session in one slot; of several in a turn, the last."""
 
-    def __init__(self, table: SessionTable, slot: int) -> None:
+    def __init__(self, runner: ModelRunner, slot: int) -> None:
         self.sample: ProbeSample | None = None
         """The captured row; None until there is one."""
-        self._table = table
+        self._runner = runner
+        self._table = runner.table
         self._slot = slot
 
     def now(self) -> ProbeSample:
@@ -52,14 +53,18 @@ class SessionProbe:
         seq = int(self._table.settled_seq[self._slot])
         return ProbeSample(seq, Verdict.UNSPECIFIED, 0.0, {}, {}, self._table.read(self._slot))
 
-    def sees(self, done: Results) -> bool:
-        """Observe a turn whose states are stored; true once the row is captured."""
-        rows = done.rows
+    def after_commit(self, results: Results) -> None:
+        """Capture the row if it is in this turn, and detach."""
+        rows = results.rows
         mine = np.flatnonzero(rows.slot == self._slot)
         mine = mine[(rows.verdict[mine] == APPLIED) | (rows.verdict[mine] == Verdict.SUPPRESSED)]
         if len(mine):
-            self._capture(rows, int(mine[-1]), done.inputs)
-        return self.sample is not None
+            self._capture(rows, int(mine[-1]), results.inputs)
+            self.stop()
+
+    def stop(self) -> None:
+        """Detach."""
+        self._runner.detach(self)
 
     def _capture(self, rows: SettledRows, row: int, inputs: Tensors) -> None:
         out = int(rows.out[row])

@@ -97,7 +97,7 @@ async def test_a_shadow(clock: FakeClock) -> None:
     host, seen = Host.build(ServerConfig(), clock), Seen(leaky_manifest(version=2))
     runner = host.models.add(*leaky_bundle(leaky_manifest()))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
-    runner.repeat_in(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner.manifest))  # type: ignore[arg-type]
+    runner.attach(Shadow(SimpleNamespace(manifest=seen.manifest), seen, runner))  # type: ignore[arg-type]
     runner.offer([held.slot] * 3, StepColumns([1, 2, 3], columns=[("x", NAN.tobytes())]))
     await runner.settled(held.slot)
     await runner.rest()

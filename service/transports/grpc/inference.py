@@ -17,6 +17,8 @@ from statestream.service.errors import Internal, StatestreamError, Unauthenticat
 from statestream.service.protocol.services import INFERENCE
 from statestream.service.serving.registry import Role
 from statestream.service.serving.runner import ModelRunner
+from statestream.service.serving.shadow import shadow_of
+from statestream.service.serving.stats import stats_of
 from statestream.service.streams import decoding
 from statestream.service.streams.stream import SessionStream
 from statestream.service.transports.grpc import converters
@@ -95,7 +97,7 @@ class InferenceServicer:
         models = []
         for runner in self._host.versions:
             models.append(self._model(runner))
-            if (shadow := runner.shadow) is not None:
+            if (shadow := shadow_of(runner)) is not None:
                 models.append(converters.model_message(shadow.manifest, Role.SHADOW, 0, shadow.divergence))
         return pb.ListModelsResponse(models=models)
 
@@ -109,12 +111,13 @@ class InferenceServicer:
         return pb.GetModelResponse(model=self._model(runner))
 
     def _model(self, runner: ModelRunner) -> pb.Model:
+        stats = stats_of(runner)
         return converters.model_message(
             runner.manifest,
             self._host.versions.role(runner),
             len(runner.table),
-            decode_cpu_s=runner.stats.decode_cpu_s,
-            engine_cpu_s=runner.stats.engine_cpu_s,
+            decode_cpu_s=stats.decode_cpu_s,
+            engine_cpu_s=stats.engine_cpu_s,
         )
 
     def sweep(self, knows: Callable[[Identity], bool]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from statestream.service.client import AsyncClient
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.server.server import Server
+from statestream.service.serving.stats import stats_of
 from tests.e2e.conftest import repository, server, start  # noqa: F401
 from tests.support.cameras import HEIGHT, WIDTH, write_camera
 
@@ -130,7 +131,7 @@ async def test_cameras(start: Callable[..., Any], tmp_path: Path) -> None:  # no
     split = run["server"]["cpu_us_per_row_split"]
     assert min(split.values()) > 0
     assert sum(split.values()) == pytest.approx(run["server"]["cpu_us_per_row"])
-    stats = served.host.versions.find("camera").stats
+    stats = stats_of(served.host.versions.find("camera"))
     assert split["decode"] * run["verify"]["outputs"] < 1e6 * stats.decode_cpu_s * 1.2, "rows are estimated by rate"
     code, out, err = await loadtest(
         served.port, *camera, "--rate-hz", "30", "--duration", "0.6", "--deadline-ms", "0.001", "--search"

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.server.server import Server
+from statestream.service.serving.stats import stats_of
 from tests.conftest import leak
 from tests.support.wire_client import WireStream
 
@@ -106,7 +107,7 @@ async def test_unary_requests_of_many_sequences_share_turns(server: Server, chan
             np.testing.assert_allclose(shown(response), after(step), rtol=1e-6)
 
     await asyncio.gather(*(sequence(number) for number in range(1, sequences + 1)))
-    turns = server.host.versions.find("leaky").stats.batch.n
+    turns = stats_of(server.host.versions.find("leaky")).batch.n
     assert sequences * steps >= 8 * turns, f"{sequences * steps} steps in {turns} turns"
 
 
@@ -116,7 +117,7 @@ async def test_unary_requests_of_one_client_do_not_wait_for_others(server: Serve
     for step in range(1, 21):
         np.testing.assert_allclose(shown(await infer(channel, request(start=step == 1))), after(step), rtol=1e-6)
     stalled.cancel()
-    assert server.host.versions.find("leaky").stats.batch.n == 20
+    assert stats_of(server.host.versions.find("leaky")).batch.n == 20
 
 
 async def test_a_drain_answers_what_was_begun_and_ends_the_streams(server: Server, channel: grpc.aio.Channel) -> None:

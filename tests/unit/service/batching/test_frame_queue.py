@@ -80,7 +80,7 @@ class Bed:
         assert taken is not None
         needed = self.batcher.to_decode(taken)
         self.decoded.append(len(needed))
-        plan = self.batcher.plan(taken.with_rows(decoded(taken.rows, MANIFEST.encoded_inputs, needed)))
+        plan = self.batcher.plan(taken.decoded(decoded(taken.rows, MANIFEST.encoded_inputs, needed)))
         return self.batcher.commit(plan, plan.execute(self.model))
 
 

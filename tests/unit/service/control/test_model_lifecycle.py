@@ -18,6 +18,8 @@ from statestream.service.errors import AlreadyExists, FailedPrecondition, NotFou
 from statestream.service.protocol.upgrade_policy import UnloadPolicy, UpgradePolicy
 from statestream.service.protocol.verdict import RowFlag, Verdict
 from statestream.service.serving.registry import Role
+from statestream.service.serving.shadow import shadow_of
+from statestream.service.serving.stats import stats_of
 from statestream.service.sessions.policy import Late, Policy
 from tests.conftest import FakeClock, leak, leaky_manifest
 from tests.support.hosts import FakeSubscriber, advance, asks, keeper_of, leaky_bundle, make_host, state_after
@@ -236,7 +238,7 @@ async def test_a_version_that_cannot_go_on_with_the_sessions_is_not_loaded(
     if field != "states":
         with pytest.raises(FailedPrecondition, match=words):
             await upgrades.load("leaky", 2, SHADOW)
-        assert host.versions.find("leaky").shadow is None
+        assert shadow_of(host.versions.find("leaky")) is None
 
 
 async def test_pinned_sessions_stay_and_new_ones_go_to_the_active_version(
@@ -302,7 +304,7 @@ async def test_a_shadow_that_computes_the_same_does_not_diverge_and_one_that_doe
     await advance(early, 7)
     for version in (2, 3):
         assert (await upgrades.load("leaky", version, SHADOW)).manifest.version == version
-        shadow = early.runner.shadow
+        shadow = shadow_of(early.runner)
         assert shadow is not None
         late = await host.session_manager.open(stream, 2, asks(f"late{version}"))
         for held in (early, late):
@@ -331,7 +333,7 @@ async def test_the_shadow_skips_what_the_state_guard_rolled_back(
     held = [await host.session_manager.open(FakeSubscriber(), 1, asks(f"s{i}")) for i in range(2)]
     await upgrades.load("leaky", 2, SHADOW)
     runner = held[0].runner
-    shadow = runner.shadow
+    shadow = shadow_of(runner)
     assert shadow is not None
     step = runner.engine.step
 
@@ -359,7 +361,7 @@ async def test_a_shadow_with_states_that_are_not_finite_is_counted_and_one_that_
     repository.put(2, gain=float("inf"))
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("robot"))
     await upgrades.load("leaky", 2, SHADOW)
-    shadow = held.runner.shadow
+    shadow = shadow_of(held.runner)
     assert shadow is not None
     await advance(held, 3)
     await held.runner.rest()
@@ -372,8 +374,8 @@ async def test_a_shadow_with_states_that_are_not_finite_is_counted_and_one_that_
     await advance(held, 1)
     await held.runner.rest()
     await advance(held, 3)
-    assert held.runner.shadow is None
-    assert held.runner.stats.failed_shadows == 1
+    assert shadow_of(held.runner) is None
+    assert stats_of(held.runner).failed_shadows == 1
     np.testing.assert_allclose(state_of(host, "robot"), state_after(7), rtol=1e-6)
 
 
@@ -474,4 +476,4 @@ async def test_unloading_refuses_waits_or_moves(host: Host, repository: Reposito
     repository.put(4, states=OTHER_STATES)
     await upgrades.load("leaky", 4, SHADOW)
     await upgrades.unload("leaky", 4)
-    assert host.versions.find("leaky").shadow is None
+    assert shadow_of(host.versions.find("leaky")) is None

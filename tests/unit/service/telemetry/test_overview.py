@@ -117,7 +117,7 @@ async def test_a_tap_takes_the_last_row_of_a_turn_that_advanced(host: Host) -> N
 async def test_a_tap_that_was_given_back_sees_nothing(host: Host) -> None:
     held = await host.session_manager.open(FakeSubscriber(), 1, asks("one"))
     tap = probe(held.runner, held.slot)
-    held.runner.unwatch(tap)
+    tap.stop()
     await advance(held, 2)
     assert tap.sample is None
 
