@@ -23,11 +23,15 @@ class FrameQueue:
         """Remove all images."""
         self._queues: dict[str, list[bytes]] = {name: [] for name in self._specs}
 
-    def problem(self, frames: Frames, with_data: int) -> str:
-        """What is wrong with a message's images, for `with_data` rows; empty: nothing."""
+    def stray(self, frames: Frames) -> str:
+        """What is wrong with images of inputs that take none; empty: there are none."""
         for name in frames:
             if name not in self._specs:
                 return f"steps.columns['{name}']: frames, but the model has no input '{name}' that takes any"
+        return ""
+
+    def missing(self, frames: Frames, with_data: int) -> str:
+        """Which input lacks images for `with_data` rows; empty: none."""
         for name in self._specs if with_data else ():
             if name not in frames:
                 return f"steps.columns: the frames of input '{name}' are missing"

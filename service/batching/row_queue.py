@@ -75,7 +75,7 @@ class RowQueue:
         self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
         self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
-        self._images = FrameQueue(self._encoded) if self._encoded else None
+        self._images = FrameQueue(self._encoded)
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
         self.clear()
 
@@ -92,7 +92,7 @@ class RowQueue:
         for parts in self._data.values():
             parts.clear()
         self._problems: dict[int, str] = {}
-        if self._images is not None:
+        if self._encoded:
             self._images.clear()
 
     def __len__(self) -> int:
@@ -121,8 +121,9 @@ class RowQueue:
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
         data, problem = self._data_of(rows - skipped, message.columns)
-        if self._images is not None:
-            problem = problem or self._images.problem(message.frames, rows - skipped)
+        problem = self._images.stray(message.frames) or problem
+        if self._encoded:
+            problem = problem or self._images.missing(message.frames, rows - skipped)
             too_long = self._images.append({} if problem else message.frames, rows, has_data)
             self._problems |= {start + row: why for row, why in too_long.items()}
         if problem or skipped == rows:
@@ -150,9 +151,9 @@ class RowQueue:
         """Append one row without flags, its columns in the manifest's order.
 
         Returns:
-            False if the row is not valid, and nothing was added; `add` reports why.
+            False if the row is not valid or the model takes images, and nothing was added; `add` decides.
         """
-        if not 0 < seq < SEQ_LIMIT or len(columns) != len(self._row_sizes):
+        if self._encoded or not 0 < seq < SEQ_LIMIT or len(columns) != len(self._row_sizes):
             return False
         for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
             if name != expected or len(part) != size:
@@ -169,7 +170,7 @@ class RowQueue:
 
     def single(self) -> SingleRow | None:
         """The only queued row, if it has neither flags nor a deadline; it stays queued."""
-        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._images is not None:
+        if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._encoded:
             return None
         data = {
             name: np.frombuffer(self._data[name][0], spec.np_dtype).reshape(1, *spec.shape)
@@ -194,7 +195,7 @@ class RowQueue:
             np.frombuffer(self._due_s, np.float64) if self._due else None,
             data,
             self._problems,
-            {} if self._images is None else self._images.take(),
+            self._images.take() if self._encoded else {},
         )
         self.clear()
         return rows
@@ -212,7 +213,7 @@ class RowQueue:
         self._due = self._due or rows.due_s is not None
         for name, column in rows.data.items():
             self._data[name].append(column.tobytes())
-        if self._images is not None:
+        if self._encoded:
             self._images.put_back(rows.frames)
         self._problems |= {start + row: problem for row, problem in rows.problems.items()}
 

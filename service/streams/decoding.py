@@ -16,7 +16,7 @@ from statestream.service.streams.messages import Acks, Close, InvalidOpen, Messa
 
 _MAX_COLUMNS = 256
 _ACKS, _STEPS = pb.StreamRequest.ACKS_FIELD_NUMBER, pb.StreamRequest.STEPS_FIELD_NUMBER
-_name_and_data = attrgetter("name", "data")
+_name_and_data, _frames = attrgetter("name", "data"), attrgetter("frames")
 
 
 def row_message(request: pb.StreamRequest) -> RowMessage | None:
@@ -28,7 +28,7 @@ def row_message(request: pb.StreamRequest) -> RowMessage | None:
     channel, seq, times = steps.channel, steps.seq, steps.timestamp_ns
     if len(channel) != 1 or len(seq) != 1 or len(times) > 1 or len(steps.columns) > _MAX_COLUMNS:
         return None
-    if steps.flags or steps.budget_us or (times and times[0] == NO_TIME):
+    if steps.flags or steps.budget_us or (times and times[0] == NO_TIME) or any(map(_frames, steps.columns)):
         return None
     if len(parts) == 2:
         field, given = parts[0]

@@ -96,6 +96,24 @@ async def test_unusable_data_is_invalid(scene: Scene, x: Any, words: str) -> Non
     await scene.nobody_else_noticed()
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["a lone row", "a chunk"])
+@pytest.mark.parametrize("stray", ["x", "eye"])
+async def test_frames_that_the_model_does_not_take_are_invalid(scene: Scene, rows: int, stray: str) -> None:
+    before = await scene.state()
+    columns = [pb.Column(name="x", data=np.ones((rows, 2), "<f4").tobytes())]
+    if stray == "x":
+        columns[0].frames.extend([b"jpeg"] * rows)
+    else:
+        columns.append(pb.Column(name=stray, frames=[b"jpeg"] * rows))
+    sent = pb.Steps(channel=[1] * rows, seq=range(2, 2 + rows), columns=columns)
+    response = await scene.stream.ask(pb.StreamRequest(steps=sent))
+    assert list(response.results.verdict) == [pb.VERDICT_INVALID] * rows
+    for detail in response.results.details:
+        assert f"steps.columns['{stray}']: frames, but the model has no input '{stray}' that takes any" in detail.text
+    assert (await scene.state())[1] == before[1]
+    await scene.nobody_else_noticed()
+
+
 async def test_a_bad_row_among_good_ones_harms_no_row_of_its_message(scene: Scene) -> None:
     x = np.ones((3, 2), np.float32)
     x[1, 0] = np.nan

@@ -201,3 +201,14 @@ def test_a_bundle_whose_pictures_are_too_large_is_refused() -> None:
     check_pictures(MANIFEST, FRAME_BYTES)
     with pytest.raises(FailedPrecondition, match=f"{FRAME_BYTES} bytes of decoded images; max_decoded_bytes is 1000"):
         check_pictures(MANIFEST, 1000)
+
+
+def test_a_lone_row_with_a_picture_as_plain_data_is_not_queued_as_a_plain_row() -> None:
+    bed = Bed()
+    columns = [("camera", bytes(FRAME_BYTES)), ("imu", IMU[:1].tobytes())]
+    assert not bed.batcher.queue.add_row(bed.slots[0], 1, 10**9, columns)
+    assert len(bed.batcher.queue) == 0
+    bed.batcher.queue.add([bed.slots[0]], StepColumns([1], [10**9], columns=columns))
+    results = bed.turn()
+    assert verdicts(results) == [Verdict.INVALID]
+    assert "input 'camera' takes frames, got data" in results.details[0].text

@@ -38,6 +38,11 @@ def test_a_row_with_more_to_say_is_not_plain(more: dict[str, list[int]]) -> None
     assert row_message(pb.StreamRequest(steps=steps)) is None
 
 
+def test_a_row_with_frames_is_not_plain_whatever_else_its_column_has() -> None:
+    columns = [X, pb.Column(name="eye", data=b"12345678", frames=[b"jpeg"])]
+    assert row_message(pb.StreamRequest(steps=pb.Steps(channel=[3], seq=[5], columns=columns))) is None
+
+
 def test_every_part_of_a_message_is_a_value() -> None:
     policy = pb.Policy(keep=pb.KEEP_DEADLINE, late=pb.LATE_SUPPRESS, gap=pb.TIME_GAP_RESET)
     asked = pb.StreamRequest(
