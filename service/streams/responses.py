@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from statestream.service import failpoints
-from statestream.service.control.host import Host
 from statestream.service.errors import ResourceExhausted, StatestreamError
 from statestream.service.streams.send_queue import SendQueue
-
-_FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 
 
 class Responses:
     """What one stream still has to write. `on_abort` is called when it ends at once, to stop the current write."""
 
-    def __init__(self, host: Host, on_abort: Callable[[], object]) -> None:
+    def __init__(self, queue: SendQueue, on_abort: Callable[[], object]) -> None:
         self.aborted_by: StatestreamError | None = None
         """Error that ended the stream at once; None if it was not."""
-        self._host = host
         self._on_abort = on_abort
-        self._queue = SendQueue(host.config.credit_bytes, host.waiting.share())
+        self._queue = queue
         self._writer: asyncio.Future[bytes | None] | None = None
         """Where the writer waits for the next response."""
         self._ended = False
@@ -37,9 +32,6 @@ class Responses:
             self._writer = asyncio.get_running_loop().create_future()
             if (response := await self._writer) is None:
                 response = self._queue.take()  # what a client has requested may follow the end
-            if _FAILS_BEFORE_REPLY and self._host.persistence is not None:
-                await self._host.persistence.commit()
-                failpoints.reached("before-reply")
         if response is None and self._error is not None:
             raise self._error
         return response

@@ -28,6 +28,7 @@ from statestream.service.streams import encoding
 from statestream.service.streams.messages import Acks, Close, InvalidOpen, Message, NoticeKind, Open, RowMessage, Steps
 from statestream.service.streams.pending_opens import PendingOpens
 from statestream.service.streams.responses import Responses
+from statestream.service.streams.send_queue import SendQueue
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class SessionStream:
             on_abort: called when the stream is aborted, to stop the current write.
         """
         self.who = who
-        self.responses = Responses(host, on_abort)
+        self.responses = Responses(SendQueue(host.config.credit_bytes, host.waiting.share()), on_abort)
         self.input_closed = False
         """Whether messages of the client are no longer handled."""
         self._host = host

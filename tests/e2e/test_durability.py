@@ -76,7 +76,7 @@ async def test_a_session_goes_on_in_the_next_process(process: ServerProcess, end
 
 
 @pytest.mark.parametrize(
-    ("place", "settled"), [("before-reply:2", {1}), ("before-progress:2", {1, 50}), ("before-commit:2", {0, 1})]
+    ("place", "settled"), [("before-reply:1", {1}), ("before-progress:2", {1, 50}), ("before-commit:2", {0, 1})]
 )
 async def test_whatever_moment_it_dies_at_no_output_is_lost(
     process: ServerProcess, place: str, settled: set[int]

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from statestream.proto.v1 import inference_pb2 as pb
+from statestream.service import failpoints
 from statestream.service.auth.identity import Identity, caller
 from statestream.service.auth.quota import Quotas
 from statestream.service.control.host import Host
@@ -27,6 +28,7 @@ from statestream.service.transports.grpc.context import Context, abort, parsed
 log = logging.getLogger(__name__)
 
 _GOODBYE_S = 30.0
+_FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 
 
 class InferenceServicer:
@@ -73,6 +75,8 @@ class InferenceServicer:
             await context.send_initial_metadata(())
             reader = asyncio.create_task(self._read(client, context))
             while (response := await client.responses.next()) is not None:
+                if _FAILS_BEFORE_REPLY:
+                    await self._before_reply(response)
                 await context.write(response)
         except StatestreamError as error:
             failure = error
@@ -138,6 +142,12 @@ class InferenceServicer:
             await self._host.persistence.commit()
         for client in streams:
             client.drain()
+
+    async def _before_reply(self, response: bytes) -> None:
+        """Store what a reply with results reports, and die here if a test wants it."""
+        if self._host.persistence is not None and pb.StreamResponse.FromString(response).HasField("results"):
+            await self._host.persistence.commit()
+            failpoints.reached("before-reply")
 
     async def _read(self, client: SessionStream, context: Context) -> None:
         try:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
-import pytest_asyncio
 
+from statestream.service.control.byte_budget import SharedByteBudget
 from statestream.service.errors import ResourceExhausted, Unavailable
 from statestream.service.streams.responses import Responses
-from tests.conftest import FakeClock
-from tests.support.hosts import make_host
+from statestream.service.streams.send_queue import SendQueue
 
 
-@pytest_asyncio.fixture
-async def responses(clock: FakeClock) -> AsyncIterator[Responses]:
-    """Those of a stream that may have 100 bytes waiting; `aborts` counts its cuts."""
-    host = await make_host(None, clock)
-    host = replace(host, config=host.config.model_copy(update={"credit_bytes": 100}))
-    yield Responses(host, on_abort=lambda: None)
-    host.models.close()
+@pytest.fixture
+def responses() -> Responses:
+    """Those of a stream that may have 100 bytes waiting."""
+    return Responses(SendQueue(100, SharedByteBudget(1 << 20).share()), on_abort=lambda: None)
 
 
 async def waiting_writer(responses: Responses) -> asyncio.Task[bytes | None]:
