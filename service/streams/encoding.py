@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from statestream.proto.v1 import PROTOCOL_VERSION
 from statestream.proto.v1 import inference_pb2 as pb
@@ -33,17 +37,29 @@ _NOTICES = {
 
 
 def results(batch: ResultBatch, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
-    """Encode rows `start` to `stop` of a turn's results, with the outputs `wanted`."""
-    if batch.plain and stop == start + 1:
-        return _ONE_ROW.fill(batch, start, wanted)
+    """Encode rows `start` to `stop` of a turn's results, with the outputs `wanted`.
+
+    Outputs are appended as messages of their own, since a protobuf parser merges concatenated messages. So they are
+    copied once, where protobuf would copy them three times.
+    """
+    one_row = batch.plain and stop == start + 1
+    parts: list[Any] = [_ONE_ROW.fill(batch, start) if one_row else _rows(batch, start, stop)]
     first, last = batch.place[start], batch.place[stop]
+    for name in wanted if last > first else ():
+        data = np.ascontiguousarray(batch.outputs[name][first:last])
+        parts += (_column_head(name, data.nbytes), data)
+    return b"".join(parts)
+
+
+def _rows(batch: ResultBatch, start: int, stop: int) -> bytes:
+    """Rows `start` to `stop` of a turn's results without their outputs."""
     response = _results_message(
         batch.channel[start:stop],
         batch.seq[start:stop],
         batch.verdict[start:stop],
         batch.dt_s[start:stop],
         batch.epoch[start:stop],
-        [(name, batch.outputs[name][first:last].tobytes()) for name in wanted] if last > first else [],
+        [],
     )
     into = response.results
     into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
@@ -148,38 +164,29 @@ def _results_message(
     return response
 
 
-class _OneRow:
-    """The `StreamResponse` of one APPLIED row, the usual message; built once and filled in again each time.
+@lru_cache(4096)
+def _column_head(name: str, size: int) -> bytes:
+    """The bytes of a message before the data of its only output, which has `size` bytes."""
+    column = pb.Column(name=name, data=bytes(size))
+    return pb.StreamResponse(results=pb.Results(columns=[column])).SerializeToString()[: -size or None]
 
-    Its outputs are appended as messages of their own: a protobuf parser merges concatenated messages. (Set in place,
-    their bytes would stay in the message's arena for good.)
-    """
+
+class _OneRow:
+    """The `StreamResponse` of one APPLIED row, the usual message; built once and filled in again each time."""
 
     def __init__(self) -> None:
         self._response = _results_message([0], [0], [APPLIED], [0.0], [0], [])
         self._results = self._response.results
         self._channel, self._seq = self._results.channel, self._results.seq
         self._dt_s, self._epoch = self._results.dt_s, self._results.epoch
-        self._heads: dict[tuple[str, int], bytes] = {}
 
-    def fill(self, batch: ResultBatch, row: int, wanted: Sequence[str]) -> bytes:
-        """Encode one row of a turn, with the outputs `wanted`."""
+    def fill(self, batch: ResultBatch, row: int) -> bytes:
+        """Encode one row of a turn, without its outputs."""
         into = self._results
         self._channel[0], self._seq[0] = batch.channel[row], batch.seq[row]
         self._dt_s[0], self._epoch[0] = batch.dt_s[row], batch.epoch[row]
         into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
-        parts = [self._response.SerializeToString()]
-        for name in wanted:
-            data = batch.outputs[name][row : row + 1].tobytes()
-            parts += (self._heads.get((name, len(data))) or self._add_head(name, len(data)), data)
-        return b"".join(parts)
-
-    def _add_head(self, name: str, size: int) -> bytes:
-        """Keep the bytes before the data of an output of `size` bytes."""
-        column = pb.Column(name=name, data=bytes(size))
-        head = pb.StreamResponse(results=pb.Results(columns=[column])).SerializeToString()[: -size or None]
-        self._heads[name, size] = head
-        return head
+        return self._response.SerializeToString()
 
 
 _ONE_ROW = _OneRow()
