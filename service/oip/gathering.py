@@ -15,7 +15,13 @@ from statestream.service.serving.runner import ModelRunner
 MOST_ROWS = 64
 """Rows that a turn waits for; larger batches cost the engine hardly less a row."""
 QUIET_PASSES = 32
-"""Passes of the loop without a new call or row, after which a turn starts. A call takes up to about eight to arrive."""
+"""Passes of the loop without a new call or row, after which a turn starts.
+
+gRPC hands over the next call of a burst within three passes, or later where its thread waits for a core. The number
+need not be exact: with 64 clients, turns had 27 to 31 rows at any from 4 to 128, at the same rate, and 1.7 at 2. So it
+has room on both sides. A pass is as long as its work: microseconds where the loop has none, which is all that waiting
+adds for a client that overlaps with another by chance.
+"""
 
 
 class TurnGatherer:
