@@ -25,6 +25,7 @@ from statestream.service.dashboard.certificate import Certificate
 from statestream.service.dashboard.site import MOST_LISTENERS, Site
 from statestream.service.errors import InvalidArgument
 from statestream.service.server.server import Server
+from statestream.service.telemetry.session_probe import SessionProbe
 from tests.conftest import FakeClock
 from tests.support.certificates import authority, served
 from tests.support.hosts import be_wired, make_host
@@ -133,11 +134,11 @@ async def test_nobody_is_left_watching(server: Server, page: aiohttp.ClientSessi
         runner = server.host.session_manager.registry.find("left")
         response = await page.get("/api/session", params={"id": "left"})
         await first(response, lambda line: line["kind"] == "row")
-        assert runner._row_observers
+        assert runner.attached(SessionProbe)
         response.close()
 
         async def left_alone() -> None:
-            while runner._row_observers:
+            while runner.attached(SessionProbe):
                 await asyncio.sleep(0.05)
 
         await asyncio.wait_for(left_alone(), WITHIN_S)
