@@ -220,3 +220,67 @@ def write_gripping(path: Path, seed: int) -> np.ndarray:
 
     write_mcap(path, of_protobuf("/grip", kind, lambda k: kind(width=widths[k])), of_json("/state", asked, None))
     return widths
+
+
+LEVELS = np.random.default_rng(5).integers(16, 236, ROWS)
+"""Grey levels of the frames of a video."""
+FRAME = (48, 64)
+KEY_EVERY = 10
+ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
+    "h264": ("libx264", {"tune": "zerolatency", "x264-params": "scenecut=0"}),
+    "h265": ("libx265", {"tune": "zerolatency", "x265-params": "bframes=0:repeat-headers=1:log-level=none"}),
+    "vp9": ("libvpx-vp9", {"lag-in-frames": "0", "deadline": "realtime", "b": "200000"}),
+    "av1": ("libsvtav1", {"svtav1-params": "pred-struct=1:lookahead=0"}),
+}
+"""Encoders of PyAV and their options, by formats of messages."""
+
+
+def video(kind: str) -> list[bytes]:
+    """Frames of `LEVELS`, each as a message has it; every tenth is a key frame."""
+    from fractions import Fraction
+
+    import av
+
+    name, options = ENCODERS[kind]
+    encoder: Any = av.CodecContext.create(name, "w")
+    encoder.height, encoder.width = FRAME
+    encoder.pix_fmt, encoder.time_base, encoder.framerate = "yuv420p", Fraction(1, 20), 20
+    encoder.gop_size, encoder.max_b_frames, encoder.options = KEY_EVERY, 0, options
+    packets: list[Any] = []
+    for k, level in enumerate(LEVELS):
+        frame = av.VideoFrame.from_ndarray(np.full((*FRAME, 3), level, np.uint8), format="rgb24")
+        frame.pts = k
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    assert [k for k, packet in enumerate(packets) if packet.is_keyframe] == list(range(0, ROWS, KEY_EVERY))
+    return [bytes(packet) for packet in packets]
+
+
+def of_video(packets: list[bytes], kind: str, topic: str = "/video") -> Write:
+    """Messages of `foxglove.CompressedVideo` as Foxglove defines them in JSON, one for each packet."""
+    from base64 import b64encode
+
+    text = {"type": "string"}
+    described = {"timestamp": STAMP, "format": text, "data": {"type": "string", "contentEncoding": "base64"}}
+    schema = ("foxglove.CompressedVideo", "jsonschema", json.dumps({"properties": described}).encode())
+
+    def frame(k: int) -> bytes:
+        return json.dumps({"format": kind, "data": b64encode(packets[k]).decode()}).encode()
+
+    return channel(topic, "json", schema, frame)
+
+
+def write_video_by_sdk(path: Path, packets: list[bytes], kind: str) -> Path:
+    """By the SDK of Foxglove: a video of Protobuf on `/video`, and the levels on `/level`."""
+    from foxglove import Channel, channels, open_mcap
+    from foxglove import messages as made
+
+    with open_mcap(str(path)) as writer:
+        assert writer
+        level, film = Channel("/level", message_encoding="json"), channels.CompressedVideoChannel("/video")
+        for k, packet in enumerate(packets):
+            seconds, nanoseconds = divmod(int(T_NS[k]), 10**9)
+            stamp = made.Timestamp(sec=seconds, nsec=nanoseconds)
+            level.log({"of": int(LEVELS[k])}, log_time=int(LOGGED_NS[k]) - 1)
+            film.log(made.CompressedVideo(timestamp=stamp, data=packet, format=kind), log_time=int(LOGGED_NS[k]))
+    return path

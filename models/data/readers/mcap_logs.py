@@ -1,24 +1,27 @@
-"""Reads MCAP files, of ROS and of Foxglove's tools, as tables; the library mcap is imported only here.
+"""Reads MCAP files, of ROS and of Foxglove's tools, as tables.
 
-A column is a field of a topic's messages, and rows are made as of a log of ROS (see `ros_logs`). A file of ROS 2 alone,
-with its indexes, is read by rosbags. Other files are read by mcap, each channel by the decoder of its encoding, so that
-a channel that cannot be read matters only if it is asked for.
+A column is a field of a topic's messages, and rows are made as of a bag of ROS (see `ros_logs`). A log of ROS 2 alone,
+with its indexes, is read by rosbags. Others are read by mcap, each channel by the decoder of its encoding, so that a
+channel that cannot be read matters only if it is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from heapq import merge
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from statestream.models.data.message_fields import MessageField
-from statestream.models.data.readers import ros_logs
+from statestream.models.data.readers import ros_logs, video_messages
 from statestream.models.data.readers.json_messages import JsonMessages, fields_of
-from statestream.models.data.readers.messages import Cell, Messages
+from statestream.models.data.readers.mcap_files import McapFile, mcap_file
+from statestream.models.data.readers.messages import Messages, Packet
 from statestream.models.data.readers.protobuf_messages import ProtobufMessages
 from statestream.models.data.readers.reader import (
     PICTURE,
@@ -32,26 +35,29 @@ from statestream.models.data.readers.reader import (
 )
 from statestream.models.data.readers.ros_messages import ENCODINGS, ros_messages
 from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_topics, joined, times_of
+from statestream.models.data.readers.video_messages import MessageVideo, VideoMessages
 from statestream.models.data.tables import DataError, Table, column_of
 
 if TYPE_CHECKING:
-    from mcap.records import Channel, Schema
+    from mcap.records import Channel
 
-PICTURES = ("foxglove.CompressedImage",)
-"""Types of messages whose field `data` is a picture."""
+PICTURES = ("foxglove.CompressedImage", "foxglove_msgs/msg/CompressedImage", *video_messages.TYPES)
+"""Types of messages whose field `data` is a picture, beside those of ROS."""
 
 
 class McapLog(Reader):
-    """An MCAP file."""
+    """An MCAP file, or a ROS 2 bag (a folder) of such files."""
 
     facts = Facts(
         title="MCAP",
-        recognised="`.mcap`, of ROS 2, ROS 1 and Foxglove; channels of CDR, JSON and Protobuf may stand in one file",
+        recognised="`.mcap`, or a ROS 2 bag of such files (a folder with its `metadata.yaml`); channels of ROS, JSON "
+        "and Protobuf may stand in one file",
         library="mcap, rosbags, mcap-ros2-support and mcap-protobuf-support",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
-        types="numbers, booleans, text; a word of an enumeration is its number where numbers are needed; "
-        "`data` of a `CompressedImage` is a picture; what a message does not have is an empty cell",
+        types="numbers, booleans, text; a word of an enumeration is its number where numbers are needed; `data` of a "
+        "`CompressedImage`, and of a `CompressedVideo` from its first key frame on, is a picture; what a message does "
+        "not have is an empty cell",
         time="`header.stamp` or `timestamp` of the first topic, or, if a message has none, the time at which it was "
         'logged; `data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
@@ -61,22 +67,22 @@ class McapLog(Reader):
             ("a field that no message of JSON has", "no message has"),
             ("a map of Protobuf", "is a map, which is not read"),
             ("a channel of another encoding", "cannot read its messages"),
+            ("a type without its definition", "no definition of"),
+            ("a video without a key frame", "has a key frame"),
             ("a damaged file", "cannot read it"),
         ),
     )
 
     def recognises(self, path: Path) -> bool:
-        return ends_with(path, (".mcap",)) and not path.is_dir()
+        if path.is_dir():
+            return ros_logs.is_bag(path) and ros_logs.is_of_mcap(path)
+        return ends_with(path, (".mcap",))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         if _is_for_rosbags(path):
             return ros_logs.READER.columns(path)
         with _opened(path) as log:
-            return tuple(
-                Column(f"{channel.topic}.{name}", kind, rate_hz=log.counts.get(channel.id, 0) / log.span_s)
-                for channel in log.channels
-                for name, kind in log.fields(channel)
-            )
+            return tuple(Column(f"{topic}.{name}", kind, rate_hz=rate) for topic, name, kind, rate in log.fields())
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         if _is_for_rosbags(path):
@@ -88,7 +94,7 @@ class McapLog(Reader):
             check_topics(path, {topic: len(track.place) for topic, track in tracks.items()}, log.types)
         topics = [track.topic(path, name) for name, track in tracks.items()]
         clock = tracks[topics[0].name]
-        times = times_of(path, topics[0].name, clock.logged_ns, clock.stamped_ns, stamps_needed=STAMP in names)
+        times = times_of(path, topics[0].name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
         return joined(path, topics, times)
 
 
@@ -101,7 +107,7 @@ class _Track:
         """Index of each message among the messages of all tracks."""
         self.logged_ns: list[int] = []
         self.stamped_ns: list[int] = []
-        self.values: list[list[Cell]] = [[] for _ in fields]
+        self.values: list[list[Any]] = [[] for _ in fields]
         """One list per field."""
 
     def add(self, place: int, logged_ns: int, data: bytes, messages: Messages) -> None:
@@ -113,151 +119,152 @@ class _Track:
         self.stamped_ns.append(messages.stamp_ns(message))
 
     def topic(self, path: Path, name: str) -> Topic:
-        for field, column in zip(self.fields, self.values, strict=True):
+        """Make columns; messages before the first key frame of a video are left out."""
+        for k, (field, column) in enumerate(zip(self.fields, self.values, strict=True)):
             if all(value is None for value in column):
                 raise DataError(f"{path}: no message has '{field.name}'")
+            if isinstance(column[0], Packet):
+                video = MessageVideo(path, name, column, McapLog.facts)
+                self.values[k] = [partial(video.picture, index) for index in range(len(column))]
+                self._leave_out(video.first)
         columns = {field.name: column_of(column) for field, column in zip(self.fields, self.values, strict=True)}
         return Topic(name, np.array(self.place, np.int64), columns)
 
+    def _leave_out(self, count: int) -> None:
+        for each in (self.place, self.logged_ns, self.stamped_ns, *self.values):
+            del each[:count]
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Log:
-    """An open file: its channels, and how many messages they have."""
+    """Open files of a log."""
 
     path: Path
-    file: Any
-    channels: Sequence[Channel]
-    schemas: Mapping[int, Schema]
-    counts: Mapping[int, int]
-    span_s: float
-    indexed: bool
-    """Whether its chunks are listed with their channels, so that only those that are needed are read."""
+    files: Sequence[McapFile]
 
     @property
     def types(self) -> dict[str, str]:
         """Type of each topic's messages, or their encoding."""
-        return {each.topic: self._type(each) or each.message_encoding for each in self.channels}
+        return {each.topic: file.type_of(each) or each.message_encoding for file, each in self._channels}
 
     def field(self, name: str) -> MessageField:
         try:
-            return MessageField.within(name, [channel.topic for channel in self.channels])
+            return MessageField.within(name, list(self.types))
         except DataError as error:
             raise DataError(f"{self.path}: {error}; the log has {', '.join(self.types)}") from None
 
-    def fields(self, channel: Channel) -> list[tuple[str, str]]:
-        """Paths and types of a channel's values; none if it cannot be read."""
-        try:
-            messages = self._messages(channel)
-        except DataError:
-            return []
-        found = list(messages.fields())
-        if not found and channel.message_encoding == "json":
-            first = next((data for _, _, data in self.messages([channel.topic])), b"{}")
-            found = list(fields_of(messages.decode(first)))
-        picture = self._type(channel) in PICTURES
-        return [(name, PICTURE if picture and name == "data" else kind) for name, kind in found]
+    def fields(self) -> Iterator[tuple[str, str, str, float]]:
+        """Topic, path, type and rate (Hz) of each value; those of channels that cannot be read are left out."""
+        filled = [file for file in self.files if any(file.counts.values())]
+        first_ns, last_ns = min((f.first_ns for f in filled), default=0), max((f.last_ns for f in filled), default=0)
+        span_s = max((last_ns - first_ns) * 1e-9, 1e-9)
+        counts: dict[str, int] = {}
+        for file, channel in self._channels:
+            counts[channel.topic] = counts.get(channel.topic, 0) + file.counts.get(channel.id, 0)
+        topics: dict[str, dict[str, str]] = {}
+        for file in self.files:
+            firsts = file.first_messages([each for each in file.channels if each.message_encoding == "json"])
+            for channel in file.channels:
+                topics.setdefault(channel.topic, {}).update(_values(file, channel, firsts.get(channel.id)))
+        for topic, values in topics.items():
+            yield from ((topic, name, kind, counts[topic] / span_s) for name, kind in values.items())
 
     def fill(self, tracks: Mapping[str, _Track]) -> None:
         """Add the messages of topics to their tracks."""
-        decoders: dict[int, Messages] = {}
-        for place, (channel, logged_ns, data) in enumerate(self.messages(list(tracks)) if tracks else ()):
-            track = tracks[channel.topic]
+        decoders: dict[tuple[Path, int], Messages] = {}
+        for place, (file, channel, logged_ns, data) in enumerate(self._messages(list(tracks)) if tracks else ()):
+            track, key = tracks[channel.topic], (file.path, channel.id)
             try:
-                if channel.id not in decoders:
-                    decoders[channel.id] = self._messages(channel)
-                track.add(place, logged_ns, data, decoders[channel.id])
+                if key not in decoders:
+                    decoders[key] = _decoder(file, channel)
+                track.add(place, logged_ns, data, decoders[key])
             except DataError as error:
-                where = f"{self.path}: message {len(track.place)} of {channel.topic}"
+                where = f"{file.path}: message {len(track.place)} of {channel.topic}"
                 raise DataError(f"{where} ({self.types[channel.topic]}): {error}") from None
 
-    def messages(self, topics: Sequence[str]) -> Iterator[tuple[Channel, int, bytes]]:
-        """Channel, time of logging and content of each message of topics, in the order of log times."""
-        library = _library(self.path)
-        kind = library.SeekingReader if self.indexed else library.NonSeekingReader
-        self.file.seek(0)
-        with errors_of("mcap", self.path):
-            for _, channel, message in kind(self.file, validate_crcs=True).iter_messages(topics):
-                yield channel, message.log_time, message.data
+    @property
+    def _channels(self) -> list[tuple[McapFile, Channel]]:
+        return [(file, channel) for file in self.files for channel in file.channels]
 
-    def _type(self, channel: Channel) -> str:
-        schema = self.schemas.get(channel.schema_id)
-        return schema.name if schema else ""
-
-    def _messages(self, channel: Channel) -> Messages:
-        """Decoder of a channel.
-
-        Raises:
-            DataError: there is none.
-        """
-        schema, encoding = self.schemas.get(channel.schema_id), channel.message_encoding
-        if encoding == "json":
-            return JsonMessages(schema.data if schema and schema.encoding == "jsonschema" else b"")
-        if encoding == "protobuf" and schema:
-            return ProtobufMessages(self.path, schema, McapLog.facts)
-        if schema and schema.encoding in ENCODINGS.get(encoding, ()):
-            return ros_messages(self.path, encoding, schema, McapLog.facts)
-        described = f"a schema of '{schema.encoding}'" if schema else "no schema"
-        raise DataError(
-            f"cannot read its messages: they are of '{encoding}' with {described}; read are CDR and ROS 1 with "
-            "definitions of ROS, JSON, and Protobuf"
-        )
+    def _messages(self, topics: Sequence[str]) -> Iterator[tuple[McapFile, Channel, int, bytes]]:
+        """Messages of topics in all files, in the order of log times."""
+        return merge(*(file.messages(topics) for file in self.files), key=lambda message: message[2])
 
 
-def _library(path: Path) -> Any:
-    return imported(path, "mcap.reader", "MCAP files", McapLog.facts)
+def _values(file: McapFile, channel: Channel, first: bytes | None) -> dict[str, str]:
+    """Types of a channel's values, by path, of its schema and its first message; none if it cannot be read."""
+    try:
+        messages = _decoder(file, channel)
+        found = {} if first is None else dict(fields_of(messages.decode(first)))
+    except DataError:
+        return {}
+    found |= dict(messages.fields())
+    if file.type_of(channel) in PICTURES:
+        found = {name: kind for name, kind in found.items() if name != "data[k]"} | {"data": PICTURE}
+    return found
+
+
+def _decoder(file: McapFile, channel: Channel) -> Messages:
+    """Return the decoder of a channel.
+
+    Raises:
+        DataError: there is none.
+    """
+    messages = _by_encoding(file, channel)
+    return VideoMessages(messages) if file.type_of(channel) in video_messages.TYPES else messages
+
+
+def _by_encoding(file: McapFile, channel: Channel) -> Messages:
+    schema, encoding = file.schemas.get(channel.schema_id), channel.message_encoding
+    if encoding == "json":
+        return JsonMessages(schema.data if schema and schema.encoding == "jsonschema" else b"")
+    if encoding == "protobuf" and schema:
+        return ProtobufMessages(file.path, schema, McapLog.facts)
+    if schema and schema.encoding in ENCODINGS.get(encoding, ()):
+        return ros_messages(file.path, encoding, schema, McapLog.facts)
+    described = f"a schema of '{schema.encoding}'" if schema else "no schema"
+    raise DataError(
+        f"cannot read its messages: they are of '{encoding}' with {described}; read are CDR and ROS 1 with "
+        "definitions of ROS, JSON, and Protobuf"
+    )
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Log]:
-    with path.open("rb") as file:
-        yield _log(path, file)
+    with ExitStack() as stack:
+        files = _files_of(path) if path.is_dir() else [path]
+        yield _Log(path, [mcap_file(each, stack.enter_context(each.open("rb")), McapLog.facts) for each in files])
 
 
-def _log(path: Path, file: Any) -> _Log:
-    """Channels of a file, from its summary, or else from all of its records."""
-    library = _library(path)
-    with errors_of("mcap", path):
-        summary = library.SeekingReader(file).get_summary()
-        statistics = summary.statistics if summary else None
-        if summary is None or statistics is None or len(summary.channels) < statistics.channel_count:
-            return _scanned(path, file)
-        span_s = (statistics.message_end_time - statistics.message_start_time) * 1e-9
-        chunks = summary.chunk_indexes
-        return _Log(
-            path,
-            file,
-            tuple(summary.channels.values()),
-            summary.schemas,
-            statistics.channel_message_counts,
-            max(span_s, 1e-9),
-            bool(chunks) and all(chunk.message_index_offsets for chunk in chunks),
-        )
+def _files_of(bag: Path) -> list[Path]:
+    """Files of a ROS 2 bag, which its metadata name.
 
-
-def _scanned(path: Path, file: Any) -> _Log:
-    records = imported(path, "mcap.records", "MCAP files", McapLog.facts)
-    stream = imported(path, "mcap.stream_reader", "MCAP files", McapLog.facts)
-    channels: dict[int, Channel] = {}
-    schemas: dict[int, Schema] = {}
-    counts: dict[int, int] = {}
-    first_ns, last_ns = 2**63, 0
-    file.seek(0)
-    for record in stream.StreamReader(file, validate_crcs=True).records:
-        if isinstance(record, records.Channel):
-            channels[record.id] = record
-        elif isinstance(record, records.Schema):
-            schemas[record.id] = record
-        elif isinstance(record, records.Message):
-            counts[record.channel_id] = counts.get(record.channel_id, 0) + 1
-            first_ns, last_ns = min(first_ns, record.log_time), max(last_ns, record.log_time)
-    return _Log(path, file, tuple(channels.values()), schemas, counts, max((last_ns - first_ns) * 1e-9, 1e-9), False)
+    Raises:
+        DataError: the metadata cannot be read, or a file is missing.
+    """
+    yaml = imported(bag, "ruamel.yaml", "the metadata of a bag", McapLog.facts)
+    with errors_of("ruamel.yaml", bag):
+        found = yaml.YAML(typ="safe").load((bag / ros_logs.METADATA).read_text())
+        names = found["rosbag2_bagfile_information"]["relative_file_paths"]
+    files = [bag / PurePath(name).name for name in names]
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{bag}: cannot read it: {file.name} is missing, which its {ros_logs.METADATA} names")
+    if not files:
+        raise DataError(f"{bag}: cannot read it: its {ros_logs.METADATA} names no files")
+    return files
 
 
 def _is_for_rosbags(path: Path) -> bool:
-    """Whether a file is of ROS 2 alone, with its indexes and definitions that rosbags can read."""
+    """Whether a log is of ROS 2 alone, with its indexes and definitions that rosbags can read, or is packed."""
+    if path.is_dir() and not all(file.suffix == ".mcap" for file in _files_of(path)):
+        return True
     with _opened(path) as log:
-        if not log.indexed or any(channel.message_encoding != "cdr" for channel in log.channels):
-            return False
+        for file in log.files:
+            if not file.indexed or any(channel.message_encoding != "cdr" for channel in file.channels):
+                return False
+            if any(file.type_of(channel) in PICTURES for channel in file.channels):
+                return False
     try:
         with ros_logs.opened(path):
             return True

@@ -6,13 +6,23 @@ A field is named as in `message_fields`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from statestream.models.data.message_fields import Element, MessageField, Value
 
-Cell = Value | np.datetime64 | np.timedelta64 | None
+
+@dataclass(frozen=True)
+class Packet:
+    """An encoded frame of a video."""
+
+    data: bytes
+    format: str
+
+
+Cell = Value | np.datetime64 | np.timedelta64 | Packet | None
 """A value of a field; None: the message does not have it."""
 
 _SECONDS, _NANOSECONDS = ("sec", "seconds", "secs"), ("nanosec", "nsec", "nanos", "nsecs")

@@ -10,6 +10,7 @@ Clocks of different topics are never compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,8 @@ from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_t
 from statestream.models.data.tables import DataError, Table, column_of
 
 SUFFIXES = (".db3", ".bag")
-_METADATA = "metadata.yaml"
+METADATA = "metadata.yaml"
+_MCAP = re.compile(rb"storage_identifier:\s*['\"]?mcap\b")
 
 
 class RosLog(Reader):
@@ -41,7 +43,7 @@ class RosLog(Reader):
 
     facts = Facts(
         title="Bags of ROS",
-        recognised="a ROS 2 bag (a folder with its `metadata.yaml`), a `.db3` of one, and `.bag` of ROS 1",
+        recognised="a ROS 2 bag of `.db3` files (a folder with its `metadata.yaml`), one such file, `.bag` of ROS 1",
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
@@ -60,7 +62,7 @@ class RosLog(Reader):
     )
 
     def recognises(self, path: Path) -> bool:
-        return ends_with(path, SUFFIXES) or _is_bag(path / _METADATA)
+        return ends_with(path, SUFFIXES) or (is_bag(path) and not is_of_mcap(path))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with opened(path) as reader:
@@ -81,13 +83,22 @@ class RosLog(Reader):
             _fill(path, reader, tracks)
         check_topics(path, {track.name: len(track.place) for track in tracks}, known)
         clock = tracks[0]
-        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, stamps_needed=STAMP in names)
+        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
         return joined(path, [track.topic for track in tracks], times)
 
 
-def _is_bag(metadata: Path) -> bool:
-    """Whether a metadata.yaml is a bag's."""
-    return metadata.is_file() and b"rosbag2_bagfile_information" in metadata.read_bytes()
+def is_bag(path: Path) -> bool:
+    """Whether a path is the folder of a ROS 2 bag."""
+    return b"rosbag2_bagfile_information" in _metadata(path)
+
+
+def is_of_mcap(bag: Path) -> bool:
+    """Whether a ROS 2 bag is of MCAP files."""
+    return _MCAP.search(_metadata(bag)) is not None
+
+
+def _metadata(path: Path) -> bytes:
+    return (path / METADATA).read_bytes() if (path / METADATA).is_file() else b""
 
 
 class Track:

@@ -30,23 +30,30 @@ class Topic:
 
 
 def times_of(
-    path: Path, name: str, logged_ns: Sequence[int], stamped_ns: Sequence[int], *, stamps_needed: bool
+    path: Path,
+    name: str,
+    logged_ns: Sequence[int] | Int64Array,
+    stamped_ns: Sequence[int] | Int64Array,
+    *,
+    needed: bool,
 ) -> dict[str, Array]:
     """Columns of a topic's times, as datetimes; `timestamp_ns` are stamps if all messages have one, else log times.
 
     Args:
         stamped_ns: times that the messages state; 0: a message states none.
+        needed: whether a message without a stamp is an error.
 
     Raises:
         DataError: stamps are needed, and a message has none.
     """
-    missing = next((k for k, stamp in enumerate(stamped_ns) if not stamp), None)
-    if stamps_needed and missing is not None:
+    logged, stamped = (np.asarray(times, np.int64) for times in (logged_ns, stamped_ns))
+    missing = np.flatnonzero(stamped == 0)
+    if needed and missing.size:
         raise DataError(
-            f"{path}: message {missing} of {name} has no {STAMP}; data.time = '{LOGGED}' takes the times of the log"
+            f"{path}: message {missing[0]} of {name} has no {STAMP}; data.time = '{LOGGED}' takes the times of the log"
         )
-    logged, stamped = (np.array(times, "datetime64[ns]") for times in (logged_ns, stamped_ns))
-    return {TIME: stamped if missing is None else logged, STAMP: stamped, LOGGED: logged}
+    stamps, times = stamped.view("datetime64[ns]"), logged.view("datetime64[ns]")
+    return {TIME: times if missing.size else stamps, STAMP: stamps, LOGGED: times}
 
 
 def check_topics(path: Path, counts: Mapping[str, int], known: Mapping[str, str]) -> None:

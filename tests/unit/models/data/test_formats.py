@@ -95,11 +95,23 @@ def bag(folder: Path) -> Path:
 
 def mcap(folder: Path) -> Path:
     pytest.importorskip("mcap_protobuf")
-    from tests.support.foxglove_logs import channel, grip, gripper, of_json, of_protobuf, write_mcap
+    from tests.support.foxglove_logs import (
+        ROWS,
+        channel,
+        grip,
+        gripper,
+        of_json,
+        of_protobuf,
+        of_ros,
+        of_video,
+        write_mcap,
+    )
 
     kind = gripper()
     flat = channel("/flat", "flatbuffer", ("Flat", "flatbuffer", b""), lambda k: b"")
-    return write_mcap(folder / "a.mcap", of_json("/t"), of_protobuf("/grip", kind, lambda k: grip(kind, k)), flat)
+    channels = [of_json("/t"), of_protobuf("/grip", kind, lambda k: grip(kind, k)), flat]
+    channels += [of_ros("/own", "my_msgs/msg/Own", b""), of_video([b"no frame"] * ROWS, "h264")]
+    return write_mcap(folder / "a.mcap", *channels)
 
 
 def own(folder: Path) -> Path:
@@ -165,6 +177,8 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("MCAP", "a field that no message of JSON has"): (mcap, Columns(features=("/t.temperature",))),
     ("MCAP", "a map of Protobuf"): (mcap, Columns(features=("/grip.gains[p]",))),
     ("MCAP", "a channel of another encoding"): (mcap, Columns(features=("/flat.x",))),
+    ("MCAP", "a type without its definition"): (mcap, Columns(features=("/own.x",))),
+    ("MCAP", "a video without a key frame"): (mcap, Columns(features=("/video.data",))),
     ("MCAP", "a damaged file"): (file("a.mcap", b"\x89MCAP0\r\n and no more"), Columns(features=("/t.x",))),
     ("Bags of ROS", "no fields named"): (bag, Columns()),
     ("Bags of ROS", "a topic without messages"): (bag, Columns(features=("/odom.x",))),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from statestream.models.data.formats import columns_among, columns_at, picture_column
+from statestream.models.data.formats import columns_among, columns_at, find, picture_column
 from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers import ros_logs
 from statestream.models.data.readers.mcap_logs import READER
@@ -33,7 +33,7 @@ from tests.support.foxglove_logs import (
     write_by_sdk,
     write_mcap,
 )
-from tests.support.robot_logs import IMU, drive
+from tests.support.robot_logs import IMU, TYPES, drive
 from tests.support.robot_logs import write_mcap as write_ros
 
 pytest.importorskip("mcap_protobuf")
@@ -141,6 +141,7 @@ def test_columns_are_those_of_the_schemas(by_sdk: Path, tmp_path: Path) -> None:
         "/state.load": "number",
         "/state.image": "bytes",
     }
+    assert found["/state.count"].type == "integer", "not in the schema, but in the first message"
     assert found["/grip.lag"].type == "duration"
     assert found[GYRO].type == "float64"
     assert not any("gains" in name or "inner" in name for name in found), "no maps, and no types in themselves"
@@ -241,7 +242,8 @@ def test_topics_and_fields_may_have_any_names(tmp_path: Path) -> None:
 
 
 INDEXES: dict[str, dict[str, Any]] = {
-    "no message indexes": {"index_types": 0},
+    "no message indexes": {"index_types": "CHUNK"},
+    "no indexes": {"index_types": "NONE"},
     "no chunks": {"use_chunking": False},
     "no statistics": {"use_statistics": False},
     "no summary": {
@@ -249,7 +251,7 @@ INDEXES: dict[str, dict[str, Any]] = {
         "use_statistics": False,
         "repeat_channels": False,
         "repeat_schemas": False,
-        "index_types": 0,
+        "index_types": "NONE",
     },
 }
 
@@ -259,7 +261,7 @@ def options(name: str) -> dict[str, Any]:
 
     found = dict(INDEXES[name])
     if "index_types" in found:
-        found["index_types"] = IndexType.NONE
+        found["index_types"] = IndexType[found["index_types"]]
     return found
 
 
@@ -396,3 +398,50 @@ def test_definitions_that_a_file_does_not_hold_are_those_of_ros_or_of_a_folder(t
     (folder / "Rates.msg").write_text("float64[ x")
     with pytest.raises(DataError, match=r"Rates.msg: cannot read the definition"):
         numbers(log, "/own.angular_velocity.y")
+
+
+def write_folder(folder: Path, *files: Any, names: list[str] | None = None) -> Path:
+    """A ROS 2 bag of MCAP files, each of some channels, as `ros2 bag record` lays it out."""
+    folder.mkdir()
+    names = names or [f"{folder.name}_{k}.mcap" for k in range(len(files))]
+    for name, channels in zip(names, files, strict=True):
+        write_mcap(folder / name, *channels, profile="ros2")
+    listed = "\n".join(f"    - {name}" for name in names)
+    (folder / "metadata.yaml").write_text(f"""
+rosbag2_bagfile_information:
+  version: 5
+  storage_identifier: mcap
+  relative_file_paths:
+{listed}
+  duration:
+    nanoseconds: {LOGGED_NS[-1] - LOGGED_NS[0]}
+  starting_time:
+    nanoseconds_since_epoch: {LOGGED_NS[0]}
+  message_count: {ROWS}
+  topics_with_message_count:
+    - topic_metadata:
+        name: {IMU}
+        type: {TYPES[IMU]}
+        serialization_format: cdr
+        offered_qos_profiles: ""
+      message_count: {ROWS}
+  compression_format: ""
+  compression_mode: ""
+""")
+    return folder
+
+
+def test_a_bag_of_files_is_read_in_the_order_of_its_log_times(tmp_path: Path) -> None:
+    whole = write_folder(tmp_path / "whole", [of_ros()])
+    mixed = write_folder(tmp_path / "mixed", [of_json("/t")], [of_ros()], names=["mixed_10.mcap", "mixed_9.mcap"])
+    for bag in (whole, mixed):
+        assert find(bag) is READER
+        np.testing.assert_array_equal(numbers(bag, GYRO)[:, 0], X[:, 0].astype(np.float32))
+        np.testing.assert_array_equal(times(bag, GYRO), T_NS)
+    np.testing.assert_array_equal(numbers(mixed, GYRO, "/t.count")[:, 1], np.arange(ROWS))
+    found = {column.name: column.rate_hz for column in columns_at(mixed)}
+    rate_hz = ROWS / ((LOGGED_NS[-1] - LOGGED_NS[0]) * 1e-9)
+    assert found[GYRO] == found["/t.count"] == pytest.approx(rate_hz)
+    (mixed / "mixed_9.mcap").unlink()
+    with pytest.raises(DataError, match=r"mixed: cannot read it: mixed_9.mcap is missing"):
+        numbers(mixed, "/t.count")
