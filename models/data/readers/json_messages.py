@@ -25,7 +25,7 @@ class JsonMessages:
     def __init__(self, schema: bytes) -> None:
         try:
             found = json.loads(schema) if schema.strip() else {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"its schema is not JSON: {error}") from None
         self._schema: Mapping[str, Any] = found if isinstance(found, dict) else {}
         self._elements = ElementNames()
@@ -36,8 +36,10 @@ class JsonMessages:
 
     def decode(self, data: bytes) -> Any:
         try:
-            found = json.loads(data)
-        except ValueError as error:
+            found = _DECODER.decode(data.decode())
+        except DataError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise DataError(f"it is not JSON: {error}") from None
         if not isinstance(found, dict):
             raise DataError("it is no JSON object")
@@ -108,6 +110,17 @@ class JsonMessages:
         for key in reference.removeprefix("#").split("/")[1:]:
             found = found.get(key) if isinstance(found, dict) else None
         return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise DataError(f"it has '{name}' twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def fields_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

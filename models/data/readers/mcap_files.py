@@ -29,7 +29,7 @@ class McapFile:
     last_ns: int
     """Times at which the first and the last message were logged."""
     indexed: bool
-    """Whether its chunks are listed with their channels, so that only those that are needed are read."""
+    """Whether its chunks are listed with their channels."""
 
     def type_of(self, channel: Channel) -> str:
         """Type of a channel's messages; empty: it states none."""
@@ -37,11 +37,12 @@ class McapFile:
         return schema.name if schema else ""
 
     def messages(self, topics: Sequence[str]) -> Iterator[tuple[McapFile, Channel, int, bytes]]:
-        """This file, channel, time of logging and content of each message of topics, in the order of log times."""
-        kind = self.library.SeekingReader if self.indexed else self.library.NonSeekingReader
+        """This file, channel, time of logging and content of each message of topics, in the order of the file."""
         self.file.seek(0)
         with errors_of("mcap", self.path):
-            for _, channel, message in kind(self.file, validate_crcs=True).iter_messages(topics):
+            # The other reader, and this one in the order of log times, hold all messages at once.
+            reader = self.library.NonSeekingReader(self.file, validate_crcs=True)
+            for _, channel, message in reader.iter_messages(topics, log_time_order=False):
                 yield self, channel, message.log_time, message.data
 
     def first_messages(self, channels: Sequence[Channel]) -> dict[int, bytes]:

@@ -11,17 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from heapq import merge
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from statestream.models.data.message_fields import MessageField
-from statestream.models.data.readers import ros_logs, video_messages
+from statestream.models.data.readers import ros_logs
 from statestream.models.data.readers.json_messages import JsonMessages, fields_of
 from statestream.models.data.readers.mcap_files import McapFile, mcap_file
-from statestream.models.data.readers.messages import Messages, Packet
+from statestream.models.data.readers.messages import Messages, Packet, within_64_bits
+from statestream.models.data.readers.picture_messages import TYPES as PICTURES
+from statestream.models.data.readers.picture_messages import with_pictures
 from statestream.models.data.readers.protobuf_messages import ProtobufMessages
 from statestream.models.data.readers.reader import (
     PICTURE,
@@ -35,14 +37,12 @@ from statestream.models.data.readers.reader import (
 )
 from statestream.models.data.readers.ros_messages import ENCODINGS, ros_messages
 from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_topics, joined, times_of
-from statestream.models.data.readers.video_messages import MessageVideo, VideoMessages
+from statestream.models.data.readers.video_messages import MessageVideo
 from statestream.models.data.tables import DataError, Table, column_of
+from statestream.models.spec import Int64Array
 
 if TYPE_CHECKING:
     from mcap.records import Channel
-
-PICTURES = ("foxglove.CompressedImage", "foxglove_msgs/msg/CompressedImage", *video_messages.TYPES)
-"""Types of messages whose field `data` is a picture, beside those of ROS."""
 
 
 class McapLog(Reader):
@@ -56,8 +56,8 @@ class McapLog(Reader):
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers, booleans, text; a word of an enumeration is its number where numbers are needed; `data` of a "
-        "`CompressedImage`, and of a `CompressedVideo` from its first key frame on, is a picture; what a message does "
-        "not have is an empty cell",
+        "`CompressedImage`, and of a `CompressedVideo` from its first key frame on, "
+        "is a picture; what a message does not have is an empty cell",
         time="`header.stamp` or `timestamp` of the first topic, or, if a message has none, the time at which it was "
         'logged; `data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
@@ -112,11 +112,14 @@ class _Track:
 
     def add(self, place: int, logged_ns: int, data: bytes, messages: Messages) -> None:
         message = messages.decode(data)
-        for field, column in zip(self.fields, self.values, strict=True):
-            column.append(messages.value(message, field))
-        self.place.append(place)
-        self.logged_ns.append(logged_ns)
-        self.stamped_ns.append(messages.stamp_ns(message))
+        cells = [messages.value(message, field) for field in self.fields]
+        stamped_ns, logged_ns = messages.stamp_ns(message), within_64_bits(logged_ns)
+        for each, value in zip(
+            (self.place, self.logged_ns, self.stamped_ns), (place, logged_ns, stamped_ns), strict=True
+        ):
+            each.append(value)
+        for column, cell in zip(self.values, cells, strict=True):
+            column.append(cell)
 
     def topic(self, path: Path, name: str) -> Topic:
         """Make columns; messages before the first key frame of a video are left out."""
@@ -130,9 +133,28 @@ class _Track:
         columns = {field.name: column_of(column) for field, column in zip(self.fields, self.values, strict=True)}
         return Topic(name, np.array(self.place, np.int64), columns)
 
+    def put_in_order(self, places: Int64Array) -> None:
+        """Sort the messages by their places among those of all tracks."""
+        order = np.argsort(places).tolist()
+        self.place = places[order].tolist()
+        for each in (self.logged_ns, self.stamped_ns, *self.values):
+            each[:] = [each[k] for k in order]
+
     def _leave_out(self, count: int) -> None:
         for each in (self.place, self.logged_ns, self.stamped_ns, *self.values):
             del each[:count]
+
+
+def _put_in_order(tracks: Sequence[_Track]) -> None:
+    """Sort messages by their log times; those of one time stay in the order of the files."""
+    logged_ns = np.concatenate([np.array(track.logged_ns, np.int64) for track in tracks])
+    places = np.concatenate([np.array(track.place, np.int64) for track in tracks])
+    order = np.lexsort((places, logged_ns))
+    if (np.diff(places[order]) > 0).all():
+        return
+    places[order] = np.arange(len(places))
+    for track, own in zip(tracks, np.split(places, np.cumsum([len(each.place) for each in tracks])[:-1]), strict=True):
+        track.put_in_order(own)
 
 
 @dataclass(frozen=True)
@@ -171,8 +193,10 @@ class _Log:
 
     def fill(self, tracks: Mapping[str, _Track]) -> None:
         """Add the messages of topics to their tracks."""
+        if not tracks:
+            return
         decoders: dict[tuple[Path, int], Messages] = {}
-        for place, (file, channel, logged_ns, data) in enumerate(self._messages(list(tracks)) if tracks else ()):
+        for place, (file, channel, logged_ns, data) in enumerate(self._messages(list(tracks))):
             track, key = tracks[channel.topic], (file.path, channel.id)
             try:
                 if key not in decoders:
@@ -181,14 +205,15 @@ class _Log:
             except DataError as error:
                 where = f"{file.path}: message {len(track.place)} of {channel.topic}"
                 raise DataError(f"{where} ({self.types[channel.topic]}): {error}") from None
+        _put_in_order(list(tracks.values()))
 
     @property
     def _channels(self) -> list[tuple[McapFile, Channel]]:
         return [(file, channel) for file in self.files for channel in file.channels]
 
     def _messages(self, topics: Sequence[str]) -> Iterator[tuple[McapFile, Channel, int, bytes]]:
-        """Messages of topics in all files, in the order of log times."""
-        return merge(*(file.messages(topics) for file in self.files), key=lambda message: message[2])
+        """Messages of topics, in the order of the files."""
+        return chain.from_iterable(file.messages(topics) for file in self.files)
 
 
 def _values(file: McapFile, channel: Channel, first: bytes | None) -> dict[str, str]:
@@ -210,8 +235,7 @@ def _decoder(file: McapFile, channel: Channel) -> Messages:
     Raises:
         DataError: there is none.
     """
-    messages = _by_encoding(file, channel)
-    return VideoMessages(messages) if file.type_of(channel) in video_messages.TYPES else messages
+    return with_pictures(file.type_of(channel), _by_encoding(file, channel))
 
 
 def _by_encoding(file: McapFile, channel: Channel) -> Messages:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from statestream.models.data.message_fields import Element, MessageField, Value
+from statestream.models.data.tables import DataError
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,18 @@ def stamp_of(message: Any, get: Callable[[Any, str], Any]) -> int:
     if stamp is None:
         return 0
     seconds, nanoseconds = _first(stamp, _SECONDS, get), _first(stamp, _NANOSECONDS, get)
-    return seconds * 1_000_000_000 + nanoseconds
+    return within_64_bits(seconds * 1_000_000_000 + nanoseconds)
+
+
+def within_64_bits(t_ns: int) -> int:
+    """Return a time, nanoseconds.
+
+    Raises:
+        DataError: it is beyond 64 bits.
+    """
+    if not -(2**63) < t_ns < 2**63:
+        raise DataError(f"its time, {t_ns} ns, is beyond the nanoseconds of 64 bits (years 1677 to 2262)")
+    return t_ns
 
 
 def _first(stamp: Any, names: tuple[str, ...], get: Callable[[Any, str], Any]) -> int:

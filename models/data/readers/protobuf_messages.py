@@ -14,7 +14,7 @@ import numpy as np
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from statestream.models.data.message_fields import Element, MessageField
-from statestream.models.data.readers.messages import Cell, ElementNames, stamp_of
+from statestream.models.data.readers.messages import Cell, ElementNames, stamp_of, within_64_bits
 from statestream.models.data.readers.reader import Facts, imported
 from statestream.models.data.tables import DataError
 
@@ -141,9 +141,7 @@ def _time(field: MessageField, message: Any) -> Cell:
     kind = message.DESCRIPTOR.full_name
     if kind not in (_TIMESTAMP, _DURATION):
         raise DataError(f"'{field.name}' is a message; it has {', '.join(message.DESCRIPTOR.fields_by_name)}")
-    ns = message.seconds * _NS + message.nanos
-    if not -(2**63) < ns < 2**63:
-        raise DataError(f"'{field.name}' is {message.seconds} s, beyond the nanoseconds of 64 bits")
+    ns = within_64_bits(message.seconds * _NS + message.nanos)
     return np.datetime64(ns, "ns") if kind == _TIMESTAMP else np.timedelta64(ns, "ns")
 
 

@@ -5,51 +5,21 @@ A frame follows from those before it, back to a key frame. Frames before the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from statestream.models.data.message_fields import MessageField
-from statestream.models.data.readers.messages import Cell, Messages, Packet
+from statestream.models.data.readers.messages import Packet
 from statestream.models.data.readers.reader import Facts, imported
 from statestream.models.data.tables import DataError
 from statestream.models.spec import Array
 
-TYPES = ("foxglove.CompressedVideo", "foxglove_msgs/msg/CompressedVideo")
-"""Types of messages whose field `data` is a frame of a video."""
-_DATA = ("data",)
 _DECODERS = {"h264": "h264", "h265": "hevc", "vp9": "vp9", "av1": "libdav1d"}
 """Decoders of PyAV by the formats of messages."""
-
-
-class VideoMessages:
-    """Messages of a video, whose field `data` is a packet with its format."""
-
-    def __init__(self, messages: Messages) -> None:
-        self._messages = messages
-
-    def fields(self) -> Iterable[tuple[str, str]]:
-        return self._messages.fields()
-
-    def decode(self, data: bytes) -> Any:
-        return self._messages.decode(data)
-
-    def value(self, message: Any, field: MessageField) -> Cell:
-        found = self._messages.value(message, field)
-        if field.steps != _DATA:
-            return found
-        kind = self._messages.value(message, MessageField(f"{field.topic}.format", field.topic, ("format",)))
-        if kind not in _DECODERS:
-            raise DataError(f"'{field.name}' is video of format {kind!r}; read are {', '.join(_DECODERS)}")
-        if not isinstance(found, bytes) or not found:
-            raise DataError(f"'{field.name}' is no frame: it is empty")
-        return Packet(found, str(kind))
-
-    def stamp_ns(self, message: Any) -> int:
-        return self._messages.stamp_ns(message)
+FORMATS = tuple(_DECODERS)
 
 
 class MessageVideo:

@@ -220,10 +220,13 @@ def test_numbers_in_texts_of_json_are_numbers_and_other_texts_are_named(tmp_path
         numbers(log, "/t.y")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+NO_JSON = {b"{": "not JSON", b"[1]": "no JSON object", b"\xff": "not JSON", b"[" * 99_999: "not JSON"}
+
+
+@pytest.mark.parametrize("content", NO_JSON, ids=["half", "array", "bytes", "deep"])
 def test_a_message_that_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
     log = write_mcap(tmp_path / "a.mcap", channel("/t", "json", None, lambda k: content if k == 3 else b'{"x": 1}'))
-    with pytest.raises(DataError, match=r"a.mcap: message 3 of /t \(json\): it is no"):
+    with pytest.raises(DataError, match=rf"a.mcap: message 3 of /t \(json\): it is {NO_JSON[content]}"):
         numbers(log, "/t.x")
 
 
@@ -445,3 +448,12 @@ def test_a_bag_of_files_is_read_in_the_order_of_its_log_times(tmp_path: Path) ->
     (mixed / "mixed_9.mcap").unlink()
     with pytest.raises(DataError, match=r"mixed: cannot read it: mixed_9.mcap is missing"):
         numbers(mixed, "/t.count")
+
+
+def test_two_values_of_one_name_and_times_beyond_64_bits_are_named(tmp_path: Path) -> None:
+    twice = channel("/t", "json", None, lambda k: b'{"x": 1, "y": {"a": 1, "a": 2}}')
+    with pytest.raises(DataError, match=r"message 0 of /t \(json\): it has 'a' twice"):
+        numbers(write_mcap(tmp_path / "a.mcap", twice), "/t.x")
+    late = of_json("/t", lambda k: {"x": 1, "timestamp": {"sec": 10**10, "nsec": 1}}, None)
+    with pytest.raises(DataError, match=r"message 0 of /t \(json\): its time, 10000000000000000001 ns, is beyond"):
+        numbers(write_mcap(tmp_path / "a.mcap", late), "/t.x")

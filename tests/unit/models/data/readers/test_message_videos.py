@@ -101,8 +101,8 @@ def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     assert "video of /video: none of 60 messages has a key frame of h264" in problem(few)
     damaged = [*packets[:15], b"\0\0\0\1\x41 no frame", *packets[16:]]
     assert "video of /video: the frame of message 15 cannot be decoded" in problem(damaged)
-    assert "'/video.data' is no frame: it is empty" in problem([b"", *packets])
-    assert "'/video.data' is video of format 'h266'; read are h264, h265, vp9, av1" in problem(packets, "h266")
+    assert "'/video.data': no frame of a video, it is empty" in problem([b"", *packets])
+    assert "'/video.data': video of format 'h266'; read are h264, h265, vp9, av1" in problem(packets, "h266")
     mixed = [Packet(packets[0], "h264"), Packet(packets[1], "vp9")]
     with pytest.raises(DataError, match="its format changes"):
         MessageVideo(tmp_path, "/video", mixed, McapLog.facts)
