@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from statestream.models.data import readers
+from statestream.models.data.readers import mcap_logs, ros_logs
 from statestream.models.data.readers.reader import PICTURE, Column, Reader
 from statestream.models.data.tables import DataError
 
@@ -31,6 +32,11 @@ READERS = _found()
 def find(path: Path) -> Reader | None:
     """Return the reader of a path; None: no format is recognised."""
     return next((reader for reader in READERS if reader.recognises(path)), None)
+
+
+def is_robot_log(path: Path) -> bool:
+    """Whether a path is a log of messages that ROS and Foxglove show, so that predictions fit beside it."""
+    return find(path) in (mcap_logs.READER, ros_logs.READER)
 
 
 def reader_of(path: Path) -> Reader:

@@ -8,6 +8,7 @@ is `[k]`: `/joint_states.position[2]`, or `[name]`, where the message has a list
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ from statestream.models.data.tables import DataError
 
 _ELEMENT = r"[A-Za-z_][\w./-]*"
 _PATH = re.compile(rf"(?P<topic>/[^.\s\[\]]+)\.(?P<steps>[A-Za-z]\w*(?:\[(?:\d+|{_ELEMENT})\]|\.[A-Za-z]\w*)*)")
+_STEPS = re.compile(r"[^.\[\]]+(?:\[[^.\[\]]+\]|\.[^.\[\]]+)*")
+_ANY_STEP = re.compile(r"\[(\d+)\]|\[([^\[\]]+)\]|\.?([^.\[\]]+)")
+_INDEX = re.compile(r"\[[^\[\]]+\]")
 _STEP = re.compile(rf"\[(\d+)\]|\[({_ELEMENT})\]|(\w+)")
 
 Value = bool | int | float | str | bytes
@@ -27,6 +31,25 @@ class Element:
     """An element of an array, by its name in the message's list `name`."""
 
     name: str
+
+    def __str__(self) -> str:
+        return f"'{self.name}'"
+
+    def place(self, path: str, given: Any) -> int:
+        """Index of the element.
+
+        Args:
+            given: names of the elements; a text or None: they have none.
+
+        Raises:
+            DataError: no element has the name, or several have.
+        """
+        if given is None or isinstance(given, str):
+            raise DataError(f"'{path}': elements have no names, so {self} is none")
+        names = [str(name) for name in given]
+        if names.count(self.name) != 1:
+            raise DataError(f"'{path}': no element {self}, or several; there are {', '.join(names)}")
+        return names.index(self.name)
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,30 @@ class MessageField:
         )
         return cls(name, found["topic"], steps)
 
+    @classmethod
+    def within(cls, name: str, topics: Iterable[str]) -> MessageField:
+        """Parse a path whose topic is one of `topics`, which may have any names, as may the fields.
+
+        Raises:
+            DataError: `name` is no path of one of them.
+        """
+        topic = max((each for each in topics if name.startswith(f"{each}.")), key=len, default=None)
+        if topic is None:
+            return cls.parse(name)
+        rest = name[len(topic) + 1 :]
+        if _STEPS.fullmatch(rest) is None:
+            raise DataError(f"'{name}': '{rest}' is no path of a field; expected a.b, a[2] or a[2].b")
+        steps = tuple(
+            int(index) if index else Element(element) if element else word
+            for index, element, word in _ANY_STEP.findall(rest)
+        )
+        return cls(name, topic, steps)
+
+    @property
+    def described(self) -> str:
+        """Path within the message as a schema describes it: `[k]` for every element."""
+        return _INDEX.sub("[k]", self.name[len(self.topic) + 1 :])
+
     def of(self, message: Any) -> Value:
         """Read the value from a message of the topic.
 
@@ -76,6 +123,14 @@ class MessageField:
         names = getattr(owner, "name", ())
         return names[self.steps[-1]] if isinstance(names, (list, tuple)) and self.steps[-1] < len(names) else ""
 
+    def check_element(self, now: str, first: str) -> None:
+        """Raise DataError if the path selects another element, by name, than in the first message."""
+        if now != first:
+            raise DataError(
+                f"'{self.name}' is '{now}' here and was '{first}' in the first message; "
+                f"select it by name: {self.name[: self.name.rindex('[')]}[{first}]"
+            )
+
     def _walk(self, message: Any) -> tuple[Any, Any]:
         """The value, and the message that has its field."""
         value = owner = message
@@ -84,7 +139,9 @@ class MessageField:
                 if isinstance(step, str):
                     value, owner = getattr(value, step), value
                 else:
-                    value = value[step if isinstance(step, int) else _place(self.name, owner, step)]
+                    value = value[
+                        step if isinstance(step, int) else step.place(self.name, getattr(owner, "name", None))
+                    ]
             except (AttributeError, IndexError, TypeError):
                 raise DataError(f"'{self.name}': {_missing(value, step)}") from None
         return value, owner
@@ -108,16 +165,6 @@ def _plain(name: str, value: Any) -> Value:
     if hasattr(value, "__len__"):
         raise DataError(f"'{name}' is an array of {len(value)}; name an element: {name}[0]")
     raise DataError(f"'{name}' is a message; it has {_fields(value)}")
-
-
-def _place(path: str, owner: Any, element: Element) -> int:
-    given = getattr(owner, "name", None)
-    if given is None or isinstance(given, str):
-        raise DataError(f"'{path}': elements have no names, so '{element.name}' is none")
-    names = [str(name) for name in given]
-    if names.count(element.name) != 1:
-        raise DataError(f"'{path}': no element '{element.name}', or several; there are {', '.join(names)}")
-    return names.index(element.name)
 
 
 def _missing(value: Any, step: str | int | Element) -> str:

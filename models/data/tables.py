@@ -110,6 +110,20 @@ def objects(values: Sequence[object]) -> Array:
     return column
 
 
+def column_of(values: Sequence[object]) -> Array:
+    """Make a column of values: booleans, integers, numbers or times if all are, else objects; None is no value."""
+    kinds = set(map(type, values))
+    if kinds == {bool}:
+        return np.array(values, np.bool_)
+    if kinds == {int} and max(values) < 2**63 and min(values) >= -(2**63):  # type: ignore[operator,type-var]
+        return np.array(values, np.int64)
+    if float in kinds and kinds <= {int, float, type(None)}:
+        return np.array(values, np.float64)
+    if kinds and kinds <= {np.datetime64, np.timedelta64}:
+        return np.array(values)
+    return objects(values)
+
+
 def check_unique(path: Path, names: Sequence[str]) -> None:
     """Raise DataError if two columns have one name."""
     for name, count in Counter(names).items():
@@ -162,8 +176,10 @@ def _parse(table: Table, name: str, column: Array) -> Array:
 
 
 def _of_object(table: Table, name: str, row: int, cell: object) -> str:
-    """Text of a number; a float keeps its fraction."""
-    return repr(float(cell)) if isinstance(cell, float) else _text(table, name, row, cell)
+    """Text of a number; a float keeps its fraction, and a word of an enumeration is its number."""
+    if isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return repr(float(cell)) if isinstance(cell, float) else repr(int(cell))
+    return _text(table, name, row, cell)
 
 
 def _number(table: Table, name: str, row: int, cell: str) -> float:

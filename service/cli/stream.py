@@ -93,7 +93,7 @@ def stream(
 
       statestream stream rtsp://camera.local/stream1 --model lane --seconds 60 --out predictions.csv
     """
-    from statestream.models.data.readers import ros_logs
+    from statestream.models.data.formats import is_robot_log
     from statestream.models.data.recordings import Columns
     from statestream.service.playback.cameras import is_camera
     from statestream.service.playback.play import rate_of
@@ -127,7 +127,7 @@ def stream(
     files = [file, *(merge or ())]
     manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video))
     _report(manifest, played, as_json=as_json)
-    if predictions is None and ros_logs.READER.recognises(file):
+    if predictions is None and is_robot_log(file):
         predictions = beside(file)
     _write(predictions, manifest, played)
     if video is not None:

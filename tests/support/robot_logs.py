@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +26,8 @@ TYPES = {
     COMMAND: "geometry_msgs/msg/TwistStamped",
 }
 HEIGHT, WIDTH = 12, 16
+GRIP, FORCE = "float64 width\nForce[] forces\n", "std_msgs/Header header\nfloat32 n\n"
+"""Definitions of types of one's own, `arm_msgs`."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,27 @@ def write_ros1_bag(path: Path, of: Drive) -> Path:
         for topic, t_ns, content in messages(of):
             message = built(store, TYPES[topic], content)
             writer.write(connections[topic], t_ns, store.serialize_ros1(message, TYPES[topic]))
+    return path
+
+
+def write_own(path: Path) -> Path:
+    """A bag of a type of one's own, `/grip` with 3 messages, without definitions as of ROS 2 Humble."""
+    from rosbags.rosbag2 import Writer
+    from rosbags.typesys import get_types_from_msg
+
+    store = typestore()
+    store.register(get_types_from_msg(GRIP, "arm_msgs/msg/Grip") | get_types_from_msg(FORCE, "arm_msgs/msg/Force"))
+    kinds = store.types
+    with Writer(path, version=8) as writer:
+        connection = writer.add_connection("/grip", "arm_msgs/msg/Grip", typestore=store)
+        for k in range(3):
+            t_ns = START_NS + k * 10_000_000
+            stamp = kinds["builtin_interfaces/msg/Time"](sec=t_ns // 10**9, nanosec=t_ns % 10**9)
+            force = kinds["arm_msgs/msg/Force"](header=kinds["std_msgs/msg/Header"](stamp=stamp, frame_id=""), n=k / 2)
+            message = kinds["arm_msgs/msg/Grip"](width=k / 4, forces=[force, force])
+            writer.write(connection, t_ns, store.serialize_cdr(message, "arm_msgs/msg/Grip"))
+    with closing(sqlite3.connect(path / f"{path.name}.db3")) as database, database:
+        database.execute("DELETE FROM message_definitions")
     return path
 
 

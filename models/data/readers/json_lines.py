@@ -11,8 +11,7 @@ import numpy as np
 
 from statestream.models.data.readers.reader import Column, Facts, Reader, columns_of, ends_with, errors_of
 from statestream.models.data.readers.text_files import opened, title_of, with_packed
-from statestream.models.data.tables import DataError, Table, objects
-from statestream.models.spec import Array
+from statestream.models.data.tables import DataError, Table, column_of
 
 SUFFIXES = with_packed(".jsonl", ".ndjson")
 
@@ -52,7 +51,7 @@ class JsonLines(Reader):
                     numbers.append(number)
         if not cells:
             raise DataError(f"{path}: the file is empty")
-        columns = {name: _typed(values) for name, values in cells.items()}
+        columns = {name: column_of(values) for name, values in cells.items()}
         return Table(path, columns, row_word="line", numbers_of_rows=np.array(numbers, np.int64), name=title_of(path))
 
 
@@ -90,18 +89,6 @@ def _add(cells: dict[str, list[Any]], row: int, values: dict[str, Any]) -> None:
     for column in cells.values():
         if len(column) == row:
             column.append(None)
-
-
-def _typed(values: list[Any]) -> Array:
-    """Make a column: booleans, integers or numbers if all are, else objects."""
-    kinds = set(map(type, values))
-    if kinds == {bool}:
-        return np.array(values, np.bool_)
-    if kinds == {int} and max(values) < 2**63 and min(values) >= -(2**63):
-        return np.array(values, np.int64)
-    if float in kinds and kinds <= {int, float, type(None)}:
-        return np.array(values, np.float64)
-    return objects(values)
 
 
 READER: Reader = JsonLines()

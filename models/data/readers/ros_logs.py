@@ -1,4 +1,4 @@
-"""Reads logs of ROS, MCAP files and bags of ROS 1 and 2, as tables; rosbags is imported only here.
+"""Reads bags of ROS 1 and 2 as tables; rosbags is imported here.
 
 A column is a field of a topic's messages (see `message_fields`). Every message of the first topic is a row. From the
 other topics a row has the last value received before it, in the order of the log, as a live node would. Rows start
@@ -10,7 +10,8 @@ Clocks of different topics are never compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ import numpy as np
 
 from statestream.models.data.message_fields import MessageField, Value, stamp_ns
 from statestream.models.data.readers.reader import (
-    PICTURE,
     TIME,
     Column,
     Facts,
@@ -28,63 +28,77 @@ from statestream.models.data.readers.reader import (
     errors_of,
     imported,
 )
-from statestream.models.data.readers.topics import Topic, joined
-from statestream.models.data.tables import DataError, Table, objects
-from statestream.models.spec import Array
+from statestream.models.data.readers.ros_definitions import check_defined, missing, with_known
+from statestream.models.data.readers.ros_messages import fields_of
+from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_topics, joined, times_of
+from statestream.models.data.tables import DataError, Table, column_of
 
-SUFFIXES = (".mcap", ".db3", ".bag")
-STAMP, LOGGED = "header.stamp", "log_time"
-_METADATA = "metadata.yaml"
-_PICTURES = "sensor_msgs/msg/CompressedImage"
+SUFFIXES = (".db3", ".bag")
+METADATA = "metadata.yaml"
+_MCAP = re.compile(rb"storage_identifier:\s*['\"]?mcap\b")
 
 
 class RosLog(Reader):
-    """An MCAP file, a ROS 2 bag (a folder), a bag's database file, or a ROS 1 bag."""
+    """A ROS 2 bag (a folder), a bag's database file, or a ROS 1 bag."""
 
     facts = Facts(
-        title="Logs of ROS",
-        recognised="`.mcap` and `.db3` of ROS 2, a ROS 2 bag (a folder with its `metadata.yaml`), and `.bag` of ROS 1",
+        title="Bags of ROS",
+        recognised="a ROS 2 bag of `.db3` files (a folder with its `metadata.yaml`), one such file, `.bag` of ROS 1",
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
-        types="numbers, booleans, text; `data` of a `CompressedImage` is a picture",
+        types="numbers, booleans, text; `data` of a `CompressedImage` is a picture. Bags of Humble and before hold no "
+        "definitions: types of one's own are read from `message_definitions/PACKAGE/msg/TYPE.msg` beside the bag",
         time="`header.stamp` of the first topic, or, if a message has none, the time at which it was logged; "
         '`data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
             ("no fields named", "name the fields in data.features, as TOPIC.FIELD; the log has"),
             ("a topic without messages", "no messages of"),
             ("a field that a message does not have", "no field"),
+            ("a type without its definition", "no definition of"),
             ("a `.db3-wal` beside a bag", "not yet in the database"),
             ("a damaged file", "cannot read it"),
         ),
     )
 
     def recognises(self, path: Path) -> bool:
-        return ends_with(path, SUFFIXES) or _is_bag(path / _METADATA)
+        return ends_with(path, SUFFIXES) or (is_bag(path) and not is_of_mcap(path))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        with _opened(path) as reader:
+        with opened(path) as reader:
             span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
             return tuple(
                 Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
                 for topic, info in reader.topics.items()
-                for name, kind in _fields(reader.typestore.fielddefs, str(info.msgtype))
+                if not missing(reader.typestore.fielddefs, str(info.msgtype))
+                for name, kind in fields_of(reader.typestore.fielddefs, str(info.msgtype))
             )
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
         topics = dict.fromkeys(field.topic for field in fields)
         tracks = [Track(topic, [field for field in fields if field.topic == topic]) for topic in topics]
-        with _opened(path) as reader:
+        with opened(path) as reader:
             known = {name: str(info.msgtype) for name, info in reader.topics.items()}
             _fill(path, reader, tracks)
-        _check(path, tracks, known)
-        return joined(path, [track.topic for track in tracks], _times(path, tracks[0], STAMP in names))
+        check_topics(path, {track.name: len(track.place) for track in tracks}, known)
+        clock = tracks[0]
+        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
+        return joined(path, [track.topic for track in tracks], times)
 
 
-def _is_bag(metadata: Path) -> bool:
-    """Whether a metadata.yaml is a bag's."""
-    return metadata.is_file() and b"rosbag2_bagfile_information" in metadata.read_bytes()
+def is_bag(path: Path) -> bool:
+    """Whether a path is the folder of a ROS 2 bag."""
+    return b"rosbag2_bagfile_information" in _metadata(path)
+
+
+def is_of_mcap(bag: Path) -> bool:
+    """Whether a ROS 2 bag is of MCAP files."""
+    return _MCAP.search(_metadata(bag)) is not None
+
+
+def _metadata(path: Path) -> bytes:
+    return (path / METADATA).read_bytes() if (path / METADATA).is_file() else b""
 
 
 class Track:
@@ -116,43 +130,28 @@ class Track:
         if not self.place:
             self.elements = [found.element_name(message) for found in self.fields]
         for found, element in zip(self.fields, self.elements, strict=True):
-            if element and (now := found.element_name(message)) != element:
-                raise DataError(
-                    f"'{found.name}' is '{now}' here and was '{element}' in the first message; "
-                    f"select it by name: {found.name[: found.name.rindex('[')]}[{element}]"
-                )
+            if element:
+                found.check_element(found.element_name(message), element)
 
     @property
     def topic(self) -> Topic:
-        columns = {field.name: _column(values) for field, values in zip(self.fields, self.values, strict=True)}
+        columns = {field.name: column_of(values) for field, values in zip(self.fields, self.values, strict=True)}
         return Topic(self.name, np.array(self.place, np.int64), columns)
 
 
-def _times(path: Path, clock: Track, stamps_needed: bool) -> dict[str, Array]:
-    """Columns of times, as datetimes; `timestamp_ns` are stamps if all messages have one, else the times of the log."""
-    missing = next((k for k, stamp in enumerate(clock.stamped_ns) if not stamp), None)
-    if stamps_needed and missing is not None:
-        raise DataError(
-            f"{path}: message {missing} of {clock.name} has no {STAMP}; "
-            f"data.time = '{LOGGED}' takes the times of the log"
-        )
-    logged = np.array(clock.logged_ns, "datetime64[ns]")
-    stamped = np.array(clock.stamped_ns, "datetime64[ns]")
-    return {TIME: stamped if missing is None else logged, STAMP: stamped, LOGGED: logged}
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """Open a reader of the log."""
     highlevel, typesys = (
         imported(path, f"rosbags.{name}", "robot logs", RosLog.facts) for name in ("highlevel", "typesys")
     )
     _check_journal(path)
     with errors_of("rosbags", path):
-        # Bags contain their message definitions only since the release after Humble.
-        humble = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
-        reader = highlevel.AnyReader([path], default_typestore=humble)
+        reader = highlevel.AnyReader([path], default_typestore=typesys.get_typestore(typesys.Stores.EMPTY))
         reader.open()
+        known, kinds = reader.typestore.fielddefs, [str(each.msgtype) for each in reader.connections]
+        added = with_known(path, known, kinds, RosLog.facts)
+        reader.typestore.register({name: each for name, each in added.items() if name not in known})
     try:
         yield reader
     finally:
@@ -170,19 +169,14 @@ def _check_journal(path: Path) -> None:
             )
 
 
-def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> None:
-    """Raise DataError if no field was named or a topic has no messages; the text lists the topics."""
-    listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "no topics"
-    if not tracks:
-        raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
-    for track in tracks:
-        if not track.place:
-            raise DataError(f"{path}: no messages of '{track.name}'; the log has {listed}")
-
-
 def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
     by_topic = {track.name: track for track in tracks}
     wanted = [connection for connection in reader.connections if connection.topic in by_topic]
+    for connection in wanted:
+        try:
+            check_defined(path, reader.typestore.fielddefs, str(connection.msgtype))
+        except DataError as error:
+            raise DataError(f"{path}: messages of {connection.topic}: {error}") from None
     for place, (connection, logged_ns, message) in enumerate(_messages(path, reader, wanted)):
         track = by_topic[connection.topic]
         try:
@@ -199,30 +193,6 @@ def _messages(path: Path, reader: Any, wanted: Sequence[Any]) -> Iterator[tuple[
     with errors_of("rosbags", path):
         for connection, logged_ns, data in reader.messages(wanted):
             yield connection, logged_ns, reader.deserialize(data, connection.msgtype)
-
-
-def _column(values: list[Value]) -> Array:
-    """Make a column: numbers as they are, text and picture data as objects."""
-    return objects(values) if isinstance(values[0], (str, bytes)) else np.array(values)
-
-
-def _fields(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:
-    """Paths and types of a message type's values; `[k]` for the elements of an array."""
-    for name, described in definitions[message][1]:
-        if message == _PICTURES and name == "data":
-            yield name, PICTURE
-        else:
-            yield from ((f"{name}{rest}", kind) for rest, kind in _values(definitions, described))
-
-
-def _values(definitions: Mapping[str, Any], described: tuple[Any, Any]) -> Iterator[tuple[str, str]]:
-    node, about = described
-    if node.name == "BASE":
-        yield "", str(about[0])
-    elif node.name == "NAME":
-        yield from ((f".{name}", kind) for name, kind in _fields(definitions, about))
-    else:
-        yield from ((f"[k]{rest}", kind) for rest, kind in _values(definitions, about[0]))
 
 
 READER: Reader = RosLog()

@@ -5,14 +5,18 @@ Rows start once every topic has had a message.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from statestream.models.data.readers.reader import TIME
 from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array, Int64Array
+
+STAMP, LOGGED = "header.stamp", "log_time"
+"""Columns of the times that messages state, and of those at which they were logged."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,48 @@ class Topic:
     place: Int64Array
     """Position of each message among those of all topics; of equal ones, the later topic's comes first."""
     columns: dict[str, Array]
+
+
+def times_of(
+    path: Path,
+    name: str,
+    logged_ns: Sequence[int] | Int64Array,
+    stamped_ns: Sequence[int] | Int64Array,
+    *,
+    needed: bool,
+) -> dict[str, Array]:
+    """Columns of a topic's times, as datetimes; `timestamp_ns` are stamps if all messages have one, else log times.
+
+    Args:
+        stamped_ns: times that the messages state; 0: a message states none.
+        needed: whether a message without a stamp is an error.
+
+    Raises:
+        DataError: stamps are needed, and a message has none.
+    """
+    logged, stamped = (np.asarray(times, np.int64) for times in (logged_ns, stamped_ns))
+    missing = np.flatnonzero(stamped == 0)
+    if needed and missing.size:
+        raise DataError(
+            f"{path}: message {missing[0]} of {name} has no {STAMP}; data.time = '{LOGGED}' takes the times of the log"
+        )
+    stamps, times = stamped.view("datetime64[ns]"), logged.view("datetime64[ns]")
+    return {TIME: times if missing.size else stamps, STAMP: stamps, LOGGED: times}
+
+
+def check_topics(path: Path, counts: Mapping[str, int], known: Mapping[str, str]) -> None:
+    """Raise DataError if no topic was named or one has no messages; the text lists the topics.
+
+    Args:
+        counts: messages of each topic that was named.
+        known: topics of the log and their types.
+    """
+    listed = ", ".join(f"{name} ({kind})" for name, kind in known.items()) or "no topics"
+    if not counts:
+        raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
+    for name, count in counts.items():
+        if not count:
+            raise DataError(f"{path}: no messages of '{name}'; the log has {listed}")
 
 
 def joined(path: Path, topics: Sequence[Topic], times: dict[str, Array]) -> Table:

@@ -185,3 +185,46 @@ def test_episodes_of_lerobot_train_a_network_that_is_streamed(
     y = np.array([[float(row[f"y_action[{k}]"]) for k in range(3)] for row in said])
     actions = np.array([row["action"] for row in rows])
     assert ((y - actions) ** 2).mean() < 0.3 * actions.var(axis=0).mean()
+
+
+ROBOT = """
+name = "arm"
+[task]
+kind = "regression"
+[data]
+path = "arms"
+features = ["/state.command", "/state.load[0]"]
+target = ["/grip.width"]
+[cell]
+kind = "gru"
+units = 12
+[training]
+epochs = 12
+batch = 4
+learning_rate = 0.05
+"""
+
+
+def test_channels_of_json_and_protobuf_train_a_network_that_is_streamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lightning")
+    pytest.importorskip("mcap_protobuf")
+    from tests.support.foxglove_logs import T_NS, write_gripping
+
+    monkeypatch.chdir(tmp_path)
+    Path("arms").mkdir()
+    for seed in range(16):
+        write_gripping(Path(f"arms/{seed}.mcap"), seed)
+    Path("arm.toml").write_text(ROBOT)
+    assert main(["train", "arm.toml"]) == 0
+    assert json.loads(Path("runs/arm/metrics.json").read_text())["test"]["r2"] > 0.5
+    assert main(["export", "runs/arm", "repository"]) == 0
+    widths = write_gripping(tmp_path / "unseen.mcap", 99)
+    with serving(tmp_path / "repository") as address:
+        command = ["stream", "unseen.mcap", "--model", "arm", "--target-column", "/grip.width", "--target", address]
+        assert main(command) == 0
+    assert f"{len(widths)} rows through arm:1" in capsys.readouterr().out
+    found = predictions(tmp_path / "unseen.predictions.mcap")
+    assert [t_ns for _, t_ns, _ in found] == T_NS.tolist()
+    assert ((np.array([m.y[0] for _, _, m in found]) - widths) ** 2).mean() < 0.5 * widths.var()

@@ -93,6 +93,34 @@ def bag(folder: Path) -> Path:
     return write_bag(folder / "drive", drive())
 
 
+def mcap(folder: Path) -> Path:
+    pytest.importorskip("mcap_protobuf")
+    from tests.support.foxglove_logs import (
+        ROWS,
+        channel,
+        grip,
+        gripper,
+        of_json,
+        of_protobuf,
+        of_ros,
+        of_video,
+        write_mcap,
+    )
+
+    kind = gripper()
+    flat = channel("/flat", "flatbuffer", ("Flat", "flatbuffer", b""), lambda k: b"")
+    channels = [of_json("/t"), of_protobuf("/grip", kind, lambda k: grip(kind, k)), flat]
+    channels += [of_ros("/own", "my_msgs/msg/Own", b""), of_video([b"no frame"] * ROWS, "h264")]
+    return write_mcap(folder / "a.mcap", *channels)
+
+
+def own(folder: Path) -> Path:
+    pytest.importorskip("rosbags")
+    from tests.support.robot_logs import write_own
+
+    return write_own(folder / "drive")
+
+
 def with_journal(folder: Path) -> Path:
     path = bag(folder)
     (path / "drive.db3-wal").write_bytes(b"messages")
@@ -143,11 +171,21 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("LeRobot data set", "an episode of another length than `meta/episodes` says"): (lerobot(length=99), ROBOT),
     ("LeRobot data set", "a video that ends before its episode"): (lerobot(end_s=0.5), Columns(features=("cam",))),
     ("LeRobot data set", "a damaged file"): (lerobot(fps=None), ROBOT),
-    ("Logs of ROS", "no fields named"): (bag, Columns()),
-    ("Logs of ROS", "a topic without messages"): (bag, Columns(features=("/odom.x",))),
-    ("Logs of ROS", "a field that a message does not have"): (bag, Columns(features=("/imu/data.temperature",))),
-    ("Logs of ROS", "a `.db3-wal` beside a bag"): (with_journal, Columns(features=("/imu/data.temperature",))),
-    ("Logs of ROS", "a damaged file"): (file("a.bag", b"#ROSBAG V2.0\n"), Columns(features=("/imu/data.a",))),
+    ("MCAP", "no fields named"): (mcap, Columns()),
+    ("MCAP", "a topic without messages"): (mcap, Columns(features=("/odom.x",))),
+    ("MCAP", "a field that a message does not have"): (mcap, Columns(features=("/grip.temperature",))),
+    ("MCAP", "a field that no message of JSON has"): (mcap, Columns(features=("/t.temperature",))),
+    ("MCAP", "a map of Protobuf"): (mcap, Columns(features=("/grip.gains[p]",))),
+    ("MCAP", "a channel of another encoding"): (mcap, Columns(features=("/flat.x",))),
+    ("MCAP", "a type without its definition"): (mcap, Columns(features=("/own.x",))),
+    ("MCAP", "a video without a key frame"): (mcap, Columns(features=("/video.data",))),
+    ("MCAP", "a damaged file"): (file("a.mcap", b"\x89MCAP0\r\n and no more"), Columns(features=("/t.x",))),
+    ("Bags of ROS", "no fields named"): (bag, Columns()),
+    ("Bags of ROS", "a topic without messages"): (bag, Columns(features=("/odom.x",))),
+    ("Bags of ROS", "a field that a message does not have"): (bag, Columns(features=("/imu/data.temperature",))),
+    ("Bags of ROS", "a type without its definition"): (own, Columns(features=("/grip.width",))),
+    ("Bags of ROS", "a `.db3-wal` beside a bag"): (with_journal, Columns(features=("/imu/data.temperature",))),
+    ("Bags of ROS", "a damaged file"): (file("a.bag", b"#ROSBAG V2.0\n"), Columns(features=("/imu/data.a",))),
 }
 
 

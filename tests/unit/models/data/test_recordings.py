@@ -154,7 +154,8 @@ def test_bad_files(tmp_path: Path) -> None:
         ("pyarrow", "a.parquet", r"Parquet needs pyarrow: pip install 'statestream\[train\]'"),
         ("h5py", "a.h5", r"HDF5 needs h5py: pip install 'statestream\[hdf5\]'"),
         ("pyulog", "a.ulg", r"logs of PX4 needs pyulog: pip install 'statestream\[ulog\]'"),
-        ("rosbags", "a.mcap", r"robot logs needs rosbags: pip install 'statestream\[mcap\]'"),
+        ("mcap", "a.mcap", r"MCAP files needs mcap, .*: pip install 'statestream\[mcap\]'"),
+        ("rosbags", "a.bag", r"robot logs needs rosbags: pip install 'statestream\[mcap\]'"),
         ("av", "a.mp4", r"videos needs PyAV: pip install 'statestream\[video\]'"),
     ],
 )

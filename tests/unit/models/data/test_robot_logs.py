@@ -22,6 +22,8 @@ from statestream.models.training.dataset import channel_statistics, load_dataset
 from tests.support.robot_logs import (
     CAMERA,
     COMMAND,
+    FORCE,
+    GRIP,
     HEIGHT,
     IMU,
     PICTURE,
@@ -36,6 +38,7 @@ from tests.support.robot_logs import (
     typestore,
     write_bag,
     write_mcap,
+    write_own,
     write_ros1_bag,
 )
 
@@ -246,7 +249,8 @@ def test_a_message_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_without_the_library_it_is_said_how_to_get_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rosbags.highlevel", None)
+    for module in ("rosbags.highlevel", "rosbags.typesys"):
+        monkeypatch.setitem(sys.modules, module, None)
     assert "pip install 'statestream[mcap]'" in problem(log, IMU_COLUMNS)
 
 
@@ -348,3 +352,26 @@ def test_joints_are_selected_by_name_and_numbers_must_stay_theirs(tmp_path: Path
         "message 2 of /joints (sensor_msgs/msg/JointState): '/joints.position[0]' is 'knees' here and was 'hip' in the "
         "first message; select it by name: /joints.position[hip]"
     ) in problem(log, Columns(features=("/joints.position[0]",)))
+
+
+FORCES = Columns(features=("/grip.width", "/grip.forces[1].n"))
+
+
+@pytest.mark.parametrize("place", ["beside", "within"])
+@pytest.mark.parametrize("layout", ["arm_msgs/msg", "src/arm_msgs/msg", "arm_msgs"])
+def test_a_bag_without_definitions_takes_those_of_a_folder(tmp_path: Path, place: str, layout: str) -> None:
+    log = write_own(tmp_path / "drive")
+    said = problem(log, FORCES)
+    assert "LOG: messages of /grip: the log has no definition of arm_msgs/msg/Grip; put its file, and those" in said
+    assert f"into {tmp_path}/message_definitions: arm_msgs/msg/Grip.msg" in said
+    assert columns_at(log) == ()
+    folder = (tmp_path if place == "beside" else log) / "message_definitions" / layout
+    folder.mkdir(parents=True)
+    (folder / "Grip.msg").write_text(GRIP)
+    assert "no definition of arm_msgs/msg/Force" in problem(log, FORCES)
+    (folder / "Force.msg").write_text(FORCE)
+    for path in (log, log / "drive.db3"):
+        (recording,) = read_dataset(path, FORCES).recordings
+        assert recording.features.tolist() == [[0, 0], [0.25, 0.5], [0.5, 1]]
+    assert "/grip.forces[k].n" in {column.name for column in columns_at(log)}
+    assert [each.id for each in read_dataset(tmp_path, FORCES).recordings] == ["drive"]
