@@ -71,9 +71,9 @@ class Table:
         if column.dtype == np.uint64 and column.max(initial=0) >= 2**63:
             return column.astype(np.float64)
         if column.dtype.kind in "iub":
-            return column.astype(np.int64)
+            return column.astype(np.int64, copy=False)
         if column.dtype.kind == "f":
-            return column.astype(np.float64)
+            return column.astype(np.float64, copy=False)
         if column.dtype.kind in "mM":
             return column.astype(f"{column.dtype.kind}8[ns]").astype(np.int64)
         return _parse(self, name, column)

@@ -147,6 +147,8 @@ def _exact(table: Table, name: str, cells: Array) -> Int64Array:
     if missing.size:
         _missing(table, name, int(missing[0]), cells[missing[0]])
     kind = cells.dtype.kind
+    if cells.dtype == np.dtype(f"{kind}8[ns]"):
+        return cells.view(np.int64)
     seconds = cells.astype(f"{kind}8[s]").astype(np.int64)
     large = np.flatnonzero(np.abs(seconds) >= _MOST_NS // NS_PER["s"])
     if large.size:

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from statestream.models.data.message_fields import MessageField, Value, stamp_ns
+from statestream.models.data.message_fields import MessageField
+from statestream.models.data.readers.message_batches import MessageBatches
+from statestream.models.data.readers.message_layout import MessageLayout
 from statestream.models.data.readers.reader import (
     PICTURE,
     TIME,
@@ -28,8 +30,9 @@ from statestream.models.data.readers.reader import (
     errors_of,
     imported,
 )
-from statestream.models.data.readers.topics import Topic, joined
-from statestream.models.data.tables import DataError, Table, objects
+from statestream.models.data.readers.topics import joined
+from statestream.models.data.readers.tracks import Track
+from statestream.models.data.tables import DataError, Table
 from statestream.models.spec import Array
 
 SUFFIXES = (".mcap", ".db3", ".bag")
@@ -74,10 +77,11 @@ class RosLog(Reader):
     def read(self, path: Path, names: Sequence[str]) -> Table:
         fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
         topics = dict.fromkeys(field.topic for field in fields)
-        tracks = [Track(topic, [field for field in fields if field.topic == topic]) for topic in topics]
         with _opened(path) as reader:
             known = {name: str(info.msgtype) for name, info in reader.topics.items()}
-            _fill(path, reader, tracks)
+            batches = [_batches(path, reader, topic, [f for f in fields if f.topic == topic]) for topic in topics]
+            _fill(path, reader, batches)
+        tracks = [each.track for each in batches]
         _check(path, tracks, known)
         return joined(path, [track.topic for track in tracks], _times(path, tracks[0], STAMP in names))
 
@@ -87,58 +91,16 @@ def _is_bag(metadata: Path) -> bool:
     return metadata.is_file() and b"rosbag2_bagfile_information" in metadata.read_bytes()
 
 
-class Track:
-    """Messages of one topic: their times, and the values of some fields."""
-
-    def __init__(self, name: str, fields: Sequence[MessageField]) -> None:
-        self.name = name
-        self.fields = fields
-        self.place: list[int] = []
-        """Index of each message among the messages of all tracks."""
-        self.logged_ns: list[int] = []
-        self.stamped_ns: list[int] = []
-        self.values: list[list[Value]] = [[] for _ in fields]
-        """One list per field."""
-        self.elements: list[str] = []
-        """Names of the elements that fields select by number, in the first message."""
-
-    def add(self, place: int, logged_ns: int, message: Any) -> None:
-        """Add a message."""
-        for found, column in zip(self.fields, self.values, strict=True):
-            column.append(found.of(message))
-        self._check_elements(message)
-        self.place.append(place)
-        self.logged_ns.append(logged_ns)
-        self.stamped_ns.append(stamp_ns(message))
-
-    def _check_elements(self, message: Any) -> None:
-        """Raise DataError if a number selects another element than in the first message."""
-        if not self.place:
-            self.elements = [found.element_name(message) for found in self.fields]
-        for found, element in zip(self.fields, self.elements, strict=True):
-            if element and (now := found.element_name(message)) != element:
-                raise DataError(
-                    f"'{found.name}' is '{now}' here and was '{element}' in the first message; "
-                    f"select it by name: {found.name[: found.name.rindex('[')]}[{element}]"
-                )
-
-    @property
-    def topic(self) -> Topic:
-        columns = {field.name: _column(values) for field, values in zip(self.fields, self.values, strict=True)}
-        return Topic(self.name, np.array(self.place, np.int64), columns)
-
-
 def _times(path: Path, clock: Track, stamps_needed: bool) -> dict[str, Array]:
     """Columns of times, as datetimes; `timestamp_ns` are stamps if all messages have one, else the times of the log."""
-    missing = next((k for k, stamp in enumerate(clock.stamped_ns) if not stamp), None)
-    if stamps_needed and missing is not None:
+    missing = np.flatnonzero(clock.stamped_ns == 0)
+    if stamps_needed and missing.size:
         raise DataError(
-            f"{path}: message {missing} of {clock.name} has no {STAMP}; "
+            f"{path}: message {missing[0]} of {clock.name} has no {STAMP}; "
             f"data.time = '{LOGGED}' takes the times of the log"
         )
-    logged = np.array(clock.logged_ns, "datetime64[ns]")
-    stamped = np.array(clock.stamped_ns, "datetime64[ns]")
-    return {TIME: stamped if missing is None else logged, STAMP: stamped, LOGGED: logged}
+    logged, stamped = clock.logged_ns.view("datetime64[ns]"), clock.stamped_ns.view("datetime64[ns]")
+    return {TIME: logged if missing.size else stamped, STAMP: stamped, LOGGED: logged}
 
 
 @contextmanager
@@ -176,34 +138,30 @@ def _check(path: Path, tracks: Sequence[Track], known: Mapping[str, str]) -> Non
     if not tracks:
         raise DataError(f"{path}: name the fields in data.features, as TOPIC.FIELD; the log has {listed}")
     for track in tracks:
-        if not track.place:
+        if not len(track):
             raise DataError(f"{path}: no messages of '{track.name}'; the log has {listed}")
 
 
-def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
-    by_topic = {track.name: track for track in tracks}
+def _batches(path: Path, reader: Any, topic: str, fields: Sequence[MessageField]) -> MessageBatches:
+    """Messages of a topic, decoded together if they have one type and the fields are numbers."""
+    connections = [each for each in reader.connections if each.topic == topic]
+    kinds = {str(each.msgtype) for each in connections}
+    definitions, steps = reader.typestore.fielddefs, [field.steps for field in fields]
+    layout = MessageLayout.of(definitions, kinds.pop(), steps, cdr=reader.is2) if len(kinds) == 1 else None
+    track = Track(topic, fields, layout.types if layout else (), sum(each.msgcount for each in connections))
+    return MessageBatches(path, track, layout, reader.deserialize)
+
+
+def _fill(path: Path, reader: Any, batches: Sequence[MessageBatches]) -> None:
+    by_topic = {each.track.name: each for each in batches}
     wanted = [connection for connection in reader.connections if connection.topic in by_topic]
-    for place, (connection, logged_ns, message) in enumerate(_messages(path, reader, wanted)):
-        track = by_topic[connection.topic]
-        try:
-            track.add(place, logged_ns, message)
-        except DataError as error:
-            kind = connection.msgtype
-            raise DataError(f"{path}: message {len(track.place)} of {track.name} ({kind}): {error}") from None
-
-
-def _messages(path: Path, reader: Any, wanted: Sequence[Any]) -> Iterator[tuple[Any, int, Any]]:
-    """Connection, time of logging and content of each message, in the order of the log."""
     if not wanted:  # The library takes [] for all.
         return
     with errors_of("rosbags", path):
-        for connection, logged_ns, data in reader.messages(wanted):
-            yield connection, logged_ns, reader.deserialize(data, connection.msgtype)
-
-
-def _column(values: list[Value]) -> Array:
-    """Make a column: numbers as they are, text and picture data as objects."""
-    return objects(values) if isinstance(values[0], (str, bytes)) else np.array(values)
+        for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted)):
+            by_topic[connection.topic].add(place, logged_ns, data, connection.msgtype)
+        for each in batches:
+            each.flush()
 
 
 def _fields(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:
