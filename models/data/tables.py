@@ -30,7 +30,7 @@ class DataError(ValueError):
 class Table:
     """Named columns of equal length.
 
-    Those of a CSV are text until `numbers` converts them.
+    Those of a CSV are text, as objects or as bytes of one width, until `numbers` converts them.
     """
 
     path: Path
@@ -151,7 +151,12 @@ def _no_text(table: Table, name: str, row: int) -> DataError:
 
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
-    cells = column.tolist()
+    if column.dtype.kind == "S":
+        with suppress(ValueError, OverflowError):
+            return column.astype(np.int64)
+        with suppress(ValueError):
+            return column.astype(np.float64)
+    cells = _texts(column)
     if not set(map(type, cells)) <= {str}:
         cells = [_of_object(table, name, row, cell) for row, cell in enumerate(cells)]
     with suppress(ValueError, OverflowError):
@@ -159,6 +164,13 @@ def _parse(table: Table, name: str, column: Array) -> Array:
     with suppress(ValueError):
         return np.array([float(cell) for cell in cells])
     return np.array([_number(table, name, row, cell.strip()) for row, cell in enumerate(cells)])
+
+
+def _texts(column: Array) -> list[object]:
+    """Cells as a list; bytes in ASCII as text."""
+    with suppress(UnicodeDecodeError):
+        return list((column.astype(str) if column.dtype.kind == "S" else column).tolist())
+    return list(column.tolist())
 
 
 def _of_object(table: Table, name: str, row: int, cell: object) -> str:

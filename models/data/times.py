@@ -85,7 +85,7 @@ def check_period(place: object, steps_ns: Int64Array) -> None:
 
 def _column(table: Table, name: str) -> _Column:
     cells = table.cells(name)
-    if cells.dtype.kind == "O":
+    if cells.dtype.kind in "OSU":
         cells = _dates(table, name, cells)
     typed = cells.dtype.kind in "mM"
     if typed:
@@ -96,14 +96,19 @@ def _column(table: Table, name: str) -> _Column:
 
 def _dates(table: Table, name: str, cells: Array) -> Array:
     """Objects that are dates, or texts of ISO 8601, as datetimes; others unchanged."""
-    first = next((cell for cell in cells if isinstance(cell, date) or (isinstance(cell, str) and cell.strip())), None)
+    there = (_decoded(cell) for cell in cells)
+    first = next((cell for cell in there if isinstance(cell, date) or (isinstance(cell, str) and cell.strip())), None)
     if isinstance(first, str) and _ISO.fullmatch(first.strip()):
-        found = [_of_text(table, name, row, cell) for row, cell in enumerate(cells)]
+        found = [_of_text(table, name, row, _decoded(cell)) for row, cell in enumerate(cells)]
     elif isinstance(first, date):
         found = [_of_date(table, name, row, cell) for row, cell in enumerate(cells)]
     else:
         return cells
     return np.array(found, np.int64).astype("datetime64[ns]")
+
+
+def _decoded(cell: object) -> object:
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else cell
 
 
 def _of_text(table: Table, name: str, row: int, cell: object) -> int:

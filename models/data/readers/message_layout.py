@@ -21,11 +21,8 @@ Steps = tuple[Any, ...]
 """Fields and numbers of elements, from a message to a value."""
 
 STAMP: tuple[Steps, Steps] = (("header", "stamp", "sec"), ("header", "stamp", "nanosec"))
-_TYPES = {
-    **{"bool": np.dtype(np.bool_), "byte": np.dtype(np.int8), "char": np.dtype(np.uint8)},
-    **{name: np.dtype(name) for name in ("int8", "int16", "int32", "int64", "float32", "float64")},
-    **{name: np.dtype(name) for name in ("uint8", "uint16", "uint32", "uint64")},
-}
+_NAMES = ("bool", "int8", "int16", "int32", "int64", "float32", "float64", "uint8", "uint16", "uint32", "uint64")
+_TYPES = {"byte": np.dtype(np.int8), "char": np.dtype(np.uint8), **{name: np.dtype(name) for name in _NAMES}}
 _COUNT = _TYPES["uint32"]
 _MOST_ELEMENTS = 64
 """Elements of an array that are passed one by one."""

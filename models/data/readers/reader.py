@@ -122,6 +122,8 @@ def columns_of(table: Table) -> tuple[Column, ...]:
 
 
 def _type(cells: Array) -> str:
+    if cells.dtype.kind in "SU":
+        return "text"
     if cells.dtype.kind != "O":
         return str(cells.dtype)
     first = next(iter(cells), "")

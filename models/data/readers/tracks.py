@@ -8,41 +8,13 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.message_fields import MessageField, Value, stamp_ns
+from statestream.models.data.readers.growing import Numbers
 from statestream.models.data.readers.topics import Topic
 from statestream.models.data.tables import DataError, objects
 from statestream.models.spec import Array, Int64Array
 
 _MOST_EXPECTED = 1 << 20
 """Messages for which there is room from the start, whatever number of them a log states."""
-
-
-class Numbers:
-    """A column of numbers of one type that grows."""
-
-    def __init__(self, kind: np.dtype[Any] | type[Any], room: int = 0) -> None:
-        self._found = np.empty(max(room, 16), kind)
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def array(self) -> Array:
-        return self._found[: self._count]
-
-    def append(self, value: Value) -> None:
-        """Add a number."""
-        self.extend([value])
-
-    def extend(self, values: Sequence[Value] | Array) -> None:
-        """Add several numbers."""
-        end = self._count + len(values)
-        if end > len(self._found):
-            grown = np.empty(max(end, 2 * len(self._found)), self._found.dtype)
-            grown[: self._count] = self.array
-            self._found = grown
-        self._found[self._count : end] = values
-        self._count = end
 
 
 class Track:
