@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def _parse(table: Table, name: str, column: Array) -> Array:
     return np.array([_number(table, name, row, cell.strip()) for row, cell in enumerate(cells)])
 
 
-def _texts(column: Array) -> list[object]:
+def _texts(column: Array) -> list[Any]:
     """Cells as a list; bytes in ASCII as text."""
     with suppress(UnicodeDecodeError):
         return list((column.astype(str) if column.dtype.kind == "S" else column).tolist())

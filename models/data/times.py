@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NoReturn
@@ -70,6 +71,15 @@ def times_ns(tables: Sequence[Table], named: str, unit: Unit | None) -> list[Int
         raise DataError(f"{numbers[0].at(0)}: the times are numbers, but dates in {other.table.path}; use one form")
     found = unit or _unit(numbers)
     return [_nanoseconds(columns[k], found) if k in columns else None for k in range(len(tables))]
+
+
+def unit_of(table: Table, named: str, unit: Unit | None) -> str:
+    """Unit of a table's times, if they are numbers; empty: they are dates, or their unit is not known."""
+    name = time_column(table, named)
+    with suppress(DataError):
+        column = _column(table, name)
+        return "" if column.typed else unit or _unit([column])
+    return ""
 
 
 def check_period(place: object, steps_ns: Int64Array) -> None:

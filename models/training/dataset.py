@@ -101,6 +101,14 @@ def _check_finite(dataset: Dataset) -> None:
             )
 
 
+def _following(recording: Recording, named: Sequence[str]) -> Array:
+    """`[T - 1, K]` targets of all rows but the last."""
+    if not named:
+        return recording.features[1:]
+    assert recording.target is not None
+    return recording.target[1:]
+
+
 def _with_next_row(dataset: Dataset, named: Sequence[str]) -> Dataset:
     """Set each row's target to the next row: its columns `named`, which are the targets so far, or every feature.
 
@@ -110,7 +118,7 @@ def _with_next_row(dataset: Dataset, named: Sequence[str]) -> Dataset:
     if not kept:
         raise DataError("task.kind is 'next_step' but no recording has two rows")
     recordings = tuple(
-        Recording(r.id, r.t_ns[:-1], r.features[:-1], r.target[1:] if named else r.features[1:], r.group)
+        Recording(r.id, r.t_ns[:-1], r.features[:-1], _following(r, named), r.group)
         for r in (dataset.recordings[k] for k in kept)
     )
     parts = tuple(dataset.parts[k] for k in kept) if dataset.parts else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from statestream.models.data.readers.text_files import opened, title_of, with_pa
 from statestream.models.data.tables import DataError, Table, check_unique
 
 SUFFIXES = with_packed(".csv", ".tsv")
+_UNIT = re.compile(r"\s[\[(]([^\[\]()]+)[\])]$")
 _BATCH = 4096
 """Lines that are in memory as Python's texts at a time."""
 
@@ -45,7 +47,7 @@ class Delimited(Reader):
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with errors_of("csv", path), opened(path) as file:
-            return tuple(Column(name, "text") for name in _header(path, _lines(path, file)))
+            return tuple(Column(name, "text", _unit(name)) for name in _header(path, _lines(path, file)))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("csv", path), opened(path) as file:
@@ -92,6 +94,12 @@ def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     names = [name.strip() for name in cells]
     check_unique(path, names)
     return names
+
+
+def _unit(name: str) -> str:
+    """Unit in brackets at the end of a name, `speed [m/s]`."""
+    found = _UNIT.search(name)
+    return found[1] if found else ""
 
 
 READER: Reader = Delimited()

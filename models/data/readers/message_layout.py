@@ -70,6 +70,8 @@ class MessageLayout:
             cursor.check_end()
         except (_OddError, IndexError):
             return None
+        if not found.keys() >= {*self._wanted}:  # An array has fewer elements.
+            return None
         columns = [found[steps] for steps in self._wanted]
         if not self._stamped:
             return columns, np.zeros(len(messages), np.int64)
@@ -166,10 +168,11 @@ class _Cursor:
 
     def _read(self, kind: np.dtype[Any], at: Int64Array) -> Array:
         if kind == np.bool_:
-            return self._read(_TYPES["uint8"], at) != 0
+            return np.asarray(self._read(_TYPES["uint8"], at) != 0)
         # A number may start at any byte, so there is one more of them for each byte.
-        overlapping = np.ndarray(self._data.size - kind.itemsize + 1, kind.newbyteorder("<"), self._data.data, 0, (1,))
-        return overlapping[self._start + at].astype(kind, copy=False)
+        count = self._data.size - kind.itemsize + 1
+        overlapping: Array = np.ndarray((count,), kind.newbyteorder("<"), self._data.data, 0, (1,))
+        return np.asarray(overlapping[self._start + at].astype(kind, copy=False))
 
 
 def _known(name: str) -> np.dtype[Any]:
@@ -188,8 +191,9 @@ def _described(definitions: Definitions, kind: str, steps: Steps) -> Any:
     """Description of what a path leads to; None: there is nothing."""
     here: Any = None
     for step in steps:
-        node, about = ("NAME", kind) if here is None else (here[0].name, here[1])
-        if isinstance(step, str) and node == "NAME":
+        node: str = "NAME" if here is None else here[0].name
+        about: Any = kind if here is None else here[1]
+        if isinstance(step, str) and node == "NAME" and about in definitions:
             here = dict(definitions[about][1]).get(step)
         elif isinstance(step, int) and (node == "SEQUENCE" or (node == "ARRAY" and step < about[1])):
             here = about[0]

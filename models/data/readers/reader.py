@@ -33,7 +33,7 @@ class Column:
     unit: str = ""
     """Empty: the file does not state it."""
     rate_hz: float | None = None
-    """Mean rate of its rows; None: the file does not state it."""
+    """Rate of its rows; None: only its times tell it."""
 
 
 @dataclass(frozen=True)

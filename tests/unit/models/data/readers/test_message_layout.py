@@ -191,6 +191,10 @@ def test_what_is_no_number_or_has_a_name_is_left_to_the_library(steps: tuple[Any
     assert (layout is not None) == is_there
 
 
+def test_a_type_that_the_log_does_not_define_is_left_to_the_library() -> None:
+    assert MessageLayout.of(typestore().fielddefs, "test_msgs/msg/Unknown", [("x",)], cdr=True) is None
+
+
 def write_messages(path: Path, kind: str, contents: list[Any], *, little_endian: bool = True) -> Path:
     from rosbags.rosbag2 import Writer
 
@@ -237,6 +241,14 @@ def test_batches_of_uneven_messages_are_decoded_one_by_one(tmp_path: Path) -> No
     assert recording.features[:, 0].tolist() == lengths
     with pytest.raises(DataError, match=r"message 1 of /t \(std_msgs/msg/Float32MultiArray\): '/t.data\[1\]': no elem"):
         read_dataset(log, Columns(features=("/t.data[1]",)))
+
+
+def test_an_element_that_is_not_there_is_named(tmp_path: Path) -> None:
+    log = write_messages(tmp_path / "arrays", "std_msgs/msg/Float32MultiArray", arrays([2, 2]))
+    (recording,) = read_dataset(log, Columns(features=("/t.layout.dim[1].size",))).recordings
+    assert recording.features[:, 0].tolist() == [1, 1]
+    with pytest.raises(DataError, match=r"message 0 of /t .*: no element 2 of 2"):
+        read_dataset(log, Columns(features=("/t.layout.dim[2].size",)))
 
 
 def test_columns_keep_their_type_beyond_one_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
