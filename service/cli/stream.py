@@ -233,10 +233,9 @@ async def _play_files(
         read_state, outputs = (partial(_state, client), tuple(manifest.results)) if states else (None, ())
         async with client.stream() as stream:
             with progress_of(dataset.recordings, lambda: stream.reconnects, err) as on_progress:
+                each = partial(play, stream, name, manifest.version)
                 plays = [
-                    asyncio.ensure_future(
-                        play(stream, name, manifest.version, recording, rate, on_progress, read_state)
-                    )
+                    asyncio.ensure_future(each(recording, rate, on_progress, read_state, outputs))
                     for recording in dataset.recordings
                 ]
                 try:
