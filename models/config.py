@@ -40,7 +40,7 @@ class ConfigError(ValueError):
 class TaskOptions(Spec):
     """The task: predict a class, numbers, or the next row.
 
-    At every row, or at a recording's end.
+    At every row, or at a recording's end. Of the next row every feature is predicted, or the columns of `data.target`.
     """
 
     kind: Literal["classification", "regression", "next_step"] = "classification"

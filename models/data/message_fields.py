@@ -157,7 +157,8 @@ def _plain(name: str, value: Any) -> Value:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes) and len(value) == 1:
-        return value[0]  # A field `byte` of a live node; a log has a number.
+        # A field `byte` of a live node; the library of logs has it as a number with a sign.
+        return int.from_bytes(value, "little", signed=True)
     if isinstance(value, (bool, int, float, str, bytes)):
         return value
     if getattr(value, "dtype", None) == np.uint8 or getattr(value, "typecode", None) == "B":
