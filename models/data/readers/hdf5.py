@@ -36,6 +36,8 @@ SUFFIXES = (".hdf5", ".h5")
 _ENCODED = (b"\xff\xd8", b"\x89PNG")
 _ELEMENT = re.compile(r"(?P<path>[^\[\]]+)(?P<index>(?:\[\d+\])*)")
 _DEMONSTRATIONS = "data"
+_LEAST_PICTURE = 16
+"""Least height and width of a depth picture, pixels."""
 
 
 class Hdf5(Reader):
@@ -47,7 +49,8 @@ class Hdf5(Reader):
         library="h5py",
         extra="hdf5",
         columns="paths, `observations/qpos[0]`; within `/data/demo_*` if the file has such groups",
-        types="numbers, booleans, text; pictures `[T, H, W, 3]` of uint8, or encoded and padded with zeros",
+        types="numbers, booleans, text; pictures `[T, H, W, 3]` of uint8, or encoded and padded with zeros; "
+        "`[T, H, W]` of 16 bits or floats by `data.picture_range`",
         time="a data set of numbers; such files often have none, so give `data.period_s`",
         refused=(
             ("a data set of another number of rows", "rows, expected"),
@@ -149,7 +152,7 @@ def _parsed(place: str, name: str, group: Any) -> tuple[str, tuple[int, ...] | N
         there = ", ".join(column.name for column in _described(group, _tables(group)))
         raise DataError(f"{place}: no column '{name}'; there are {there}")
     index = tuple(int(k) for k in re.findall(r"\d+", found["index"]))
-    if not index and _is_picture(each):
+    if not index and (_is_picture(each) or _is_deep(each)):
         return found["path"], None
     width = each.shape[1:]
     if len(index) != len(width) or any(k >= n for k, n in zip(index, width, strict=True)):
@@ -186,6 +189,12 @@ def _is_picture(each: Any) -> bool:
     return isinstance(first, (bytes, np.ndarray)) and bytes(first).startswith(_ENCODED)
 
 
+def _is_deep(each: Any) -> bool:
+    """Whether rows may be pictures of more than 8 bits, such as depths; a small matrix is numbers."""
+    one = each.ndim == 3 or (each.ndim == 4 and each.shape[3] == 1)
+    return one and min(each.shape[1:3]) >= _LEAST_PICTURE and each.dtype.kind in "uif" and each.dtype.itemsize > 1
+
+
 def _pictures(path: Path, group: Any, name: str) -> Array:
     stills = Stills(path, f"{group.name}/{name}")
     return objects([partial(stills.picture, k) for k in range(group[name].shape[0])])
@@ -200,12 +209,14 @@ class Stills:
         self._pictures: Any = None
 
     def picture(self, index: int) -> Array | bytes:
-        """Read a picture: uint8 `[H, W, 3]`, or encoded bytes without their padding."""
+        """Read a picture: uint8 `[H, W, 3]`, depths `[H, W]`, or encoded bytes without their padding."""
         with errors_of("h5py", self.path):
             if self._pictures is None:
                 self._pictures = _opened(self.path)[self.name]
             picture = self._pictures[index]
-            return np.asarray(picture) if np.ndim(picture) == 3 else bytes(picture).rstrip(b"\0")
+            if np.ndim(picture) < 2:
+                return bytes(picture).rstrip(b"\0")
+            return picture[..., 0] if np.shape(picture)[2:] == (1,) else np.asarray(picture)
 
 
 READER: Reader = Hdf5()

@@ -31,7 +31,8 @@ class LabelledFrames(Reader):
         library="Python, Pillow or simplejpeg",
         extra="video",
         columns="those of `labels.csv`; pictures are `image`",
-        types="as of a CSV; pictures are JPEG or PNG",
+        types="as of a CSV; pictures are JPEG, PNG, TIFF, BMP or WebP; grey ones of more than 8 bits by "
+        "`data.picture_range`",
         time="as of a CSV",
         refused=(
             ("a row without its picture", "there is no picture"),

@@ -35,7 +35,7 @@ from statestream.models.spec import Array
 SUFFIXES = (".mcap", ".db3", ".bag")
 STAMP, LOGGED = "header.stamp", "log_time"
 _METADATA = "metadata.yaml"
-_PICTURES = "sensor_msgs/msg/CompressedImage"
+_PICTURES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 
 
 class RosLog(Reader):
@@ -47,7 +47,9 @@ class RosLog(Reader):
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
-        types="numbers, booleans, text; `data` of a `CompressedImage` is a picture",
+        types="numbers, booleans, text; `data` of an `Image` or `CompressedImage` is a picture: rgb8, bgr8, rgba8 and "
+        "bgra8 without their fourth channel, mono8, 8UC1; by `data.picture_range` also mono16, 16UC1, 16SC1, 32SC1, "
+        "32FC1, 64FC1 and compressedDepth",
         time="`header.stamp` of the first topic, or, if a message has none, the time at which it was logged; "
         '`data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
@@ -63,7 +65,7 @@ class RosLog(Reader):
         return ends_with(path, SUFFIXES) or _is_bag(path / _METADATA)
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        with _opened(path) as reader:
+        with _opened(path) as reader, errors_of("rosbags", path):
             span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
             return tuple(
                 Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
@@ -202,14 +204,14 @@ def _messages(path: Path, reader: Any, wanted: Sequence[Any]) -> Iterator[tuple[
 
 
 def _column(values: list[Value]) -> Array:
-    """Make a column: numbers as they are, text and picture data as objects."""
-    return objects(values) if isinstance(values[0], (str, bytes)) else np.array(values)
+    """Make a column: numbers as they are, text and pictures as objects."""
+    return np.array(values) if isinstance(values[0], (bool, int, float)) else objects(values)
 
 
 def _fields(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:
     """Paths and types of a message type's values; `[k]` for the elements of an array."""
     for name, described in definitions[message][1]:
-        if message == _PICTURES and name == "data":
+        if message in _PICTURES and name == "data":
             yield name, PICTURE
         else:
             yield from ((f"{name}{rest}", kind) for rest, kind in _values(definitions, described))
