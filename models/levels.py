@@ -19,8 +19,10 @@ def levels(values: npt.ArrayLike, span: PictureRange) -> Array:
     0 of cameras of integers does where the range starts at or above it.
     """
     low, high = span
-    found = np.asarray(values).astype(np.float64)
+    scaled = np.array(values, np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.rint((found - low) * (255.0 / (high - low)))
-    grey = np.nan_to_num(np.clip(scaled, 0, 255), nan=0.0).astype(np.uint8)
+        scaled -= low
+        scaled *= 255.0 / (high - low)
+    np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled)
+    grey = np.nan_to_num(scaled, copy=False, nan=0.0).astype(np.uint8)
     return grey if grey.ndim > 2 and grey.shape[-1] == 3 else np.repeat(grey[..., None], 3, axis=-1)

@@ -164,14 +164,19 @@ def _named(table: Table, name: str, row: int) -> Iterator[None]:
     """Name the cell in errors of its picture."""
     try:
         yield
-    except (DataError, OSError) as error:
+    except (DataError, OSError, ValueError) as error:  # ValueError: a path with a null byte.
         raise DataError(f"{table.at(row, name)}: {error}") from None
+    except MemoryError:
+        raise DataError(f"{table.at(row, name)}: the picture is too large for the memory") from None
 
 
 def _identity(table: Table, name: str, size: tuple[int, int], span: PictureRange | None) -> str:
     """Hash of a film's files, column, size, range and decoder, which names its cached file."""
     found = hashlib.sha256(repr((_KEPT, name, size, span, table.rows, version("simplejpeg"))).encode())
     for path in table.files:
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot read it: {error.strerror}") from None
         found.update(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
     return found.hexdigest()[:32]

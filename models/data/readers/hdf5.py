@@ -9,6 +9,7 @@ bytes, which may be padded with zeros; they are read when needed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,8 +37,10 @@ SUFFIXES = (".hdf5", ".h5")
 _ENCODED = (b"\xff\xd8", b"\x89PNG")
 _ELEMENT = re.compile(r"(?P<path>[^\[\]]+)(?P<index>(?:\[\d+\])*)")
 _DEMONSTRATIONS = "data"
-_LEAST_PICTURE = 16
+_LEAST_PICTURE = 32
 """Least height and width of a depth picture, pixels."""
+_MOST_ELEMENTS = 10_000
+"""Most elements of a row that are listed one by one."""
 
 
 class Hdf5(Reader):
@@ -107,7 +110,7 @@ def _described(group: Any, tables: dict[str, Any]) -> Iterator[Column]:
     for name, each in tables.items():
         unit = each.attrs.get("units", each.attrs.get("unit", ""))
         unit = unit.decode(errors="replace") if isinstance(unit, bytes) else str(unit)
-        if _is_picture(each):
+        if _is_picture(each) or _is_deep(each):
             yield Column(name, PICTURE)
         else:
             yield from (Column(element, str(each.dtype), unit) for element in _elements(name, each))
@@ -137,8 +140,9 @@ def _columns(path: Path, recording: str, group: Any, names: Sequence[str]) -> di
 
 
 def _all_names(path: Path, group: Any) -> list[str]:
-    """Columns of a recording but pictures."""
-    names = [column.name for column in _described(group, _tables(group)) if column.type != PICTURE]
+    """Columns of a recording but pictures, and rows too long to be listed."""
+    described = _described(group, _tables(group))
+    names = [column.name for column in described if column.type != PICTURE and not column.name.endswith("[k]")]
     if not names:
         raise DataError(f"{path}: no data sets with rows of numbers")
     return names
@@ -162,7 +166,11 @@ def _parsed(place: str, name: str, group: Any) -> tuple[str, tuple[int, ...] | N
 
 
 def _elements(name: str, each: Any) -> Iterator[str]:
-    for index in np.ndindex(*each.shape[1:]):
+    shape = each.shape[1:]
+    if math.prod(shape) > _MOST_ELEMENTS:
+        yield name + "[k]" * len(shape)
+        return
+    for index in np.ndindex(*shape):
         yield name + "".join(f"[{k}]" for k in index)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.readers import delimited
-from statestream.models.data.readers.labelled_frames import IMAGE, with_columns
+from statestream.models.data.readers.labelled_frames import FRAME, IMAGE, frame_numbers, with_columns
 from statestream.models.data.readers.reader import (
     PICTURE,
     TIME,
@@ -66,9 +66,9 @@ class VideoFile(Reader):
         if not labels.is_file():
             return Table(path, {TIME: shown_ns, IMAGE: _stills(video, range(len(shown_ns)))}, "frame", files=(path,))
         table = delimited.READER.read(labels, names)
-        frames = table.numbers("frame") if "frame" in table.columns else np.arange(table.rows)
+        frames = frame_numbers(table) if FRAME in table.columns else np.arange(table.rows)
         for row in np.flatnonzero((frames < 0) | (frames >= len(shown_ns))).tolist():
-            raise DataError(f"{table.at(row, 'frame')}: no frame {frames[row]}; {path.name} has {len(shown_ns)}")
+            raise DataError(f"{table.at(row, FRAME)}: no frame {frames[row]}; {path.name} has {len(shown_ns)}")
         columns = {TIME: shown_ns[frames], IMAGE: _stills(video, frames.tolist())}
         return with_columns(table, columns, (path, labels))
 

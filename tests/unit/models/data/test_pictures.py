@@ -15,9 +15,10 @@ import pytest
 
 from statestream.models.config import DataOptions
 from statestream.models.data import message_fields
-from statestream.models.data.pictures import as_jpeg, decoded
+from statestream.models.data.formats import picture_column
+from statestream.models.data.pictures import as_jpeg, decoded, frames
 from statestream.models.data.recordings import Columns, read_dataset
-from statestream.models.data.tables import DataError
+from statestream.models.data.tables import DataError, Table, objects
 from statestream.models.levels import levels
 from statestream.models.spec import Array, InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.service.client.inputs import row_of, rows_of
@@ -300,7 +301,7 @@ def test_a_bag_of_depths_is_read_by_the_range(tmp_path: Path) -> None:
         read_dataset(colours, Columns(features=("/depth.data",)), frame=(HEIGHT, WIDTH))
 
 
-@pytest.mark.parametrize("shape", [(3, 20, 24), (3, 20, 24, 1)])
+@pytest.mark.parametrize("shape", [(3, 32, 40), (3, 32, 40, 1)])
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_depths_in_hdf5(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> None:
     h5py = pytest.importorskip("h5py")
@@ -308,8 +309,9 @@ def test_depths_in_hdf5(tmp_path: Path, shape: tuple[int, ...], dtype: Any) -> N
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["depth"], file["pose"] = depth, np.zeros((3, 4, 4))
     columns = Columns(features=("depth",), period_s=0.1, picture_range=SPAN)
-    (recording,) = read_dataset(tmp_path / "a.hdf5", columns, frame=(20, 24)).recordings
-    np.testing.assert_array_equal(recording.features, levels(depth.reshape(3, 20, 24), SPAN))
+    (recording,) = read_dataset(tmp_path / "a.hdf5", columns, frame=(32, 40)).recordings
+    np.testing.assert_array_equal(recording.features, levels(depth.reshape(3, 32, 40), SPAN))
+    assert picture_column(tmp_path / "a.hdf5") == "depth"
     with pytest.raises(DataError, match=r"a row has shape \(4, 4\); name an element"):
         read_dataset(tmp_path / "a.hdf5", Columns(features=("pose",), period_s=0.1))
 
@@ -365,3 +367,12 @@ def test_a_client_gives_depths_as_its_camera_does(dtype: Any) -> None:
 def test_a_range_needs_pictures_of_its_own() -> None:
     with pytest.raises(ValueError, match=r"data\.picture_range needs data\.path"):
         DataOptions(dataset="har", picture_range=SPAN)
+
+
+def test_a_picture_that_is_too_large_for_the_memory_is_named() -> None:
+    def picture() -> Array:
+        return np.empty((10**6, 10**9), np.uint16)
+
+    table = Table(Path("log"), {"image": objects([picture])})
+    with pytest.raises(DataError, match="log: row 0, column 'image': the picture is too large for the memory"):
+        frames(table, "image", (HEIGHT, WIDTH))
