@@ -26,7 +26,7 @@ from statestream.models.data.resolution import Resolution
 from statestream.models.data.tables import DataError, Table
 from statestream.models.data.times import TIME_NAMES, Unit, check_period, time_column, times_ns
 from statestream.models.relative import differences
-from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, PictureRange, Spec
 
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|")
 """Names of the column of row numbers that pandas writes."""
@@ -57,6 +57,9 @@ class Columns(Spec):
     period_s: Annotated[float, Field(gt=0)] | None = None
     relative: tuple[str, ...] = ()
     """Features of which the model takes the difference to the row before: float32 is too coarse for their values."""
+    picture_range: PictureRange | None = None
+    """Values of pictures of 16 bits or floats, such as a depth camera's, that become 0 and 255; values beyond them too,
+    and NaN becomes 0. None: such pictures are refused."""
     missing: Literal["drop", "error", "hold"] = "drop"
     """Rows with a NaN or infinite feature: "drop" skips them, like the server. With "hold" a NaN means that the
     element was not measured at this time: the model holds its last value and has its age as an input."""
@@ -99,6 +102,8 @@ class Dataset:
     """The data set's own split, one part per recording; empty: it has none."""
     relative: tuple[str, ...] = ()
     """Features that are the difference to the row before."""
+    picture_range: PictureRange | None = None
+    """Values of its pictures that became 0 and 255; None: they had 8 bits."""
 
     def with_features(self, names: Sequence[str]) -> Dataset:
         """Select features by name, in that order; no names: all features.
@@ -144,7 +149,7 @@ def read_dataset(
         check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
     labels = known or columns.target
     if frame is not None:
-        return Dataset(tuple(recordings), CHANNELS, labels, columns.units)
+        return Dataset(tuple(recordings), CHANNELS, labels, columns.units, picture_range=columns.picture_range)
     return Dataset(tuple(recordings), features, labels, columns.units, relative=columns.relative)
 
 
@@ -154,6 +159,8 @@ def _read_all(
     """Recordings, features, and names of classes; the tables, which are larger, are no longer in memory then."""
     tables = [_read(file, columns) for file in recordings_at(path)]
     for table in tables:
+        if not table.columns:
+            raise DataError(f"{table.path}: the file has no columns")
         if table.rows == 0:
             raise DataError(f"{table.path}: empty recording: the file has no rows")
     times = times_ns(tables, columns.time, columns.time_unit)
@@ -161,6 +168,8 @@ def _read_all(
     for name in columns.relative:
         if name not in features or frame is not None:
             raise DataError(f"data.relative: no feature '{name}' of numbers; there are {', '.join(features)}")
+    if columns.picture_range is not None and frame is None:
+        raise DataError("data.picture_range is for pictures, but the network takes numbers")
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
     resolution = Resolution()
@@ -169,7 +178,7 @@ def _read_all(
         if frame is None:
             x = _numbers(table, features, resolution)
         else:
-            x = (jpegs if encoded else frames)(table, features[0], frame)
+            x = (jpegs if encoded else frames)(table, features[0], frame, columns.picture_range)
         target = _target(table, columns, known, resolution)
         recordings += _recordings(table, columns, features, target, several, x, t_ns)
     resolution.check([name for name in features if name not in columns.relative], "data.features", _RELATIVE)

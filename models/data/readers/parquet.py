@@ -69,7 +69,7 @@ def rows_at(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> li
     """
     with errors_of("pyarrow", path):
         names = [name for name in _opened(path).schema.names if wanted(name)]
-    rows: list[dict[str, Any]] = _read(path, names).to_pylist()
+        rows: list[dict[str, Any]] = _read(path, names).to_pylist()
     return rows
 
 

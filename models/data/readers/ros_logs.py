@@ -48,8 +48,10 @@ class RosLog(Reader):
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
-        types="numbers, booleans, text; `data` of a `CompressedImage` is a picture. Bags of Humble and before hold no "
-        "definitions: types of one's own are read from `message_definitions/PACKAGE/msg/TYPE.msg` beside the bag",
+        types="numbers, booleans, text; `data` of an `Image` or `CompressedImage` is a picture: rgb8, bgr8, rgba8 and "
+        "bgra8 without their fourth channel, mono8, 8UC1; by `data.picture_range` also mono16, 16UC1, 16SC1, 32SC1, "
+        "32FC1, 64FC1 and compressedDepth. Bags of Humble and before hold no definitions: types of one's own are read "
+        "from `message_definitions/PACKAGE/msg/TYPE.msg` beside the bag",
         time="`header.stamp` of the first topic, or, if a message has none, the time at which it was logged; "
         '`data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
@@ -66,7 +68,7 @@ class RosLog(Reader):
         return ends_with(path, SUFFIXES) or (is_bag(path) and not is_of_mcap(path))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        with opened(path) as reader:
+        with opened(path) as reader, errors_of("rosbags", path):
             span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
             return tuple(
                 Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
@@ -162,25 +164,6 @@ def _fill(path: Path, reader: Any, batches: Sequence[MessageBatches]) -> None:
             by_topic[connection.topic].add(place, logged_ns, data, connection.msgtype)
         for each in batches:
             each.flush()
-
-
-def _fields(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:
-    """Paths and types of a message type's values; `[k]` for the elements of an array."""
-    for name, described in definitions[message][1]:
-        if message == _PICTURES and name == "data":
-            yield name, PICTURE
-        else:
-            yield from ((f"{name}{rest}", kind) for rest, kind in _values(definitions, described))
-
-
-def _values(definitions: Mapping[str, Any], described: tuple[Any, Any]) -> Iterator[tuple[str, str]]:
-    node, about = described
-    if node.name == "BASE":
-        yield "", str(about[0])
-    elif node.name == "NAME":
-        yield from ((f".{name}", kind) for name, kind in _fields(definitions, about))
-    else:
-        yield from ((f"[k]{rest}", kind) for rest, kind in _values(definitions, about[0]))
 
 
 READER: Reader = RosLog()
