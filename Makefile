@@ -10,7 +10,7 @@ export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
-	test-faults fuzz soak check view proto configuration formats test-install test-arm64 test-wheels footprint results docs clean
+	test-faults fuzz fuzz-files soak check view proto configuration formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -94,6 +94,10 @@ test-wheels: install ## Download every wheel that an aarch64 board needs, into d
 
 fuzz: install ## Attack a server and fuzz it for ten minutes; figures in docs/reliability.md
 	@$(PY) -m tests.hostile --write
+
+fuzz-files: MINUTES = 10
+fuzz-files: install ## Read harmed files of every format for ten minutes (MINUTES=1 to try); figures in docs/reliability.md
+	@$(PY) -m tests.fuzz_files --minutes $(MINUTES) --write
 
 MINUTES ?= 30
 soak: install ## Half an hour at half load with churn, reloads and outages (MINUTES=5 to try); docs/reliability.md

@@ -40,7 +40,7 @@ class ConfigError(ValueError):
 class TaskOptions(Spec):
     """The task: predict a class, numbers, or the next row.
 
-    At every row, or at a recording's end.
+    At every row, or at a recording's end. Of the next row every feature is predicted, or the columns of `data.target`.
     """
 
     kind: Literal["classification", "regression", "next_step"] = "classification"
@@ -75,8 +75,9 @@ class DataOptions(Columns):
     def _one_source(self) -> DataOptions:
         if bool(self.dataset) == (self.path is not None):
             raise ValueError("set either data.dataset or data.path")
-        if self.relative and self.path is None:
-            raise ValueError("data.relative needs data.path")
+        for name in ("relative", "picture_range"):
+            if getattr(self, name) and self.path is None:
+                raise ValueError(f"data.{name} needs data.path")
         if self.merge and (self.path is None or self.missing != "hold"):
             raise ValueError('data.merge needs data.path, and missing = "hold": no event has every feature')
         return self

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,6 +41,18 @@ Tensors = Mapping[str, Array]
 Dtype = Literal["float32", "uint8", "bool"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+_NEWER = ("relative", "picture_range")
+"""Fields of an input that readers of version 0.1 refuse."""
+
+
+def _ascending(span: tuple[float, float]) -> tuple[float, float]:
+    if span[0] >= span[1]:
+        raise ValueError(f"{list(span)}, expected [LOW, HIGH]")
+    return span
+
+
+PictureRange = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ascending)]
+"""Values of a picture of more than 8 bits that become the levels 0 and 255."""
 Shape = tuple[Annotated[int, Field(gt=0, lt=2**32)], ...]
 
 
@@ -102,6 +114,8 @@ class InputSpec(TensorSpec):
     """Meaning of a NaN: the row is invalid, or this element was not measured at this time."""
     relative: tuple[str, ...] = ()
     """Labels of elements that are the difference to the row before; see `models.relative`."""
+    picture_range: PictureRange | None = None
+    """Values of pictures of more than 8 bits that clients make 0 and 255; see `models.levels`. None: they have 8."""
 
     @model_validator(mode="after")
     def _is_a_picture(self) -> InputSpec:
@@ -116,6 +130,12 @@ class InputSpec(TensorSpec):
                     f"'{self.name}' is {self.dtype} {list(self.shape)}; a picture in {self.colours} is uint8 "
                     f"[height, width, {channels}]"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _range_is_of_pictures(self) -> InputSpec:
+        if self.picture_range is not None and self.frame is None:
+            raise ValueError(f"picture_range is {list(self.picture_range)}, but '{self.name}' takes no pictures")
         return self
 
     @cached_property
@@ -421,8 +441,8 @@ class Manifest(Spec):
     def _for_older_readers(self, options: dict[str, Any]) -> dict[str, Any]:
         """Leave out the fields that readers of version 0.1 refuse, unless they say something."""
         left_out: dict[str, Any] = {} if self.max_batch is not None else {"max_batch": True}
-        if not any(each.relative for each in self.inputs):
-            left_out["inputs"] = {"__all__": {"relative"}}
+        if unused := {name for name in _NEWER if not any(getattr(each, name) for each in self.inputs)}:
+            left_out["inputs"] = {"__all__": unused}
         given = options.get("exclude") or {}
         return {
             **options,

@@ -2,9 +2,10 @@
 //
 //   make && ./stream 127.0.0.1:50051 wrist left-arm < rows.txt
 //
-// A line of input is a row: its time in nanoseconds, then its values. A line of output is what became of it: seq,
-// verdict, seconds that passed, values. The session stays: run it again, and it goes on where it was. A
-// stream that breaks is followed by another within half a minute, and no row is lost or counted twice.
+// A line of input is a row: its time in nanoseconds, then its values as measured (relative.h converts relative columns).
+// A line of output is what became of it: seq, verdict, seconds that passed, values. The session stays: run it again, and
+// it goes on where it was. A stream that breaks is followed by another within half a minute, and no row is lost or
+// counted twice.
 
 #include <chrono>
 #include <cstring>
@@ -18,6 +19,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "relative.h"
 #include "v1/inference.grpc.pb.h"
 
 namespace pb = statestream::v1;
@@ -49,6 +51,7 @@ class Session {
     Check(stub_->GetModel(&context, wanted, &found));
     if (found.model().inputs_size() != 1) throw std::runtime_error(model + " has more inputs than this example knows");
     input_ = found.model().inputs(0);
+    relative_ = std::make_unique<Relative>(found.model().manifest_json());
 
     open_.set_channel(kChannel);
     open_.set_session_id(id);
@@ -75,7 +78,8 @@ class Session {
 
   // Sends a row and waits for what becomes of it. What was answered before is acknowledged, so that the server may
   // forget it.
-  pb::Results Step(std::int64_t timestamp_ns, const std::vector<float>& row) {
+  pb::Results Step(std::int64_t timestamp_ns, const std::vector<double>& values) {
+    const std::vector<float> row = (*relative_)(values);
     pb::StreamRequest request;
     request.mutable_acks()->add_channel(kChannel);
     request.mutable_acks()->add_seq(seq_);
@@ -148,6 +152,7 @@ class Session {
   std::unique_ptr<grpc::ClientReaderWriter<pb::StreamRequest, pb::StreamResponse>> stream_;
   pb::Open open_;
   pb::Tensor input_;
+  std::unique_ptr<Relative> relative_;
   pb::Opened opened_;
   pb::StreamResponse resumed_;
   std::uint64_t seq_ = 0;
@@ -171,9 +176,9 @@ void Stream(const std::string& target, const std::string& model, const std::stri
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::int64_t timestamp_ns = 0;
-    std::vector<float> row;
+    std::vector<double> row;
     if (!(words >> timestamp_ns)) continue;
-    for (std::string word; words >> word;) row.push_back(std::stof(word));  // which knows "nan", as >> does not
+    for (std::string word; words >> word;) row.push_back(std::stod(word));  // which knows "nan", as >> does not
     if (row.size() != session.size()) {
       throw std::runtime_error("a row has " + std::to_string(session.size()) + " values, got '" + line + "'");
     }

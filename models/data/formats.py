@@ -13,8 +13,9 @@ from statestream.models.data.readers import mcap_logs, ros_logs
 from statestream.models.data.readers.reader import PICTURE, Column, Reader
 from statestream.models.data.tables import DataError
 
-PREDICTIONS = ".predictions.mcap"
-"""Suffix of logs of predictions, which are not read as recordings of a folder."""
+_PREDICTED = ".predictions"
+PREDICTIONS = f"{_PREDICTED}.mcap"
+"""Suffix of logs of predictions; `NAME.predictions.*` are not read as recordings of a folder."""
 
 _ELEMENT = re.compile(r"\[[^\[\]]+\]")
 """An element of an array, which is `[k]` in the list of columns of a log."""
@@ -89,7 +90,7 @@ def picture_column(path: Path) -> str:
 
 def _is_ours(path: Path) -> bool:
     """Whether an entry of a folder is no recording: hidden, or what a model predicted."""
-    return path.name.startswith(".") or path.name.endswith(PREDICTIONS)
+    return path.name.startswith(".") or Path(path.stem).suffix == _PREDICTED
 
 
 def _everything() -> str:

@@ -18,6 +18,8 @@ What `statestream train`, `stream` and `evaluate` read: a path in `data.path` is
 them is all of them. Hidden files and predictions are left out. What cannot be read is an error that names the file and
 the place.
 
+`statestream data columns PATH` lists the columns of a recording with their types, units and rates.
+
 The time of a row is the column that `data.time` names, else the first of {_NAMES};
 without one, rows are `data.period_s` apart. Its unit, one for all files of a data set, is decided in this order:
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from statestream.models.data.ros_pictures import Picture, picture_in
 from statestream.models.data.tables import DataError
 
 _ELEMENT = r"[A-Za-z_][\w./-]*"
@@ -23,7 +24,7 @@ _ANY_STEP = re.compile(r"\[(\d+)\]|\[([^\[\]]+)\]|\.?([^.\[\]]+)")
 _INDEX = re.compile(r"\[[^\[\]]+\]")
 _STEP = re.compile(rf"\[(\d+)\]|\[({_ELEMENT})\]|(\w+)")
 
-Value = bool | int | float | str | bytes
+Value = bool | int | float | str | Picture
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,15 @@ class MessageField:
     def of(self, message: Any) -> Value:
         """Read the value from a message of the topic.
 
-        An array of bytes is a picture's data.
+        An array of bytes is a picture's data; the data of a raw image, or of a packed depth image, is a function that
+        decodes it.
 
         Raises:
             DataError: the message has no such field, or the field is no number, text or picture.
         """
-        value, _ = self._walk(message)
-        return _plain(self.name, value)
+        value, owner = self._walk(message)
+        picture = picture_in(owner) if self.steps[-1] == "data" else None
+        return _plain(self.name, value) if picture is None else picture
 
     def element_name(self, message: Any) -> str:
         """Name that a message gives to the element that the path selects by number; empty: it gives none."""
@@ -157,7 +160,8 @@ def _plain(name: str, value: Any) -> Value:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bytes) and len(value) == 1:
-        return value[0]  # A field `byte` of a live node; a log has a number.
+        # A field `byte` of a live node; the library of logs has it as a number with a sign.
+        return int.from_bytes(value, "little", signed=True)
     if isinstance(value, (bool, int, float, str, bytes)):
         return value
     if getattr(value, "dtype", None) == np.uint8 or getattr(value, "typecode", None) == "B":

@@ -1,6 +1,6 @@
-"""Decodes pictures to arrays.
+"""Decodes pictures to levels, uint8 arrays of a network's size.
 
-A JPEG bit for bit as the server does.
+A JPEG is decoded bit for bit as the server does. Pictures of more than 8 bits need a range (see `levels`).
 
 Pillow is imported only for other formats, and for pictures of another size. Pictures of a table that names its files
 are decoded once into a cached file, which is mapped into memory: a film may be larger than memory, and training reads
@@ -11,64 +11,87 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from statestream.models import jpeg
 from statestream.models.data.cache import cache
+from statestream.models.data.picture_formats import JPEG, grey_of, pillow, pixels_of
 from statestream.models.data.tables import DataError, Table
 from statestream.models.files import replacing
-from statestream.models.spec import Array, InputSpec
+from statestream.models.levels import levels
+from statestream.models.spec import Array, PictureRange
 
 CHANNELS = ("red", "green", "blue")
-_JPEG = b"\xff\xd8"
 _QUALITY = 95
-_KEPT = 1
+_KEPT = 2
 """Version of the cached files' format."""
 MOST_BYTES = 10_000_000_000
 """Most bytes of all cached films; the newest film stays whatever its size."""
 
 
-def decoded(data: bytes, height: int, width: int, mode: Literal["RGB", "L"] = "RGB") -> Array:
-    """Decode a JPEG or PNG to uint8 `[height, width, 3]`, or `[height, width]` in grey.
+def decoded(
+    picture: bytes | Array,
+    height: int,
+    width: int,
+    mode: Literal["RGB", "L"] = "RGB",
+    span: PictureRange | None = None,
+) -> Array:
+    """Convert a picture, encoded or decoded, to uint8 `[height, width, 3]`, or `[height, width]` in grey.
 
     A picture of another size is resized by areas, as an encoder of frames does in the graph.
 
+    Args:
+        span: values of a picture of more than 8 bits that become 0 and 255; None: such a picture is refused.
+
     Raises:
-        DataError: the picture cannot be decoded.
+        DataError: the picture cannot be decoded, or has another depth than `span` is for.
     """
-    if mode == "RGB" and data.startswith(_JPEG):
-        try:
-            found = InputSpec(name="x", shape=(*jpeg.size_of(data), 3), dtype="uint8", encoding="jpeg", colours="rgb")
-            pixels = np.empty(found.shape, np.uint8)
-            jpeg.decode(data, found, pixels)
-        except jpeg.FrameError as error:
-            raise DataError(f"a picture of {len(data)} bytes cannot be decoded: {error}") from None
-        return resized(pixels, height, width)
-    image = _pillow()
-    try:
-        with image.open(BytesIO(data)) as picture:
-            converted = picture.convert(mode)
-    except (OSError, ValueError, SyntaxError, image.DecompressionBombError) as error:
-        raise DataError(f"a picture of {len(data)} bytes cannot be decoded: {error}") from None
-    return np.asarray(converted.resize((width, height), image.Resampling.BOX))
+    if mode == "L" and isinstance(picture, bytes):
+        return resized(grey_of(picture), height, width)
+    pixels = pixels_of(picture) if isinstance(picture, bytes) else picture
+    return resized(_levels(pixels, span), height, width)
 
 
 def resized(pixels: Array, height: int, width: int) -> Array:
-    """Resize `[H, W, 3]` by areas; unchanged if it has the size."""
+    """Resize `[H, W, 3]` or `[H, W]` by areas; unchanged if it has the size."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    image = _pillow()
+    image = pillow()
     return np.asarray(image.fromarray(pixels).resize((width, height), image.Resampling.BOX))
 
 
-def frames(table: Table, name: str, size: tuple[int, int]) -> Array:
-    """Decode a column of pictures at a size (height, width) to uint8 `[N, H, W, 3]`.
+def as_jpeg(picture: bytes | Array, size: tuple[int, int], span: PictureRange | None = None) -> bytes:
+    """Convert a picture to a JPEG of a size (height, width); a JPEG of that size stays unchanged.
+
+    Raises:
+        DataError: the picture cannot be decoded, or has another depth than `span` is for.
+    """
+    with suppress(jpeg.FrameError):
+        if isinstance(picture, bytes) and picture.startswith(JPEG) and not span and jpeg.size_of(picture) == size:
+            return picture
+    return jpeg.encode(decoded(picture, *size, span=span), quality=_QUALITY)
+
+
+def _levels(pixels: Array, span: PictureRange | None) -> Array:
+    eight = pixels.dtype == np.uint8
+    if eight and span:
+        raise DataError(f"the picture has 8 bits, and data.picture_range = {list(span)} is for pictures of more")
+    if not eight and not span:
+        raise DataError(
+            f"the picture's values are {pixels.dtype}, from {pixels.min()} to {pixels.max()}; set "
+            "data.picture_range = [LOW, HIGH], whose values become the levels 0 and 255 that the network takes"
+        )
+    return levels(pixels, span) if span else pixels
+
+
+def frames(table: Table, name: str, size: tuple[int, int], span: PictureRange | None = None) -> Array:
+    """Decode a column of pictures at a size (height, width) to uint8 `[N, H, W, 3]`; see `decoded`.
 
     Raises:
         DataError: a cell is no picture; the text names the row.
@@ -76,40 +99,38 @@ def frames(table: Table, name: str, size: tuple[int, int]) -> Array:
     shape = (table.rows, *size, len(CHANNELS))
     if not table.files:
         pixels = np.empty(shape, np.uint8)
-        _fill(table, name, pixels)
+        _fill(table, name, pixels, span)
         return pixels
-    path = cache() / "frames" / f"{_identity(table, name, size)}.npy"
+    path = cache() / "frames" / f"{_identity(table, name, size, span)}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            _fill(table, name, mapped)
+            _fill(table, name, mapped, span)
             mapped.flush()
         _sweep(path.parent)
     os.utime(path)
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def jpegs(table: Table, name: str, size: tuple[int, int]) -> Array:
-    """Encode a column of pictures as JPEGs of a size (height, width): `[N]` bytes objects.
-
-    A JPEG of that size stays unchanged.
+def jpegs(table: Table, name: str, size: tuple[int, int], span: PictureRange | None = None) -> Array:
+    """Encode a column of pictures as JPEGs of a size (height, width): `[N]` bytes objects; see `as_jpeg`.
 
     Raises:
         DataError: a cell is no picture; the text names the row.
     """
     found = np.empty(table.rows, object)
-    for row, cell in enumerate(table.cells(name)):
-        picture = _picture(table, name, row, cell)
-        if not isinstance(picture, bytes) or not picture.startswith(_JPEG) or jpeg.size_of(picture) != size:
-            picture = jpeg.encode(_pixels(table, name, row, picture, size), quality=_QUALITY)
-        found[row] = picture
+    for row in range(table.rows):
+        with _named(table, name, row):
+            found[row] = as_jpeg(_picture(table, name, row), size, span)
     return found
 
 
-def _fill(table: Table, name: str, pixels: Array) -> None:
-    for row, cell in enumerate(table.cells(name)):
-        pixels[row] = _pixels(table, name, row, _picture(table, name, row, cell), pixels.shape[1:3])
+def _fill(table: Table, name: str, pixels: Array, span: PictureRange | None) -> None:
+    _, height, width, _ = pixels.shape
+    for row in range(table.rows):
+        with _named(table, name, row):
+            pixels[row] = decoded(_picture(table, name, row), height, width, span=span)
 
 
 def _sweep(folder: Path) -> None:
@@ -129,36 +150,33 @@ def _sweep(folder: Path) -> None:
             film.unlink(missing_ok=True)
 
 
-def _picture(table: Table, name: str, row: int, cell: object) -> bytes | Array:
+def _picture(table: Table, name: str, row: int) -> bytes | Array:
     """Return a cell's picture; a callable cell is called to read it."""
-    try:
-        picture = cell() if callable(cell) else cell
-    except OSError as error:
-        raise DataError(f"{table.at(row, name)}: {error}") from None
+    cell = table.cells(name)[row]
+    picture = cell() if callable(cell) else cell
     if not isinstance(picture, (bytes, np.ndarray)):
-        raise DataError(f"{table.at(row, name)}: '{picture}' is no picture, and the network takes pictures")
+        raise DataError(f"'{picture}' is no picture, and the network takes pictures")
     return picture
 
 
-def _pixels(table: Table, name: str, row: int, picture: bytes | Array, size: tuple[int, ...]) -> Array:
+@contextmanager
+def _named(table: Table, name: str, row: int) -> Iterator[None]:
+    """Name the cell in errors of its picture."""
     try:
-        return decoded(picture, size[0], size[1]) if isinstance(picture, bytes) else resized(picture, *size)
-    except DataError as error:
+        yield
+    except (DataError, OSError, ValueError) as error:  # ValueError: a path with a null byte.
         raise DataError(f"{table.at(row, name)}: {error}") from None
+    except MemoryError:
+        raise DataError(f"{table.at(row, name)}: the picture is too large for the memory") from None
 
 
-def _identity(table: Table, name: str, size: tuple[int, int]) -> str:
-    """Hash of a film's files, column, size and decoder, which names its cached file."""
-    found = hashlib.sha256(repr((_KEPT, name, size, table.rows, version("simplejpeg"))).encode())
+def _identity(table: Table, name: str, size: tuple[int, int], span: PictureRange | None) -> str:
+    """Hash of a film's files, column, size, range and decoder, which names its cached file."""
+    found = hashlib.sha256(repr((_KEPT, name, size, span, table.rows, version("simplejpeg"))).encode())
     for path in table.files:
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot read it: {error.strerror}") from None
         found.update(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns)).encode())
     return found.hexdigest()[:32]
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise DataError("this picture needs Pillow: pip install 'statestream[video]'") from None
-    return Image

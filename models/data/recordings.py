@@ -26,7 +26,7 @@ from statestream.models.data.resolution import Resolution
 from statestream.models.data.tables import DataError, Table
 from statestream.models.data.times import TIME_NAMES, Unit, check_period, time_column, times_ns
 from statestream.models.relative import differences
-from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Spec
+from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, PictureRange, Spec
 
 _INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|")
 """Names of the column of row numbers that pandas writes."""
@@ -57,6 +57,9 @@ class Columns(Spec):
     period_s: Annotated[float, Field(gt=0)] | None = None
     relative: tuple[str, ...] = ()
     """Features of which the model takes the difference to the row before: float32 is too coarse for their values."""
+    picture_range: PictureRange | None = None
+    """Values of pictures of 16 bits or floats, such as a depth camera's, that become 0 and 255; values beyond them too,
+    and NaN becomes 0. None: such pictures are refused."""
     missing: Literal["drop", "error", "hold"] = "drop"
     """Rows with a NaN or infinite feature: "drop" skips them, like the server. With "hold" a NaN means that the
     element was not measured at this time: the model holds its last value and has its age as an input."""
@@ -99,6 +102,8 @@ class Dataset:
     """The data set's own split, one part per recording; empty: it has none."""
     relative: tuple[str, ...] = ()
     """Features that are the difference to the row before."""
+    picture_range: PictureRange | None = None
+    """Values of its pictures that became 0 and 255; None: they had 8 bits."""
 
     def with_features(self, names: Sequence[str]) -> Dataset:
         """Select features by name, in that order; no names: all features.
@@ -139,8 +144,23 @@ def read_dataset(
     columns = columns or Columns()
     if frame is not None and len(columns.features) != 1:
         raise DataError(f"data.features: expected the column that holds the pictures, got {list(columns.features)}")
-    tables = [_read(file, columns) for file in recordings_at(Path(path))]
+    recordings, features, known = _read_all(Path(path), columns, classes, frame, encoded)
+    if columns.time_unit is None and columns.period_s is None:
+        check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
+    labels = known or columns.target
+    if frame is not None:
+        return Dataset(tuple(recordings), CHANNELS, labels, columns.units, picture_range=columns.picture_range)
+    return Dataset(tuple(recordings), features, labels, columns.units, relative=columns.relative)
+
+
+def _read_all(
+    path: Path, columns: Columns, classes: bool, frame: tuple[int, int] | None, encoded: bool
+) -> tuple[list[Recording], tuple[str, ...], tuple[str, ...]]:
+    """Recordings, features, and names of classes; the tables, which are larger, are no longer in memory then."""
+    tables = [_read(file, columns) for file in recordings_at(path)]
     for table in tables:
+        if not table.columns:
+            raise DataError(f"{table.path}: the file has no columns")
         if table.rows == 0:
             raise DataError(f"{table.path}: empty recording: the file has no rows")
     times = times_ns(tables, columns.time, columns.time_unit)
@@ -148,6 +168,8 @@ def read_dataset(
     for name in columns.relative:
         if name not in features or frame is not None:
             raise DataError(f"data.relative: no feature '{name}' of numbers; there are {', '.join(features)}")
+    if columns.picture_range is not None and frame is None:
+        raise DataError("data.picture_range is for pictures, but the network takes numbers")
     known = _class_names(tables, columns) if classes else ()
     recordings: list[Recording] = []
     resolution = Resolution()
@@ -156,17 +178,12 @@ def read_dataset(
         if frame is None:
             x = _numbers(table, features, resolution)
         else:
-            x = (jpegs if encoded else frames)(table, features[0], frame)
+            x = (jpegs if encoded else frames)(table, features[0], frame, columns.picture_range)
         target = _target(table, columns, known, resolution)
         recordings += _recordings(table, columns, features, target, several, x, t_ns)
     resolution.check([name for name in features if name not in columns.relative], "data.features", _RELATIVE)
     resolution.check(columns.target, "data.target", _OFFSET)
-    if columns.time_unit is None and columns.period_s is None:
-        check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
-    labels = known or columns.target
-    if frame is not None:
-        return Dataset(tuple(recordings), CHANNELS, labels, columns.units)
-    return Dataset(tuple(recordings), features, labels, columns.units, relative=columns.relative)
+    return recordings, features, known
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:
@@ -225,13 +242,13 @@ def _recordings(
     for name, rows in _row_sets(table, columns, prefix):
         if len(rows) == 0:
             raise DataError(f"{table.path}: recording '{name}' is empty")
-        t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[rows]
+        t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[_span(rows)]
         _check_time(table, columns, name, rows, t)
         own = x[_span(rows)]
         keep = _finite(table, columns, features, name, rows, own) if own.dtype == np.float32 else slice(None)
         chosen = None if target is None else target[rows]
         group = "" if groups is None else _group(table, columns, name, rows, groups)
-        recording = Recording(name, t.astype(np.int64), own, chosen, group).where(keep)
+        recording = Recording(name, t.astype(np.int64, copy=False), own, chosen, group).where(keep)
         if places:
             x_TF = recording.features.copy()
             x_TF[:, places], _ = differences(exact_NR[rows][keep], np.full(len(places), np.nan))
@@ -292,7 +309,7 @@ def _recording_column(table: Table, columns: Columns) -> str:
 
 
 def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_ns: Int64Array) -> None:
-    back = np.flatnonzero(np.diff(t_ns) < 0)
+    back = np.flatnonzero(t_ns[1:] < t_ns[:-1])
     if back.size:
         k = int(back[0]) + 1
         remedy = "; data.time = 'log_time' takes the times of the log" if "log_time" in table.columns else ""
@@ -304,8 +321,10 @@ def _check_time(table: Table, columns: Columns, name: str, rows: Int64Array, t_n
 
 def _finite(
     table: Table, columns: Columns, features: tuple[str, ...], name: str, rows: Int64Array, x_TF: Float32Array
-) -> BoolArray:
+) -> BoolArray | slice:
     """`[T]` rows to keep: all features finite, or, with "hold", none infinite."""
+    if all(np.isfinite(x_T).all() for x_T in x_TF.T):
+        return slice(None)
     finite = np.isfinite(x_TF)
     if columns.missing == "hold":
         return np.asarray(~np.isinf(x_TF).any(axis=1))

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class DataError(ValueError):
 class Table:
     """Named columns of equal length.
 
-    Those of a CSV are text until `numbers` converts them.
+    Those of a CSV are text, as objects or as bytes of one width, until `numbers` converts them.
     """
 
     path: Path
@@ -71,9 +72,9 @@ class Table:
         if column.dtype == np.uint64 and column.max(initial=0) >= 2**63:
             return column.astype(np.float64)
         if column.dtype.kind in "iub":
-            return column.astype(np.int64)
+            return column.astype(np.int64, copy=False)
         if column.dtype.kind == "f":
-            return column.astype(np.float64)
+            return column.astype(np.float64, copy=False)
         if column.dtype.kind in "mM":
             return column.astype(f"{column.dtype.kind}8[ns]").astype(np.int64)
         return _parse(self, name, column)
@@ -165,7 +166,12 @@ def _no_text(table: Table, name: str, row: int) -> DataError:
 
 def _parse(table: Table, name: str, column: Array) -> Array:
     """Parse text as int64 if every cell is an integer (float64 would round nanoseconds), else float64."""
-    cells = column.tolist()
+    if column.dtype.kind == "S":
+        with suppress(ValueError, OverflowError):
+            return column.astype(np.int64)
+        with suppress(ValueError):
+            return column.astype(np.float64)
+    cells = _texts(column)
     if not set(map(type, cells)) <= {str}:
         cells = [_of_object(table, name, row, cell) for row, cell in enumerate(cells)]
     with suppress(ValueError, OverflowError):
@@ -173,6 +179,13 @@ def _parse(table: Table, name: str, column: Array) -> Array:
     with suppress(ValueError):
         return np.array([float(cell) for cell in cells])
     return np.array([_number(table, name, row, cell.strip()) for row, cell in enumerate(cells)])
+
+
+def _texts(column: Array) -> list[Any]:
+    """Cells as a list; bytes in ASCII as text."""
+    with suppress(UnicodeDecodeError):
+        return list((column.astype(str) if column.dtype.kind == "S" else column).tolist())
+    return list(column.tolist())
 
 
 def _of_object(table: Table, name: str, row: int, cell: object) -> str:

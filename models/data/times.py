@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NoReturn
@@ -72,6 +73,15 @@ def times_ns(tables: Sequence[Table], named: str, unit: Unit | None) -> list[Int
     return [_nanoseconds(columns[k], found) if k in columns else None for k in range(len(tables))]
 
 
+def unit_of(table: Table, named: str, unit: Unit | None) -> str:
+    """Unit of a table's times, if they are numbers; empty: they are dates, or their unit is not known."""
+    name = time_column(table, named)
+    with suppress(DataError):
+        column = _column(table, name)
+        return "" if column.typed else unit or _unit([column])
+    return ""
+
+
 def check_period(place: object, steps_ns: Int64Array) -> None:
     """Raise DataError if rows are implausibly close; warn if they are unusually close or far apart."""
     steps_ns = steps_ns[steps_ns > 0]
@@ -85,7 +95,7 @@ def check_period(place: object, steps_ns: Int64Array) -> None:
 
 def _column(table: Table, name: str) -> _Column:
     cells = table.cells(name)
-    if cells.dtype.kind == "O":
+    if cells.dtype.kind in "OSU":
         cells = _dates(table, name, cells)
     typed = cells.dtype.kind in "mM"
     if typed:
@@ -96,14 +106,19 @@ def _column(table: Table, name: str) -> _Column:
 
 def _dates(table: Table, name: str, cells: Array) -> Array:
     """Objects that are dates, or texts of ISO 8601, as datetimes; others unchanged."""
-    first = next((cell for cell in cells if isinstance(cell, date) or (isinstance(cell, str) and cell.strip())), None)
+    there = (_decoded(cell) for cell in cells)
+    first = next((cell for cell in there if isinstance(cell, date) or (isinstance(cell, str) and cell.strip())), None)
     if isinstance(first, str) and _ISO.fullmatch(first.strip()):
-        found = [_of_text(table, name, row, cell) for row, cell in enumerate(cells)]
+        found = [_of_text(table, name, row, _decoded(cell)) for row, cell in enumerate(cells)]
     elif isinstance(first, date):
         found = [_of_date(table, name, row, cell) for row, cell in enumerate(cells)]
     else:
         return cells
     return np.array(found, np.int64).astype("datetime64[ns]")
+
+
+def _decoded(cell: object) -> object:
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else cell
 
 
 def _of_text(table: Table, name: str, row: int, cell: object) -> int:
@@ -147,6 +162,8 @@ def _exact(table: Table, name: str, cells: Array) -> Int64Array:
     if missing.size:
         _missing(table, name, int(missing[0]), cells[missing[0]])
     kind = cells.dtype.kind
+    if cells.dtype == np.dtype(f"{kind}8[ns]"):
+        return cells.view(np.int64)
     seconds = cells.astype(f"{kind}8[s]").astype(np.int64)
     large = np.flatnonzero(np.abs(seconds) >= _MOST_NS // NS_PER["s"])
     if large.size:

@@ -37,7 +37,7 @@ def load_dataset(config: Config) -> Dataset:
         if config.data.missing != "hold":
             _check_finite(dataset)
     if config.task.kind == "next_step":
-        return _with_next_row(dataset)
+        return _with_next_row(dataset, config.data.target if config.data.path is not None else ())
     if any(r.target is None for r in dataset.recordings):
         raise DataError(f"data.target: task.kind is '{config.task.kind}' but no target column is named")
     return dataset
@@ -101,8 +101,16 @@ def _check_finite(dataset: Dataset) -> None:
             )
 
 
-def _with_next_row(dataset: Dataset) -> Dataset:
-    """Set each row's target to the next row.
+def _following(recording: Recording, named: Sequence[str]) -> Array:
+    """`[T - 1, K]` targets of all rows but the last."""
+    if not named:
+        return recording.features[1:]
+    assert recording.target is not None
+    return recording.target[1:]
+
+
+def _with_next_row(dataset: Dataset, named: Sequence[str]) -> Dataset:
+    """Set each row's target to the next row: its columns `named`, which are the targets so far, or every feature.
 
     Drops the last row, which has none.
     """
@@ -110,8 +118,8 @@ def _with_next_row(dataset: Dataset) -> Dataset:
     if not kept:
         raise DataError("task.kind is 'next_step' but no recording has two rows")
     recordings = tuple(
-        Recording(r.id, r.t_ns[:-1], r.features[:-1], r.features[1:], r.group)
+        Recording(r.id, r.t_ns[:-1], r.features[:-1], _following(r, named), r.group)
         for r in (dataset.recordings[k] for k in kept)
     )
     parts = tuple(dataset.parts[k] for k in kept) if dataset.parts else ()
-    return replace(dataset, recordings=recordings, labels=dataset.features, parts=parts)
+    return replace(dataset, recordings=recordings, labels=tuple(named) or dataset.features, parts=parts)

@@ -20,7 +20,7 @@ from torch.nn.functional import linear
 
 from statestream.models.cells.base import Cell, State
 from statestream.models.cells.last_value import Hold
-from statestream.models.spec import InputSpec, StateSpec
+from statestream.models.spec import InputSpec, PictureRange, StateSpec
 
 Task = Literal["classification", "regression"]
 
@@ -56,6 +56,8 @@ class Facts:
     units: Sequence[str] = field(default=())
     relative: Sequence[str] = field(default=())
     """Features that are the difference to the row before."""
+    picture_range: PictureRange | None = None
+    """Values of pictures that are 0 and 255; None: they have 8 bits."""
 
 
 class Network(nn.Module):
@@ -109,6 +111,7 @@ class Network(nn.Module):
             units=tuple(self.facts.units),
             nan="not_measured" if self.holds else "invalid",
             relative=tuple(self.facts.relative),
+            picture_range=self.facts.picture_range,
         )
         return (row,)
 

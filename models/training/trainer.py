@@ -123,6 +123,7 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
         else Scaling(*channel_statistics(targets, common="targets" in common)),
         units=list(dataset.units),
         relative=list(dataset.relative),
+        picture_range=dataset.picture_range,
     )
 
 

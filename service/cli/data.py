@@ -1,20 +1,58 @@
-"""`statestream data`: lists and fetches public data sets."""
+"""`statestream data`: lists columns of recordings; lists and fetches public data sets."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from statestream.service.cli.console import AsJson, err, out, print_json
+from statestream.service.cli.time_units import unit_given
 
 if TYPE_CHECKING:
     from statestream.models.data.set_files import Entry
 
-app = typer.Typer(no_args_is_help=True, help="Public data sets: list and fetch them.")
+app = typer.Typer(no_args_is_help=True, help="Columns of recordings; public data sets: list and fetch them.")
+
+
+@app.command("columns")
+def list_columns(
+    path: Annotated[Path, typer.Argument(help="A recording, or a folder of them, of which the first is described.")],
+    time: Annotated[str, typer.Option(help="Column of timestamps.", show_default="timestamp_ns, t_ns, …")] = "",
+    time_unit: Annotated[str | None, typer.Option(help="ns, us, ms or s.", show_default="by the column")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the columns of a recording: type, unit, and rate of its rows.
+
+    Their names are those that data.features, data.target and --features take; [k] stands for the number of an element.
+
+    [bold]Examples[/]
+
+      statestream data columns walk.csv
+
+      statestream data columns drive.mcap --json
+
+      statestream data columns log.parquet --time stamp --time-unit ms
+    """
+    from statestream.models.data.inspection import described
+
+    found = described(path, time, unit_given(time_unit))
+    if as_json:
+        columns = [asdict(column) for column in found.columns]
+        print_json({"path": str(found.path), "format": found.format, "columns": columns})
+        return
+    err.print(f"{found.path}: {found.format}", highlight=False, markup=False, soft_wrap=True)
+    table = Table("column", "type", "unit", Column("rate, Hz", justify="right"), box=None)
+    for each in found.columns:
+        rate = "" if each.rate_hz is None else f"{each.rate_hz:.4g}"
+        table.add_row(Text(each.name), Text(each.type), Text(each.unit), rate)
+    out.print(table)
 
 
 @app.command("list")

@@ -101,4 +101,7 @@ def _first(path: Path) -> tuple[Table, str]:
 def _resized(table: Table, column: str, specs: Mapping[str, InputSpec]) -> dict[str, Sequence[bytes]]:
     from statestream.models.data.pictures import jpegs
 
-    return {name: jpegs(table, column, (spec.shape[0], spec.shape[1])).tolist() for name, spec in specs.items()}
+    return {
+        name: jpegs(table, column, (spec.shape[0], spec.shape[1]), spec.picture_range).tolist()
+        for name, spec in specs.items()
+    }

@@ -6,25 +6,31 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from statestream.models.spec import Manifest
+from statestream.models.spec import Float32Array, Manifest
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
+from statestream.service.cli.time_units import unit_given
 from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
 
 if TYPE_CHECKING:
     from statestream.models.data.recordings import Columns
-    from statestream.service.client import AsyncStream
+    from statestream.service.client import AsyncClient, AsyncStream
     from statestream.service.playback.play import Played
     from statestream.service.playback.score import Score
 
 _CLOSE_S = 2.0
 _GIVE_UP_AFTER_S = 60.0
+_RERUN = ".rrd"
+_NEEDED = {".mcap": ("mcap_ros2.writer", "mcap"), ".parquet": ("pyarrow.parquet", "train"), _RERUN: ("rerun", "rerun")}
+"""Modules that write predictions, and the extras that have them, by the suffix of the file."""
 
 
 @reaching
@@ -42,7 +48,7 @@ def stream(
         Path | None,
         typer.Option(
             "--out",
-            help="Write predictions to this CSV or MCAP file.",
+            help="Write predictions to this CSV, Parquet, MCAP or Rerun (.rrd) file; the last with inputs and states.",
             show_default="for a robot log, NAME.predictions.mcap beside it",
         ),
     ] = None,
@@ -85,6 +91,10 @@ def stream(
 
       statestream stream drive.mcap --model terrain --target-column /terrain.data
 
+      statestream stream log.parquet --model wheel --out predictions.parquet
+
+      statestream stream log.parquet --model wheel --out seen.rrd
+
       statestream stream imu.parquet --merge wheels.parquet --model rover --recording run
 
       statestream stream drive.mp4 --model lane --target-column angle --rate real --video annotated.mp4
@@ -100,6 +110,7 @@ def stream(
     from statestream.service.playback.prediction_log import beside
     from statestream.service.playback.video_overlay import write_video
 
+    _check_out(predictions, is_live=is_camera(source))
     if is_camera(source):
         of_files = {"--rate": rate != "max", "--target-column": target_column, "--features": features, "--only": only}
         _check_none(
@@ -113,19 +124,18 @@ def stream(
     _check_none({"--seconds": seconds}, "only for cameras, not for files")
     file = Path(source)
     speed = rate_of(rate)
-    if time_unit not in (None, "ns", "us", "ms", "s"):
-        raise InvalidArgument(f"'{time_unit}', expected ns, us, ms or s", field="--time-unit")
     columns = Columns(
         features=tuple(name.strip() for name in features.split(",")) if features else (),
         target=tuple(target_column or ()),
         recording=recording,
         group=group,
         time=time,
-        time_unit=cast(Any, time_unit),
+        time_unit=unit_given(time_unit),
         period_s=period,
     )
     files = [file, *(merge or ())]
-    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video))
+    states = _suffix(predictions) == _RERUN
+    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video, states))
     _report(manifest, played, as_json=as_json)
     if predictions is None and is_robot_log(file):
         predictions = beside(file)
@@ -142,18 +152,35 @@ def _check_none(given: Mapping[str, object], why: str) -> None:
             raise InvalidArgument(why, field=option)
 
 
+def _check_out(path: Path | None, *, is_live: bool) -> None:
+    """Raise an error if the predictions could not be written, before anything is played."""
+    if _suffix(path) == _RERUN and is_live:
+        raise InvalidArgument(
+            "a Rerun file has the states after each row, only for files, not for cameras", field="--out"
+        )
+    if _suffix(path) in _NEEDED:
+        need(*_NEEDED[_suffix(path)])
+
+
 def _write(path: Path | None, manifest: Manifest, played: Sequence[Played]) -> None:
     """Write predictions to `path`; None: write nothing."""
     from statestream.service.playback.prediction_log import write_prediction_log
+    from statestream.service.playback.prediction_table import write_prediction_table
+    from statestream.service.playback.rerun_recording import write_rerun
     from statestream.service.playback.score import write_predictions
 
     if path is None:
         return
-    if path.suffix.lower() == ".mcap":
-        write_prediction_log(path, played, manifest)
+    others = {".mcap": write_prediction_log, ".parquet": write_prediction_table, _RERUN: write_rerun}
+    if _suffix(path) in others:
+        others[_suffix(path)](path, played, manifest)
     else:
         write_predictions(path, played, manifest.outputs[0])
     _print_written(path)
+
+
+def _suffix(path: Path | None) -> str:
+    return "" if path is None else path.suffix.lower()
 
 
 def _print_written(path: Path | None) -> None:
@@ -190,6 +217,7 @@ async def _play_files(
     rate: float,
     only: Sequence[str],
     video: Path | None,
+    states: bool,
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.client import AsyncClient
     from statestream.service.playback.dataset import read
@@ -202,10 +230,12 @@ async def _play_files(
         if video is not None:
             _check_video(video, manifest)
         dataset = read(files[0], columns, manifest, only, files[1:])
+        read_state, outputs = (partial(_state, client), tuple(manifest.results)) if states else (None, ())
         async with client.stream() as stream:
             with progress_of(dataset.recordings, lambda: stream.reconnects, err) as on_progress:
+                each = partial(play, stream, name, manifest.version)
                 plays = [
-                    asyncio.ensure_future(play(stream, name, manifest.version, recording, rate, on_progress))
+                    asyncio.ensure_future(each(recording, rate, on_progress, read_state, outputs))
                     for recording in dataset.recordings
                 ]
                 try:
@@ -213,6 +243,11 @@ async def _play_files(
                 finally:
                     await _clean_up(stream, plays)
     return manifest, played
+
+
+async def _state(client: AsyncClient, session_id: str) -> Mapping[str, Float32Array]:
+    _, state = await client.admin.inspect_session(session_id)
+    return state
 
 
 def _check_video(path: Path, manifest: Manifest) -> None:

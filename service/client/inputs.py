@@ -9,11 +9,18 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
+from statestream.models import jpeg
+from statestream.models.levels import levels
+from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array, PictureRange
 from statestream.service.errors import InvalidArgument
 
+_QUALITY = 95
+"""Of JPEGs that clients make of depths, as `stream` does."""
 Input = npt.ArrayLike | Mapping[str, npt.ArrayLike]
-"""One array for a model with one input, else arrays by input name. Encoded pictures are `bytes`, several a list."""
+"""One array for a model with one input, else arrays by input name. Encoded pictures are `bytes`, several a list.
+
+Pictures of more than 8 bits `[H, W]` become levels by the input's `picture_range`.
+"""
 
 
 def rows_of(x: Input, specs: tuple[InputSpec, ...], rows: int | None = None) -> tuple[dict[str, Array], int]:
@@ -128,12 +135,20 @@ def _cast(field: str, given: Any, spec: InputSpec) -> Array:
         raise InvalidArgument(f"not an array: {error}", field=field) from None
     if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
         raise InvalidArgument("elements are masked, expected a value for each; see numpy's filled()", field=field)
+    if spec.picture_range is not None and array.dtype != spec.np_dtype and array.dtype.kind in "fiu":
+        return _levels(array, spec, spec.picture_range)
     if array.dtype == spec.np_dtype:
         return np.array(array, spec.np_dtype, order="C")
     if spec.dtype != "float32" or array.dtype.kind not in "fiub":
-        raise InvalidArgument(f"dtype {array.dtype}, expected {spec.dtype}; convert it with astype", field=field)
+        remedy = "scale its values to 0 … 255" if spec.frame and array.itemsize > 1 else "convert it with astype"
+        raise InvalidArgument(f"dtype {array.dtype}, expected {spec.dtype}; {remedy}", field=field)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which the server answers INVALID
         return np.array(array, spec.np_dtype, order="C")
+
+
+def _levels(array: Array, spec: InputSpec, span: PictureRange) -> Array:
+    """Convert depths `[…, H, W]` to levels `[…, *shape]`."""
+    return np.ascontiguousarray(levels(array, span)[..., : spec.shape[-1]])
 
 
 def _pictures(field: str, given: Any, spec: InputSpec) -> Array:
@@ -143,6 +158,8 @@ def _pictures(field: str, given: Any, spec: InputSpec) -> Array:
     pictures = list(given)
     column = np.empty(len(pictures), object)
     for row, picture in enumerate(pictures):
+        if spec.picture_range is not None and isinstance(picture, np.ndarray) and picture.dtype != np.uint8:
+            picture = jpeg.encode(_levels(picture, spec, spec.picture_range), spec.colours or "rgb", _QUALITY)
         if not isinstance(picture, (bytes, bytearray, memoryview)):
             raise InvalidArgument(
                 f"{type(picture).__name__}, expected the bytes of a {spec.encoding} picture", field=field

@@ -20,7 +20,7 @@ from statestream.models import jpeg
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import NO_TIME, Array, InputSpec, Manifest
 from statestream.service.client import AsyncSession, AsyncStream, Policy, StepResult, Verdict
-from statestream.service.errors import Unavailable
+from statestream.service.errors import InvalidArgument, Unavailable
 from statestream.service.playback.cameras import Camera, Shot, shown
 from statestream.service.playback.play import Played
 from statestream.service.playback.video_overlay import drawn_row, film_writer, scale_of
@@ -90,10 +90,13 @@ async def play_camera(
         video: file to write the annotated frames to; None: none is written.
 
     Raises:
+        InvalidArgument: the model takes pictures of more than 8 bits.
         Unavailable: there is no such camera, it was disconnected, or no frame was answered.
     """
     spec, output = manifest.inputs[0], manifest.outputs[0]
     size = (spec.shape[0], spec.shape[1])
+    if spec.picture_range is not None:
+        raise InvalidArgument(f"{manifest.ref} takes pictures of more than 8 bits, a camera has 8", field="--model")
     diary = Diary(shown(source), output.size)
     async with AsyncExitStack() as stack:
         camera = Camera(source, size)

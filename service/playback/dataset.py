@@ -39,6 +39,8 @@ def read(
     if spec.relative and frame is None and len(columns.features) == spec.size:
         relative = [columns.features[spec.labels.index(name)] for name in spec.relative]
         columns = columns.model_copy(update={"relative": tuple(relative)})
+    if spec.picture_range is not None:
+        columns = columns.model_copy(update={"picture_range": spec.picture_range})
     if spec.nan == "not_measured":
         columns = columns.model_copy(update={"missing": "hold"})
     classes = bool(columns.target) and output.task == "classification"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from statestream.models.data.recordings import Recording
-from statestream.models.spec import Array, Float32Array, Int64Array
+from statestream.models.spec import Array, Float32Array, Int64Array, TensorSpec
 from statestream.service.client import AsyncSession, AsyncStream, ChunkResult, Verdict
 from statestream.service.errors import InvalidArgument
 
@@ -37,9 +37,15 @@ class Played:
     """Latency of each message, from its first row's due time."""
     done: int = 0
     """Rows answered."""
+    others: dict[str, Float32Array] = field(default_factory=dict)
+    """`[T, size]` the model's other results by name; empty unless states were read."""
+    states: dict[str, Float32Array] = field(default_factory=dict)
+    """`[T, size]` states after each row by name; empty unless they were read."""
 
 
 OnProgress = Callable[[Played], object]
+ReadState = Callable[[str], Awaitable[Mapping[str, Float32Array]]]
+"""Reads the states of a session, each flat, given its id."""
 
 
 def rate_of(text: str) -> float:
@@ -60,12 +66,26 @@ def rate_of(text: str) -> float:
 
 
 async def play(
-    stream: AsyncStream, model: str, version: int, recording: Recording, rate: float, on_progress: OnProgress
+    stream: AsyncStream,
+    model: str,
+    version: int,
+    recording: Recording,
+    rate: float,
+    on_progress: OnProgress,
+    read_state: ReadState | None = None,
+    outputs: Sequence[str] = (),
 ) -> Played:
-    """Play a recording through a new session and end the session."""
-    session = await stream.open(model, version=version)
+    """Play a recording through a new session and end the session.
+
+    Args:
+        read_state: reads the states after each row, which is then sent alone.
+        outputs: results to ask for, the first output first; empty: all but aux.
+    """
+    session = await stream.open(model, version=version, outputs=outputs)
     played = _start(session, recording)
-    if math.isinf(rate):
+    if read_state is not None:
+        await _play_watched(session, played, rate, on_progress, read_state)
+    elif math.isinf(rate):
         await _play_fast(session, played, on_progress)
     else:
         await _play_paced(session, played, rate, on_progress)
@@ -81,6 +101,30 @@ def _start(session: AsyncSession, recording: Recording) -> Played:
         verdict=np.zeros(rows, np.int64),
         dt_s=np.zeros(rows, np.float32),
     )
+
+
+async def _play_watched(
+    session: AsyncSession, played: Played, rate: float, on_progress: OnProgress, read_state: ReadState
+) -> None:
+    manifest, recording = session.manifest, played.recording
+    first = manifest.outputs[0].name
+    played.others |= {name: _unknown(recording, spec) for name, spec in manifest.results.items() if name != first}
+    played.states |= {spec.name: _unknown(recording, spec) for spec in manifest.states}
+    due_s = (recording.t_ns - recording.t_ns[0]) * 1e-9 / rate
+    begin_s = time.monotonic()
+    for row in range(len(recording)):
+        await asyncio.sleep(max(0.0, begin_s + due_s[row] - time.monotonic()))
+        rows = slice(row, row + 1)
+        result = await session.chunk(_shaped(session, recording.features[rows]), recording.t_ns[rows])
+        _store(played, row, result)
+        for name, state in (await read_state(session.session_id)).items():
+            played.states[name][row] = state
+        played.latency_s.append(result.latency_s)
+        on_progress(played)
+
+
+def _unknown(recording: Recording, spec: TensorSpec) -> Float32Array:
+    return np.full((len(recording), spec.size), np.nan, np.float32)
 
 
 async def _play_fast(session: AsyncSession, played: Played, on_progress: OnProgress) -> None:
@@ -139,4 +183,7 @@ def _store(played: Played, start: int, result: ChunkResult) -> None:
     played.verdict[start : start + len(result)] = result.verdict
     played.dt_s[start : start + len(result)] = result.dt_s
     played.output[start + result.row] = result.y.reshape(-1, played.output.shape[1])
+    for name, values in result.outputs.items():
+        if name in played.others:
+            played.others[name][start + result.row] = values.reshape(len(values), -1)
     played.done += len(result)

@@ -93,12 +93,17 @@ def _log_softmax(x: Array) -> Array:
     return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
 
 
+def output_names(spec: OutputSpec) -> list[str]:
+    """Names of an output's elements as columns of predictions."""
+    return [f"{spec.name}_{label}" for label in spec.labels or range(spec.size)]
+
+
 def write_predictions(path: Path, played: Sequence[Played], spec: OutputSpec) -> None:
     """Write a CSV file with one line per row.
 
     Columns: recording, row, timestamp_ns, verdict, dt_s, each element of the output, class, target.
     """
-    names = [f"{spec.name}_{label}" for label in spec.labels or range(spec.size)]
+    names = output_names(spec)
     classes = spec.task == "classification"
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,13 @@ def test_a_quick_run_writes_every_figure(tmp_path: Path) -> None:
     assert not facts["many"]["errors"]
     assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert all(key in printed for key in KEYS)
+
+
+@pytest.mark.slow
+def test_reading_is_compared_with_another_checkout() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "tests.bench.readers", str(root), "--messages", "300", "--rows", "200"]
+    run = subprocess.run([*command, "--runs", "1"], cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode in (0, 1), run.stderr
+    readings = ("300 messages of an IMU, MCAP", "300 messages of an IMU, a bag", "200 rows of a CSV", "50 episodes")
+    assert all(reading in run.stdout for reading in readings)

@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from statestream.service.client import AsyncClient, Verdict
+from statestream.models.bundle import CHUNK, STEP, write_bundle
+from statestream.models.export.onnx_scan import wrap_in_scan
+from statestream.models.spec import Manifest
+from statestream.service.client import AsyncClient, Relative, Verdict
 from statestream.service.server.server import Server
+from tests.conftest import leaky_manifest
+from tests.support.bundles import leaky_golden, leaky_step
 from tests.support.proxies import impatient_haproxy
 
 EXAMPLE = Path(__file__).parents[2] / "examples/cpp"
@@ -106,3 +113,91 @@ async def test_it_comes_back_from_streams_that_haproxy_cuts(program: Path, serve
     assert err.decode().count("connecting again: ") == len(x) - 1
     assert [line[:2] for line in said] == [[str(seq), "VERDICT_APPLIED"] for seq in range(1, len(x) + 1)]
     np.testing.assert_allclose([[float(value) for value in line[3:]] for line in said], expected, rtol=1e-6)
+
+
+CONVERT = """
+#include <iomanip>
+#include <iostream>
+#include <sstream>
+#include "relative.h"
+int main(int, char** argv) {
+  Relative relative(argv[1]);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream words(line);
+    std::vector<double> row;
+    for (std::string word; words >> word;) row.push_back(std::stod(word));
+    for (const float value : relative(row)) std::cout << std::setprecision(9) << value << " ";
+    std::cout << "\\n";
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def converter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that converts rows of its input with the example's header."""
+    if why := missing():
+        pytest.skip(why)
+    out = tmp_path_factory.mktemp("relative")
+    (out / "convert.cc").write_text(CONVERT)
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "protobuf"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", f"-I{EXAMPLE}", out / "convert.cc", "-o", out / "convert"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    return out / "convert"
+
+
+def with_ticks(nan: str = "invalid", relative: tuple[str, ...] = ("a",)) -> Manifest:
+    """The leaky model, whose first element is the difference to the row before."""
+    manifest = leaky_manifest("ticks", 1)
+    spec = manifest.inputs[0].model_copy(update={"relative": relative, "nan": nan})
+    return manifest.model_copy(update={"inputs": (spec,)})
+
+
+def ticks(rows: int) -> np.ndarray:
+    """An encoder that a float cannot hold, and a voltage; some of both are not measured, or infinite."""
+    random = np.random.default_rng(0)
+    x = np.stack([1e8 + np.cumsum(random.integers(-3, 9, rows)), random.normal(size=rows)], axis=1)
+    x[random.integers(1, rows, rows // 8), random.integers(0, 2, rows // 8)] = np.nan
+    x[rows // 2] = (np.inf, 1.0)
+    return x
+
+
+@pytest.mark.parametrize("nan", ["invalid", "not_measured"])
+@pytest.mark.parametrize("relative", [(), ("a",), ("b", "a")])
+def test_relative_columns_are_what_the_python_client_makes_of_them(
+    converter: Path, nan: str, relative: tuple[str, ...]
+) -> None:
+    x, manifest = ticks(200), with_ticks(nan, relative)
+    lines = "".join(" ".join(map(repr, row)) + "\n" for row in x.tolist())
+    run = subprocess.run(
+        [converter, manifest.model_dump_json()], input=lines, capture_output=True, text=True, check=True
+    )
+    found = np.array([[float(word) for word in line.split()] for line in run.stdout.splitlines()], np.float32)
+    np.testing.assert_array_equal(found, Relative(manifest.inputs[0])(x))
+
+
+@pytest.mark.slow
+async def test_a_model_of_relative_columns_gets_differences(
+    program: Path, start: Callable[..., Any], tmp_path: Path
+) -> None:
+    manifest, step = with_ticks(), leaky_step()
+    graphs = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
+    write_bundle(tmp_path / "ticks/1", manifest, leaky_golden(), graphs)
+    server = await start(repository=tmp_path)
+    x, t_ns = ticks(24), np.arange(1, 25) * 10**8
+    lines = [f"{t} {a!r} {b!r}" for t, (a, b) in zip(t_ns.tolist(), x.tolist(), strict=True)]
+    code, out, err = await run(program, server, "ticks", "\n".join(lines))
+    assert code == 0, err
+    said = [line.split() for line in out.splitlines()]
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client, client.stream() as stream:
+        session = await stream.open("ticks")
+        expected = await session.chunk(Relative(session.manifest.inputs[0])(x), t_ns)
+    assert [line[1].removeprefix("VERDICT_") for line in said] == [Verdict(v).name for v in expected.verdict]
+    assert 0 < len(expected.row) < len(x)
+    y = [[float(value) for value in said[row][3:]] for row in expected.row]
+    np.testing.assert_allclose(y, expected.y, rtol=1e-6)
+    assert np.abs(y).max() < 1e3, "the encoder's 1e8 ticks are not among the inputs"

@@ -24,19 +24,26 @@ def parser(name: str, minutes: float) -> argparse.ArgumentParser:
 
 
 def conclude(
-    name: str, facts: Mapping[str, Any], table: Sequence[Sequence[str]], problems: Sequence[str], *, write: bool
+    name: str,
+    facts: Mapping[str, Any],
+    table: Sequence[Sequence[str]],
+    problems: Sequence[str],
+    *,
+    write: bool,
+    columns: Sequence[str] = ("figure",),
 ) -> NoReturn:
     """Write and print it all; the exit code is 1 where there are problems.
 
     Args:
         name: of the trial: `build/<name>.json`, and the table's place in the page.
+        columns: what the table's columns of figures are.
     """
     BUILD.mkdir(exist_ok=True)
     write_json(BUILD / f"{name}.json", facts)
-    for what, figure in table:
-        out.print(f"{what:48}{figure}", highlight=False, markup=False)
+    for what, *figures in table:
+        out.print(f"{what:48}{'  '.join(figures)}", highlight=False, markup=False)
     if write:
-        put("reliability.md", name, [name, "figure"], table)
+        put("reliability.md", name, [name, *columns], table)
     for problem in problems:
         err.print(problem[:2000], highlight=False, markup=False)
     sys.exit(bool(problems))

@@ -33,7 +33,7 @@ MOVED = (
 )
 """Import paths of version 0.1 that lead to where things are now: for users, not for us."""
 MODELS: tuple[tuple[str, ...], ...] = (
-    ("files", "spec", "jpeg", "bundle", "metrics", "relative", "problems"),
+    ("files", "spec", "jpeg", "bundle", "metrics", "relative", "levels", "problems"),
     ("cells",),
     ("data",),
     ("config", "presets"),
@@ -193,13 +193,14 @@ def test_import_rules(name: str) -> None:
             "jpeg",
             "metrics",
             "relative",
+            "levels",
             "problems",
             *(["data"] if within(name, "service.playback") else ()),
         ]
         theirs = [n for n in mine if within(n, "models")]
         stray = [n for n in theirs if n != "models" and not within(n, *(f"models.{each}" for each in allowed))]
         assert not stray, (
-            "service knows spec, bundle, files, jpeg, metrics and relative of models; what plays recordings, data too"
+            "service knows spec, bundle, files, jpeg, metrics, relative, levels; what plays recordings, data too"
         )
         if name != "service.engine.providers":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for engine.providers"

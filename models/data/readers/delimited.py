@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from statestream.models.data.readers.growing import Numbers, Texts
 from statestream.models.data.readers.reader import Column, Facts, Reader, ends_with, errors_of
 from statestream.models.data.readers.text_files import opened, title_of, with_packed
 from statestream.models.data.tables import DataError, Table, check_unique
 
 SUFFIXES = with_packed(".csv", ".tsv")
+_UNIT = re.compile(r"\s[\[(]([^\[\]()]+)[\])]$")
+_BATCH = 4096
+"""Lines that are in memory as Python's texts at a time."""
 
 
 class Delimited(Reader):
@@ -31,6 +37,7 @@ class Delimited(Reader):
             ("a line with more or fewer cells than the header", "cells, the header has"),
             ("two columns of one name", "columns are named"),
             ("a file without a header", "the file is empty"),
+            ("zeros at the end of a file", "has zero bytes"),
             ("a damaged `.gz`", "cannot read it"),
         ),
     )
@@ -40,29 +47,44 @@ class Delimited(Reader):
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with errors_of("csv", path), opened(path) as file:
-            return tuple(Column(name, "text") for name in _header(path, _lines(path, file)))
+            return tuple(Column(name, "text", _unit(name)) for name in _header(path, _lines(path, file)))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("csv", path), opened(path) as file:
             lines = _lines(path, file)
             header = _header(path, lines)
-            found = [(number, row) for number, row in lines if row]
-        for number, row in found:
-            if len(row) != len(header):
-                raise DataError(f"{path}: line {number} has {len(row)} cells, the header has {len(header)} columns")
-        cells = zip(*(row for _, row in found), strict=True) if found else [()] * len(header)
-        columns = {name: np.array(column, object) for name, column in zip(header, cells, strict=True)}
-        numbers = np.array([number for number, _ in found], np.int64)
-        return Table(path, columns, row_word="line", numbers_of_rows=numbers, name=title_of(path))
+            numbers, columns = Numbers(np.int64), [Texts() for _ in header]
+            while batch := list(islice(lines, _BATCH)):
+                _add(path, batch, numbers, columns)
+        found = {name: column.array for name, column in zip(header, columns, strict=True)}
+        return Table(path, found, row_word="line", numbers_of_rows=numbers.array, name=title_of(path))
+
+
+def _add(path: Path, batch: Sequence[tuple[int, list[str]]], numbers: Numbers, columns: Sequence[Texts]) -> None:
+    for number, row in batch:
+        if len(row) != len(columns):
+            raise DataError(f"{path}: line {number} has {len(row)} cells, the header has {len(columns)} columns")
+    numbers.extend([number for number, _ in batch])
+    for cells, column in zip(zip(*(row for _, row in batch), strict=True), columns, strict=True):
+        column.extend(cells)
 
 
 def _lines(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
-    """Each row of cells with the number of its first line."""
-    reader = csv.reader(file, delimiter="\t" if ".tsv" in path.name.lower() else ",")
+    """Each row of cells with the number of its first line; empty lines are left out."""
+    reader = csv.reader(_checked(path, file), delimiter="\t" if ".tsv" in path.name.lower() else ",")
     number = 1
     for row in reader:
-        yield number, row
+        if row:
+            yield number, row
         number = reader.line_num + 1
+
+
+def _checked(path: Path, file: IO[str]) -> Iterator[str]:
+    """Lines of a file; a file that was not written to its end may have zeros there."""
+    for number, line in enumerate(file, 1):
+        if "\0" in line:
+            raise DataError(f"{path}: line {number} has zero bytes; the file is damaged")
+        yield line
 
 
 def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
@@ -72,6 +94,12 @@ def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     names = [name.strip() for name in cells]
     check_unique(path, names)
     return names
+
+
+def _unit(name: str) -> str:
+    """Unit in brackets at the end of a name, `speed [m/s]`."""
+    found = _UNIT.search(name)
+    return found[1] if found else ""
 
 
 READER: Reader = Delimited()

@@ -9,6 +9,7 @@ bytes, which may be padded with zeros; they are read when needed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,10 @@ SUFFIXES = (".hdf5", ".h5")
 _ENCODED = (b"\xff\xd8", b"\x89PNG")
 _ELEMENT = re.compile(r"(?P<path>[^\[\]]+)(?P<index>(?:\[\d+\])*)")
 _DEMONSTRATIONS = "data"
+_LEAST_PICTURE = 32
+"""Least height and width of a depth picture, pixels."""
+_MOST_ELEMENTS = 10_000
+"""Most elements of a row that are listed one by one."""
 
 
 class Hdf5(Reader):
@@ -47,7 +52,8 @@ class Hdf5(Reader):
         library="h5py",
         extra="hdf5",
         columns="paths, `observations/qpos[0]`; within `/data/demo_*` if the file has such groups",
-        types="numbers, booleans, text; pictures `[T, H, W, 3]` of uint8, or encoded and padded with zeros",
+        types="numbers, booleans, text; pictures `[T, H, W, 3]` of uint8, or encoded and padded with zeros; "
+        "`[T, H, W]` of 16 bits or floats by `data.picture_range`",
         time="a data set of numbers; such files often have none, so give `data.period_s`",
         refused=(
             ("a data set of another number of rows", "rows, expected"),
@@ -104,7 +110,7 @@ def _described(group: Any, tables: dict[str, Any]) -> Iterator[Column]:
     for name, each in tables.items():
         unit = each.attrs.get("units", each.attrs.get("unit", ""))
         unit = unit.decode(errors="replace") if isinstance(unit, bytes) else str(unit)
-        if _is_picture(each):
+        if _is_picture(each) or _is_deep(each):
             yield Column(name, PICTURE)
         else:
             yield from (Column(element, str(each.dtype), unit) for element in _elements(name, each))
@@ -134,8 +140,9 @@ def _columns(path: Path, recording: str, group: Any, names: Sequence[str]) -> di
 
 
 def _all_names(path: Path, group: Any) -> list[str]:
-    """Columns of a recording but pictures."""
-    names = [column.name for column in _described(group, _tables(group)) if column.type != PICTURE]
+    """Columns of a recording but pictures, and rows too long to be listed."""
+    described = _described(group, _tables(group))
+    names = [column.name for column in described if column.type != PICTURE and not column.name.endswith("[k]")]
     if not names:
         raise DataError(f"{path}: no data sets with rows of numbers")
     return names
@@ -149,7 +156,7 @@ def _parsed(place: str, name: str, group: Any) -> tuple[str, tuple[int, ...] | N
         there = ", ".join(column.name for column in _described(group, _tables(group)))
         raise DataError(f"{place}: no column '{name}'; there are {there}")
     index = tuple(int(k) for k in re.findall(r"\d+", found["index"]))
-    if not index and _is_picture(each):
+    if not index and (_is_picture(each) or _is_deep(each)):
         return found["path"], None
     width = each.shape[1:]
     if len(index) != len(width) or any(k >= n for k, n in zip(index, width, strict=True)):
@@ -159,7 +166,11 @@ def _parsed(place: str, name: str, group: Any) -> tuple[str, tuple[int, ...] | N
 
 
 def _elements(name: str, each: Any) -> Iterator[str]:
-    for index in np.ndindex(*each.shape[1:]):
+    shape = each.shape[1:]
+    if math.prod(shape) > _MOST_ELEMENTS:
+        yield name + "[k]" * len(shape)
+        return
+    for index in np.ndindex(*shape):
         yield name + "".join(f"[{k}]" for k in index)
 
 
@@ -186,6 +197,12 @@ def _is_picture(each: Any) -> bool:
     return isinstance(first, (bytes, np.ndarray)) and bytes(first).startswith(_ENCODED)
 
 
+def _is_deep(each: Any) -> bool:
+    """Whether rows may be pictures of more than 8 bits, such as depths; a small matrix is numbers."""
+    one = each.ndim == 3 or (each.ndim == 4 and each.shape[3] == 1)
+    return one and min(each.shape[1:3]) >= _LEAST_PICTURE and each.dtype.kind in "uif" and each.dtype.itemsize > 1
+
+
 def _pictures(path: Path, group: Any, name: str) -> Array:
     stills = Stills(path, f"{group.name}/{name}")
     return objects([partial(stills.picture, k) for k in range(group[name].shape[0])])
@@ -200,12 +217,14 @@ class Stills:
         self._pictures: Any = None
 
     def picture(self, index: int) -> Array | bytes:
-        """Read a picture: uint8 `[H, W, 3]`, or encoded bytes without their padding."""
+        """Read a picture: uint8 `[H, W, 3]`, depths `[H, W]`, or encoded bytes without their padding."""
         with errors_of("h5py", self.path):
             if self._pictures is None:
                 self._pictures = _opened(self.path)[self.name]
             picture = self._pictures[index]
-            return np.asarray(picture) if np.ndim(picture) == 3 else bytes(picture).rstrip(b"\0")
+            if np.ndim(picture) < 2:
+                return bytes(picture).rstrip(b"\0")
+            return picture[..., 0] if np.shape(picture)[2:] == (1,) else np.asarray(picture)
 
 
 READER: Reader = Hdf5()

@@ -14,11 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from statestream.models.data.readers import delimited
 from statestream.models.data.readers.reader import PICTURE, Column, Facts, Reader, errors_of
 from statestream.models.data.tables import DataError, Table, objects
+from statestream.models.spec import Int64Array
 
-IMAGE = "image"
+IMAGE, FRAME = "image", "frame"
 _LABELS, _ZIP = "labels.csv", "frames.zip"
 
 
@@ -31,7 +34,8 @@ class LabelledFrames(Reader):
         library="Python, Pillow or simplejpeg",
         extra="video",
         columns="those of `labels.csv`; pictures are `image`",
-        types="as of a CSV; pictures are JPEG or PNG",
+        types="as of a CSV; pictures are JPEG, PNG, TIFF, BMP or WebP; grey ones of more than 8 bits by "
+        "`data.picture_range`",
         time="as of a CSV",
         refused=(
             ("a row without its picture", "there is no picture"),
@@ -56,7 +60,9 @@ class LabelledFrames(Reader):
                 pictures = _unpacked(table, path / _ZIP)
             return with_columns(table, {IMAGE: objects(pictures)}, (path / _ZIP, labels), path.name)
         files = [path / name for name in table.text(IMAGE)]
-        _check_there(table, IMAGE, files, {file for file in files if file.is_file()})
+        with errors_of("Python", labels):
+            there = {file for file in files if file.is_file()}
+        _check_there(table, IMAGE, files, there)
         return with_columns(table, {IMAGE: objects([f.read_bytes for f in files])}, (labels, *files), path.name)
 
 
@@ -64,6 +70,18 @@ def with_columns(table: Table, columns: dict[str, Any], files: tuple[Path, ...],
     """Add columns to a table of labels; labels of the same name stay, except pictures."""
     kept = {each: column for each, column in columns.items() if each == IMAGE or each not in table.columns}
     return replace(table, columns={**table.columns, **kept}, files=files, name=name)
+
+
+def frame_numbers(table: Table) -> Int64Array:
+    """Convert the column `frame` to numbers of frames.
+
+    Raises:
+        DataError: one is missing, or has a fraction.
+    """
+    numbers = table.numbers(FRAME).astype(np.float64)
+    for row in np.flatnonzero(~np.isfinite(numbers) | (numbers != np.floor(numbers))).tolist():
+        raise DataError(f"{table.at(row, FRAME)}: {numbers[row]} is no number of a frame")
+    return numbers.clip(-1, 2**53).astype(np.int64)
 
 
 def _names_pictures(labels: Path) -> bool:
@@ -74,8 +92,8 @@ def _names_pictures(labels: Path) -> bool:
 def _unpacked(table: Table, path: Path) -> list[bytes]:
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
-        names = [f"{int(number):05d}.jpg" for number in table.numbers("frame").tolist()]
-        _check_there(table, "frame", names, there)
+        names = [f"{number:05d}.jpg" for number in frame_numbers(table).tolist()]
+        _check_there(table, FRAME, names, there)
         return [archive.read(name) for name in names]
 
 

@@ -11,6 +11,7 @@ Columns are named as in Parquet, `observation.state[0]`. Frames of videos are de
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,8 @@ from statestream.models.spec import Array
 _INFO, _TASKS, _EPISODES = "meta/info.json", "meta/tasks.parquet", "meta/episodes"
 _EPISODE, _FRAME, _TASK_NUMBER, TASK = "episode_index", "frame_index", "task_index", "task"
 _BOOKKEEPING = ("timestamp", _FRAME, _EPISODE, "index", _TASK_NUMBER)
+_MOST_ELEMENTS = 10_000
+"""Most elements of a feature in a row, each of which is a column."""
 
 Episode = dict[str, Any]
 """Row of `meta/episodes`."""
@@ -60,27 +63,32 @@ class LeRobot(Reader):
         return tuple(_described(Info.read(path)))
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        info = Info.read(path)
-        there = {column.name: column.type for column in _described(info)}
-        for name in names:
-            if name not in there:
-                raise DataError(f"{path}: no column '{name}'; there are {', '.join(there)}")
-        wanted = [name for name in names if name not in (TIME, RECORDING)] or _numbers(there)
-        episodes = _episodes(path)
-        files = list(dict.fromkeys(info.rows_of(episode) for episode in episodes.values()))
-        stored = [_feature(name) for name in wanted if name != TASK and not info.is_video(name)]
-        rows = _rows(files, [*stored, _EPISODE, _FRAME, *([_TASK_NUMBER] if TASK in wanted else [])])
-        _check_lengths(info, episodes, rows[_EPISODE])
-        for name in wanted:
-            if name == TASK:
-                rows[TASK] = _tasks(path, rows[_TASK_NUMBER])
-            elif info.is_video(name):
-                rows[name] = _stills(info, name, episodes, rows)
-                files += {info.video_of(name, episode): None for episode in episodes.values()}
-        rows[TIME] = _times(rows, info.fps)
-        rows[RECORDING] = objects([f"episode_{number}" for number in rows[_EPISODE].tolist()])
-        found = {name: _column(files[0], rows, name) for name in dict.fromkeys((TIME, RECORDING, *wanted))}
-        return Table(path, found, files=(path / _INFO, *_metadata(path), *files))
+        with errors_of("the data set's metadata", path):
+            return _table(path, names)
+
+
+def _table(path: Path, names: Sequence[str]) -> Table:
+    info = Info.read(path)
+    there = {column.name: column.type for column in _described(info)}
+    for name in names:
+        if name not in there:
+            raise DataError(f"{path}: no column '{name}'; there are {', '.join(there)}")
+    wanted = [name for name in names if name not in (TIME, RECORDING)] or _numbers(there)
+    episodes = _episodes(path)
+    files = list(dict.fromkeys(info.rows_of(episode) for episode in episodes.values()))
+    stored = [_feature(name) for name in wanted if name != TASK and not info.is_video(name)]
+    rows = _rows(files, [*stored, _EPISODE, _FRAME, *([_TASK_NUMBER] if TASK in wanted else [])])
+    _check_lengths(info, episodes, rows[_EPISODE])
+    for name in wanted:
+        if name == TASK:
+            rows[TASK] = _tasks(path, rows[_TASK_NUMBER])
+        elif info.is_video(name):
+            rows[name] = _stills(info, name, episodes, rows)
+            files += {info.video_of(name, episode): None for episode in episodes.values()}
+    rows[TIME] = _times(rows, info.fps)
+    rows[RECORDING] = objects([f"episode_{number}" for number in rows[_EPISODE].tolist()])
+    found = {name: _column(files[0], rows, name) for name in dict.fromkeys((TIME, RECORDING, *wanted))}
+    return Table(path, found, files=(path / _INFO, *_metadata(path), *files))
 
 
 @dataclass(frozen=True)
@@ -106,9 +114,12 @@ class Info:
             if not version.startswith("v3."):
                 raise DataError(f"{folder / _INFO}: the data set is of {version}; version 3 is read: convert it")
             features = {
-                str(name): {**about, "shape": tuple(about["shape"])} for name, about in content["features"].items()
+                str(name): _feature_of(folder / _INFO, name, about) for name, about in content["features"].items()
             }
-            return cls(folder, float(content["fps"]), features, content["data_path"], content.get("video_path") or "")
+            fps = float(content["fps"])
+            if not 0 < fps < math.inf:
+                raise DataError(f"{folder / _INFO}: fps is {fps:g}")
+            return cls(folder, fps, features, content["data_path"], content.get("video_path") or "")
 
     def is_video(self, name: str) -> bool:
         """Whether a column is of frames of videos."""
@@ -125,6 +136,15 @@ class Info:
         with errors_of("json", self.folder / _INFO):
             place = {key: episode[f"videos/{name}/{key}"] for key in ("chunk_index", "file_index")}
             return self.folder / self.video_path.format(video_key=name, **place)
+
+
+def _feature_of(path: Path, name: str, about: dict[str, Any]) -> dict[str, Any]:
+    """Type and shape of a feature."""
+    kind, shape = str(about["dtype"]), tuple(int(size) for size in about["shape"])
+    several = 1 if kind in ("image", "video") else math.prod(shape)
+    if min(shape, default=0) < 0 or several > _MOST_ELEMENTS:
+        raise DataError(f"{path}: feature '{name}' has shape {shape}; at most {_MOST_ELEMENTS} elements are read")
+    return {"dtype": kind, "shape": shape}
 
 
 def _described(info: Info) -> Iterator[Column]:

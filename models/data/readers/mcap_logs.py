@@ -56,7 +56,7 @@ class McapLog(Reader):
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers, booleans, text; a word of an enumeration is its number where numbers are needed; `data` of a "
-        "`CompressedImage`, and of a `CompressedVideo` from its first key frame on, "
+        "`CompressedImage`, of a `RawImage` (see Bags of ROS), and of a `CompressedVideo` from its first key frame on, "
         "is a picture; what a message does not have is an empty cell",
         time="`header.stamp` or `timestamp` of the first topic, or, if a message has none, the time at which it was "
         'logged; `data.time = "header.stamp"` or `"log_time"` chooses',

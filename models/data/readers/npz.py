@@ -45,18 +45,29 @@ class Npz(Reader):
     def read(self, path: Path, names: Sequence[str]) -> Table:
         with errors_of("numpy", path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        for name, array in arrays.items():
+            if isinstance(array, bytes):  # What the library makes of a member without its mark.
+                raise DataError(f"{path}: cannot read it: '{name}' is no array of numpy's")
         lengths = arrays.pop("lengths", None)
         if not arrays:
             raise DataError(f"{path}: the file has no arrays")
-        rows = (
-            int(lengths.sum()) if lengths is not None else max((len(a) for a in arrays.values() if a.ndim), default=0)
-        )
+        if lengths is None:
+            rows = max((len(a) for a in arrays.values() if a.ndim), default=0)
+        else:
+            _check_lengths(path, lengths)
+            rows = int(lengths.sum())
         columns: dict[str, Array] = {}
         for name, array in arrays.items():
             found = _columns(path, name, array, rows, lengths)
             check_unique(path, [*columns, *found])
             columns |= found
         return Table(path, columns, lengths=lengths)
+
+
+def _check_lengths(path: Path, lengths: Array) -> None:
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or lengths.min(initial=0) < 0:
+        found = f"{lengths.dtype} {list(lengths.shape)}"
+        raise DataError(f"{path}: array 'lengths' is {found}; expected a whole number for each recording")
 
 
 def _columns(path: Path, name: str, array: Array, rows: int, lengths: Array | None) -> dict[str, Array]:

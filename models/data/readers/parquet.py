@@ -40,7 +40,9 @@ class Parquet(Reader):
 
     def columns(self, path: Path) -> tuple[Column, ...]:
         with errors_of("pyarrow", path):
-            return tuple(each for field in _opened(path).schema for each in _described(field.name, field.type))
+            return tuple(
+                each for field in _opened(path).schema for each in _described(field.name, field.type, _unit(field))
+            )
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
         return Table(path, columns_at(path))
@@ -67,7 +69,7 @@ def rows_at(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> li
     """
     with errors_of("pyarrow", path):
         names = [name for name in _opened(path).schema.names if wanted(name)]
-    rows: list[dict[str, Any]] = _read(path, names).to_pylist()
+        rows: list[dict[str, Any]] = _read(path, names).to_pylist()
     return rows
 
 
@@ -85,18 +87,24 @@ def _opened(path: Path) -> Any:
     return imported(path, "pyarrow.parquet", "Parquet", Parquet.facts).ParquetDataset(str(path))
 
 
-def _described(name: str, kind: Any) -> Iterator[Column]:
+def _unit(field: Any) -> str:
+    """Unit in a field's metadata, `unit` or `units`."""
+    about = field.metadata or {}
+    return bytes(about.get(b"unit", about.get(b"units", b""))).decode(errors="replace")
+
+
+def _described(name: str, kind: Any, unit: str) -> Iterator[Column]:
     from pyarrow import types
 
     if _is_picture(kind):
         yield Column(name, PICTURE)
     elif types.is_struct(kind):
         for field in kind:
-            yield from _described(f"{name}.{field.name}", field.type)
+            yield from _described(f"{name}.{field.name}", field.type, _unit(field) or unit)
     elif _is_list(kind):
-        yield from _described(f"{name}[k]", kind.value_type)
+        yield from _described(f"{name}[k]", kind.value_type, unit)
     else:
-        yield Column(name, str(kind.value_type if types.is_dictionary(kind) else kind))
+        yield Column(name, str(kind.value_type if types.is_dictionary(kind) else kind), unit)
 
 
 def _values(path: Path, name: str, cells: Any) -> Iterator[tuple[str, Array]]:

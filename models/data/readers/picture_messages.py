@@ -1,4 +1,4 @@
-"""Reads pictures in messages of Foxglove: frames of a video, as packets with their format."""
+"""Reads pictures in messages of Foxglove: raw images, and frames of a video as packets with their format."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers.messages import Cell, Messages, Packet
 from statestream.models.data.readers.video_messages import FORMATS
+from statestream.models.data.ros_pictures import RawImage
 from statestream.models.data.tables import DataError
 
 Get = Callable[[str], Cell]
@@ -55,8 +56,23 @@ def _packet(get: Get) -> Packet:
     return Packet(data, kind)
 
 
+def _raw(get: Get) -> RawImage:
+    data, encoding = get("data"), get("encoding")
+    if not isinstance(encoding, str):
+        raise DataError("an image without an encoding")
+    height, width, step = (_whole(name, get(name)) for name in ("height", "width", "step"))
+    return RawImage(encoding, (height, width), step, "<", data if isinstance(data, bytes) else b"")
+
+
+def _whole(name: str, value: Cell) -> int:
+    if not isinstance(value, int):
+        raise DataError(f"an image whose {name} is {value!r}")
+    return value
+
+
 _MAKE: dict[str, Callable[[Get], Cell]] = {
     **dict.fromkeys(("foxglove.CompressedVideo", "foxglove_msgs/msg/CompressedVideo"), _packet),
+    **dict.fromkeys(("foxglove.RawImage", "foxglove_msgs/msg/RawImage"), _raw),
 }
 TYPES = ("foxglove.CompressedImage", "foxglove_msgs/msg/CompressedImage", *_MAKE)
 """Types of messages whose field `data` is a picture, beside those of ROS."""

@@ -33,7 +33,7 @@ class Column:
     unit: str = ""
     """Empty: the file does not state it."""
     rate_hz: float | None = None
-    """Mean rate of its rows; None: the file does not state it."""
+    """Rate of its rows; None: only its times tell it."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,8 @@ def columns_of(table: Table) -> tuple[Column, ...]:
 
 
 def _type(cells: Array) -> str:
+    if cells.dtype.kind in "SU":
+        return "text"
     if cells.dtype.kind != "O":
         return str(cells.dtype)
     first = next(iter(cells), "")

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from statestream.models.data.message_fields import MessageField, Value, stamp_ns
+from statestream.models.data.message_fields import MessageField
+from statestream.models.data.readers.message_batches import MessageBatches
+from statestream.models.data.readers.message_layout import MessageLayout
 from statestream.models.data.readers.reader import (
     TIME,
     Column,
@@ -30,8 +30,9 @@ from statestream.models.data.readers.reader import (
 )
 from statestream.models.data.readers.ros_definitions import check_defined, missing, with_known
 from statestream.models.data.readers.ros_messages import fields_of
-from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_topics, joined, times_of
-from statestream.models.data.tables import DataError, Table, column_of
+from statestream.models.data.readers.topics import LOGGED, STAMP, check_topics, joined, times_of
+from statestream.models.data.readers.tracks import Track
+from statestream.models.data.tables import DataError, Table
 
 SUFFIXES = (".db3", ".bag")
 METADATA = "metadata.yaml"
@@ -47,8 +48,10 @@ class RosLog(Reader):
         library="rosbags",
         extra="mcap",
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
-        types="numbers, booleans, text; `data` of a `CompressedImage` is a picture. Bags of Humble and before hold no "
-        "definitions: types of one's own are read from `message_definitions/PACKAGE/msg/TYPE.msg` beside the bag",
+        types="numbers, booleans, text; `data` of an `Image` or `CompressedImage` is a picture: rgb8, bgr8, rgba8 and "
+        "bgra8 without their fourth channel, mono8, 8UC1; by `data.picture_range` also mono16, 16UC1, 16SC1, 32SC1, "
+        "32FC1, 64FC1 and compressedDepth. Bags of Humble and before hold no definitions: types of one's own are read "
+        "from `message_definitions/PACKAGE/msg/TYPE.msg` beside the bag",
         time="`header.stamp` of the first topic, or, if a message has none, the time at which it was logged; "
         '`data.time = "header.stamp"` or `"log_time"` chooses',
         refused=(
@@ -65,7 +68,7 @@ class RosLog(Reader):
         return ends_with(path, SUFFIXES) or (is_bag(path) and not is_of_mcap(path))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        with opened(path) as reader:
+        with opened(path) as reader, errors_of("rosbags", path):
             span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
             return tuple(
                 Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
@@ -77,11 +80,12 @@ class RosLog(Reader):
     def read(self, path: Path, names: Sequence[str]) -> Table:
         fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
         topics = dict.fromkeys(field.topic for field in fields)
-        tracks = [Track(topic, [field for field in fields if field.topic == topic]) for topic in topics]
         with opened(path) as reader:
             known = {name: str(info.msgtype) for name, info in reader.topics.items()}
-            _fill(path, reader, tracks)
-        check_topics(path, {track.name: len(track.place) for track in tracks}, known)
+            batches = [_batches(path, reader, topic, [f for f in fields if f.topic == topic]) for topic in topics]
+            _fill(path, reader, batches)
+        tracks = [each.track for each in batches]
+        check_topics(path, {track.name: len(track) for track in tracks}, known)
         clock = tracks[0]
         times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
         return joined(path, [track.topic for track in tracks], times)
@@ -99,44 +103,6 @@ def is_of_mcap(bag: Path) -> bool:
 
 def _metadata(path: Path) -> bytes:
     return (path / METADATA).read_bytes() if (path / METADATA).is_file() else b""
-
-
-class Track:
-    """Messages of one topic: their times, and the values of some fields."""
-
-    def __init__(self, name: str, fields: Sequence[MessageField]) -> None:
-        self.name = name
-        self.fields = fields
-        self.place: list[int] = []
-        """Index of each message among the messages of all tracks."""
-        self.logged_ns: list[int] = []
-        self.stamped_ns: list[int] = []
-        self.values: list[list[Value]] = [[] for _ in fields]
-        """One list per field."""
-        self.elements: list[str] = []
-        """Names of the elements that fields select by number, in the first message."""
-
-    def add(self, place: int, logged_ns: int, message: Any) -> None:
-        """Add a message."""
-        for found, column in zip(self.fields, self.values, strict=True):
-            column.append(found.of(message))
-        self._check_elements(message)
-        self.place.append(place)
-        self.logged_ns.append(logged_ns)
-        self.stamped_ns.append(stamp_ns(message))
-
-    def _check_elements(self, message: Any) -> None:
-        """Raise DataError if a number selects another element than in the first message."""
-        if not self.place:
-            self.elements = [found.element_name(message) for found in self.fields]
-        for found, element in zip(self.fields, self.elements, strict=True):
-            if element:
-                found.check_element(found.element_name(message), element)
-
-    @property
-    def topic(self) -> Topic:
-        columns = {field.name: column_of(values) for field, values in zip(self.fields, self.values, strict=True)}
-        return Topic(self.name, np.array(self.place, np.int64), columns)
 
 
 @contextmanager
@@ -169,30 +135,35 @@ def _check_journal(path: Path) -> None:
             )
 
 
-def _fill(path: Path, reader: Any, tracks: Sequence[Track]) -> None:
-    by_topic = {track.name: track for track in tracks}
+def _batches(path: Path, reader: Any, topic: str, fields: Sequence[MessageField]) -> MessageBatches:
+    """Messages of a topic, decoded together if they have one type and the fields are numbers."""
+    connections = [each for each in reader.connections if each.topic == topic]
+    kinds = {str(each.msgtype) for each in connections}
+    for kind in kinds:
+        _check_definition(path, reader, topic, kind)
+    definitions, steps = reader.typestore.fielddefs, [field.steps for field in fields]
+    layout = MessageLayout.of(definitions, kinds.pop(), steps, cdr=reader.is2) if len(kinds) == 1 else None
+    track = Track(topic, fields, layout.types if layout else (), sum(each.msgcount for each in connections))
+    return MessageBatches(path, track, layout, reader.deserialize)
+
+
+def _check_definition(path: Path, reader: Any, topic: str, kind: str) -> None:
+    try:
+        check_defined(path, reader.typestore.fielddefs, kind)
+    except DataError as error:
+        raise DataError(f"{path}: messages of {topic}: {error}") from None
+
+
+def _fill(path: Path, reader: Any, batches: Sequence[MessageBatches]) -> None:
+    by_topic = {each.track.name: each for each in batches}
     wanted = [connection for connection in reader.connections if connection.topic in by_topic]
-    for connection in wanted:
-        try:
-            check_defined(path, reader.typestore.fielddefs, str(connection.msgtype))
-        except DataError as error:
-            raise DataError(f"{path}: messages of {connection.topic}: {error}") from None
-    for place, (connection, logged_ns, message) in enumerate(_messages(path, reader, wanted)):
-        track = by_topic[connection.topic]
-        try:
-            track.add(place, logged_ns, message)
-        except DataError as error:
-            kind = connection.msgtype
-            raise DataError(f"{path}: message {len(track.place)} of {track.name} ({kind}): {error}") from None
-
-
-def _messages(path: Path, reader: Any, wanted: Sequence[Any]) -> Iterator[tuple[Any, int, Any]]:
-    """Connection, time of logging and content of each message, in the order of the log."""
     if not wanted:  # The library takes [] for all.
         return
     with errors_of("rosbags", path):
-        for connection, logged_ns, data in reader.messages(wanted):
-            yield connection, logged_ns, reader.deserialize(data, connection.msgtype)
+        for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted)):
+            by_topic[connection.topic].add(place, logged_ns, data, connection.msgtype)
+        for each in batches:
+            each.flush()
 
 
 READER: Reader = RosLog()

@@ -15,7 +15,7 @@ from statestream.models.data.tables import DataError
 if TYPE_CHECKING:
     from mcap.records import Schema
 
-PICTURES = "sensor_msgs/msg/CompressedImage"
+PICTURES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 ENCODINGS = {"cdr": ("ros2msg", "ros2idl", "omgidl"), "ros1": ("ros1msg",)}
 """Encodings of messages, and of the schemas that are read with each."""
 _SEPARATOR = "=" * 80 + "\n"
@@ -89,7 +89,7 @@ def ros_messages(path: Path, encoding: str, schema: Schema, facts: Facts) -> Ros
 def fields_of(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:
     """Paths and types of a message type's values; `[k]` for the elements of an array."""
     for name, described in definitions[message][1]:
-        if message == PICTURES and name == "data":
+        if message in PICTURES and name == "data":
             yield name, PICTURE
         else:
             yield from ((f"{name}{rest}", kind) for rest, kind in _values(definitions, described))

@@ -85,7 +85,8 @@ def joined(path: Path, topics: Sequence[Topic], times: dict[str, Array]) -> Tabl
     if first == len(clock.place):
         raise DataError(f"{path}: no message of {clock.name} follows a message of every other topic")
     columns = {name: column[first:] for name, column in times.items()}
-    for topic in topics:
+    columns |= {name: column[first:] for name, column in clock.columns.items()}
+    for topic in topics[1:]:
         held = np.searchsorted(topic.place, clock.place[first:], side="right") - 1
         columns |= {name: column[held] for name, column in topic.columns.items()}
     return Table(path, columns, row_word="message", first_row=first)

@@ -52,8 +52,9 @@ class Tub(Reader):
             if name not in (TIME, RECORDING, *all_kinds):
                 raise DataError(f"{path}: no column '{name}'; it has {', '.join((TIME, RECORDING, *all_kinds))}")
         kinds = {name: kind for name, kind in all_kinds.items() if name in names or not names}
-        files, deleted = [path / name for name in catalogs["paths"]], set(catalogs.get("deleted_indexes", ()))
+        files = [path / name for name in catalogs["paths"]]
         with errors_of("Python", path):
+            deleted = set(catalogs.get("deleted_indexes", ()))
             records = [record for file in files for record in _records(file, kinds) if record["_index"] not in deleted]
             if not records:
                 raise DataError(f"{path}: the tub has no records")
@@ -78,7 +79,8 @@ def _manifest(folder: Path) -> tuple[dict[str, str], dict[str, Any]]:
     with errors_of("Python", folder):
         lines = (folder / _MANIFEST).read_text().splitlines()
     try:
-        kinds = dict(zip(json.loads(lines[0]), json.loads(lines[1]), strict=True))
+        names, types = (list(map(str, json.loads(line))) for line in lines[:2])
+        kinds = dict(zip(names, types, strict=True))
         catalogs = json.loads(lines[4])
         catalogs["paths"] = [str(name) for name in catalogs["paths"]]
     except (IndexError, KeyError, TypeError, ValueError) as error:

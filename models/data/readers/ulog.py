@@ -9,13 +9,13 @@ the start of the log, has no time and is left out. While the logger dropped mess
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from statestream.models.spec import Array, Int64Array
 
 SUFFIXES = (".ulg", ".ulog")
 _NS = 1000
+_MOST_TIMES = 100
+"""How often its library may read the bytes of a log; after damage it searches for the next message."""
 _LAST_US = (2**63 - 1) // _NS
 _PATH = re.compile(r"(?P<topic>\w+)(?:\[(?P<instance>\d+)\])?\.(?P<field>\w.*)")
 
@@ -143,8 +145,29 @@ def _loaded(path: Path) -> Any:
     """Parse a log. Its library's list of topics to read is not used: with it, drop-outs get other times."""
     pyulog = imported(path, "pyulog", "logs of PX4", ULogFile.facts)
     # The library prints what it makes of damage.
-    with errors_of("pyulog", path), path.open("rb") as file, redirect_stdout(StringIO()):
-        return pyulog.ULog(file)
+    with errors_of("pyulog", path), path.open("rb") as file, redirect_stdout(io.StringIO()):
+        return pyulog.ULog(_Bounded(path, file))
+
+
+class _Bounded:
+    """A log for its library, which reads some damaged ones again and again without end."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+        self._path, self._file = path, file
+        self._left = _MOST_TIMES * (path.stat().st_size + io.DEFAULT_BUFFER_SIZE)
+
+    def read(self, count: int) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            DataError: the library has read the log many times over.
+        """
+        data = self._file.read(count)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(f"{self._path}: cannot read it: its damage leads the library back without end")
+        return data
 
 
 def _rate_hz(t_us: Int64Array) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.readers import delimited
-from statestream.models.data.readers.labelled_frames import IMAGE, with_columns
+from statestream.models.data.readers.labelled_frames import FRAME, IMAGE, frame_numbers, with_columns
 from statestream.models.data.readers.reader import (
     PICTURE,
     TIME,
@@ -43,7 +43,7 @@ class VideoFile(Reader):
         library="PyAV",
         extra="video",
         columns="those of its labels; pictures are `image`",
-        types="as of a CSV; pictures are RGB",
+        types="as of a CSV; pictures are RGB, or grey of more than 8 bits by `data.picture_range`",
         time="a column of its labels, else the presentation time of each frame",
         refused=(
             ("a label of a frame that the video does not have", "no frame"),
@@ -66,9 +66,9 @@ class VideoFile(Reader):
         if not labels.is_file():
             return Table(path, {TIME: shown_ns, IMAGE: _stills(video, range(len(shown_ns)))}, "frame", files=(path,))
         table = delimited.READER.read(labels, names)
-        frames = table.numbers("frame") if "frame" in table.columns else np.arange(table.rows)
+        frames = frame_numbers(table) if FRAME in table.columns else np.arange(table.rows)
         for row in np.flatnonzero((frames < 0) | (frames >= len(shown_ns))).tolist():
-            raise DataError(f"{table.at(row, 'frame')}: no frame {frames[row]}; {path.name} has {len(shown_ns)}")
+            raise DataError(f"{table.at(row, FRAME)}: no frame {frames[row]}; {path.name} has {len(shown_ns)}")
         columns = {TIME: shown_ns[frames], IMAGE: _stills(video, frames.tolist())}
         return with_columns(table, columns, (path, labels))
 
@@ -94,7 +94,7 @@ class Video:
         return np.array([round(float(t * base) * 1e9) for t in shown.tolist()], np.int64)
 
     def picture(self, index: int) -> Array:
-        """Decode a frame to uint8 `[H, W, 3]`, RGB."""
+        """Decode a frame to uint8 `[H, W, 3]`, RGB, or to the values `[H, W]` of a grey one of more than 8 bits."""
         shown, _ = self._shown
         if not 0 <= index < len(shown):
             raise DataError(f"{self.path}: there is no frame {index}; it has {len(shown)}")
@@ -105,7 +105,7 @@ class Video:
         with errors_of("PyAV", self.path):
             for frame in self._frames:
                 if frame.pts is None or frame.pts >= wanted:
-                    return np.asarray(frame.to_ndarray(format="rgb24"))
+                    return _pixels(frame)
         raise DataError(f"{self.path}: frame {index} of {len(shown)} cannot be decoded")
 
     def picture_at(self, t_ns: int, tolerance_ns: int) -> Array:
@@ -142,6 +142,12 @@ class Video:
                 return
         if seeking:  # A file without an index may land too far.
             yield from self._decode(wanted, seeking=False)
+
+
+def _pixels(frame: Any) -> Array:
+    components = frame.format.components
+    deep = len(components) == 1 and components[0].bits > 8 and not frame.format.has_palette
+    return np.asarray(frame.to_ndarray() if deep else frame.to_ndarray(format="rgb24"))
 
 
 def _opened(path: Path) -> Any:

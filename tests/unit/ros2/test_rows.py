@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
+from statestream.models.data.pictures import decoded
 from statestream.models.data.recordings import Columns, read_dataset
 from statestream.models.data.tables import DataError
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
@@ -89,8 +90,30 @@ def test_a_picture_is_decoded() -> None:
 
 def test_a_picture_goes_as_it_is_to_a_model_that_takes_jpegs() -> None:
     spec = InputSpec(name="x", shape=(HEIGHT, WIDTH, 3), dtype="uint8", encoding="jpeg", colours="rgb")
-    row = Rows(manifest_of(spec), [PICTURE]).hear(CAMERA, stamped(5, data=np.frombuffer(b"as it is", np.uint8)), 9)
-    assert row == (b"as it is", 5)
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    of_camera = encoded(picture)
+    rows = Rows(manifest_of(spec), [PICTURE])
+    assert rows.hear(CAMERA, stamped(5, data=np.frombuffer(of_camera, np.uint8)), 9) == (of_camera, 5)
+    row = rows.hear(CAMERA, stamped(6, data=np.frombuffer(encoded(picture, "png"), np.uint8)), 9)
+    assert row is not None
+    np.testing.assert_array_equal(decoded(row[0], HEIGHT, WIDTH), picture)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        rows.hear(CAMERA, stamped(7, data=np.frombuffer(b"no picture", np.uint8)), 9)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_depths_are_scaled_as_the_manifest_says(encoding: Literal["raw", "jpeg"]) -> None:
+    shape, span = (HEIGHT, WIDTH, 3), (0.0, 4000.0)
+    spec = InputSpec(name="x", shape=shape, dtype="uint8", encoding=encoding, colours="rgb", picture_range=span)
+    about = {"encoding": "16UC1", "height": HEIGHT, "width": WIDTH, "step": 2 * WIDTH, "is_bigendian": 0}
+    depth = np.full((HEIGHT, WIDTH), 1000, "<u2")
+    rows = Rows(manifest_of(spec), ["/depth.data"])
+    row = rows.hear("/depth", stamped(5, data=depth.view(np.uint8).reshape(-1), **about), 9)
+    assert row is not None
+    pixels = decoded(row[0], HEIGHT, WIDTH)
+    np.testing.assert_array_equal(pixels, np.full(shape, 64))
+    with pytest.raises(DataError, match="has 8 bits"):
+        rows.hear("/depth", stamped(5, data=np.frombuffer(encoded(np.zeros(shape, np.uint8), "png"), np.uint8)), 9)
 
 
 def test_pixels_in_another_order_are_refused() -> None:

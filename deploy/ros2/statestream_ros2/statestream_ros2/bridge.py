@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.message_fields import MessageField, stamp_ns
-from statestream.models.data.pictures import decoded
+from statestream.models.data.pictures import as_jpeg, decoded
 from statestream.models.data.tables import DataError
 from statestream.models.relative import Relative
 from statestream.models.spec import NO_TIME, Array, Manifest
@@ -133,13 +133,20 @@ class Rows:
         """A number, or a picture: as it is for a model that takes JPEGs, as pixels for one that takes those."""
         value = field.of(message)
         if self._pictures:
-            if not isinstance(value, bytes):
+            picture = value() if callable(value) else value
+            if not isinstance(picture, (bytes, np.ndarray)):
                 raise DataError(f"'{field.name}' is no picture, and the model takes pictures")
-            height, width, _ = self._spec.shape
-            return value if self._spec.encoding == "jpeg" else decoded(value, height, width)
-        if isinstance(value, (str, bytes)):
+            return self._picture(picture)
+        if not isinstance(value, (bool, int, float)):
             raise DataError(f"'{field.name}' is no number")
         return float(value)
+
+    def _picture(self, picture: bytes | Array) -> Array | bytes:
+        height, width, _ = self._spec.shape
+        span = self._spec.picture_range
+        if self._spec.encoding == "jpeg":
+            return as_jpeg(picture, (height, width), span)
+        return decoded(picture, height, width, span=span)
 
 
 class Bridge:

@@ -141,6 +141,7 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("CSV and TSV", "a line with more or fewer cells than the header"): (file("a.csv", "x,y\n1\n"), ONE),
     ("CSV and TSV", "two columns of one name"): (file("a.csv", "x,x\n1,2\n"), ONE),
     ("CSV and TSV", "a file without a header"): (file("a.tsv", ""), ONE),
+    ("CSV and TSV", "zeros at the end of a file"): (file("a.csv", "x,y\n1,2\n3,4\0\0\0"), ONE),
     ("CSV and TSV", "a damaged `.gz`"): (file("a.csv.gz", gzip.compress(b"x\n1\n")[:-6]), ONE),
     ("JSON Lines", "a line that is no JSON"): (file("a.jsonl", '{"x": '), ONE),
     ("JSON Lines", "a line that is no object"): (file("a.jsonl", "[1]"), ONE),

@@ -134,3 +134,20 @@ def test_a_name_that_is_not_there_is_said(message: object, text: str) -> None:
 @pytest.mark.parametrize("value", [7, b"\x07", np.uint8(7)])
 def test_a_byte_is_a_number_offline_and_live(value: object) -> None:
     assert MessageField.parse("/t.inner").of(Message(inner=value)) == 7
+
+
+def test_a_large_byte_is_what_a_log_has() -> None:
+    pytest.importorskip("rosbags")
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    logged = store.deserialize_cdr(b"\0\1\0\0\xc8", "std_msgs/msg/Byte")
+    field = MessageField.parse("/t.data")
+    assert field.of(logged) == field.of(LiveByte(data=b"\xc8"))
+
+
+@dataclass
+class LiveByte:
+    """`std_msgs/Byte` of a live node."""
+
+    data: bytes

@@ -116,7 +116,17 @@ def test_the_target_is_no_feature_but_of_the_next_step(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"data\.features: 'y' is the target, too"):
             load_dataset(config_of(path, kind))
     following: Dataset = load_dataset(config_of(path, "next_step"))
+    assert np.asarray(following.recordings[0].target).tolist() == [[4]]
+    assert following.labels == ("y",)
+
+
+def test_without_a_target_every_feature_is_predicted(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "t,x,y\n0.0,1,2\n0.1,3,4\n")
+    data = {"path": str(path), "features": ["x", "y"]}
+    config = parse_config({"name": "a", "task": {"kind": "next_step"}, "data": data, "cell": {"kind": "gru"}}, "test")
+    following = load_dataset(config)
     assert np.asarray(following.recordings[0].target).tolist() == [[3, 4]]
+    assert following.labels == ("x", "y")
 
 
 def test_the_index_of_pandas_is_no_feature(tmp_path: Path) -> None:

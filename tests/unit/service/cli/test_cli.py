@@ -17,6 +17,7 @@ from statestream.service.playback.play import rate_of
 
 COMMANDS = [
     ["train"],
+    ["data", "columns"],
     ["data", "list"],
     ["data", "get"],
     ["evaluate"],

@@ -29,7 +29,7 @@ class BrokenSession:
 
 
 class BrokenStream:
-    async def open(self, model: str, version: int) -> BrokenSession:
+    async def open(self, model: str, version: int, outputs: object) -> BrokenSession:
         return BrokenSession()
 
 
