@@ -44,7 +44,7 @@ test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: on
 test-pythons: ## Run the unit tests on every Python of 3.10 to 3.13 that is on PATH or named in PYTHONS
 	@.ci/pythons
 
-bench: install ## Measure the server beside a bare echo and a simple server (a few minutes, two quiet cores)
+bench: install ## Measure the server beside bare echoes and a simple server (some minutes, two quiet cores)
 	@$(PY) -m tests.bench
 
 bench-train: install ## Measure training and graphs beside ncps (a few minutes, a quiet machine)

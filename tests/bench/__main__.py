@@ -21,11 +21,13 @@ import uvloop
 
 from statestream.models.bundle import Bundle
 from statestream.models.files import write_json
+from statestream.models.spec import Manifest
 from statestream.service.cli.console import err, out
-from tests.bench import cases, options
+from tests.bench import cases, cpp_figures, cpp_sender, options
 from tests.bench.cases import FULL, QUICK, Effort, Round
 from tests.bench.figures import draw, keys, table
 from tests.bench.servers import AFTERNOON, ECHO, OURS, TWO_WORKERS, Bed, cores, running
+from tests.support import cpp
 
 _WRITERS = {"cfc": "tests.bench.bundle", "lane": "tests.bench.lane"}
 
@@ -42,6 +44,7 @@ def main() -> None:
     write_json(given.out / "bench.json", facts)
     draw(facts, given.out / "bench.png")
     out.print(table(facts))
+    out.print(cpp_figures.table(facts["sender"]) if facts["sender"] else f"no C++ echo: {cpp.missing()}")
     err.print(f"wrote {given.out / 'bench.json'} and {given.out / 'bench.png'}", highlight=False)
 
 
@@ -71,6 +74,7 @@ async def _measure(bed: Bed, effort: Effort) -> dict[str, Any]:
             rounds.append(await cases.one_round(servers, manifest, effort.seconds))
             catch_up.append(await cases.catch_up_ratio(servers[OURS], manifest))
     engine = [cases.engine_ratio(bundle, 400) for _ in range(effort.rounds)]
+    sent = await _sent(bed, manifest, effort)
     err.print("two workers")
     with running(OURS, bed) as one, running(TWO_WORKERS, bed) as two:
         shared = [await cases.two_workers_ratio(one, two, manifest, effort.seconds) for _ in range(effort.rounds)]
@@ -83,6 +87,7 @@ async def _measure(bed: Bed, effort: Effort) -> dict[str, Any]:
         long = await cases.long_session(server, manifest, effort)
     return {
         **keys(rounds),
+        **(cpp_figures.keys(sent) if sent else {}),
         "catch_up_ratio": median(catch_up),
         "engine64_vs_run": median(engine),
         "workers2_cpu_ratio": median(ratio for ratio, _ in shared),
@@ -96,9 +101,25 @@ async def _measure(bed: Bed, effort: Effort) -> dict[str, Any]:
         "rounds": [
             {case: {name: asdict(one) for name, one in by.items()} for case, by in each.items()} for each in rounds
         ],
+        "sender": [
+            {load: {name: asdict(one) for name, one in by.items()} for load, by in each.items()} for each in sent
+        ],
         "many": many,
         "long": long,
     }
+
+
+async def _sent(bed: Bed, manifest: Manifest, effort: Effort) -> list[cpp_sender.Round]:
+    """Rounds beside the C++ echo; none where it cannot be built."""
+    if cpp.missing():
+        return []
+    err.print("beside the C++ echo")
+    cpp.build(cpp_sender.PROGRAMS, bed.programs)
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(running(name, bed)) for name in cpp_sender.SERVERS}
+        return [
+            await cpp_sender.one_round(bed.programs, servers, manifest, effort.seconds) for _ in range(effort.rounds)
+        ]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ STOP_S = 15.0
 _CLI = "statestream.service.cli"
 INSTRUMENTED = "instrumented"
 ECHO, AFTERNOON, OURS, TWO_WORKERS = "echo", "afternoon", "statestream", "statestream, 2 workers"
-WITH_PAGE = "statestream, page"
+WITH_PAGE, CPP_ECHO = "statestream, page", "C++ echo"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Bed:
     server_core: int
     load_core: int
 
+    @property
+    def programs(self) -> Path:
+        """Where programs in C++ are built."""
+        return self.logs.parent / "cpp"
+
 
 def cores() -> tuple[int, int]:
     """One core for the server and one for the load; the same where there is but one."""
@@ -64,6 +69,8 @@ def command(name: str, bed: Bed) -> list[str]:
     python = [sys.executable, "-m"]
     if name == ECHO:
         return [*python, "tests.bench.echo"]
+    if name == CPP_ECHO:
+        return [str(bed.programs / "echo")]
     if name == AFTERNOON:
         return [*python, "tests.bench.afternoon", str(bed.bundle)]
     cli = ["tests.bench.instrumented", os.environ["BENCH_PARTS"]] if name == INSTRUMENTED else [_CLI]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.cpp_sender import LOADS
+from tests.support import cpp
 from tests.support.quick_run import quick_run
 
 KEYS = {
@@ -17,6 +19,7 @@ KEYS = {
     "bytes_per_idle_session", "streams1000_p99_ms", "long_p50_ratio", "long_cpu_ratio", "long_rss_ratio",
     "workers2_cpu_ratio", "workers2_spread",
 }  # fmt: skip
+CPP_KEYS = {f"{load}{kind}_vs_cpp_echo" for load in LOADS for kind in ("", "_cpu", "_p50")}
 
 
 @pytest.mark.slow
@@ -28,6 +31,10 @@ def test_a_quick_run_writes_every_figure(tmp_path: Path) -> None:
     assert not facts["many"]["errors"]
     assert (tmp_path / "bench.png").stat().st_size > 10_000
     assert all(key in printed for key in KEYS)
+    if why := cpp.missing():
+        pytest.skip(f"no C++ echo: {why}")
+    assert facts.keys() >= CPP_KEYS
+    assert all(load in printed for load in LOADS)
 
 
 @pytest.mark.slow

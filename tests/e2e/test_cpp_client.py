@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +18,10 @@ from statestream.service.client import AsyncClient, Relative, Verdict
 from statestream.service.server.server import Server
 from tests.conftest import leaky_manifest
 from tests.support.bundles import leaky_golden, leaky_step
+from tests.support.cpp import build, missing
 from tests.support.proxies import impatient_haproxy
 
 EXAMPLE = Path(__file__).parents[2] / "examples/cpp"
-NEEDED = ("g++", "make", "protoc", "grpc_cpp_plugin", "pkg-config")
-
-
-def missing() -> str:
-    """What the example's build lacks here; empty where nothing."""
-    if lacking := [name for name in NEEDED if shutil.which(name) is None]:
-        return f"{', '.join(lacking)} missing"
-    done = subprocess.run(["pkg-config", "--exists", "grpc++", "protobuf"])
-    return "libgrpc++-dev or libprotobuf-dev missing" if done.returncode else ""
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +29,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if why := missing():
         pytest.skip(why)
     out = tmp_path_factory.mktemp("cpp")
-    done = subprocess.run(["make", "-C", EXAMPLE, f"OUT={out}"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "warning" not in done.stderr
+    build(EXAMPLE, out)
     return out / "stream"
 
 
