@@ -45,16 +45,22 @@ class Columns(Spec):
     features: tuple[str, ...] = ()
     """Empty: every column without another role."""
     units: tuple[str, ...] = ()
+    """Units of the features, in their order, for whoever reads the bundle."""
     target: tuple[str, ...] = ()
+    """Columns to predict: one of labels for a classification, one or more of numbers for a regression."""
     recording: str = ""
     """Empty: the column "recording" if there is one, else each file is one recording."""
     group: str = ""
+    """Column of people, vehicles, sites, …, one per recording: `split.by = "group"` never tests on one that was
+    trained on."""
     time: str = ""
     """Empty: the first of `times.TIME_NAMES`, else rows are `period_s` apart. Of a log of ROS also `header.stamp` or
     `log_time`."""
     time_unit: Unit | None = None
     """None: by type, name or magnitude (see `times`), else fractions are seconds. Dates and logs have their own."""
     period_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds between rows, which the cells take as the unit of time; needed without a timestamp column. None: the
+    median of the training split."""
     relative: tuple[str, ...] = ()
     """Features of which the model takes the difference to the row before: float32 is too coarse for their values."""
     missing: Literal["drop", "error", "hold"] = "drop"
