@@ -60,7 +60,7 @@ class Source(Columns):
 
 
 class DataOptions(Columns):
-    """Source of recordings: a registered `dataset`, or a file or folder at `path` (see `Columns`)."""
+    """Source of recordings: a registered `dataset`, or a file or folder at `path`, and the roles of their columns."""
 
     dataset: str = ""
     """Name of a registered data set (`statestream data list`); empty: recordings of your own at `path`."""

@@ -21,7 +21,7 @@ def _lines(values: Mapping[str, Any], table: str) -> Iterator[str]:
         if value is None:
             yield f"# {_key(name)} is not set"
         elif not isinstance(value, dict):
-            yield f"{_key(name)} = {_value(value)}"
+            yield f"{_key(name)} = {value_to_toml(value)}"
     for name, value in values.items():
         if isinstance(value, dict):
             inner = f"{table}.{_key(name)}" if table else _key(name)
@@ -29,12 +29,13 @@ def _lines(values: Mapping[str, Any], table: str) -> Iterator[str]:
             yield from _lines(value, inner)
 
 
-def _value(value: Any) -> str:
+def value_to_toml(value: Any) -> str:
+    """Write a value in one line; tables are written inline."""
     if isinstance(value, dict):
-        inner = ", ".join(f"{_key(name)} = {_value(each)}" for name, each in value.items() if each is not None)
+        inner = ", ".join(f"{_key(name)} = {value_to_toml(each)}" for name, each in value.items() if each is not None)
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(value_to_toml, value))}]"
     # Text, numbers and booleans are written alike in JSON and TOML.
     return json.dumps(value, ensure_ascii=False)
 

@@ -39,6 +39,10 @@ UNSEEN_PENALTY = 10.0
 """Penalty of a ridge regression without a validation split."""
 MOST_STEPS = 200
 """Most steps of the fit of a logistic regression."""
+_KNOWS = {
+    ("regression", "persistence"): ", which knows the target of the row before; if you will know it, make it a feature"
+}
+"""What a baseline of a task knows and the network does not."""
 GRID = 12
 """Most rows, and most columns, of the grey cells that stand for a picture."""
 
@@ -63,10 +67,19 @@ def baseline_scores(network: Network, split: Split, kind: Kind, *, at_end: bool)
     }
 
 
-def better_than(scores: dict[str, float], baselines: dict[str, dict[str, float]]) -> list[str]:
-    """Names of the baselines that score better than a network, by the score that ranks models."""
+def lost_to(scores: dict[str, float], baselines: dict[str, dict[str, float]], kind: Kind) -> list[str]:
+    """A line for each baseline that is better than a network, by the score that ranks models."""
     name, sign = ranked_by(scores)
-    return [baseline for baseline, its in baselines.items() if sign * its[name] < sign * scores[name]]
+    better = {each: its[name] for each, its in baselines.items() if sign * its[name] < sign * scores[name]}
+    return [
+        f"the model loses to {words(each)} ({name} {scores[name]:.4g}, {score:.4g}){_KNOWS.get((kind, each), '')}"
+        for each, score in better.items()
+    ]
+
+
+def words(name: str) -> str:
+    """Name of a baseline as it is shown."""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def plan_of(config: Config, dataset: Dataset, split: Split, learner: Learner) ->
         "recordings": f"{len(dataset.recordings):,} of {_rows(dataset.recordings):,} rows",
         "features": _listed(dataset.features),
         "target": _target(config, dataset),
-        "period": _period(split.train),
+        "period": _period(split.train, learner.network.facts.nominal_s),
         "split": _split(config, split),
         "network": f"{config.cell.kind}, {learner.network.parameter_count:,} parameters",
         "training": f"{epochs} epochs of {steps} optimiser steps, {epochs * steps:,} in all",
@@ -87,12 +87,12 @@ def _target(config: Config, dataset: Dataset) -> str:
     return f"{what}{_listed(dataset.labels)}{where}"
 
 
-def _period(recordings: Sequence[Recording]) -> str:
+def _period(recordings: Sequence[Recording], nominal_s: float) -> str:
     steps_ns = np.concatenate([np.diff(r.t_ns) for r in recordings])
-    least, median, most = (f"{1e-9 * float(each):.4g}" for each in np.percentile(steps_ns, (1, 50, 99)))
-    if least == most:
-        return f"{median} s, regular"
-    return f"{median} s; 98 % of rows come {least} to {most} s after the one before"
+    least, most = np.percentile(1e-9 * steps_ns, (1, 99)) if steps_ns.size else (nominal_s, nominal_s)
+    if f"{least:.4g}" == f"{most:.4g}":
+        return f"{nominal_s:.4g} s, regular"
+    return f"{nominal_s:.4g} s; 98 % of rows come {least:.4g} to {most:.4g} s after the one before"
 
 
 def _split(config: Config, split: Split) -> str:

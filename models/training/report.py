@@ -12,18 +12,22 @@ import torch
 
 from statestream.models.config import Config
 from statestream.models.data.recordings import Recording
-from statestream.models.files import write_json
-from statestream.models.spec import TimeSpec
+from statestream.models.files import replacing, write_json
+from statestream.models.spec import Array, Float32Array, TimeSpec
 from statestream.models.training import plots
 from statestream.models.training.baselines import baseline_scores
 from statestream.models.training.network import Network
-from statestream.models.training.rollout import Rollout, rollout
-from statestream.models.training.runs import CURVES, METRICS, PREDICTIONS, WEIGHTS, save_network
+from statestream.models.training.plan import Plan
+from statestream.models.training.report_page import Worst, confusion_table, report_page
+from statestream.models.training.rollout import rollout
+from statestream.models.training.runs import CURVES, METRICS, PREDICTIONS, REPORT, WEIGHTS, save_network
 from statestream.models.training.splits import Split
-from statestream.models.training.tasks import recording_classes, recording_targets, scores
+from statestream.models.training.tasks import ranked_by, recording_classes, recording_targets, scores
 
 MOST_GROUPS = 20
 """Most test groups that are also scored separately."""
+MOST_WORST = 5
+"""Most recordings that are named as the worst."""
 
 
 def write_report(
@@ -32,21 +36,23 @@ def write_report(
     network: Network,
     split: Split,
     history: Sequence[dict[str, float]],
+    plan: Plan,
     facts: Mapping[str, Any],
 ) -> None:
-    """Score the network and the baselines, and write `weights.pt`, `metrics.json` and the plots.
+    """Score the network and the baselines, and write `weights.pt`, `metrics.json`, `report.html` and the plots.
 
     Args:
         history: one entry per epoch.
+        plan: what was trained on.
         facts: further entries of `metrics.json`.
     """
     time = TimeSpec.around(network.facts.nominal_s)
-    results = rollout(network, split.test, time)
+    outputs = [r.outputs for r in rollout(network, split.test, time)]
     at_end = config.task.at == "end"
     metrics: dict[str, Any] = {
-        "test": scores(network, [r.outputs for r in results], split.test, at_end=at_end),
+        "test": scores(network, outputs, split.test, at_end=at_end),
         "baselines": baseline_scores(network, split, config.task.kind, at_end=at_end),
-        "groups": _by_group(network, results, split.test, at_end),
+        "groups": _by_group(network, outputs, split.test, at_end),
         "recordings": {"train": _ids(split.train), "validation": _ids(split.validation), "test": _ids(split.test)},
         "parameters": network.parameter_count,
         "seed": config.training.seed,
@@ -55,11 +61,15 @@ def write_report(
         "history": list(history),
     }
     if split.validation:
-        outputs = [r.outputs for r in rollout(network, split.validation, time)]
-        metrics["validation"] = scores(network, outputs, split.validation, at_end=at_end)
+        validated = [r.outputs for r in rollout(network, split.validation, time)]
+        metrics["validation"] = scores(network, validated, split.validation, at_end=at_end)
     save_network(folder / WEIGHTS, config, network)
-    plots.plot_curves(folder / CURVES, history)
-    _plot_predictions(folder / PREDICTIONS, network, results, split.test, at_end)
+    curves = plots.as_svg(plots.plot_curves(folder / CURVES, history))
+    predictions = _predictions(folder / PREDICTIONS, network, outputs, split.test, at_end)
+    worst = _worst(network, outputs, split.test, at_end)
+    page = report_page(config, plan, metrics, curves=curves, predictions=predictions, worst=worst)
+    with replacing(folder / REPORT) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     write_json(folder / METRICS, metrics)
 
 
@@ -73,7 +83,7 @@ def stopped_early(config: Config, history: Sequence[dict[str, float]]) -> str:
 
 
 def _by_group(
-    network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
+    network: Network, outputs: Sequence[Float32Array], recordings: Sequence[Recording], at_end: bool
 ) -> dict[str, dict[str, float]]:
     """Scores of each test group, if there are 2 to `MOST_GROUPS`."""
     groups = sorted({r.group for r in recordings})
@@ -82,25 +92,41 @@ def _by_group(
     found = {}
     for group in groups:
         rows = [k for k, r in enumerate(recordings) if r.group == group]
-        found[group] = scores(network, [results[k].outputs for k in rows], [recordings[k] for k in rows], at_end=at_end)
+        found[group] = scores(network, [outputs[k] for k in rows], [recordings[k] for k in rows], at_end=at_end)
     return found
 
 
-def _plot_predictions(
-    path: Path, network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
-) -> None:
-    outputs = [r.outputs for r in results]
+def _worst(
+    network: Network, outputs: Sequence[Float32Array], recordings: Sequence[Recording], at_end: bool
+) -> list[Worst]:
+    """The test recordings of the largest loss."""
+    found = []
+    for recording, output in zip(recordings, outputs, strict=True):
+        its = scores(network, [output], [recording], at_end=at_end)
+        found.append(Worst(recording.id, recording.group, len(recording), its["loss"], its[ranked_by(its)[0]]))
+    return sorted(found, key=lambda each: -each.loss)[:MOST_WORST]
+
+
+def _predictions(
+    path: Path, network: Network, outputs: Sequence[Float32Array], recordings: Sequence[Recording], at_end: bool
+) -> str:
+    """Plot predictions to a file; returns them as an element of a page."""
     labels = network.facts.labels
     if network.facts.task == "regression":
-        plots.plot_regression(path, recordings[0], outputs[0], labels)
-    elif at_end:
-        guess = np.array([out[-1].argmax() for out in outputs])
-        plots.plot_confusion(path, np.array([np.asarray(r.target)[-1] for r in recordings]), guess, labels)
-    elif all((np.asarray(r.target) == np.asarray(r.target)[0]).all() for r in recordings):
-        plots.plot_confusion(path, recording_targets(recordings), recording_classes(outputs), labels)
-    else:
-        guess = np.concatenate([out.argmax(axis=1) for out in outputs])
-        plots.plot_confusion(path, np.concatenate([np.asarray(r.target) for r in recordings]), guess, labels)
+        return plots.as_svg(plots.plot_regression(path, recordings[0], outputs[0], labels))
+    count = plots.confusion(*_classes(outputs, recordings, at_end), len(labels))
+    plots.plot_confusion(path, count, labels)
+    return confusion_table(count, labels)
+
+
+def _classes(outputs: Sequence[Float32Array], recordings: Sequence[Recording], at_end: bool) -> tuple[Array, Array]:
+    """True and predicted classes: of the ends, of whole recordings of one class each, or of rows."""
+    targets = [np.asarray(r.target) for r in recordings]
+    if at_end:
+        return np.array([target[-1] for target in targets]), np.array([out[-1].argmax() for out in outputs])
+    if all((target == target[0]).all() for target in targets):
+        return recording_targets(recordings), recording_classes(outputs)
+    return np.concatenate(targets), np.concatenate([out.argmax(axis=1) for out in outputs])
 
 
 def _ids(recordings: Sequence[Recording]) -> list[str]:

@@ -4,6 +4,7 @@ config.json   the whole configuration          metrics.json   scores, history, p
 weights.pt    the kept network (of the best validation loss, else the last)
 last.ckpt     everything that resuming needs, after the last epoch
 best.ckpt     weights of the best validation loss so far, for export
+report.html   scores beside baselines, curves, predictions, worst recordings
 curves.png, predictions.png                    tensorboard/
 """
 
@@ -33,7 +34,7 @@ from statestream.models.training.network import Facts, Network, Scaling
 CONFIG, METRICS, WEIGHTS = "config.json", "metrics.json", "weights.pt"
 CHECKPOINT = ".ckpt"
 LAST, BEST = f"last{CHECKPOINT}", f"best{CHECKPOINT}"
-CURVES, PREDICTIONS = "curves.png", "predictions.png"
+CURVES, PREDICTIONS, REPORT = "curves.png", "predictions.png", "report.html"
 
 
 class RunError(ValueError):

@@ -56,6 +56,7 @@ def train(
     progress: bool = True,
     dataset: Dataset | None = None,
     on_start: Callable[[Plan], None] | None = None,
+    command: str = "",
 ) -> Run:
     """Train a configuration and write the run to `runs/config.name`, or, where it exists, `runs/config.name-2`, ….
 
@@ -67,6 +68,7 @@ def train(
         progress: show a progress bar.
         dataset: recordings to use in place of the configuration's.
         on_start: called with what will be trained on, before the first step.
+        command: what repeats the training, for the report.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -89,9 +91,11 @@ def train(
         load_tensors(last)  # Lightning's errors on a damaged file do not name it.
     if getattr(rank_zero_only, "rank", 0) == 0:
         folder = _prepared(folder, Path(runs), config, overwrite=overwrite)
-    shown: list[Callback] = [EpochProgress()] if progress else []
+    shown: list[Callback] = []
     if on_start is not None:
         shown.append(_Start(lambda: on_start(plan_of(config, dataset, split, learner))))
+    if progress:
+        shown.append(EpochProgress())
     trainer = _trainer(folder or Path(runs), config, split, stop_after, shown)
     try:
         _fit(trainer, learner, last)
@@ -100,8 +104,9 @@ def train(
             learner.network.load_state_dict(network_weights(load_tensors(folder / BEST)))
         if trainer.is_global_zero:
             seconds, stopped = round(clock.monotonic() - started, 3), _stopped(trainer, config, learner)
-            facts = {"steps": trainer.global_step, "stopped": stopped, "seconds": seconds}
-            write_report(folder, config, learner.network.eval().cpu(), split, learner.history, facts)
+            facts = {"command": command, "steps": trainer.global_step, "stopped": stopped, "seconds": seconds}
+            plan = plan_of(config, dataset, split, learner)
+            write_report(folder, config, learner.network.eval().cpu(), split, learner.history, plan, facts)
     except KeyboardInterrupt:
         raise Interrupted(_left_by(folder, config, len(learner.history))) from None
     trainer.strategy.barrier()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from statestream.models.config import Config
     from statestream.models.training.plan import Plan
     from statestream.models.training.runs import Run
-
-_KNOWS = {"persistence": ", which knows the target of the row before: where you will know it, make it a feature"}
-"""What a baseline of a regression knows and the model does not."""
 
 
 def train(
@@ -61,14 +59,20 @@ def train(
         return
     trainer = need("statestream.models.training.trainer", "train")
     try:
-        run = trainer.train(settings, out, resume=resume, overwrite=overwrite, on_start=_print_plan)
+        run = trainer.train(
+            settings, out, resume=resume, overwrite=overwrite, on_start=_print_plan, command=_command(config, given)
+        )
     except KeyboardInterrupt as interrupt:
         err.print(str(interrupt), highlight=False, markup=False, soft_wrap=True)
         raise
     _print_scores(run)
     _print_comparison(run, settings)
-    console.print(f"scores and plots are in {run.path}", highlight=False, markup=False)
+    console.print(f"scores and plots are in {run.path / 'report.html'}", highlight=False, markup=False)
     console.print(f"next: statestream export {run.path}", highlight=False, markup=False)
+
+
+def _command(config: str, overrides: list[str]) -> str:
+    return shlex.join(["statestream", "train", config, *overrides])
 
 
 def _print_plan(plan: Plan) -> None:
@@ -91,12 +95,7 @@ def _print_comparison(run: Run, config: Config) -> None:
     """Print the baselines' scores, and a warning for each that is better."""
     module = need("statestream.models.training.baselines", "train")
     name, _ = need("statestream.models.training.tasks", "train").ranked_by(run.scores)
-    shown = ", ".join(f"{_words(baseline)} {its[name]:.4g}" for baseline, its in run.baselines.items())
+    shown = ", ".join(f"{module.words(baseline)} {its[name]:.4g}" for baseline, its in run.baselines.items())
     console.print(f"{'baselines':14} {name} of {shown}", highlight=False, markup=False)
-    for baseline in module.better_than(run.scores, run.baselines):
-        its, knows = run.baselines[baseline][name], _KNOWS.get(baseline, "") if config.task.kind == "regression" else ""
-        print_warning(f"the model loses to {_words(baseline)} ({name} {run.scores[name]:.4g}, {its:.4g}){knows}")
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+    for line in module.lost_to(run.scores, run.baselines, config.task.kind):
+        print_warning(line)

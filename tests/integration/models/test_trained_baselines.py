@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from statestream.models.data.recordings import Recording
-from statestream.models.training.baselines import Kind, baseline_scores, better_than, trailing_features
+from statestream.models.training.baselines import Kind, baseline_scores, lost_to, trailing_features
 from statestream.models.training.network import Network, Scaling
 from statestream.models.training.splits import Split
 from tests.integration.models.conftest import FEATURES, made_up, network_of
@@ -109,6 +109,11 @@ def test_pictures_are_seen_as_a_grid_of_greys() -> None:
 
 def test_what_is_better_is_named() -> None:
     baselines = {"mean": {"mse": 3.0}, "ridge": {"mse": 1.0}}
-    assert better_than({"mse": 2.0}, baselines) == ["ridge"]
-    assert better_than({"mse": 1.0}, baselines) == []
-    assert better_than({"accuracy": 0.4}, {"majority": {"accuracy": 0.5}}) == ["majority"]
+    assert lost_to({"mse": 2.0}, baselines, "regression") == ["the model loses to ridge (mse 2, 1)"]
+    assert lost_to({"mse": 1.0}, baselines, "regression") == []
+    majority = {"majority": {"accuracy": 0.5}}
+    assert lost_to({"accuracy": 0.4}, majority, "classification") == ["the model loses to majority (accuracy 0.4, 0.5)"]
+    (line,) = lost_to({"mse": 2.0}, {"persistence": {"mse": 1.0}}, "regression")
+    assert "which knows the target of the row before" in line
+    (line,) = lost_to({"mse": 2.0}, {"persistence": {"mse": 1.0}}, "next_step")
+    assert "knows" not in line

@@ -82,7 +82,15 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_run_has_everything_and_loads_again(data: Path, tmp_path: Path) -> None:
     run = train(config_of(data), tmp_path / "runs", progress=False)
-    for name in ("config.json", "metrics.json", "weights.pt", "last.ckpt", "curves.png", "predictions.png"):
+    for name in (
+        "config.json",
+        "metrics.json",
+        "weights.pt",
+        "last.ckpt",
+        "curves.png",
+        "predictions.png",
+        "report.html",
+    ):
         assert (run.path / name).stat().st_size > 0, name
     assert list((run.path / "tensorboard").glob("events.*"))
     assert not list(run.path.glob(".*")), "unfinished files"
