@@ -9,8 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
-	test-faults fuzz fuzz-files soak check view proto configuration formats test-install test-arm64 test-wheels footprint results docs clean
+.PHONY: help install demo balance drive test test-oldest test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+	test-faults fuzz fuzz-files soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,7 +41,10 @@ test: export PYTHONDONTWRITEBYTECODE =
 test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-pythons: ## Run the unit tests on every Python of 3.10 to 3.13 that is on PATH or named in PYTHONS
+test-oldest: ## Run the unit tests with the oldest versions that pyproject.toml allows, on Python 3.10
+	@.ci/oldest
+
+test-pythons: ## Run the unit tests on every Python of 3.10 to 3.14 that is on PATH or named in PYTHONS
 	@.ci/pythons
 
 bench: install ## Measure the server beside bare echoes and a simple server (some minutes, two quiet cores)
@@ -89,7 +92,7 @@ test-arm64: install ## As root, after demo: install, serve and stream in a Debia
 footprint: install ## Measure disk, memory and start of a server, into docs/deploy.md
 	@$(PY) -m tests.deploy.footprint
 
-test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md
+test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md; resolve all for 3.14
 	@$(PY) -m tests.deploy.wheels
 
 fuzz: install ## Attack a server and fuzz it for ten minutes; figures in docs/reliability.md
@@ -133,6 +136,9 @@ proto: $(PROTOC)/.installed ## Regenerate the code in proto/
 
 configuration: install ## Regenerate docs/configuration.md
 	@$(PY) -m statestream.service.cli.reference > docs/configuration.md
+
+training-file: install ## Regenerate docs/training-file.md
+	@$(PY) -m statestream.models.training.training_file > docs/training-file.md
 
 formats: install ## Regenerate docs/formats.md
 	@$(PY) -m statestream.models.data.formats_page > docs/formats.md

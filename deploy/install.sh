@@ -17,7 +17,7 @@ install.sh --uninstall [--purge]
   --uninstall      environment and unit go; configuration, models and sessions stay
   --purge          … and those go too, with the user
 
-PYTHON names the interpreter (python3), 3.10 to 3.13. pip is configured as usual: pip.conf, PIP_….
+PYTHON names the interpreter (python3), 3.10 to 3.14. pip is configured as usual: pip.conf, PIP_….
 TEXT
 }
 
@@ -75,11 +75,11 @@ find_python() {
         DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-venv
         rm -rf /var/lib/apt/lists/*
     fi
-    usable_python || die "$PYTHON must be Python 3.10 to 3.13 with venv; set PYTHON to one that is"
+    usable_python || die "$PYTHON must be Python 3.10 to 3.14 with venv; set PYTHON to one that is"
 }
 
 usable_python() {
-    "$PYTHON" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null
+    "$PYTHON" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null
 }
 
 make_environment() {

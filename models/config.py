@@ -19,6 +19,7 @@ from statestream.models.data.recordings import Columns
 from statestream.models.files import read_text
 from statestream.models.problems import first_problem
 from statestream.models.spec import ModelName, Spec
+from statestream.models.toml import to_toml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,20 +45,27 @@ class TaskOptions(Spec):
     """
 
     kind: Literal["classification", "regression", "next_step"] = "classification"
+    """What is predicted: a class (`data.target` names one column of labels), numbers (`data.target` names one column
+    or several), or the next row, which needs no target."""
     at: Literal["every", "end"] = "every"
+    """"every": each row has a prediction and counts. "end": only the last row of a recording counts, as for a
+    gesture that is known when it is over."""
 
 
 class Source(Columns):
     """A file, or a folder of files, with its columns."""
 
     path: Path
+    """The file, or the folder of files."""
 
 
 class DataOptions(Columns):
-    """Source of recordings: a registered `dataset`, or a file or folder at `path` (see `Columns`)."""
+    """Source of recordings: a registered `dataset`, or a file or folder at `path`, and the roles of their columns."""
 
     dataset: str = ""
+    """Name of a registered data set (`statestream data list`); empty: recordings of your own at `path`."""
     path: Path | None = None
+    """File or folder of recordings of your own, relative to the TOML file; every format of docs/formats.md."""
     merge: tuple[Source, ...] = ()
     """Other sensors of the same recordings, each at its own rate. Their rows are merged as events with those of
     `path`, which alone has targets and groups."""
@@ -109,7 +117,10 @@ class SplitOptions(Spec):
     folds: Annotated[int, Field(ge=0)] = 0
     """Number of parts, of which `fold` is the test, in place of `test`; 0: no folds."""
     fold: Annotated[int, Field(ge=0)] = 0
+    """The part that is the test, from 0 up, where `folds` are set; train each in turn to use every recording as a
+    test."""
     seed: int = 0
+    """Another seed draws other recordings; trainings with one seed are tested on the same."""
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitOptions:
@@ -158,38 +169,61 @@ class TrainingOptions(Spec):
     """Options of the optimisation."""
 
     epochs: Count = 100
+    """Most epochs; `patience` may end the training earlier. `statestream train` prints how many optimiser steps they
+    are: a few hundred at least, better some thousands."""
     batch: Count = 32
     """Recordings, or segments of them, per batch, over all devices."""
-    segment: Annotated[int, Field(ge=0)] = 0
-    """Rows of the random segment of each recording per epoch; 0: whole recordings."""
+    segment: Annotated[int, Field(ge=0)] | None = None
+    """Rows of the random segments that are trained on; 0: whole recordings. None: four windows where a recording is
+    longer, else whole recordings; always whole ones for task.at = "end"."""
+    passes: Count | None = None
+    """Times that an epoch uses each recording, or a random segment of it. None: as many segments of each as cover it,
+    and all of that again until the epoch has 20 optimiser steps."""
     window: Count = 256
     """Rows per optimiser step (truncated back-propagation); the state is carried between windows."""
     learning_rate: Positive = 3e-3
+    """Of AdamW, at its highest. Lower it (1e-3) where the loss jumps, raise it (1e-2) for small networks that learn
+    slowly."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW: 0.01 to 0.3 helps where the training loss falls and the validation loss rises."""
     schedule: Literal["constant", "cosine"] = "cosine"
+    """"cosine": the learning rate rises in the first tenth of all steps, then falls to a hundredth. "constant": it
+    stays."""
     gradient_clip: Positive = 1.0
+    """Largest norm of a gradient; keeps recurrent networks from jumping."""
     patience: Count = 20
     """Epochs without a better validation loss before training stops."""
     validate_every: Count = 1
     """Epochs between validations."""
     seed: int = 0
+    """Of the weights, the order and the augmentation: the same seed trains the same network on the same machine."""
     accelerator: str = "cpu"
+    """Where the network is trained: "cpu", "gpu" or another accelerator of Lightning."""
     devices: Count = 1
+    """Number of devices or processes that share every batch."""
     threads: Annotated[int, Field(ge=0)] = 1
     """Threads of torch; 0: torch's default. Small cells are fastest with one."""
     augment: AugmentOptions = AugmentOptions()
+    """Random changes of training recordings, for networks that meet more than was recorded."""
 
 
 class Config(Spec):
     """Configuration of one training."""
 
     name: ModelName
+    """Name of the run, and of the exported model."""
     description: str = ""
+    """What the model is for; part of the bundle."""
     task: TaskOptions = TaskOptions()
+    """What is predicted."""
     data: DataOptions
+    """Which recordings, and which of their columns."""
     split: SplitOptions = SplitOptions()
+    """Which recordings are for validation and which for the test."""
     cell: CellOptions
+    """The recurrent network; docs/cells.md compares the kinds."""
     training: TrainingOptions = TrainingOptions()
+    """How it is trained."""
 
     @model_validator(mode="after")
     def _rows_are_whitened_and_pictures_not(self) -> Config:
@@ -197,13 +231,17 @@ class Config(Spec):
             raise ValueError("data.whiten needs rows of numbers; cell.encoder takes pictures")
         return self
 
+    def to_toml(self) -> str:
+        """Write all fields as a TOML file."""
+        return to_toml(self.model_dump(mode="json"))
+
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Load the configuration of a preset, a TOML file or a run's JSON.
 
     Args:
-        source: name of a preset, or path of a file.
-        overrides: `section.key=value` each.
+        source: name of a preset, or path of a file. Paths of recordings in a TOML file are relative to it.
+        overrides: `section.key=value` each; paths in them are relative to the working directory.
 
     Raises:
         ConfigError: a value is invalid; the text names the field and the value.
@@ -241,6 +279,16 @@ def _read(source: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot read it: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+    return values if path.suffix == ".json" else _beside(path, values)
+
+
+def _beside(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a TOML file, with paths of recordings relative to the working directory."""
+    data = values.get("data")
+    merged = data.get("merge") if isinstance(data, dict) else None
+    for table in (data, *(merged if isinstance(merged, list) else ())):
+        if isinstance(table, dict) and isinstance(table.get("path"), str):
+            table["path"] = str(path.parent / table["path"])
     return values
 
 

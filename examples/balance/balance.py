@@ -82,8 +82,8 @@ def learn(name: str, overrides: list[str]) -> None:
     """Train a model, and export it."""
     console.print(f"training {name}")
     common = [f"name={name}", f"data.path={FOLDER / 'recordings'}"]
-    run = train(load_config(HERE / "balance.toml", [*common, *overrides]), FOLDER / "runs")
-    export(run, FOLDER / "repository", name, 1)
+    run = train(load_config(HERE / "balance.toml", [*common, *overrides]), FOLDER / "runs", overwrite=True)
+    export(run, FOLDER / "repository", name, 1, overwrite=True)
 
 
 async def attempts(address: str, model: str) -> dict[str, list[Run]]:

@@ -126,8 +126,8 @@ def learn(plan: Plan, name: str) -> float:
     dataset = load_dataset(config)
     if name == BLIND:
         dataset = on_the_beat(dataset, config)
-    run = train(config, plan.folder / "runs", dataset=dataset)
-    export(run, plan.folder / "repository", name, 1, dataset=dataset, jpeg=True)
+    run = train(config, plan.folder / "runs", overwrite=True, dataset=dataset)
+    export(run, plan.folder / "repository", name, 1, overwrite=True, dataset=dataset, jpeg=True)
     return float(run.metrics["seconds"])
 
 

@@ -56,11 +56,11 @@ def main() -> None:
     config = load_config("wrist")
     dataset = load_dataset(config)
     split = split_dataset(dataset, config.split, classes=True)
-    run = train(config, BUILD / "demo", dataset=dataset)
+    run = train(config, BUILD / "demo", overwrite=True, dataset=dataset)
     baseline = baseline_accuracy(split.train, split.test, len(dataset.labels))
 
     say(2, "Exporting it: torch, step.onnx and chunk.onnx are compared on real recordings")
-    bundle = export(run, REPOSITORY, "wrist", 1, dataset=dataset)
+    bundle = export(run, REPOSITORY, "wrist", 1, overwrite=True, dataset=dataset)
     m = bundle.manifest
     console.print(f"  {m.ref} in {shown(bundle.path)}, {m.state_bytes} bytes of state a session")
 

@@ -19,8 +19,11 @@ class FullWiring(Spec):
 
     kind: Literal["full"] = "full"
     units: Count = 32
+    """Neurons."""
     outputs: Annotated[int, Field(ge=0)] = 0
+    """Neurons that are read out; 0: all."""
     seed: int = 1111
+    """Of the signs and strengths of the synapses."""
 
 
 class NCPWiring(Spec):
@@ -28,13 +31,21 @@ class NCPWiring(Spec):
 
     kind: Literal["ncp"]
     inter: Count
+    """Interneurons, which the inputs reach."""
     command: Count
+    """Command neurons, which alone are connected to each other."""
     motor: Count
+    """Motor neurons, which are read out."""
     sensory_fanout: Count
+    """Interneurons that each input reaches."""
     inter_fanout: Count
+    """Command neurons that each interneuron reaches."""
     recurrent_command_synapses: Annotated[int, Field(ge=0)]
+    """Synapses among the command neurons: the memory of the circuit."""
     motor_fanin: Count
+    """Command neurons that reach each motor neuron."""
     seed: int = 22222
+    """Of which neurons are connected."""
 
 
 class AutoNCPWiring(Spec):
@@ -42,9 +53,13 @@ class AutoNCPWiring(Spec):
 
     kind: Literal["auto_ncp"]
     units: Count
+    """Neurons in all; at least three more than `outputs`."""
     outputs: Count
+    """Motor neurons, which are read out."""
     sparsity: Annotated[float, Field(ge=0.1, le=0.9)] = 0.5
+    """Fraction of synapses that are left out: more is smaller and easier to look at."""
     seed: int = 22222
+    """Of which neurons are connected."""
 
 
 Wiring = Annotated[FullWiring | NCPWiring | AutoNCPWiring, Field(discriminator="kind")]
@@ -55,12 +70,20 @@ class CfCOptions(Spec):
 
     kind: Literal["cfc"]
     units: Count = 32
+    """Neurons, without a `wiring`: 16 to 64 for a few sensors, 128 for tens of columns."""
     mode: Literal["default", "no_gate", "pure"] = "default"
+    """"default": time blends two states by learned gates. "no_gate": it adds them. "pure": the closed form of the
+    equation itself."""
     backbone_units: Count = 128
+    """Width of the layers in front of the neurons, without a `wiring`."""
     backbone_layers: Annotated[int, Field(ge=0)] = 1
+    """Layers in front of the neurons, without a `wiring`; 0: none."""
     backbone_activation: Literal["lecun_tanh", "tanh", "relu", "silu", "gelu"] = "lecun_tanh"
+    """Nonlinearity of these layers."""
     wiring: Wiring | None = None
+    """Synapses of the neurons: a neural circuit policy is small, and the page draws it. None: a backbone."""
     mixed_memory: bool = False
+    """An LSTM's memory beside the neurons: for what lies hundreds of rows back."""
     memory: Annotated[float, Field(ge=1)] | None = None
     """Longest time constant at the start of training, in nominal periods; None: ncps's start, which forgets fast."""
 
@@ -70,9 +93,13 @@ class LTCOptions(Spec):
 
     kind: Literal["ltc"]
     wiring: Wiring = FullWiring()
+    """Neurons and synapses."""
     unfolds: Count = 6
+    """Steps of the solver in a row: more is more exact and slower."""
     implicit: bool = False
+    """Keep constants positive by softplus, not by clamping."""
     mixed_memory: bool = False
+    """An LSTM's memory beside the neurons: for what lies hundreds of rows back."""
 
 
 class GatedOptions(Spec):
@@ -80,7 +107,9 @@ class GatedOptions(Spec):
 
     kind: Literal["gru", "lstm"]
     units: Count = 32
+    """Size of the state."""
     time: Literal["feature", "none"] = "feature"
+    """"feature": the time since the row before is an input. "none": it is ignored."""
 
 
 class S5Options(Spec):
@@ -88,8 +117,11 @@ class S5Options(Spec):
 
     kind: Literal["s5"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     pairs: Count = 32
+    """Complex modes of the state."""
     discretisation: Literal["zoh", "bilinear"] = "zoh"
+    """Of a gap: exact for an input that holds (`zoh`), or `bilinear`."""
 
 
 class S4DOptions(Spec):
@@ -97,8 +129,11 @@ class S4DOptions(Spec):
 
     kind: Literal["s4d"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     pairs: Count = 16
+    """Complex modes of each channel."""
     discretisation: Literal["zoh", "bilinear"] = "zoh"
+    """Of a gap: exact for an input that holds (`zoh`), or `bilinear`."""
 
 
 class LiquidS4Options(Spec):
@@ -106,7 +141,9 @@ class LiquidS4Options(Spec):
 
     kind: Literal["liquid_s4"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     pairs: Count = 32
+    """Complex modes of the state."""
 
 
 class LRUOptions(Spec):
@@ -114,7 +151,9 @@ class LRUOptions(Spec):
 
     kind: Literal["lru"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     pairs: Count = 32
+    """Complex modes of the state."""
 
 
 class LinOSSOptions(Spec):
@@ -122,7 +161,9 @@ class LinOSSOptions(Spec):
 
     kind: Literal["linoss"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     oscillators: Count = 64
+    """Oscillators of the state."""
 
 
 class DampedLinOSSOptions(Spec):
@@ -130,7 +171,9 @@ class DampedLinOSSOptions(Spec):
 
     kind: Literal["damped_linoss"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     oscillators: Count = 64
+    """Oscillators of the state."""
 
 
 class LrcSSMOptions(Spec):
@@ -138,6 +181,7 @@ class LrcSSMOptions(Spec):
 
     kind: Literal["lrc_ssm"]
     units: Count = 32
+    """Neurons."""
 
 
 class MinGRUOptions(Spec):
@@ -145,6 +189,7 @@ class MinGRUOptions(Spec):
 
     kind: Literal["mingru"]
     units: Count = 32
+    """Size of the state."""
 
 
 class MambaOptions(Spec):
@@ -152,9 +197,13 @@ class MambaOptions(Spec):
 
     kind: Literal["mamba"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     states: Count = 16
+    """Numbers of state of each channel."""
     taps: Annotated[int, Field(ge=2)] = 4
+    """Rows of the short convolution."""
     expand: Count = 2
+    """Channels of each of `units`."""
 
 
 class Mamba2Options(Spec):
@@ -162,10 +211,15 @@ class Mamba2Options(Spec):
 
     kind: Literal["mamba2"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     heads: Count = 4
+    """Heads, each with a decay of its own."""
     width: Count = 16
+    """Channels of a head."""
     states: Count = 16
+    """Numbers of state of each channel."""
     taps: Annotated[int, Field(ge=2)] = 4
+    """Rows of the short convolution."""
 
 
 class GatedDeltaOptions(Spec):
@@ -173,10 +227,15 @@ class GatedDeltaOptions(Spec):
 
     kind: Literal["gated_delta"]
     units: Count = 32
+    """Numbers that the layer puts out a row."""
     heads: Count = 4
+    """Heads, each with a memory of its own."""
     keys: Count = 16
+    """Numbers of a key."""
     width: Count = 16
+    """Numbers of the value under a key."""
     taps: Annotated[int, Field(ge=2)] = 4
+    """Rows of the short convolution."""
 
 
 LayerOptions = Annotated[
@@ -203,7 +262,9 @@ class StackOptions(Spec):
 
     kind: Literal["stack"]
     width: Count = 64
+    """Numbers between blocks."""
     layers: Annotated[tuple[LayerOptions, ...], Field(min_length=1)]
+    """One block each, from the input on."""
 
     @model_validator(mode="before")
     @classmethod
@@ -225,6 +286,7 @@ class MLPOptions(Spec):
 
     kind: Literal["mlp"]
     units: Annotated[tuple[Count, ...], Field(min_length=1)]
+    """Sizes of the layers."""
 
 
 class ConvolutionOptions(Spec):
@@ -232,7 +294,9 @@ class ConvolutionOptions(Spec):
 
     kind: Literal["convolution"]
     units: Count
+    """Numbers that it puts out a row."""
     taps: Annotated[int, Field(ge=2)] = 5
+    """Rows that it sees."""
 
 
 class FramesOptions(Spec):
@@ -240,8 +304,11 @@ class FramesOptions(Spec):
 
     kind: Literal["frames"]
     frame: tuple[Count, Count]
+    """Height and width of the pictures that clients send, in pixels."""
     size: tuple[Count, Count]
+    """Height and width that they are resized to, in pixels: 30 x 40 suffices to follow a road."""
     units: Count
+    """Numbers that it puts out a picture."""
     crop: tuple[Pixels, Pixels, Pixels, Pixels] = (0, 0, 0, 0)
     """Left out at top, bottom, left and right, in pixels of the frame."""
     channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (16, 32, 64)
@@ -263,6 +330,7 @@ class SpectralOptions(Spec):
     range_hz: tuple[NotNegative, Positive, Count] | None = None
     """Instead: the lowest, the highest, and how many, evenly spaced."""
     bandwidth_hz: Positive | None = None
+    """Width of each oscillator's band."""
     smoothing_s: Positive | None = None
     """Time constant of the energies."""
     learned: bool = False
@@ -280,7 +348,9 @@ class EncodedOptions(Spec):
 
     kind: Literal["encoded"]
     encoder: Annotated[MLPOptions | ConvolutionOptions | FramesOptions | SpectralOptions, Field(discriminator="kind")]
+    """What a row or picture goes through first."""
     cell: Annotated[LayerOptions | StackOptions, Field(discriminator="kind")] | None = None
+    """The recurrent network behind it; None: the encoder alone, without a memory."""
 
 
 CellOptions = Annotated[LayerOptions | StackOptions | EncodedOptions, Field(discriminator="kind")]

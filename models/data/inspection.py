@@ -49,9 +49,17 @@ def _completed(columns: tuple[Column, ...], table: Table, time: str, unit: Unit 
     found = []
     for column in columns:
         kind = _type_of_text(table, column.name) if column.type == _TEXT else column.type
-        own = unit_of(table, time, unit) if column.name == clock and not column.unit else column.unit
+        own = _time_unit(table, time, unit) if column.name == clock and not column.unit else column.unit
         found.append(replace(column, type=kind, unit=own, rate_hz=rate_hz))
     return tuple(found)
+
+
+def _time_unit(table: Table, time: str, unit: Unit | None) -> str:
+    """Unit of a table's times, if they are numbers; empty: they are dates, or their unit is not known."""
+    with suppress(DataError):
+        found = unit_of([table], time)
+        return "" if found is None else unit or found[0]
+    return unit or ""
 
 
 def _rate_hz(table: Table, time: str, unit: Unit | None) -> float | None:

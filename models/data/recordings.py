@@ -45,16 +45,22 @@ class Columns(Spec):
     features: tuple[str, ...] = ()
     """Empty: every column without another role."""
     units: tuple[str, ...] = ()
+    """Units of the features, in their order, for whoever reads the bundle."""
     target: tuple[str, ...] = ()
+    """Columns to predict: one of labels for a classification, one or more of numbers for a regression."""
     recording: str = ""
     """Empty: the column "recording" if there is one, else each file is one recording."""
     group: str = ""
+    """Column of people, vehicles, sites, …, one per recording: `split.by = "group"` never tests on one that was
+    trained on."""
     time: str = ""
-    """Empty: the first of `times.TIME_NAMES`, else rows are `period_s` apart. Of a log of ROS also `header.stamp` or
-    `log_time`."""
+    """Empty: the first of timestamp_ns, t_ns, timestamp, time, t, else rows are `period_s` apart. Of a log of ROS also
+    `header.stamp` or `log_time`."""
     time_unit: Unit | None = None
-    """None: by type, name or magnitude (see `times`), else fractions are seconds. Dates and logs have their own."""
+    """None: by type, name or magnitude (docs/formats.md), else fractions are seconds. Dates and logs have their own."""
     period_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds between rows, which the cells take as the unit of time; needed without a timestamp column. None: the
+    median of the training split."""
     relative: tuple[str, ...] = ()
     """Features of which the model takes the difference to the row before: float32 is too coarse for their values."""
     picture_range: PictureRange | None = None
@@ -206,8 +212,8 @@ def _read(path: Path, columns: Columns) -> Table:
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:
-    taken = {*columns.target, columns.group, _recording_column(table, columns), time_column(table, columns.time)}
-    found = tuple(name for name in table.columns if name not in taken and not _INDEX.fullmatch(name))
+    taken = {*columns.target, columns.group, recording_column(table, columns), time_column(table, columns.time)}
+    found = tuple(name for name in table.columns if name not in taken and not is_index(name))
     if not found:
         raise DataError(f"{table.path}: no column is left for features; it has {', '.join(table.columns)}")
     return found
@@ -239,7 +245,7 @@ def _recordings(
     places = [features.index(name) for name in columns.relative]
     groups = table.text(columns.group) if columns.group else None
     found = []
-    for name, rows in _row_sets(table, columns, prefix):
+    for name, rows in row_sets(table, columns, prefix):
         if len(rows) == 0:
             raise DataError(f"{table.path}: recording '{name}' is empty")
         t = np.arange(len(rows)) * round((columns.period_s or 0) * 1e9) if t_ns is None else t_ns[_span(rows)]
@@ -290,9 +296,9 @@ def _numbers(table: Table, names: Sequence[str], resolution: Resolution) -> Floa
     return x_NF
 
 
-def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:
+def row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, Int64Array]]:
     """Ids of the recordings and their rows, in order of appearance."""
-    column = _recording_column(table, columns)
+    column = recording_column(table, columns)
     if not column:
         if table.lengths is None:
             return [(table.title, np.arange(table.rows))]
@@ -304,7 +310,13 @@ def _row_sets(table: Table, columns: Columns, prefix: str) -> list[tuple[str, In
     return [(prefix + str(names[first[k]]), np.flatnonzero(inverse == k)) for k in np.argsort(first)]
 
 
-def _recording_column(table: Table, columns: Columns) -> str:
+def is_index(name: str) -> bool:
+    """Whether a column has the row numbers that pandas writes."""
+    return _INDEX.fullmatch(name) is not None
+
+
+def recording_column(table: Table, columns: Columns) -> str:
+    """Name of a table's column of ids of recordings; empty: it is one recording."""
     return columns.recording or ("recording" if "recording" in table.columns else "")
 
 

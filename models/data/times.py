@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NoReturn
@@ -69,17 +68,19 @@ def times_ns(tables: Sequence[Table], named: str, unit: Unit | None) -> list[Int
     if numbers and len(numbers) < len(columns):
         other = next(column for column in columns.values() if column.typed)
         raise DataError(f"{numbers[0].at(0)}: the times are numbers, but dates in {other.table.path}; use one form")
-    found = unit or _unit(numbers)
+    found = unit or _unit(numbers)[0]
     return [_nanoseconds(columns[k], found) if k in columns else None for k in range(len(tables))]
 
 
-def unit_of(table: Table, named: str, unit: Unit | None) -> str:
-    """Unit of a table's times, if they are numbers; empty: they are dates, or their unit is not known."""
-    name = time_column(table, named)
-    with suppress(DataError):
-        column = _column(table, name)
-        return "" if column.typed else unit or _unit([column])
-    return ""
+def unit_of(tables: Sequence[Table], named: str) -> tuple[Unit, str] | None:
+    """Unit of the times of tables, and why; None: they have no times, or their type states it.
+
+    Raises:
+        DataError: the unit is not known.
+    """
+    columns = [_column(table, name) for table in tables if (name := time_column(table, named))]
+    numbers = [column for column in columns if not column.typed]
+    return _unit(numbers) if numbers else None
 
 
 def check_period(place: object, steps_ns: Int64Array) -> None:
@@ -171,21 +172,21 @@ def _exact(table: Table, name: str, cells: Array) -> Int64Array:
     return cells.astype(f"{kind}8[ns]").astype(np.int64)
 
 
-def _unit(columns: Sequence[_Column]) -> Unit:
-    """Unit of numbers, by the name of their column, or their magnitude."""
+def _unit(columns: Sequence[_Column]) -> tuple[Unit, str]:
+    """Unit of numbers, by the name of their column, or their magnitude; and which of them it was."""
     if not columns or not any(column.cells.size for column in columns):
-        return "ns"
+        return "ns", "there are no times"
     for unit in NS_PER:
         if all(column.name.lower().endswith(f"_{unit}") for column in columns):
-            return unit
+            return unit, "by the name of the column"
     epoch = _epoch_unit(columns)
     if epoch is not None:
-        return epoch
+        return epoch, "as the years 1990 to 2100"
     if any(column.cells.dtype.kind == "f" for column in columns):
-        return "s"
+        return "s", "as numbers with fractions"
     step = _step(columns)
     if not step:
-        return "ns"  # All times of a recording are equal, so that any unit gives the same steps.
+        return "ns", "all times are equal"  # Any unit gives the same steps.
     each = ", ".join(f"{_duration(step * factor)} if {unit}" for unit, factor in NS_PER.items())
     raise DataError(
         f"{columns[0].at(0)}: the unit of these integers is not known; rows are {step:g} apart: {each}; "

@@ -1,6 +1,6 @@
 """Classification baselines: multinomial logistic regression on features of windows, log-probabilities summed.
 
-N   windows     G   features     C   classes
+N   windows     G   features
 statistics   mean, standard deviation, minimum, maximum, mean |x_t − x_{t−1}| of each channel
 spectra      log energy of each channel in 12 bands, for vibration: statistics do not separate frequencies
 """
@@ -8,15 +8,12 @@ spectra      log energy of each channel in 12 bands, for vibration: statistics d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch.nn.functional import cross_entropy, linear
 
 from statestream.models.data.recordings import Recording, median_period_s
-from statestream.models.metrics import varies
 from statestream.models.spec import Array
+from statestream.models.training.logistic_regression import fit
 from statestream.models.training.tasks import recording_classes, recording_targets
 
 WINDOW_S = 4.0
@@ -26,25 +23,6 @@ BANDS, BAND_WIDTH = 12, 0.04
 """Of a spectrum, from 0 up; the width in cycles a period: 4 Hz where rows come at 100 Hz."""
 SILENCE = 1e-9
 """Added to energies."""
-RIDGE = 1e-3
-"""Weight of the squared coefficients beside the mean log-likelihood, features standardised."""
-
-
-@dataclass(frozen=True)
-class LogisticRegression:
-    """A multinomial logistic regression on standardised features."""
-
-    mean: Array
-    std: Array
-    weight_CG: Array
-    bias_C: Array
-
-    def log_probabilities(self, features_NG: Array) -> Array:
-        """Log-probabilities of the classes, `[N, C]`."""
-        z = (features_NG - self.mean) / self.std @ self.weight_CG.T + self.bias_C
-        z = z - z.max(axis=1, keepdims=True)
-        return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
-
 
 Features = Callable[[Recording, float], Array]
 """Features of a recording's windows, `[N, G]`, from the recording and its period in seconds."""
@@ -94,24 +72,6 @@ def _spectrum(x_TF: Array) -> Array:
     energy = np.abs(np.fft.rfft(x_TF * np.hanning(len(x_TF))[:, None], axis=0)) ** 2 / len(x_TF)
     band = (np.fft.rfftfreq(len(x_TF)) / BAND_WIDTH).astype(int)
     return np.concatenate([np.log(energy[band == k].sum(axis=0) + SILENCE) for k in range(BANDS)])
-
-
-def fit(features_NG: Array, target_N: Array, classes: int) -> LogisticRegression:
-    """Fit by penalised maximum likelihood with L-BFGS in float64; deterministic."""
-    mean, std = features_NG.mean(axis=0), np.where(varies(features_NG), features_NG.std(axis=0), 1.0)
-    x, y = torch.from_numpy((features_NG - mean) / std), torch.from_numpy(target_N)
-    weight = torch.zeros(classes, x.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=500, line_search_fn="strong_wolfe")
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        loss = cross_entropy(linear(x, weight, bias), y) + RIDGE * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item()
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return LogisticRegression(mean, std, weight.detach().numpy(), bias.detach().numpy())
 
 
 def _statistics(x_TF: Array) -> Array:

@@ -53,7 +53,7 @@ def compare(runs: Sequence[Run]) -> list[Line]:
 
 def networks(runs: Sequence[Run]) -> dict[str, Network]:
     """One network per model of `compare`, by name."""
-    return {run.config.name: run.network for run in {_without_seed(run.config): run for run in runs}.values()}
+    return {run.path.name: run.network for run in {_without_seed(run.config): run for run in runs}.values()}
 
 
 def state_bytes(network: Network) -> int:
@@ -105,7 +105,7 @@ def _line(runs: Sequence[Run]) -> Line:
     first = runs[0]
     values = {name: [run.scores[name] for run in runs] for name in first.scores}
     return Line(
-        model=first.config.name,
+        model=first.path.name,
         runs=len(runs),
         scores={name: float(np.mean(found)) for name, found in values.items()},
         spread={name: float(np.std(found)) for name, found in values.items()},

@@ -91,7 +91,7 @@ def write_page(folder: Path, docs: Path) -> None:
 
 
 def _trained(job: Job, runs: Path) -> dict[str, Any]:
-    run = train(job.config, runs, progress=False)
+    run = train(job.config, runs, overwrite=True, progress=False)
     cost, scores = step_cost(run.network), run.scores
     if job.experiment.int8:
         scores = in_int8(run)

@@ -67,6 +67,7 @@ def export(
     name: str | None = None,
     version: int | None = None,
     *,
+    overwrite: bool = False,
     dataset: Dataset | None = None,
     aux_tau: bool = False,
     jpeg: bool = False,
@@ -74,13 +75,14 @@ def export(
     max_drop: float = MAX_DROP,
     adapt: float | None = None,
 ) -> Bundle:
-    """Write the bundle of a finished training.
+    """Write the bundle of a training.
 
     Args:
-        checkpoint: a run, its folder or its weights file.
+        checkpoint: a run, its folder or its weights file, or a checkpoint, such as `best.ckpt`.
         repository: folder of bundles, `NAME/VERSION/`.
         name: name of the model; None: the run's.
-        version: version of the bundle; None: the next one.
+        version: version of the bundle; None, or one that exists: the next one.
+        overwrite: replace a version that exists.
         dataset: recordings to use in place of the run's, which else must be available.
         aux_tau: add the effective time constants as an output (see `export_network`).
         jpeg: clients send frames as JPEG (see `export_network`).
@@ -99,10 +101,10 @@ def export(
     config, network = run.config, run.network
     split = split_dataset(dataset or load_dataset(config), config.split, classes=config.task.kind == "classification")
     time = TimeSpec.around(network.facts.nominal_s)
-    found, quantization = run.scores, None
+    found, quantization, at_end = run.metrics.get("test"), None, config.task.at == "end"
     if quantize is not None:
-        at_end = config.task.at == "end"
         network, quantization = quantized(network, split, time, quantize, at_end=at_end, max_drop=max_drop)
+    if quantize is not None or found is None:
         outputs = [r.outputs for r in rollout(network, split.test, time)]
         found = task_scores(network, outputs, split.test, at_end=at_end)
     unit = np.asarray(network.facts.targets.std)
@@ -121,15 +123,20 @@ def export(
         repository,
         name=name or config.name,
         version=version,
+        overwrite=overwrite,
         time=time,
         output_std=output_std,
         description=config.description,
         scores=found,
         training={
             "config": config.model_dump(mode="json"),
-            "recordings": {part: len(ids) for part, ids in run.metrics["recordings"].items()},
-            "parameters": run.metrics["parameters"],
-            "versions": {"statestream": package_version("statestream"), **run.metrics["versions"]},
+            "recordings": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+            "parameters": run.network.parameter_count,
+            "baselines": run.baselines,
+            "versions": {
+                "statestream": package_version("statestream"),
+                **run.metrics.get("versions", {"torch": torch.__version__}),
+            },
         },
         tolerance=tolerance,
         aux_tau=aux_tau,
@@ -145,6 +152,7 @@ def export_network(
     *,
     name: str,
     version: int | None = None,
+    overwrite: bool = False,
     time: TimeSpec | None = None,
     output_std: Sequence[float] | None = None,
     description: str = "",
@@ -155,9 +163,10 @@ def export_network(
     jpeg: bool = False,
     quantization: Quantization | None = None,
 ) -> Bundle:
-    """Write `repository/name/version`, by default the next version.
+    """Write `repository/name/version`, by default, or where it exists, the next version.
 
     Args:
+        overwrite: replace a version that exists.
         recordings: held-out recordings; the graphs are compared on all, the first gives the golden vectors.
         output_std: standard deviation of each output over the training data; None: over `recordings`.
         tolerance: largest error of a graph, in units of `output_std`.
@@ -179,7 +188,7 @@ def export_network(
         std = outputs_std(rollout(network, recordings, time), np.asarray(facts.targets.std))
     manifest = Manifest(
         name=name,
-        version=version or max(versions(repository, name), default=0) + 1,
+        version=_version(repository, name, version, overwrite=overwrite),
         description=description,
         inputs=_inputs(network, jpeg=jpeg),
         outputs=(
@@ -204,6 +213,14 @@ def export_network(
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
     golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], time)
     return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
+
+
+def _version(repository: Path, name: str, wanted: int | None, *, overwrite: bool) -> int:
+    """The wanted version if it may be written, else the one after the last."""
+    taken = versions(repository, name)
+    if wanted is not None and (overwrite or wanted not in taken):
+        return wanted
+    return max(taken, default=0) + 1
 
 
 def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = True) -> onnx.ModelProto:

@@ -23,6 +23,10 @@ from statestream.models.training.rollout import pad
 
 POOL = 8
 """Batches per pool, within which recordings of similar length are batched together."""
+WINDOWS = 4
+"""Windows of a segment, where its rows are not given."""
+LEAST_STEPS = 20
+"""Optimiser steps of an epoch, where its passes are not given."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,14 @@ def windows(batch: Window, rows: int) -> Iterator[Window]:
         yield batch.cut(slice(None), slice(start, start + rows))
 
 
+def segment_rows(recordings: Sequence[Recording], options: TrainingOptions, *, at_end: bool) -> int:
+    """Rows of a segment; 0: whole recordings."""
+    longest, rows = max(map(len, recordings)), options.segment
+    if rows is None:
+        rows = 0 if at_end else WINDOWS * options.window
+    return rows if rows < longest else 0
+
+
 class Batches:
     """Windows of a training split, by epoch.
 
@@ -103,19 +115,35 @@ class Batches:
         self.batch = max(world, options.batch)
         self.share = slice(rank, None, world)
         self.world = world
-        segmented = 0 < options.segment < max(len(r) for r in recordings)
+        self.segment = segment_rows(recordings, options, at_end=at_end)
+        self._drawn = self._cover() if options.passes is None else np.arange(len(recordings))
+        self._passes = options.passes or -(-LEAST_STEPS // self._steps())
         films = recordings[0].features.ndim > 2
-        steady = not segmented and not films and options.augment == AugmentOptions()
+        steady = not self.segment and not films and options.augment == AugmentOptions()
         self._padded = whole(recordings, time, at_end=at_end) if steady else None
 
     def epoch(self, number: int) -> Epoch:
         """Windows of one epoch: shuffled, augmented and segmented, determined by seed and number."""
         random = np.random.default_rng([self.options.seed, number])
-        order = random.permutation(len(self.recordings))
+        return Epoch(tuple(self._pass(random) for _ in range(self._passes)))
+
+    def _pass(self, random: np.random.Generator) -> Pass:
+        order = self._drawn[random.permutation(len(self._drawn))]
         if self._padded is not None:
-            return Epoch(self, self.recordings, self._alike(order, self.recordings, random), self._padded)
+            return Pass(self, self.recordings, self._alike(order, self.recordings, random), self._padded)
         changed = [self._changed(self.recordings[k], random) for k in order]
-        return Epoch(self, changed, self._alike(np.arange(len(changed)), changed, random), None)
+        return Pass(self, changed, self._alike(np.arange(len(changed)), changed, random), None)
+
+    def _cover(self) -> Int64Array:
+        """`[N]` each recording as often as segments cover it."""
+        lengths = np.array([len(r) for r in self.recordings])
+        count = -(-lengths // self.segment) if self.segment and not self.at_end else np.ones_like(lengths)
+        return np.repeat(np.arange(len(lengths)), count)
+
+    def _steps(self) -> int:
+        """Optimiser steps of a pass, had all segments the most rows."""
+        rows = self.segment or max(map(len, self.recordings))
+        return -(-len(self._drawn) // self.batch) * -(-rows // self.options.window)
 
     def _alike(self, order: Int64Array, recordings: Sequence[Recording], random: np.random.Generator) -> Int64Array:
         """Reorder so that recordings of similar length share a batch, for little padding.
@@ -134,15 +162,29 @@ class Batches:
 
     def _changed(self, recording: Recording, random: np.random.Generator) -> Recording:
         if recording.features.ndim > 2:  # Cut pictures first: only those trained on are read and changed.
-            recording = _segment(recording, self.options.segment, random, self.at_end)
+            recording = _segment(recording, self.segment, random, self.at_end)
             return augment_frames(recording, self.labels, self.options.augment, random)
         changed = augment(recording, self.features, self.options.augment, random)
-        return _segment(changed, self.options.segment, random, self.at_end)
+        return _segment(changed, self.segment, random, self.at_end)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Windows of one epoch; see `Batches`."""
+    """Windows of one epoch: of one pass after the other."""
+
+    passes: tuple[Pass, ...]
+
+    def __iter__(self) -> Iterator[Window]:
+        for each in self.passes:
+            yield from each
+
+    def __len__(self) -> int:
+        return sum(map(len, self.passes))
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Windows of one pass over the recordings; see `Batches`."""
 
     batches: Batches
     recordings: Sequence[Recording]

@@ -15,6 +15,7 @@ from statestream.models.spec import TimeSpec
 from statestream.models.training.batches import Batches, Epoch, Window
 from statestream.models.training.network import Network
 from statestream.models.training.rollout import rollout
+from statestream.models.training.runs import rebuilding
 from statestream.models.training.splits import Split
 from statestream.models.training.tasks import loss, scores
 
@@ -27,7 +28,8 @@ WARMUP = 0.1
 class Learner(lightning.LightningModule):
     """A network, its data and its optimiser.
 
-    `history` has one entry per epoch; checkpoints include it, so that a resumed run has all of it.
+    `history` has one entry per epoch; checkpoints include it, so that a resumed run has all of it. They also have what
+    rebuilds the network, so that each can be exported.
     """
 
     def __init__(self, network: Network, config: Config, split: Split, time: TimeSpec) -> None:
@@ -41,6 +43,11 @@ class Learner(lightning.LightningModule):
         self._state: State = {}
         self._losses: list[Tensor] = []
         self._made: Batches | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of the first epoch, and, but for augmentation, of every other."""
+        return len(self._batches().epoch(0))
 
     def train_dataloader(self) -> Epoch:
         return self._batches().epoch(self.current_epoch)
@@ -81,6 +88,7 @@ class Learner(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        checkpoint |= rebuilding(self.config, self.network)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = checkpoint["history"]
@@ -93,7 +101,7 @@ class Learner(lightning.LightningModule):
         if options.schedule == "constant":
             return optimizer
         # Segments and augmentation hardly change an epoch's length; the first one's is used for all.
-        total = len(self._batches().epoch(0)) * options.epochs
+        total = self.steps_per_epoch * options.epochs
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine(step / total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -86,6 +86,11 @@ class Network(nn.Module):
         return self.cell.states
 
     @property
+    def parameter_count(self) -> int:
+        """Number of parameters that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of a step's input: a row of features, or a picture `[H, W, F]` of uint8."""
         return self.cell.input_shape

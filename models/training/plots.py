@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -16,7 +18,7 @@ from statestream.models.spec import Array, Float32Array
 SHOWN_ROWS = 500
 
 
-def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
+def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> Figure:
     """Plot the loss, and validation scores if any, by epoch."""
     names = sorted({name for entry in history for name in entry} - {"epoch"})
     losses = [name for name in names if name in ("loss", "val_loss")]
@@ -30,12 +32,18 @@ def plot_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
         axes.set_title(title)
         axes.legend()
     _save(figure, path)
+    return figure
 
 
-def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]) -> None:
-    """Plot the confusion matrix: true classes (rows) by predicted classes (columns)."""
-    count = np.zeros((len(labels), len(labels)), int)
+def confusion(truth: Array, guess: Array, classes: int) -> Array:
+    """`[C, C]` how often each true class (row) was predicted as each class (column)."""
+    count = np.zeros((classes, classes), int)
     np.add.at(count, (truth, guess), 1)
+    return count
+
+
+def plot_confusion(path: Path, count: Array, labels: Sequence[str]) -> None:
+    """Plot a confusion matrix."""
     figure = _figure(1.5 + 0.7 * len(labels), 1 + 0.7 * len(labels))
     axes = figure.subplots()
     share = count / np.maximum(1, count.sum(axis=1, keepdims=True))
@@ -50,7 +58,7 @@ def plot_confusion(path: Path, truth: Array, guess: Array, labels: Sequence[str]
     _save(figure, path)
 
 
-def plot_regression(path: Path, recording: Recording, outputs: Float32Array, labels: Sequence[str]) -> None:
+def plot_regression(path: Path, recording: Recording, outputs: Float32Array, labels: Sequence[str]) -> Figure:
     """Plot target and prediction of each output for the start of a recording."""
     figure = _figure(9, 1 + 1.6 * len(labels))
     t_s = (recording.t_ns[:SHOWN_ROWS] - recording.t_ns[0]) * 1e-9
@@ -59,9 +67,22 @@ def plot_regression(path: Path, recording: Recording, outputs: Float32Array, lab
         axes.plot(t_s, np.asarray(recording.target)[:SHOWN_ROWS, k], label="target")
         axes.plot(t_s, outputs[:SHOWN_ROWS, k], label="prediction")
         axes.set_ylabel(label)
-    grid[0, 0].legend(loc="upper right")
+    grid[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     grid[-1, 0].set_xlabel("seconds")
     _save(figure, path)
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as an element of a page, in the page's colour of text and without a background."""
+    for axes in figure.axes:
+        if (legend := axes.get_legend()) is not None:
+            legend.set_frame_on(False)
+    buffer = StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace("#000000", "currentColor")
 
 
 def plot_comparison(path: Path, models: Sequence[tuple[str, float, float, float]], score: str) -> None:

@@ -2,7 +2,9 @@
 
 config.json   the whole configuration          metrics.json   scores, history, provenance of the weights
 weights.pt    the kept network (of the best validation loss, else the last)
-last.ckpt     everything that resuming needs
+last.ckpt     everything that resuming needs, after the last epoch
+best.ckpt     weights of the best validation loss so far, for export
+report.html   scores beside baselines, curves, predictions, worst recordings
 curves.png, predictions.png                    tensorboard/
 """
 
@@ -29,8 +31,10 @@ from statestream.models.config import Config, parse_config
 from statestream.models.files import replacing
 from statestream.models.training.network import Facts, Network, Scaling
 
-CONFIG, METRICS, WEIGHTS, LAST = "config.json", "metrics.json", "weights.pt", "last.ckpt"
-CURVES, PREDICTIONS = "curves.png", "predictions.png"
+CONFIG, METRICS, WEIGHTS = "config.json", "metrics.json", "weights.pt"
+CHECKPOINT = ".ckpt"
+LAST, BEST = f"last{CHECKPOINT}", f"best{CHECKPOINT}"
+CURVES, PREDICTIONS, REPORT = "curves.png", "predictions.png", "report.html"
 
 
 class RunError(ValueError):
@@ -42,18 +46,31 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training and its folder."""
+    """A finished training and its folder, or a checkpoint of one that is not."""
 
     path: Path
     config: Config
     network: Network
     metrics: dict[str, Any]
+    """Content of `metrics.json`; empty for a checkpoint."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """Scores on the test split."""
+        """Scores on the test split.
+
+        Raises:
+            RunError: it is a checkpoint.
+        """
+        if not self.metrics:
+            raise RunError(f"{self.path}: a checkpoint has no scores; train --resume finishes its run")
         test: dict[str, float] = self.metrics["test"]
         return test
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Scores of the baselines on the test split; empty for a run of version 0.1."""
+        found: dict[str, dict[str, float]] = self.metrics.get("baselines", {})
+        return found
 
 
 def build_network(config: Config, facts: Facts) -> Network:
@@ -78,17 +95,17 @@ def save_network(path: Path, config: Config, network: Network) -> None:
 
     No pickled code.
     """
-    content = {
-        "config": config.model_dump(mode="json"),
-        "facts": _plain(dataclasses.asdict(network.facts)),
-        "weights": network.state_dict(),
-    }
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        torch.save({**rebuilding(config, network), "weights": network.state_dict()}, temporary)
+
+
+def rebuilding(config: Config, network: Network) -> dict[str, Any]:
+    """What rebuilds a network without its weights, as plain values."""
+    return {"config": config.model_dump(mode="json"), "facts": _plain(dataclasses.asdict(network.facts))}
 
 
 def load_checkpoint(path: Path | str) -> Run:
-    """Load a run from its folder or its `weights.pt`.
+    """Load a run from its folder or its `weights.pt`, or one of its checkpoints, such as `best.ckpt`.
 
     The network is in evaluation mode.
 
@@ -96,21 +113,40 @@ def load_checkpoint(path: Path | str) -> Run:
         RunError: there is no such run, or it is damaged.
     """
     path = Path(path)
+    if path.suffix == CHECKPOINT:
+        return _of_checkpoint(path)
     folder = path.parent if path.name == WEIGHTS else path
     content = load_tensors(folder / WEIGHTS)
     with _errors_of(folder / METRICS):
         metrics = json.loads((folder / METRICS).read_text())
     with _errors_of(folder / WEIGHTS):
-        values = content["config"]
-    config = parse_config(values, str(folder))
-    with _errors_of(folder / WEIGHTS):
-        facts = _facts(content["facts"])
+        weights = content["weights"]
+    return _run(folder, folder / WEIGHTS, content, weights, metrics)
+
+
+def network_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Weights of the network in a checkpoint."""
+    return {name.removeprefix("network."): value for name, value in checkpoint["state_dict"].items()}
+
+
+def _of_checkpoint(path: Path) -> Run:
+    content = load_tensors(path)
+    with _errors_of(path):
+        weights = network_weights(content)
+    return _run(path, path, content, weights, {})
+
+
+def _run(path: Path, file: Path, content: dict[str, Any], weights: dict[str, Any], metrics: dict[str, Any]) -> Run:
+    """Rebuild a network from the content of `file`."""
+    with _errors_of(file):
+        values, facts = content["config"], _facts(content["facts"])
+    config = parse_config(values, str(path))
     network = build_network(config, facts)
     try:
-        network.load_state_dict(content["weights"])
+        network.load_state_dict(weights)
     except RuntimeError as error:
-        raise RunError(f"{folder}: its weights are of another version of this cell; train it again: {error}") from error
-    return Run(folder, config, network.eval(), metrics)
+        raise RunError(f"{path}: its weights are of another version of this cell; train it again: {error}") from error
+    return Run(path, config, network.eval(), metrics)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import time as clock
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning
 import numpy as np
@@ -19,37 +19,31 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from statestream.models.config import Config
-from statestream.models.data.recordings import Dataset, Recording, median_period_s
+from statestream.models.data.recordings import Dataset, median_period_s
 from statestream.models.data.tables import DataError
-from statestream.models.files import write_json
 from statestream.models.spec import TimeSpec
-from statestream.models.training import plots
 from statestream.models.training.dataset import channel_statistics, load_dataset
 from statestream.models.training.feature_statistics import fix_whitening
 from statestream.models.training.learner import Learner
-from statestream.models.training.network import Facts, Network, Scaling
+from statestream.models.training.network import Facts, Scaling
+from statestream.models.training.plan import Plan, plan_of
 from statestream.models.training.progress import EpochProgress
-from statestream.models.training.rollout import Rollout, rollout
+from statestream.models.training.report import stopped_early, write_report
+from statestream.models.training.run_folder import folder_to_resume, new_folder, write_config
 from statestream.models.training.runs import (
-    CONFIG,
-    CURVES,
+    BEST,
     LAST,
-    METRICS,
-    PREDICTIONS,
-    WEIGHTS,
     Run,
-    RunError,
     build_network,
     load_checkpoint,
     load_tensors,
-    save_network,
+    network_weights,
 )
 from statestream.models.training.splits import Split, split_dataset
-from statestream.models.training.tasks import recording_classes, recording_targets, scores
 
-BEST = "best"
-MOST_GROUPS = 20
-"""Most test groups that are also scored separately."""
+
+class Interrupted(KeyboardInterrupt):
+    """A training that Ctrl-C ended; the message says what it left, and where."""
 
 
 def train(
@@ -57,21 +51,29 @@ def train(
     runs: Path | str = "runs",
     *,
     resume: bool = False,
+    overwrite: bool = False,
     stop_after: int | None = None,
     progress: bool = True,
     dataset: Dataset | None = None,
+    on_start: Callable[[Plan], None] | None = None,
+    command: str = "",
 ) -> Run:
-    """Train a configuration and write the run to `runs/config.name`.
+    """Train a configuration and write the run to `runs/config.name`, or, where it exists, `runs/config.name-2`, ….
 
     Args:
-        resume: continue from the run's last checkpoint; without one, start from the beginning.
+        resume: continue the newest run of this name from its last checkpoint, perhaps to more epochs; without one,
+            start from the beginning.
+        overwrite: replace the run `runs/config.name`.
         stop_after: stop after this many epochs; the schedule stays that of the configured number.
         progress: show a progress bar.
         dataset: recordings to use in place of the configuration's.
+        on_start: called with what will be trained on, before the first step.
+        command: what repeats the training, for the report.
 
     Raises:
         DataError: the recordings cannot be used.
-        RunError: the folder is not empty and no run, or the run to resume had another configuration.
+        RunError: the folder to overwrite is no run, or the run to resume had another configuration.
+        Interrupted: Ctrl-C.
     """
     started = clock.monotonic()
     if config.training.threads:
@@ -82,28 +84,40 @@ def train(
     # Silence Lightning's advice on hardware and on its makers' services.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.training.seed, verbose=False)
-    network = build_network(config, facts_of(config, dataset, split))
-    time = TimeSpec.around(network.facts.nominal_s)
-    fix_whitening(network, split.train, time, whiten=config.data.whiten)
-    learner = Learner(network, config, split, time)
-    folder = Path(runs) / config.name
-    last = folder / LAST if resume and (folder / LAST).is_file() else None
+    learner = _learner(config, dataset, split)
+    folder = folder_to_resume(Path(runs), config) if resume else None
+    last = None if folder is None else folder / LAST
     if last is not None:
         load_tensors(last)  # Lightning's errors on a damaged file do not name it.
     if getattr(rank_zero_only, "rank", 0) == 0:
-        _prepare(folder, config, last)
-    trainer = _trainer(folder, config, bool(split.validation), stop_after, progress)
-    with warnings.catch_warnings():
-        # Lightning's advice on data loaders with workers and on a one-step validation does not apply.
-        warnings.filterwarnings("ignore", module="lightning.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-        trainer.fit(learner, ckpt_path=last, weights_only=True if last else None)
-    if split.validation:
-        _take_best(network, folder)
-    if trainer.is_global_zero:
-        _report(folder, config, network.eval().cpu(), split, learner.history, clock.monotonic() - started)
+        folder = _prepared(folder, Path(runs), config, overwrite=overwrite)
+    shown: list[Callback] = []
+    if on_start is not None:
+        shown.append(_Start(lambda: on_start(plan_of(config, dataset, split, learner))))
+    if progress:
+        shown.append(EpochProgress())
+    trainer = _trainer(folder or Path(runs), config, split, stop_after, shown)
+    try:
+        _fit(trainer, learner, last)
+        folder = folder or _folder_of(trainer)
+        if split.validation:
+            learner.network.load_state_dict(network_weights(load_tensors(folder / BEST)))
+        if trainer.is_global_zero:
+            seconds, stopped = round(clock.monotonic() - started, 3), _stopped(trainer, config, learner)
+            facts = {"command": command, "steps": trainer.global_step, "stopped": stopped, "seconds": seconds}
+            plan = plan_of(config, dataset, split, learner)
+            write_report(folder, config, learner.network.eval().cpu(), split, learner.history, plan, facts)
+    except KeyboardInterrupt:
+        raise Interrupted(_left_by(folder, config, len(learner.history))) from None
     trainer.strategy.barrier()
     return load_checkpoint(folder)
+
+
+def _learner(config: Config, dataset: Dataset, split: Split) -> Learner:
+    network = build_network(config, facts_of(config, dataset, split))
+    time = TimeSpec.around(network.facts.nominal_s)
+    fix_whitening(network, split.train, time, whiten=config.data.whiten)
+    return Learner(network, config, split, time)
 
 
 def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
@@ -151,46 +165,83 @@ def _check_augmented(config: Config, dataset: Dataset) -> None:
                 raise DataError(f"training.augment.{field}: no {what} '{name}'; there are {', '.join(known) or 'none'}")
 
 
-def _prepare(folder: Path, config: Config, last: Path | None) -> None:
-    """Empty the folder for a new run.
-
-    Leave it unchanged for a resumed one.
-    """
-    if last is not None:
-        if (folder / CONFIG).read_text() != _json(config):
-            raise RunError(f"{folder}: the run to resume was made with another configuration ({folder / CONFIG})")
-        return
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / CONFIG).is_file():
-            raise RunError(f"{folder}: not empty, and not a run (no {CONFIG}); nothing was changed")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(_json(config))
+def _prepared(resumed: Path | None, runs: Path, config: Config, *, overwrite: bool) -> Path:
+    if resumed is None:
+        return new_folder(runs, config, overwrite=overwrite)
+    write_config(resumed, config)
+    return resumed
 
 
-def _json(config: Config) -> str:
-    return config.model_dump_json(indent=2) + "\n"
+def _fit(trainer: lightning.Trainer, learner: Learner, last: Path | None) -> None:
+    """Train; raises KeyboardInterrupt after Ctrl-C, where Lightning leaves the process."""
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        with warnings.catch_warnings():
+            # Lightning's advice on data loaders with workers and on a one-step validation does not apply.
+            warnings.filterwarnings("ignore", module="lightning.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            trainer.fit(learner, ckpt_path=last, weights_only=True if last else None)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
+
+
+def _stopped(trainer: lightning.Trainer, config: Config, learner: Learner) -> str | None:
+    early = trainer.early_stopping_callback
+    return stopped_early(config, learner.history) if early is not None and early.stopped_epoch else None
+
+
+def _folder_of(trainer: lightning.Trainer) -> Path:
+    """The run's folder, which the first process has told the others."""
+    keep = trainer.checkpoint_callback
+    assert isinstance(keep, ModelCheckpoint)
+    return Path(str(keep.dirpath))
+
+
+def _left_by(folder: Path | None, config: Config, epochs: int) -> str:
+    """What an interrupted training left; removes the folder of one that has not ended an epoch."""
+    if folder is None:
+        return ""
+    if not (folder / LAST).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        return "interrupted in the first epoch: nothing was saved"
+    kept = folder / (BEST if (folder / BEST).is_file() else LAST)
+    return (
+        f"interrupted after epoch {epochs} of {config.training.epochs}, which is saved in {folder}; "
+        f"go on: the same command with --resume; use it as it is: statestream export {kept}"
+    )
+
+
+class _Start(Callback):
+    """Calls a function before the first step, in the first process."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._call()
 
 
 def _trainer(
-    folder: Path, config: Config, validated: bool, stop_after: int | None, progress: bool
+    folder: Path, config: Config, split: Split, stop_after: int | None, shown: Sequence[Callback]
 ) -> lightning.Trainer:
-    options = config.training
+    options, validated = config.training, bool(split.validation)
     # Overwrite one file per name: by default Lightning numbers a second one after resuming.
     keep = partial(ModelCheckpoint, folder, enable_version_counter=False)
     callbacks: list[Callback] = [keep(filename=Path(LAST).stem, save_on_train_epoch_end=True)]
     if validated:
         callbacks += [
             EarlyStopping("val_loss", patience=options.patience, check_on_train_epoch_end=False),
-            keep(filename=BEST, monitor="val_loss", save_weights_only=True),
+            keep(filename=Path(BEST).stem, monitor="val_loss", save_weights_only=True),
         ]
-    if progress:
-        callbacks.append(EpochProgress())
     return lightning.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
         max_epochs=min(stop_after or options.epochs, options.epochs),
-        callbacks=callbacks,
+        callbacks=[*callbacks, *shown],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         gradient_clip_val=options.gradient_clip,
         check_val_every_n_epoch=min(options.validate_every, options.epochs),
@@ -200,76 +251,6 @@ def _trainer(
         use_distributed_sampler=False,
         log_every_n_steps=1,
         enable_model_summary=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=any(isinstance(each, EpochProgress) for each in shown),
         inference_mode=False,
     )
-
-
-def _take_best(network: Network, folder: Path) -> None:
-    weights = load_tensors(folder / f"{BEST}.ckpt")["state_dict"]
-    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
-
-
-def _report(
-    folder: Path,
-    config: Config,
-    network: Network,
-    split: Split,
-    history: Sequence[dict[str, float]],
-    seconds: float,
-) -> None:
-    time = TimeSpec.around(network.facts.nominal_s)
-    results = rollout(network, split.test, time)
-    at_end = config.task.at == "end"
-    metrics: dict[str, Any] = {
-        "test": scores(network, [r.outputs for r in results], split.test, at_end=at_end),
-        "groups": _by_group(network, results, split.test, at_end),
-        "recordings": {"train": _ids(split.train), "validation": _ids(split.validation), "test": _ids(split.test)},
-        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "seed": config.training.seed,
-        "seconds": round(seconds, 3),
-        "versions": {"torch": torch.__version__, "lightning": lightning.__version__},
-        "history": list(history),
-    }
-    if split.validation:
-        outputs = [r.outputs for r in rollout(network, split.validation, time)]
-        metrics["validation"] = scores(network, outputs, split.validation, at_end=at_end)
-    save_network(folder / WEIGHTS, config, network)
-    plots.plot_curves(folder / CURVES, history)
-    _plot_predictions(folder / PREDICTIONS, network, results, split.test, at_end)
-    write_json(folder / METRICS, metrics)
-
-
-def _by_group(
-    network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
-) -> dict[str, dict[str, float]]:
-    """Scores of each test group, if there are 2 to `MOST_GROUPS`."""
-    groups = sorted({r.group for r in recordings})
-    if not 2 <= len(groups) <= MOST_GROUPS:
-        return {}
-    found = {}
-    for group in groups:
-        rows = [k for k, r in enumerate(recordings) if r.group == group]
-        found[group] = scores(network, [results[k].outputs for k in rows], [recordings[k] for k in rows], at_end=at_end)
-    return found
-
-
-def _plot_predictions(
-    path: Path, network: Network, results: Sequence[Rollout], recordings: Sequence[Recording], at_end: bool
-) -> None:
-    outputs = [r.outputs for r in results]
-    labels = network.facts.labels
-    if network.facts.task == "regression":
-        plots.plot_regression(path, recordings[0], outputs[0], labels)
-    elif at_end:
-        guess = np.array([out[-1].argmax() for out in outputs])
-        plots.plot_confusion(path, np.array([np.asarray(r.target)[-1] for r in recordings]), guess, labels)
-    elif all((np.asarray(r.target) == np.asarray(r.target)[0]).all() for r in recordings):
-        plots.plot_confusion(path, recording_targets(recordings), recording_classes(outputs), labels)
-    else:
-        guess = np.concatenate([out.argmax(axis=1) for out in outputs])
-        plots.plot_confusion(path, np.concatenate([np.asarray(r.target) for r in recordings]), guess, labels)
-
-
-def _ids(recordings: Sequence[Recording]) -> list[str]:
-    return [r.id for r in recordings]

@@ -14,6 +14,7 @@ from statestream.service.cli import (
     evaluate,
     export,
     health,
+    init,
     loadtest,
     models,
     replay,
@@ -54,6 +55,7 @@ def root(
 
 
 app.add_typer(data.app, name="data")
+app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)

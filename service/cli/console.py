@@ -38,6 +38,11 @@ def print_error(error: Exception) -> None:
     err.print(f"[bold red]error:[/] {_escape(text)}", soft_wrap=True, highlight=False)
 
 
+def print_warning(text: str) -> None:
+    """Print a warning on stderr."""
+    err.print(f"[bold yellow]warning:[/] {_escape(text)}", soft_wrap=True, highlight=False)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     out.print_json(json.dumps(value, default=str))

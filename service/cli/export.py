@@ -21,12 +21,15 @@ class Bits(str, Enum):
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its weights file.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder, its weights file, or a checkpoint: best.ckpt.")],
     repository: Annotated[Path, typer.Argument(help="Folder of bundles, NAME/VERSION/.")] = Path("repository"),
     name: Annotated[str, typer.Option(help="The model's name.", show_default="that of the run")] = "",
     version: Annotated[
         int | None, typer.Option(help="The bundle's version.", min=1, show_default="the next one")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace --version where it exists; without it the next one is written.")
+    ] = False,
     aux_tau: Annotated[
         bool,
         typer.Option("--aux-tau", help="Add an output aux_tau: time constants of the liquid neurons, in seconds."),
@@ -47,7 +50,9 @@ def export(
 
       statestream export runs/wrist
 
-      statestream export runs/wrist repository --name wrist --version 3
+      statestream export runs/wrist repository --name wrist --version 3 --overwrite
+
+      statestream export runs/wrist/best.ckpt
 
       statestream export runs/wrist --aux-tau
 
@@ -62,12 +67,15 @@ def export(
         repository,
         name or None,
         version,
+        overwrite=overwrite,
         aux_tau=aux_tau,
         jpeg=jpeg,
         quantize=quantize.value if quantize else None,
         max_drop=max_drop,
         adapt=adapt,
     )
+    if version not in (None, bundle.manifest.version):
+        out.print(f"version {version} exists; --overwrite replaces it", highlight=False)
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)
     out.print(f"chunk graph: {bundle.manifest.training['chunk_graph']}", highlight=False)
     if (small := bundle.manifest.quantization) is not None:

@@ -1,14 +1,16 @@
-"""Whether a board needs a compiler: base and `cpu` extra as wheels for aarch64.
+"""Whether an installation needs a compiler: base and `cpu` extra for aarch64, and `train` too for the newest Python.
 
 `python -m tests.deploy.wheels`
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,14 @@ else:
 
 PYTHONS = ("3.10", "3.12")
 """JetPack 6's, and that of Ubuntu 24.04."""
+NEWEST = "3.14"
 PLATFORMS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 """What glibc 2.28 and later run."""
 
 
 def main() -> None:
-    """Download them all, a table by Python into docs/deploy.md."""
+    """Download them all, a table by Python into docs/deploy.md; resolve what trains on the newest Python."""
+    print(f"Python {NEWEST}, x86_64: base, cpu and train are {resolved(NEWEST)} wheels")
     print(put("deploy.md", "wheels", ["Python", "wheels", "of aarch64", "MB"], [row(python) for python in PYTHONS]))
 
 
@@ -42,22 +46,37 @@ def row(python: str) -> list[str]:
     return [python, str(len(wheels)), str(native), f"{megabytes:.0f}"]
 
 
+def resolved(python: str) -> int:
+    """How many wheels the base and the extras `cpu` and `train` are on x86_64; CalledProcessError where one is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"]
+        out = ["--target", folder, "--report", str(report), "--constraint", str(ROOT / "constraints.txt")]
+        needed = requirements(python, "x86_64", ("cpu", "train"))
+        subprocess.run([*pip, *out, *target(python, "x86_64"), *needed], check=True)
+        return len(json.loads(report.read_text())["install"])
+
+
+def target(python: str, machine: str) -> list[str]:
+    """Options of pip for wheels of another Python and machine."""
+    platforms = [f"--platform={name}_{machine}" for name in PLATFORMS]
+    return ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
+
+
 def download(into: Path, python: str, *flags: str) -> list[Path]:
     """The wheels of the base and the `cpu` extra, for that Python on aarch64; `flags` are pip's."""
-    platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
-    target = ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(into)]
-    subprocess.run([*pip, *target, *flags, *requirements(python)], check=True)
+    subprocess.run([*pip, *target(python, "aarch64"), *flags, *requirements(python)], check=True)
     return list(into.glob("*.whl"))
 
 
-def requirements(python: str) -> Iterator[str]:
-    """Of the base and the `cpu` extra, for that Python on aarch64."""
+def requirements(python: str, machine: str = "aarch64", extras: Sequence[str] = ("cpu",)) -> Iterator[str]:
+    """Of the base and extras, for that Python and machine."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    machine = {"python_version": python, "platform_machine": "aarch64", "sys_platform": "linux"}
-    for text in project["dependencies"] + project["optional-dependencies"]["cpu"]:
+    place = {"python_version": python, "platform_machine": machine, "sys_platform": "linux"}
+    for text in chain(project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)):
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(machine):
+        if requirement.marker is None or requirement.marker.evaluate(place):
             yield text.partition(";")[0]
 
 

@@ -44,6 +44,7 @@ encoder = {{ kind = "frames", frame = [{HEIGHT}, {WIDTH}], size = [6, 8], units 
 cell = {{ kind = "cfc", units = 4 }}
 [training]
 epochs = 2
+passes = 1
 batch = 2
 """
 
@@ -155,6 +156,7 @@ kind = "gru"
 units = 12
 [training]
 epochs = 12
+passes = 1
 batch = 4
 learning_rate = 0.05
 """

@@ -40,6 +40,7 @@ units = 8
 backbone_units = 8
 [training]
 epochs = 1
+passes = 1
 batch = 4
 """
 

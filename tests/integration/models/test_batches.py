@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from statestream.models.config import AugmentOptions, TrainingOptions
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import TimeSpec
 from statestream.models.training.augment import augment, rotation
-from statestream.models.training.batches import Batches, Epoch, whole, windows
+from statestream.models.training.batches import Batches, Epoch, segment_rows, whole, windows
 from tests.integration.models.conftest import NOMINAL_S, made_up
 
 TIME = TimeSpec.around(NOMINAL_S)
@@ -23,7 +24,7 @@ def with_classes(lengths: list[int]) -> list[Recording]:
 
 
 def epoch_of(number: int, *, rank: int = 0, world: int = 1, **options: object) -> Epoch:
-    training = TrainingOptions.model_validate({"batch": 2, "window": 8, **options})
+    training = TrainingOptions.model_validate({"batch": 2, "window": 8, "passes": 1, **options})
     recordings = with_classes([20, 13, 30])
     return Batches(recordings, NAMES, TIME, training, at_end=False, rank=rank, world=world).epoch(number)
 
@@ -49,10 +50,10 @@ def test_an_epoch_is_its_seed_and_number() -> None:
 
 
 def test_padding_once_gives_the_same_windows() -> None:
-    epoch = epoch_of(5)
-    assert epoch.padded is not None
-    anew = replace(epoch, padded=None)
-    for one, other in zip(epoch, anew, strict=True):
+    (padded,) = epoch_of(5).passes
+    assert padded.padded is not None
+    anew = replace(padded, padded=None)
+    for one, other in zip(padded, anew, strict=True):
         assert torch.equal(one.x_BTF, other.x_BTF)
         assert torch.equal(one.dt_BT1, other.dt_BT1)
         assert torch.equal(one.valid_BT, other.valid_BT)
@@ -62,7 +63,7 @@ def test_padding_once_gives_the_same_windows() -> None:
 
 def test_recordings_of_like_length_share_a_batch_and_all_are_there_once() -> None:
     recordings = with_classes([int(n) for n in np.random.default_rng(0).integers(2, 60, 99)])
-    training = TrainingOptions.model_validate({"batch": 6, "window": 64})
+    training = TrainingOptions.model_validate({"batch": 6, "window": 64, "passes": 1})
     batches = Batches(recordings, NAMES, TIME, training, at_end=False)
     windows_of_96, seen = list(batches.epoch(0))[:16], []
     for window in batches.epoch(0):
@@ -75,6 +76,40 @@ def test_recordings_of_like_length_share_a_batch_and_all_are_there_once() -> Non
 
 def test_an_epoch_knows_how_many_windows_it_has() -> None:
     assert len(list(epoch_of(0))) == len(epoch_of(0))
+
+
+def pieces_of(rows: list[int], **options: object) -> tuple[Batches, Epoch]:
+    recordings = with_classes(rows)
+    training = TrainingOptions.model_validate({"window": 8, **options})
+    batches = Batches(recordings, NAMES, TIME, training, at_end=False)
+    return batches, batches.epoch(0)
+
+
+@pytest.mark.parametrize("rows", [[50], [5000], [20] * 17, [20] * 200, [10] * 2000, [300, 7, 20]])
+@pytest.mark.parametrize("segment", [None, 0, 16])
+def test_an_epoch_has_enough_steps_whatever_the_recordings(rows: list[int], segment: int | None) -> None:
+    _, epoch = pieces_of(rows, segment=segment)
+    assert len(epoch) >= 20
+    assert len(epoch.passes) == 1 or len(epoch) < 20 + len(epoch.passes[0])
+    drawn = sum(int(window.valid_BT.sum()) for window in epoch.passes[0])
+    assert drawn >= sum(rows), "a pass could see every row"
+
+
+def test_segments_of_a_pass_cover_each_recording_by_its_length() -> None:
+    batches, epoch = pieces_of([320, 20, 33], batch=1)
+    assert batches.segment == 32, "four windows"
+    seen = [int(window.y[0, 0]) for window in epoch.passes[0] if window.first]
+    assert [seen.count(k) for k in range(3)] == [10, 1, 2]
+
+
+def test_passes_that_are_given_are_kept() -> None:
+    _, epoch = pieces_of([320, 20, 33], batch=1, passes=2, segment=16)
+    assert [len(each) for each in epoch.passes] == [6, 6], "a segment of two windows of each, twice"
+
+
+def test_only_the_end_is_cut_from_where_only_the_end_is_scored() -> None:
+    training = TrainingOptions.model_validate({"window": 8})
+    assert segment_rows(with_classes([500]), training, at_end=True) == 0
 
 
 def test_processes_share_every_batch_and_count_alike() -> None:

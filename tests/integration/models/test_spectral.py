@@ -199,7 +199,7 @@ def config_of(cell: dict[str, Any], *, epochs: int = 1, **data: Any) -> Config:
         "data": {"dataset": "borealtc", "whiten": True, "period_s": 0.01, **data},
         "split": {"validation": 0.0, "test": 0.25},
         "cell": cell,
-        "training": {"epochs": epochs, "batch": 6, "learning_rate": 0.05},
+        "training": {"epochs": epochs, "passes": 1, "batch": 6, "learning_rate": 0.05},
     }
     return parse_config(values, "a test")
 

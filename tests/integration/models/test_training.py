@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from inspect import signature
@@ -19,10 +20,12 @@ from statestream.models.data.recordings import Columns
 from statestream.models.data.tables import DataError
 from statestream.models.export.exporter import export
 from statestream.models.spec import TimeSpec
+from statestream.models.training.batches import Window
 from statestream.models.training.dataset import load_dataset
+from statestream.models.training.learner import Learner
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import RunError, load_checkpoint
-from statestream.models.training.trainer import train
+from statestream.models.training.trainer import Interrupted, train
 from statestream.service.playback import dataset as playback
 
 ROWS, PERIOD_NS = 40, 20_000_000
@@ -64,7 +67,7 @@ def config_of(path: Path, **changes: Any) -> Config:
         "name": "tiny",
         "data": {"path": path, "features": ["a", "b"], "target": ["pace"], "group": "person"},
         "cell": {"kind": "gru", "units": 6},
-        "training": {"epochs": 4, "batch": 4, "window": 16, "segment": 30, "learning_rate": 0.02},
+        "training": {"epochs": 4, "passes": 1, "batch": 4, "window": 16, "segment": 30, "learning_rate": 0.02},
     }
     for name, value in changes.items():
         merged = isinstance(value, dict) and name != "cell"
@@ -79,12 +82,25 @@ def data(tmp_path: Path) -> Path:
 
 def test_a_run_has_everything_and_loads_again(data: Path, tmp_path: Path) -> None:
     run = train(config_of(data), tmp_path / "runs", progress=False)
-    for name in ("config.json", "metrics.json", "weights.pt", "last.ckpt", "curves.png", "predictions.png"):
+    for name in (
+        "config.json",
+        "metrics.json",
+        "weights.pt",
+        "last.ckpt",
+        "curves.png",
+        "predictions.png",
+        "report.html",
+    ):
         assert (run.path / name).stat().st_size > 0, name
     assert list((run.path / "tensorboard").glob("events.*"))
     assert not list(run.path.glob(".*")), "unfinished files"
     metrics = json.loads((run.path / "metrics.json").read_text())
     assert {"accuracy", "loss", "macro_f1", "recording_accuracy"} <= set(metrics["test"])
+    assert {name: set(its) for name, its in run.baselines.items()} == {
+        "majority": set(metrics["test"]),
+        "logistic_regression": set(metrics["test"]),
+    }
+    assert metrics["steps"] == 4 * 2 * 2, "epochs, batches, windows"
     assert [entry["epoch"] for entry in metrics["history"]] == [0, 1, 2, 3]
     assert all("val_loss" in entry for entry in metrics["history"])
     again = load_checkpoint(run.path)
@@ -141,15 +157,67 @@ def test_a_file_of_weights_that_lacks_something_is_named(data: Path, tmp_path: P
 
 def test_resuming_with_another_configuration_is_refused(data: Path, tmp_path: Path) -> None:
     train(config_of(data), tmp_path, stop_after=1, progress=False)
-    with pytest.raises(RunError, match="another configuration"):
+    changed = r"another configuration: training\.learning_rate was 0\.02, now 0\.5"
+    with pytest.raises(RunError, match=changed):
         train(config_of(data, training={"learning_rate": 0.5}), tmp_path, resume=True, progress=False)
+
+
+def test_a_run_of_an_existing_name_gets_a_number(data: Path, tmp_path: Path) -> None:
+    one, other = config_of(data, training={"epochs": 1}), config_of(data, training={"epochs": 1, "seed": 1})
+    folders = [train(config, tmp_path, progress=False).path for config in (one, other)]
+    assert [folder.name for folder in folders] == ["tiny", "tiny-2"]
+    assert load_checkpoint(folders[0]).config == one
+    replaced = train(other, tmp_path, overwrite=True, progress=False)
+    assert (replaced.path, replaced.config) == (folders[0], other)
+    assert load_checkpoint(folders[1]).config == other
+
+
+def test_resuming_goes_past_the_first_goal_in_the_run_of_its_configuration(data: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(config_of(data, training={"epochs": 2, "seed": seed}), tmp_path, progress=False)
+    run = train(config_of(data, training={"epochs": 5}), tmp_path, resume=True, progress=False)
+    assert run.path.name == "tiny"
+    assert [entry["epoch"] for entry in run.metrics["history"]] == [0, 1, 2, 3, 4]
+    assert load_checkpoint(run.path).config.training.epochs == 5
+
+
+def test_an_interrupted_run_is_exported_and_resumed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, real = config_of(data), Learner.training_step
+
+    def interrupted(learner: Learner, batch: Window, batch_idx: int) -> torch.Tensor:
+        if learner.current_epoch == interrupted_in:
+            raise KeyboardInterrupt
+        return real(learner, batch, batch_idx)
+
+    monkeypatch.setattr(Learner, "training_step", interrupted)
+    handler = signal.getsignal(signal.SIGINT)
+    interrupted_in = 0
+    with pytest.raises(Interrupted, match="interrupted in the first epoch: nothing was saved"):
+        train(config, tmp_path, progress=False)
+    assert not (tmp_path / "tiny").exists()
+    interrupted_in = 2
+    with pytest.raises(Interrupted, match=r"interrupted after epoch 2 of 4, .*tiny; go on: .*tiny/best\.ckpt"):
+        train(config, tmp_path, progress=False)
+    assert signal.getsignal(signal.SIGINT) == handler
+    monkeypatch.undo()
+    best = load_checkpoint(tmp_path / "tiny" / "best.ckpt")
+    with pytest.raises(RunError, match="a checkpoint has no scores"):
+        _ = best.scores
+    manifest = export(best, tmp_path / "repository").manifest
+    run = train(config, tmp_path, resume=True, progress=False)
+    assert len(run.metrics["history"]) == 4
+    assert set(manifest.scores) == set(run.scores)
+    whole = train(config, tmp_path / "whole", progress=False)
+    assert run.scores == whole.scores
 
 
 def test_a_folder_that_is_no_run_is_left_alone(data: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="not a run"):
-        train(config_of(data), tmp_path, progress=False)
+        train(config_of(data), tmp_path, overwrite=True, progress=False)
     assert (tmp_path / "tiny" / "thesis.txt").exists()
 
 
@@ -197,7 +265,9 @@ def test_a_run_is_exported_and_the_bundle_has_its_scores(data: Path, tmp_path: P
     assert bundle.manifest.outputs[0].labels == ("fast", "slow")
     assert bundle.manifest.time.nominal_s == pytest.approx(PERIOD_NS * 1e-9, rel=0.1)
     assert bundle.manifest.inputs[0].labels == ("a", "b")
-    assert export(run, tmp_path / "repository", name="other", version=3).path.parts[-2:] == ("other", "3")
+    assert bundle.manifest.training["baselines"] == run.baselines
+    written = [export(run, tmp_path / "repository", "other", 3, overwrite=again) for again in (False, False, True)]
+    assert [each.path.parts[-2:] for each in written] == [("other", "3"), ("other", "4"), ("other", "3")]
 
 
 def test_export_takes_every_keyword_that_it_has(data: Path, tmp_path: Path) -> None:
@@ -208,6 +278,7 @@ def test_export_takes_every_keyword_that_it_has(data: Path, tmp_path: Path) -> N
         "repository": tmp_path / "repository",
         "name": "other",
         "version": 3,
+        "overwrite": True,
         "dataset": load_dataset(config),
         "aux_tau": True,
         "jpeg": False,
@@ -250,6 +321,9 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     run = train(config_of(data, training=options), tmp_path, progress=False)
     losses = [entry["val_loss"] for entry in run.metrics["history"]]
     assert len(losses) < 60
+    best = 1 + int(np.argmin(losses))
+    assert f"stopped after epoch {len(losses)} of 60: " in run.metrics["stopped"]
+    assert f"best after epoch {best}, which is kept" in run.metrics["stopped"]
     assert run.metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
 
 

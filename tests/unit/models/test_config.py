@@ -11,6 +11,12 @@ import pytest
 
 from statestream.models.cells.options import AutoNCPWiring, CfCOptions
 from statestream.models.config import ConfigError, load_config, preset_names
+from statestream.models.toml import to_toml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 TOML = """
 name = "mine"
@@ -34,6 +40,39 @@ def test_every_preset_is_valid() -> None:
     assert {"wrist", "wrist-folds"} <= set(preset_names())
     for name in preset_names():
         assert load_config(name).name == name
+
+
+def test_a_configuration_written_as_toml_is_the_same(tmp_path: Path) -> None:
+    for name in preset_names():
+        config = load_config(name)
+        (tmp_path / f"{name}.toml").write_text(config.to_toml())
+        assert load_config(tmp_path / f"{name}.toml") == config
+
+
+def test_any_values_are_written_as_toml() -> None:
+    values = {
+        "text": 'a "b" \\ ü\n',
+        "numbers": [1, 2.5, 1e-05, -3],
+        "yes": True,
+        "rows": [{"kind": "s5", "units": 8}, {"wiring": {"kind": "full"}, "none": None}],
+        "a table": {"x.y": 1, "inner": {"z": []}, "empty": {}},
+    }
+    read = tomllib.loads(to_toml(values))
+    assert read == {**values, "rows": [{"kind": "s5", "units": 8}, {"wiring": {"kind": "full"}}]}
+    assert to_toml({"segment": None}) == "# segment is not set\n"
+
+
+def test_recordings_are_relative_to_the_file_that_names_them(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_config(path).data.path == path.parent / "data.csv"
+    assert load_config(path, ["data.path=here.csv"]).data.path == Path("here.csv")
+    merged = "\n".join(["[[data.merge]]", 'path = "wheels.csv"', "[[data.merge]]", 'path = "/logs/gps.csv"'])
+    path.write_text(TOML.replace('target = ["label"]', 'target = ["label"]\nmissing = "hold"') + merged)
+    assert [source.path for source in load_config(path).data.merge] == [
+        path.parent / "wheels.csv",
+        Path("/logs/gps.csv"),
+    ]
+    monkeypatch.chdir(path.parent)
+    assert load_config("mine.toml").data.path == Path("data.csv")
 
 
 def test_overrides_reach_every_depth(path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from statestream.models.data.recordings import Recording
-from statestream.models.evaluation.ridge import fit, ridge_scores
+from statestream.models.evaluation.ridge import ridge_scores
+from statestream.models.training.ridge import fit
 from statestream.models.training.splits import Split
 
 

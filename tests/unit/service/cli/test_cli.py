@@ -5,17 +5,21 @@ from __future__ import annotations
 import builtins
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import typer
 
 from statestream.service.cli import main
+from statestream.service.cli.app import app
 from statestream.service.cli.console import name_and_version
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.extras import need
 from statestream.service.playback.play import rate_of
 
 COMMANDS = [
+    ["init"],
     ["train"],
     ["data", "columns"],
     ["data", "list"],
@@ -52,6 +56,24 @@ def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "Example" in shown
     assert f"statestream {' '.join(command)}" in " ".join(shown.split())
+
+
+def parameters(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every argument and option of a command and of the commands in it."""
+    yield from ((f"{path} {parameter.name}", parameter) for parameter in command.params)
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from parameters(inner, f"{path} {name}")
+
+
+def test_every_option_has_its_name_and_help() -> None:
+    """On Python 3.10 `get_type_hints` hides both where the default is None."""
+    every = dict(parameters(typer.main.get_command(app)))
+    assert len(every) > 150
+    assert [name for name, parameter in every.items() if not parameter.help] == []
+    assert every[" stream predictions"].opts == ["--out"]
+    assert every[" stream target_column"].opts == ["--target-column"]
+    assert every[" serve models"].opts == ["--model"]
+    assert every[" data list as_json"].opts == ["--json"]
 
 
 @pytest.mark.parametrize(

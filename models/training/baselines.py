@@ -1,0 +1,206 @@
+"""Baselines of a training: simple predictions, scored on its test split like the network.
+
+    T   rows of a recording     F   features     G   7 F trailing features     K   classes, or target columns
+
+majority              each class as often as in the training split
+logistic_regression   of trailing features
+mean                  the mean target of the training split
+persistence           the last value of each feature (next_step), or the target of the row before (regression)
+ridge                 ridge regression of trailing features, its penalty chosen on the validation split
+
+Trailing features of a row are its values and their change, and mean, standard deviation, minimum, maximum and mean
+change of each feature over a window that ends with it: the last `WINDOW_S`, or (task.at = "end") all rows so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from statestream.models.data.recordings import Recording
+from statestream.models.spec import Array
+from statestream.models.training import logistic_regression, ridge
+from statestream.models.training.network import Network
+from statestream.models.training.splits import Split
+from statestream.models.training.tasks import ranked_by, scores
+
+Kind = Literal["classification", "regression", "next_step"]
+Predict = Callable[[Recording], Array]
+"""Predictions for a recording, `[T, K]`, of which the rows that count are used."""
+
+WINDOW_S, LEAST_ROWS, MOST_ROWS = 4.0, 16, 256
+"""Seconds of a trailing window, and bounds of its rows."""
+FITTED_ROWS, FITTED_RECORDINGS = 20_000, 5_000
+"""Most training rows, and most recordings that they are taken from, that a regression is fitted to."""
+UNSEEN_PENALTY = 10.0
+"""Penalty of a ridge regression without a validation split."""
+MOST_STEPS = 200
+"""Most steps of the fit of a logistic regression."""
+_KNOWS = {
+    ("regression", "persistence"): ", which knows the target of the row before; if you will know it, make it a feature"
+}
+"""What a baseline of a task knows and the network does not."""
+GRID = 12
+"""Most rows, and most columns, of the grey cells that stand for a picture."""
+
+
+def baseline_scores(network: Network, split: Split, kind: Kind, *, at_end: bool) -> dict[str, dict[str, float]]:
+    """Scores of each baseline of a task on the test split; `network` gives the facts of the data alone."""
+    trailing = Trailing(_window(network, at_end=at_end), np.asarray(network.facts.inputs.mean), at_end)
+    found: dict[str, Predict]
+    if kind == "classification":
+        found = _classifiers(split, trailing, len(network.facts.labels))
+    elif kind == "next_step":
+        found = {"persistence": trailing.known, "ridge": _ridge(split, trailing)}
+    else:
+        mean_K = np.asarray(network.facts.targets.mean)
+        found = {"mean": lambda recording: np.tile(mean_K, (len(recording), 1))}
+        if not at_end:
+            found["persistence"] = lambda recording: np.vstack([mean_K, np.asarray(recording.target)[:-1]])
+        found["ridge"] = _ridge(split, trailing)
+    return {
+        name: scores(network, [predict(r) for r in split.test], split.test, at_end=at_end)
+        for name, predict in found.items()
+    }
+
+
+def lost_to(scores: dict[str, float], baselines: dict[str, dict[str, float]], kind: Kind) -> list[str]:
+    """A line for each baseline that is better than a network, by the score that ranks models."""
+    name, sign = ranked_by(scores)
+    better = {each: its[name] for each, its in baselines.items() if sign * its[name] < sign * scores[name]}
+    return [
+        f"the model loses to {words(each)} ({name} {scores[name]:.4g}, {score:.4g}){_KNOWS.get((kind, each), '')}"
+        for each, score in better.items()
+    ]
+
+
+def words(name: str) -> str:
+    """Name of a baseline as it is shown."""
+    return name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Trailing:
+    """Trailing features of recordings."""
+
+    window: int
+    """Rows of a window."""
+    mean_F: Array
+    """What stands for a feature that was not measured yet."""
+    at_end: bool
+
+    def __call__(self, recording: Recording) -> Array:
+        """Trailing features of every row, `[T, G]`; with `at_end` they alone of the last row, `[1, G]`."""
+        x_TF = self.known(recording)
+        found = trailing_features(x_TF, min(self.window, len(x_TF)))
+        return found[-1:] if self.at_end else found
+
+    def known(self, recording: Recording) -> Array:
+        """Features in double precision, `[T, F]`; for NaN the last value, for a picture the grey of its cells."""
+        if recording.features.ndim > 2:
+            return np.concatenate([_cells(picture) for picture in recording.features])
+        return _held(recording.features.astype(np.float64), self.mean_F)
+
+    def targets(self, recording: Recording) -> Array:
+        """Targets of the rows of `__call__`."""
+        target = np.asarray(recording.target)
+        return target[-1:] if self.at_end else target
+
+    def rows(self, recordings: Sequence[Recording]) -> tuple[Array, Array]:
+        """Features and targets of rows, evenly spaced, of recordings, evenly spaced."""
+        recordings = recordings[:: -(-len(recordings) // FITTED_RECORDINGS)]
+        total = len(recordings) if self.at_end else sum(map(len, recordings))
+        every = slice(None, None, -(-total // FITTED_ROWS))
+        pairs = [(self(r)[every], self.targets(r)[every]) for r in recordings]
+        return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
+
+
+def trailing_features(x_TF: Array, window: int) -> Array:
+    """Values, changes, and statistics of the last `window` rows, `[T, 7 F]`; fewer at the start."""
+    change = np.diff(x_TF, axis=0, prepend=x_TF[:1])
+    offset = x_TF.mean(axis=0)  # Squares of values far from 0 would lose their digits.
+    mean = _trailing_mean(x_TF - offset, window)
+    variance = np.maximum(_trailing_mean((x_TF - offset) ** 2, window) - mean**2, 0)
+    most, least = _trailing_max(x_TF, window), -_trailing_max(-x_TF, window)
+    statistics = (mean + offset, np.sqrt(variance), least, most, _trailing_mean(np.abs(change), window))
+    return np.concatenate([x_TF, change, *statistics], axis=1)
+
+
+def _trailing_mean(x_TF: Array, window: int) -> Array:
+    total = np.cumsum(x_TF, axis=0)
+    count = np.minimum(np.arange(1, len(x_TF) + 1), window)[:, None]
+    total[window:] -= total[:-window].copy()
+    return np.asarray(total / count)
+
+
+def _trailing_max(x_TF: Array, window: int) -> Array:
+    """Maximum of the last `window` rows, in a time that does not depend on it (van Herk).
+
+    A window ends one block of `window` rows and begins the next: its maximum is of what it has of either.
+    """
+    rows, features = x_TF.shape
+    after = -(rows + window - 1) % window
+    padded = np.pad(x_TF, ((window - 1, after), (0, 0)), constant_values=-np.inf)
+    blocks = padded.reshape(-1, window, features)
+    begun = np.maximum.accumulate(blocks, axis=1).reshape(padded.shape)
+    ended = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].reshape(padded.shape)
+    return np.maximum(ended[:rows], begun[window - 1 : window - 1 + rows])
+
+
+def _window(network: Network, *, at_end: bool) -> int:
+    if at_end:
+        return 2**31
+    return int(np.clip(round(WINDOW_S / network.facts.nominal_s), LEAST_ROWS, MOST_ROWS))
+
+
+def _classifiers(split: Split, trailing: Trailing, classes: int) -> dict[str, Predict]:
+    x_NG, target_N = trailing.rows(split.train)
+    count = np.bincount(np.concatenate([trailing.targets(r) for r in split.train]), minlength=classes)
+    share_K = np.log((count + 1) / (count.sum() + classes))
+    model = logistic_regression.fit(x_NG, target_N, classes, most_steps=MOST_STEPS)
+    return {
+        "majority": lambda recording: np.tile(share_K, (len(recording), 1)),
+        "logistic_regression": lambda recording: model.log_probabilities(trailing(recording)),
+    }
+
+
+def _ridge(split: Split, trailing: Trailing) -> Predict:
+    x_NG, y_NK = trailing.rows(split.train)
+    penalties = ridge.PENALTIES if split.validation else (UNSEEN_PENALTY,)
+    fits = [_fit_known(x_NG, y_NK, penalty) for penalty in penalties]
+    if split.validation:
+        x_MG, y_MK = trailing.rows(split.validation)
+        spread_K = np.maximum(np.nanstd(y_NK, axis=0), np.finfo(np.float32).tiny)
+        fits.sort(key=lambda fit: float(np.nanmean(((fit(x_MG) - y_MK) / spread_K) ** 2)))
+    return lambda recording: fits[0](trailing(recording))
+
+
+def _fit_known(x_NG: Array, y_NK: Array, penalty: float) -> Callable[[Array], Array]:
+    """Fit each target to the rows in which it was measured."""
+    known = np.isfinite(y_NK)
+    if known.all():
+        return ridge.fit(x_NG, y_NK.astype(np.float64), penalty)
+    columns = [(x_NG[rows], y_N[rows, None].astype(np.float64)) for rows, y_N in zip(known.T, y_NK.T, strict=True)]
+    fits = [ridge.fit(x, y, penalty) for x, y in columns]
+    return lambda x: np.concatenate([fit(x) for fit in fits], axis=1)
+
+
+def _held(x_TF: Array, mean_F: Array) -> Array:
+    """The last known value in place of each NaN, the mean where there is none."""
+    known = np.isfinite(x_TF)
+    if known.all():
+        return x_TF
+    last = np.maximum.accumulate(np.where(known, np.arange(len(x_TF))[:, None], -1), axis=0)
+    return np.where(last < 0, mean_F, np.take_along_axis(x_TF, np.maximum(last, 0), axis=0))
+
+
+def _cells(picture: Array) -> Array:
+    """Mean grey of a grid of cells of a picture, `[1, F]`."""
+    grey = picture.mean(axis=2)
+    rows, columns = (np.linspace(0, size, min(GRID, size), endpoint=False).astype(int) for size in grey.shape)
+    total = np.add.reduceat(np.add.reduceat(grey, rows, axis=0), columns, axis=1)
+    height, width = np.diff(rows, append=grey.shape[0]), np.diff(columns, append=grey.shape[1])
+    return np.asarray(total / np.outer(height, width)).reshape(1, -1)

@@ -1,0 +1,125 @@
+"""`init` looks at recordings of any kind and writes a training file that loads, reads them, and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from statestream.models.config import Config, load_config
+from statestream.models.data.recordings import read_dataset
+from statestream.models.data.survey import survey
+from statestream.models.training.first_file import roles_of
+from statestream.service.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def walks(folder: str = "walks", *, recordings: int = 12, label: bool = True, time: bool = True) -> Path:
+    """A file a recording: two sensors at 50 Hz, one of them with gaps, a person, a flag that never changes, a label."""
+    random, path = np.random.default_rng(0), Path(folder)
+    path.mkdir()
+    for k in range(recordings):
+        head = [*(["t"] if time else []), "ax", "gyro", "flag", "person", *(["activity"] if label else [])]
+        lines = [",".join(head)]
+        for row in range(60):
+            gap = "" if row % 10 == 3 else f"{random.normal():.3f}"
+            cells = [f"{0.02 * row:.2f}"] if time else []
+            cells += [f"{random.normal():.3f}", gap, "1", f"p{k % 6}"]
+            lines.append(",".join([*cells, *(["walk" if k % 2 else "run"] if label else [])]))
+        (path / f"{k}.csv").write_text("\n".join(lines))
+    return path
+
+
+def written(*arguments: str) -> Config:
+    assert main(["init", *arguments]) == 0
+    return load_config(next(Path().glob("*.toml")))
+
+
+def test_a_labelled_folder_is_a_classification_by_person(capsys: pytest.CaptureFixture[str]) -> None:
+    config = written(str(walks()))
+    assert (config.name, config.task.kind, config.task.at) == ("walks", "classification", "every")
+    assert (config.data.features, config.data.target, config.data.group) == (("ax", "gyro"), ("activity",), "person")
+    assert (config.data.time, config.data.time_unit, config.data.missing) == ("t", "s", "hold")
+    assert config.split.by == "group"
+    assert config.training.segment == config.training.window == 128, "one label a recording: short pieces of about 3 s"
+    dataset = read_dataset(config.data.path or "", config.data, classes=True)
+    assert (len(dataset.recordings), dataset.labels) == (12, ("run", "walk"))
+    said = capsys.readouterr().out
+    assert "recordings     12 of 720 rows, 60 each" in said
+    assert "t in s (as numbers with fractions); rows come 0.02 s apart" in said
+    assert "left out: never changes" in said
+    assert "10.0%" in said
+    assert "next: statestream train walks.toml" in said
+
+
+def test_numbers_alone_are_a_next_step_and_a_target_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    path = walks(label=False)
+    assert written(str(path)).task.kind == "next_step"
+    assert "candidates: " in Path("walks.toml").read_text()
+    config = written(str(path), "--target", "ax", "--overwrite")
+    assert (config.task.kind, config.data.features, config.data.target) == ("regression", ("gyro",), ("ax",))
+    capsys.readouterr()
+    assert main(["init", str(path), "--target", "speed", "--overwrite"]) == 1
+    assert "no column 'speed'; it has ax, gyro, flag, person" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    path = walks()
+    Path("walks.toml").write_text("mine")
+    assert main(["init", str(path)]) == 1
+    assert "walks.toml exists; --overwrite replaces it, --out names another" in capsys.readouterr().err
+    assert Path("walks.toml").read_text() == "mine"
+
+
+def test_one_recording_is_cut_by_time_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = walks(recordings=1) / "0.csv"
+    (tmp_path / "configs").mkdir()
+    assert main(["init", str(file), "--target", "ax", "--out", "configs/one.toml"]) == 0
+    config = load_config("configs/one.toml")
+    assert (config.name, config.split.by) == ("one", "time")
+    assert 'path = "../walks/0.csv"' in Path("configs/one.toml").read_text()
+    assert len(read_dataset(config.data.path or "", config.data).recordings) == 1
+
+
+def test_without_times_the_period_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    config = written(str(walks(time=False)))
+    assert config.data.period_s is not None
+    assert "no column of times: set data.period_s" in capsys.readouterr().out
+    assert "CHANGE THIS" in Path("walks.toml").read_text()
+
+
+def test_a_table_of_many_recordings_is_looked_at_one_by_one() -> None:
+    rows = [(k // 40, k % 40, k % 7, "ab"[k // 40 % 2]) for k in range(400)]
+    lines = ["recording,stamp_ms,x,label", *(f"r{r},{10 * t},{x},{label}" for r, t, x, label in rows)]
+    Path("all.csv").write_text("\n".join(lines))
+    found = survey(Path("all.csv"))
+    assert (len(found.lengths), found.recording, found.unit) == (10, "recording", ("ms", "by the name of the column"))
+    assert found.steps_s == pytest.approx((0.01, 0.01, 0.01))
+    x, label = found.columns
+    assert (x.kind, x.range, x.values, x.steady) == ("number", (0.0, 6.0), tuple("0123456"), False)
+    assert (label.kind, label.values, label.steady) == ("text", ("a", "b"), True)
+    assert (found.time, roles_of(found).target) == ("stamp_ms", ("label",))
+
+
+def test_pictures_get_an_encoder_of_their_size_and_need_a_target(capsys: pytest.CaptureFixture[str]) -> None:
+    from statestream.models.jpeg import encode
+
+    pytest.importorskip("simplejpeg")
+    folder = Path("drive")
+    folder.mkdir()
+    lines = ["image,timestamp,angle"]
+    for k in range(12):
+        (folder / f"{k}.jpg").write_bytes(encode(np.full((60, 80, 3), 20 * k, np.uint8)))
+        lines.append(f"{k}.jpg,{0.1 * k:.1f},{k / 10 + 0.01}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    assert main(["init", "drive"]) == 1
+    assert "pictures need a target: --target NAME; there are angle" in capsys.readouterr().err
+    config = written("drive", "--target", "angle")
+    assert config.cell.kind == "encoded"
+    assert config.cell.encoder.frame == (60, 80)  # type: ignore[union-attr]
+    assert (config.data.features, config.split.by) == (("image",), "time")
