@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test test-oldest test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
 	test-faults fuzz fuzz-files soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -40,9 +40,6 @@ WORKERS ?= $(shell expr 2 '*' $$(nproc))
 test: export PYTHONDONTWRITEBYTECODE =
 test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-
-test-oldest: ## Run the unit tests with the oldest versions that pyproject.toml allows, on Python 3.10
-	@.ci/oldest
 
 test-pythons: ## Run the unit tests on every Python of 3.10 to 3.14 that is on PATH or named in PYTHONS
 	@.ci/pythons
