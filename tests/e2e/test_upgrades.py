@@ -182,7 +182,7 @@ async def test_a_shadow_diverges_by_what_it_computes_otherwise_and_can_be_promot
         await stepped(robots, 3)
         for version in (2, 3):
             await client.admin.load_model("leaky", version, policy=UpgradePolicy.SHADOW)
-            await stepped(robots, 10)
+            await stepped(robots, 11)  # one more: a turn is repeated after its results, and before the next turn
             [shadow] = [m for m in await client.list_models() if m.role == "shadow"]
             assert shadow.version == version
             [divergence] = shadow.divergence
