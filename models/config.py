@@ -46,7 +46,7 @@ class TaskOptions(Spec):
 
     kind: Literal["classification", "regression", "next_step"] = "classification"
     """What is predicted: a class (`data.target` names one column of labels), numbers (`data.target` names one column
-    or several), or the next row, which needs no target."""
+    or several), or the next row: of `data.target` if it names columns, else all of it."""
     at: Literal["every", "end"] = "every"
     """"every": each row has a prediction and counts. "end": only the last row of a recording counts, as for a
     gesture that is known when it is over."""

@@ -5,7 +5,7 @@
 majority              each class as often as in the training split
 logistic_regression   of trailing features
 mean                  the mean target of the training split
-persistence           the last value of each feature (next_step), or the target of the row before (regression)
+persistence           the last value of each target (next_step), or the target of the row before (regression)
 ridge                 ridge regression of trailing features, its penalty chosen on the validation split
 
 Trailing features of a row are its values and their change, and mean, standard deviation, minimum, maximum and mean
@@ -54,17 +54,32 @@ def baseline_scores(network: Network, split: Split, kind: Kind, *, at_end: bool)
     if kind == "classification":
         found = _classifiers(split, trailing, len(network.facts.labels))
     elif kind == "next_step":
-        found = {"persistence": trailing.known, "ridge": _ridge(split, trailing)}
+        found = {"persistence": _last_values(network, trailing), "ridge": _ridge(split, trailing)}
     else:
         mean_K = np.asarray(network.facts.targets.mean)
         found = {"mean": lambda recording: np.tile(mean_K, (len(recording), 1))}
         if not at_end:
-            found["persistence"] = lambda recording: np.vstack([mean_K, np.asarray(recording.target)[:-1]])
+            found["persistence"] = _targets_before(network)
         found["ridge"] = _ridge(split, trailing)
     return {
         name: scores(network, [predict(r) for r in split.test], split.test, at_end=at_end)
         for name, predict in found.items()
     }
+
+
+def _last_values(network: Network, trailing: Trailing) -> Predict:
+    """The targets as the row has them; where they are no features, as the row before was to predict them."""
+    features, targets = network.facts.features, network.facts.labels
+    if not set(targets) <= set(features):
+        return _targets_before(network)
+    columns = [features.index(name) for name in targets]
+    return lambda recording: trailing.known(recording)[:, columns]
+
+
+def _targets_before(network: Network) -> Predict:
+    """The target of the row before, at first the mean of the training split."""
+    mean_K = np.asarray(network.facts.targets.mean)
+    return lambda recording: np.vstack([mean_K, np.asarray(recording.target)[:-1]])
 
 
 def lost_to(scores: dict[str, float], baselines: dict[str, dict[str, float]], kind: Kind) -> list[str]:

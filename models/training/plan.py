@@ -81,7 +81,7 @@ def _warnings(config: Config, dataset: Dataset, split: Split, steps: int) -> Ite
 
 def _target(config: Config, dataset: Dataset) -> str:
     if config.task.kind == "next_step":
-        return "the next row"
+        return f"the next row, {_listed(dataset.labels)}"
     what = f"{len(dataset.labels)} classes: " if config.task.kind == "classification" else ""
     where = " at the end of each recording" if config.task.at == "end" else ""
     return f"{what}{_listed(dataset.labels)}{where}"

@@ -30,12 +30,15 @@ def test_trailing_features_are_those_of_each_window(rows: int, window: int) -> N
     np.testing.assert_allclose(trailing_features(x_TF, window), wanted, rtol=1e-6, atol=1e-6)
 
 
-def scored(kind: Kind, targets: Any, *, at_end: bool = False, changed: Any = None) -> dict[str, dict[str, float]]:
+def scored(
+    kind: Kind, targets: Any, *, at_end: bool = False, changed: Any = None, labels: tuple[str, ...] = ("a", "b", "c")
+) -> dict[str, dict[str, float]]:
     """Scores of the baselines for made-up recordings, whose targets are a function of the recording."""
     recordings = [changed(r) if changed else r for r in made_up(LENGTHS)]
     split = of(*(Recording(r.id, r.t_ns, r.features, targets(r)) for r in recordings))
     network = network_of("gru", "classification" if kind == "classification" else "regression")
     scale_to(network, split)
+    object.__setattr__(network.facts, "labels", list(labels))
     return baseline_scores(network, split, kind, at_end=at_end)
 
 
@@ -73,11 +76,22 @@ def next_row(r: Recording) -> np.ndarray[Any, Any]:
     return np.vstack([r.features[1:], r.features[-1:]])
 
 
+ALL = tuple(f"f{k}" for k in range(FEATURES))
+
+
 def test_persistence_repeats_the_row() -> None:
-    found = scored("next_step", next_row)
+    found = scored("next_step", next_row, labels=ALL)
     moved = np.concatenate([next_row(r) - r.features for r in made_up(LENGTHS)[KEPT:]])
     assert found["persistence"]["mse"] == pytest.approx((moved.astype(float) ** 2).mean(), rel=1e-5)
     assert list(found) == ["persistence", "ridge"]
+
+
+def test_persistence_repeats_what_is_predicted() -> None:
+    found = scored("next_step", lambda r: next_row(r)[:, [2, 0]], labels=("f2", "f0"))
+    moved = np.concatenate([(next_row(r) - r.features)[:, [2, 0]] for r in made_up(LENGTHS)[KEPT:]])
+    assert found["persistence"]["mse"] == pytest.approx((moved.astype(float) ** 2).mean(), rel=1e-5)
+    unseen = scored("next_step", lambda r: next_row(r)[:, [2, 0]], labels=("elsewhere", "f0"))
+    assert unseen["persistence"]["mse"] == pytest.approx(found["persistence"]["mse"], rel=0.1)
 
 
 def test_what_is_not_measured_is_held() -> None:
@@ -86,7 +100,7 @@ def test_what_is_not_measured_is_held() -> None:
         x[np.random.default_rng(len(x)).random(x.shape) < 0.3] = np.nan
         return Recording(r.id, r.t_ns, x)
 
-    found = scored("next_step", next_row, changed=gappy)
+    found = scored("next_step", next_row, changed=gappy, labels=ALL)
     assert all(np.isfinite(list(its.values())).all() for its in found.values())
     assert found["persistence"]["mse"] < 1.0
 
