@@ -174,9 +174,8 @@ class ModelTrack(TurnObserver):
         self._take_of = np.zeros(0, np.int64)
         self._takes = 0
         self._segments = 0
-        self._rows: RowBatch
-        """Rows of the turn that is being committed, and takes that start in it."""
-        self._started: Takes
+        self._turn: tuple[RowBatch, Takes] | None = None
+        """Rows of the turn that is being committed, and the takes that start in it."""
 
     def before_commit(self, turn: Turn, outcomes: Outcomes, table: SessionTable) -> None:
         """Start takes for new sessions, with their states before the turn."""
@@ -191,11 +190,13 @@ class ModelTrack(TurnObserver):
             self._take_of = np.concatenate([self._take_of, np.zeros(table.capacity - len(self._take_of), np.int64)])
         self._take_of[new] = number
         ids = [table.id_of(slot) for slot in new.tolist()]
-        self._rows, self._started = turn.rows, Takes(number, ids, table.settled_seq[new], table.gather(new))
+        self._turn = turn.rows, Takes(number, ids, table.settled_seq[new], table.gather(new))
 
     def after_commit(self, results: Results) -> None:
         """Record the results of a turn."""
-        rows, settled = self._rows, results.rows
+        assert self._turn is not None
+        (rows, started), self._turn = self._turn, None
+        settled = results.rows
         flags = np.zeros(rows.n, np.uint8) if rows.flags is None else rows.flags
         keep: slice | Int64Array = slice(None)
         if not results.plain:
@@ -203,7 +204,7 @@ class ModelTrack(TurnObserver):
         verdict = settled.verdict[keep]
         out = settled.out[keep][verdict == _APPLIED]
         piece = RecordedTurn(
-            started=self._started,
+            started=started,
             take=self._take_of[rows.slot[keep]],
             seq=rows.seq[keep],
             t_ns=rows.t_ns[keep],
