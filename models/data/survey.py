@@ -149,6 +149,8 @@ def _pairs(arrays: Sequence[Array], sets: Sequence[Sequence[Int64Array]]) -> Ite
 
 
 def _words(cells: Array) -> Array:
+    if cells.dtype.kind == "S":  # texts of ASCII, as a reader of CSV keeps them
+        cells = cells.astype(str)
     found = np.empty(len(cells), object)
     found[:] = ["" if cell is None else word(str(cell)) for cell in cells.tolist()]
     return found

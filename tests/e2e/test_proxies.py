@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,18 @@ async def last_words(stream: WireStream) -> tuple[list[int], grpc.StatusCode]:
     return notices, await stream.call.code()
 
 
+async def reopened(stack: AsyncExitStack, port: int, key: str) -> tuple[WireStream, pb.Opened]:
+    """A stream whose session is open again; HAProxy may say 503 once more while its checks settle, as to a client."""
+    for _ in range(100):
+        try:
+            stream = await stack.enter_async_context(stream_to(port, key))
+            return stream, (await stream.open(1, key, take_over=True)).opened[0]
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+            await asyncio.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
 async def test_a_session_goes_on_elsewhere_when_its_server_drains(behind: tuple[int, list[Server]]) -> None:
     port, servers = behind
     h, x = np.full(2, 0.5, np.float32), np.ones(2, np.float32)
@@ -163,8 +175,8 @@ async def test_a_session_goes_on_elsewhere_when_its_server_drains(behind: tuple[
     await draining
     others = [server for server in servers if server is not home]
     await until(lambda: all_serve(port, others))
-    async with stream_to(port, "robot") as stream:
-        opened = (await stream.open(1, "robot", take_over=True)).opened[0]
+    async with AsyncExitStack() as stack:
+        stream, opened = await reopened(stack, port, "robot")
         assert (opened.settled_seq, opened.resumed) == (5, True)
         h = leak(h, x, 0.1)
         np.testing.assert_allclose(outputs(await stream.results_of(steps([1], [6])))[0], 2 * h, rtol=1e-5)

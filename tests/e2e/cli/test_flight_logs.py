@@ -14,7 +14,7 @@ from statestream.models.data.recordings import Columns, Recording, read_dataset
 from statestream.service.cli import main
 from tests.support.server_process import serving
 
-SAMPLES = Path(os.environ.get("STATESTREAM_DATA", "")) / "px4_ulog_samples"
+SAMPLES = Path(os.environ.get("STATESTREAM_DATA", "")).resolve() / "px4_ulog_samples"
 GYRO = tuple(f"sensor_combined.gyro_rad[{k}]" for k in range(3))
 ATTITUDE = tuple(f"vehicle_attitude.q[{k}]" for k in range(4))
 CONTROLS = tuple(f"vehicle_rates_setpoint.{axis}" for axis in ("roll", "pitch", "yaw"))
