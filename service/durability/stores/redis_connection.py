@@ -199,14 +199,16 @@ class RedisConnection:
                     node.script_load(script.text)
             for i, answer in zip(missing, self._pipeline([commands[i] for i in missing]), strict=True):
                 answers[i] = answer
-        return [self._checked(*each, foreign) for each in zip(answers, commands, strict=True)]
+        return [
+            self._unless_foreign(answer, command, foreign) if isinstance(answer, Exception) else answer
+            for answer, command in zip(answers, commands, strict=True)
+        ]
 
-    def _checked(self, answer: Any, command: Sequence[Any], foreign: Any) -> Any:
-        if not isinstance(answer, Exception):
-            return answer
+    def _unless_foreign(self, error: Exception, command: Sequence[Any], foreign: Any) -> Any:
+        """Return `foreign` for a session's key that holds another type of value; raise other errors."""
         key = _key(command)
-        if foreign is _RAISE or not key.startswith(self._records) or "WRONGTYPE" not in str(answer):
-            raise answer
+        if foreign is _RAISE or not key.startswith(self._records) or "WRONGTYPE" not in str(error):
+            raise error
         log.warning("the key %s of the store was written by another program: its session is refused", key)
         return foreign
 
