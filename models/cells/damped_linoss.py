@@ -1,4 +1,6 @@
-"""Damped LinOSS (Boyer, Rusch & Rus, 2025, arXiv:2505.12171): forced oscillators, each with a damping of its own.
+"""Damped LinOSS: forced oscillators, each with a damping of its own.
+
+Boyer, Rusch & Rus, 2025, arXiv:2505.12171.
 
     symbol   shape        meaning
     y, ẏ     B, P         position and speed of each oscillator

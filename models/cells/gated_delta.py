@@ -1,4 +1,6 @@
-"""Gated delta rule (Yang, Kautz & Hatamizadeh, 2024, arXiv:2412.06464): heads that rewrite what they keep by a key.
+"""Gated delta rule: heads that rewrite what they keep by a key.
+
+Yang, Kautz & Hatamizadeh, 2024, arXiv:2412.06464.
 
     symbol    shape             meaning
     q, k, v   B, H, K/K/V       query, key and value: SiLU(conv(W x)), q and k of length 1

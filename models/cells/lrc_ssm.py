@@ -1,4 +1,6 @@
-"""LrcSSM (Farsang et al., 2025, arXiv:2505.21717): liquid resistance, liquid capacitance, each neuron by itself.
+"""LrcSSM: neurons of liquid resistance and liquid capacitance.
+
+Each neuron has a synapse to itself alone. Farsang et al., 2025, arXiv:2505.21717.
 
     symbol        shape   meaning                                                    authors' code
     x             B, H    membrane potential: state and output                       hidden

@@ -1,4 +1,6 @@
-"""Mamba-2 (Dao & Gu, 2024, arXiv:2405.21060): a selective state-space model of heads, with one decay a head.
+"""Mamba-2: a selective state-space model of heads, with one decay a head.
+
+Dao & Gu, 2024, arXiv:2405.21060.
 
     symbol   shape        meaning
     x, z     B, H·V       what is remembered, and its gate

@@ -1,4 +1,6 @@
-"""Cells whose state is a matrix a head, written and read by keys: what Mamba-2 and the gated delta rule share.
+"""Recurrence of a state that is a matrix, written and read by keys.
+
+Mamba-2 and the gated delta rule share it.
 
     symbol   shape          meaning
     H, K, V  sizes          heads, numbers of a key, numbers of a value

@@ -1,6 +1,6 @@
-"""All states of a nonlinear recurrence at once, where every number of the state moves by itself.
+"""Solves a nonlinear recurrence for all steps at once, by Newton's iteration.
 
-It is Newton's iteration over a whole sequence (DEER: Lim et al., 2024, arXiv:2309.12252).
+Every number of the state moves by itself (DEER: Lim et al., 2024, arXiv:2309.12252).
 
     x_k = f_k(x_{k−1})   k runs along axis 1; f_k is elementwise, so that its Jacobian is diagonal
     x̂     B, T, S        guess: the states before each step

@@ -233,7 +233,7 @@ def _decoder(file: McapFile, channel: Channel) -> Messages:
     """Return the decoder of a channel.
 
     Raises:
-        DataError: there is none.
+        DataError: no decoder reads its encoding or its schema.
     """
     return with_pictures(file.type_of(channel), _by_encoding(file, channel))
 

@@ -182,7 +182,7 @@ def _known(name: str) -> np.dtype[Any]:
 
 
 def _type_at(definitions: Definitions, kind: str, steps: Steps) -> np.dtype[Any] | None:
-    """Type of a number; None: there is none, or what is there is no number."""
+    """Type of a number; None: no field is there, or it is no number."""
     found = _described(definitions, kind, steps)
     return None if found is None or found[0].name != "BASE" else _TYPES.get(found[1][0])
 

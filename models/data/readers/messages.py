@@ -40,7 +40,7 @@ class Messages(Protocol):
         """Decode a message.
 
         Raises:
-            DataError: it is none.
+            DataError: the bytes are no message of the type.
         """
         ...
 
