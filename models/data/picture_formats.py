@@ -5,6 +5,7 @@ What Pillow would reduce in silence, to 8 bits or by leaving out what is transpa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -17,7 +18,7 @@ from statestream.models.data.tables import DataError
 from statestream.models.spec import Array, InputSpec
 
 JPEG = b"\xff\xd8"
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 _DEEP = ("I;16", "I;16B", "I;16L", "I", "F")
 """Pillow's modes of more than 8 bits."""
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -26,6 +27,9 @@ _PNG, _PNG_BITS = b"\x89PNG", 24
 """First bytes of a PNG, and where it states the bits of a sample."""
 _TIFF_BITS = 258
 """Tag of a TIFF with the bits of each sample."""
+_GAP = rb"(?:\s|#[^\n]*\n)+"
+_PPM = re.compile(rb"P[2356]" + _GAP + rb"\d+" + _GAP + rb"\d+" + _GAP + rb"(\d+)\s")
+"""Start of a PGM or PPM, up to the largest value that its samples may have."""
 
 
 def pixels_of(data: bytes) -> Array:
@@ -98,6 +102,8 @@ def _check(picture: Any, data: bytes) -> None:
         raise DataError(f"a picture of mode {mode}; convert it to RGB")
     if mode not in _DEEP and _bits(picture, data) > 8:
         raise DataError(f"a picture of mode {mode} with {_bits(picture, data)} bits per colour; convert it to 8 bits")
+    if (found := _PPM.match(data)) and int(found[1]) != 255:  # Pillow scales its values, to 8 or to 16 bits.
+        raise DataError(f"a PGM or PPM with values up to {int(found[1])}, not 255; convert it to PNG")
     if mode in _DEEP and "transparency" in picture.info:
         raise DataError(f"a picture of mode {mode} with a transparent value; remove its transparency")
     if (mode in _TRANSPARENT or "transparency" in picture.info) and _least_alpha(picture) < 255:

@@ -9,6 +9,7 @@ import numpy as np
 from statestream.models.spec import NO_TIME, BoolArray, Int64Array
 from statestream.service.protocol.verdict import Verdict
 
+Int32Array = np.ndarray[tuple[int], np.dtype[np.int32]]
 Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 DETACHED = -1
@@ -27,8 +28,8 @@ COLUMNS: dict[str, tuple[type[np.generic] | np.dtype[Any], float]] = {
     "durable_seq": (np.int64, 0),
     "snapshot_seq": (np.int64, 0),
     "snapshot_ack": (np.int64, 0),
-    "changes": (np.int64, 0),
-    "snapshot_changes": (np.int64, 0),
+    "changes": (np.int32, 0),
+    "snapshot_changes": (np.int32, 0),
     "keep_last": (np.int32, 0),
     "late": (np.int8, 0),
     "gap_resets": (np.bool_, False),
@@ -69,9 +70,9 @@ class TableColumns:
     durable_seq: Int64Array
     snapshot_seq: Int64Array
     snapshot_ack: Int64Array
-    changes: Int64Array
-    snapshot_changes: Int64Array
-    keep_last: np.ndarray[tuple[int], np.dtype[np.int32]]
+    changes: Int32Array
+    snapshot_changes: Int32Array
+    keep_last: Int32Array
     late: np.ndarray[tuple[int], np.dtype[np.int8]]
     gap_resets: BoolArray
     verdicts: np.ndarray[tuple[int, int], np.dtype[np.uint32]]

@@ -22,6 +22,7 @@ from statestream.models.spec import Array, Float32Array, Int64Array, Manifest, T
 from statestream.service.errors import FailedPrecondition, InvalidArgument
 from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
+from statestream.service.sessions.columns import Int32Array
 from statestream.service.sessions.output_log import SettledRows
 
 MAGIC = b"sts\0"
@@ -72,7 +73,7 @@ class SessionColumns(NamedTuple):
     acked_seq: Int64Array
     last_ns: Int64Array
     attached: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    changes: Int64Array
+    changes: Int32Array
     """See `table.SessionTable`; not stored."""
     states: Tensors
     """`[sessions, *shape]` by name."""

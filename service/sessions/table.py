@@ -262,12 +262,12 @@ class SessionTable(SessionReader):
         own.durable_seq[taken.slot[still & stored]] = taken.settled_seq[still & stored]
 
     def _grow(self, capacity: int) -> None:
-        old, columns = self.capacity, {}
-        for name, (dtype, initial) in COLUMNS.items():
-            columns[name] = np.full(capacity, initial, dtype)
-            columns[name][:old] = getattr(self._own, name)
-            setattr(self, name, read_only(columns[name]))
-        self._own.__dict__.update(columns)
+        old = self.capacity
+        for name, (dtype, initial) in COLUMNS.items():  # Column by column, so that only one is there twice.
+            column = np.full(capacity, initial, dtype)
+            column[:old] = getattr(self._own, name)
+            setattr(self._own, name, column)
+            setattr(self, name, read_only(column))
         self._arena.grow(capacity)
         self._ids.extend([""] * (capacity - old))
         self._owners.extend([""] * (capacity - old))

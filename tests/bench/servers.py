@@ -16,6 +16,7 @@ from statestream.service.loadtest.process_usage import cpu_s, listening
 
 START_S = 60.0
 STOP_S = 15.0
+ROOT = Path(__file__).parents[2]
 _CLI = "statestream.service.cli"
 INSTRUMENTED = "instrumented"
 ECHO, AFTERNOON, OURS, TWO_WORKERS = "echo", "afternoon", "statestream", "statestream, 2 workers"
@@ -52,6 +53,13 @@ class Bed:
     logs: Path
     server_core: int
     load_core: int
+    checkout: Path = ROOT
+    """Whose server runs, with the Python of its environment."""
+
+    @property
+    def python(self) -> str:
+        """The interpreter of the checkout."""
+        return sys.executable if self.checkout == ROOT else str(self.checkout / "build/venv/bin/python")
 
     @property
     def programs(self) -> Path:
@@ -66,7 +74,7 @@ def cores() -> tuple[int, int]:
 
 
 def command(name: str, bed: Bed) -> list[str]:
-    python = [sys.executable, "-m"]
+    python = [bed.python, "-m"]
     if name == ECHO:
         return [*python, "tests.bench.echo"]
     if name == CPP_ECHO:
@@ -82,7 +90,7 @@ def command(name: str, bed: Bed) -> list[str]:
 @contextmanager
 def running(name: str, bed: Bed) -> Iterator[Running]:
     """Start a server, wait until it listens, and end it afterwards."""
-    log = bed.logs / f"{name}.log"
+    log = bed.logs / f"{name}{'' if bed.checkout == ROOT else ' of the other'}.log"
     workers = 2 if name == TWO_WORKERS else 1
     pinned = [] if workers > 1 else ["taskset", "--cpu-list", str(bed.server_core)]  # workers pin themselves
     with log.open("w") as file:
@@ -90,7 +98,7 @@ def running(name: str, bed: Bed) -> Iterator[Running]:
             [*pinned, *command(name, bed)],
             stdout=file,
             stderr=subprocess.STDOUT,
-            cwd=Path(__file__).parents[2],
+            cwd=bed.checkout,
             env=os.environ | {"GRPC_VERBOSITY": "NONE"},
         )
     try:

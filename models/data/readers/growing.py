@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from statestream.models.data.tables import objects
-from statestream.models.spec import Array
+from statestream.models.spec import Array, Int64Array
 
 _WIDE = 40
 """Characters of a text; columns of longer ones are objects, since one long text would make all of them long."""
@@ -41,6 +41,11 @@ class Numbers:
             self._found = grown
         self._found[self._count : end] = values
         self._count = end
+
+    def keep(self, indices: Int64Array) -> None:
+        """Keep the numbers of these indices, in this order."""
+        self._found = self.array[indices]
+        self._count = len(indices)
 
 
 class Texts:

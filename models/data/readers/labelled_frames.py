@@ -34,7 +34,7 @@ class LabelledFrames(Reader):
         library="Python, Pillow or simplejpeg",
         extra="video",
         columns="those of `labels.csv`; pictures are `image`",
-        types="as of a CSV; pictures are JPEG, PNG, TIFF, BMP or WebP; grey ones of more than 8 bits by "
+        types="as of a CSV; pictures are JPEG, PNG, TIFF, BMP, WebP, GIF, PGM or PPM; grey ones of more than 8 bits by "
         "`data.picture_range`",
         time="as of a CSV",
         refused=(

@@ -7,13 +7,12 @@ channel that cannot be read matters only if it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers import ros_logs
 from statestream.models.data.readers.json_messages import JsonMessages, fields_of
 from statestream.models.data.readers.mcap_files import McapFile, mcap_file
-from statestream.models.data.readers.messages import Messages, Packet, within_64_bits
+from statestream.models.data.readers.messages import Messages
 from statestream.models.data.readers.picture_messages import TYPES as PICTURES
 from statestream.models.data.readers.picture_messages import with_pictures
 from statestream.models.data.readers.protobuf_messages import ProtobufMessages
@@ -36,10 +35,9 @@ from statestream.models.data.readers.reader import (
     imported,
 )
 from statestream.models.data.readers.ros_messages import ENCODINGS, ros_messages
-from statestream.models.data.readers.topics import LOGGED, STAMP, Topic, check_topics, joined, times_of
-from statestream.models.data.readers.video_messages import MessageVideo
-from statestream.models.data.tables import DataError, Table, column_of
-from statestream.models.spec import Int64Array
+from statestream.models.data.readers.topics import LOGGED, STAMP, check_topics, joined, times_of
+from statestream.models.data.readers.tracks import Track
+from statestream.models.data.tables import DataError, Table
 
 if TYPE_CHECKING:
     from mcap.records import Channel
@@ -89,71 +87,24 @@ class McapLog(Reader):
             return ros_logs.READER.read(path, names)
         with _opened(path) as log:
             wanted = [log.field(name) for name in names if name not in (TIME, STAMP, LOGGED)]
-            tracks = {field.topic: _Track([each for each in wanted if each.topic == field.topic]) for field in wanted}
+            names_of = dict.fromkeys(field.topic for field in wanted)
+            tracks = [Track(topic, [each for each in wanted if each.topic == topic]) for topic in names_of]
             log.fill(tracks)
-            check_topics(path, {topic: len(track.place) for topic, track in tracks.items()}, log.types)
-        topics = [track.topic(path, name) for name, track in tracks.items()]
-        clock = tracks[topics[0].name]
-        times = times_of(path, topics[0].name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
+            check_topics(path, {track.name: len(track) for track in tracks}, log.types)
+        topics, clock = [track.topic(path, self.facts) for track in tracks], tracks[0]
+        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
         return joined(path, topics, times)
 
 
-class _Track:
-    """Messages of one topic: their times, and the values of some fields."""
-
-    def __init__(self, fields: Sequence[MessageField]) -> None:
-        self.fields = fields
-        self.place: list[int] = []
-        """Index of each message among the messages of all tracks."""
-        self.logged_ns: list[int] = []
-        self.stamped_ns: list[int] = []
-        self.values: list[list[Any]] = [[] for _ in fields]
-        """One list per field."""
-
-    def add(self, place: int, logged_ns: int, data: bytes, messages: Messages) -> None:
-        message = messages.decode(data)
-        cells = [messages.value(message, field) for field in self.fields]
-        stamped_ns, logged_ns = messages.stamp_ns(message), within_64_bits(logged_ns)
-        for each, value in zip(
-            (self.place, self.logged_ns, self.stamped_ns), (place, logged_ns, stamped_ns), strict=True
-        ):
-            each.append(value)
-        for column, cell in zip(self.values, cells, strict=True):
-            column.append(cell)
-
-    def topic(self, path: Path, name: str) -> Topic:
-        """Make columns; messages before the first key frame of a video are left out."""
-        for k, (field, column) in enumerate(zip(self.fields, self.values, strict=True)):
-            if all(value is None for value in column):
-                raise DataError(f"{path}: no message has '{field.name}'")
-            if isinstance(column[0], Packet):
-                video = MessageVideo(path, name, column, McapLog.facts)
-                self.values[k] = [partial(video.picture, index) for index in range(len(column))]
-                self._leave_out(video.first)
-        columns = {field.name: column_of(column) for field, column in zip(self.fields, self.values, strict=True)}
-        return Topic(name, np.array(self.place, np.int64), columns)
-
-    def put_in_order(self, places: Int64Array) -> None:
-        """Sort the messages by their places among those of all tracks."""
-        order = np.argsort(places).tolist()
-        self.place = places[order].tolist()
-        for each in (self.logged_ns, self.stamped_ns, *self.values):
-            each[:] = [each[k] for k in order]
-
-    def _leave_out(self, count: int) -> None:
-        for each in (self.place, self.logged_ns, self.stamped_ns, *self.values):
-            del each[:count]
-
-
-def _put_in_order(tracks: Sequence[_Track]) -> None:
+def _put_in_order(tracks: Sequence[Track]) -> None:
     """Sort messages by their log times; those of one time stay in the order of the files."""
-    logged_ns = np.concatenate([np.array(track.logged_ns, np.int64) for track in tracks])
-    places = np.concatenate([np.array(track.place, np.int64) for track in tracks])
+    logged_ns = np.concatenate([track.logged_ns for track in tracks])
+    places = np.concatenate([track.place for track in tracks])
     order = np.lexsort((places, logged_ns))
     if (np.diff(places[order]) > 0).all():
         return
     places[order] = np.arange(len(places))
-    for track, own in zip(tracks, np.split(places, np.cumsum([len(each.place) for each in tracks])[:-1]), strict=True):
+    for track, own in zip(tracks, np.split(places, np.cumsum([len(each) for each in tracks])[:-1]), strict=True):
         track.put_in_order(own)
 
 
@@ -191,21 +142,22 @@ class _Log:
         for topic, values in topics.items():
             yield from ((topic, name, kind, counts[topic] / span_s) for name, kind in values.items())
 
-    def fill(self, tracks: Mapping[str, _Track]) -> None:
+    def fill(self, tracks: Sequence[Track]) -> None:
         """Add the messages of topics to their tracks."""
         if not tracks:
             return
+        by_topic = {track.name: track for track in tracks}
         decoders: dict[tuple[Path, int], Messages] = {}
-        for place, (file, channel, logged_ns, data) in enumerate(self._messages(list(tracks))):
-            track, key = tracks[channel.topic], (file.path, channel.id)
+        for place, (file, channel, logged_ns, data) in enumerate(self._messages(list(by_topic))):
+            track, key = by_topic[channel.topic], (file.path, channel.id)
             try:
                 if key not in decoders:
                     decoders[key] = _decoder(file, channel)
                 track.add(place, logged_ns, data, decoders[key])
             except DataError as error:
-                where = f"{file.path}: message {len(track.place)} of {channel.topic}"
+                where = f"{file.path}: message {len(track)} of {channel.topic}"
                 raise DataError(f"{where} ({self.types[channel.topic]}): {error}") from None
-        _put_in_order(list(tracks.values()))
+        _put_in_order(tracks)
 
     @property
     def _channels(self) -> list[tuple[McapFile, Channel]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from statestream.models.data.readers.message_layout import MessageLayout
+from statestream.models.data.readers.messages import Messages
 from statestream.models.data.readers.tracks import Track
 from statestream.models.data.tables import DataError
 
@@ -19,16 +19,16 @@ class MessageBatches:
 
     Args:
         layout: where the fields are; None: the library decodes all.
-        decode: decodes a message, given its bytes and its type.
+        decoders: decode messages one by one, by their type.
     """
 
     def __init__(
-        self, path: Path, track: Track, layout: MessageLayout | None, decode: Callable[[bytes, str], Any]
+        self, path: Path, track: Track, layout: MessageLayout | None, decoders: Mapping[str, Messages]
     ) -> None:
         self._path = path
         self.track = track
         self._layout = layout
-        self._decode = decode
+        self._decoders = decoders
         self._most = _MOST_MESSAGES if layout is not None else 1
         self._kind = ""
         self._clear()
@@ -59,9 +59,8 @@ class MessageBatches:
 
     def _add_each(self) -> None:
         for place, logged_ns, data in zip(self._place, self._logged_ns, self._messages, strict=True):
-            message = self._decode(data, self._kind)
             try:
-                self.track.add(place, logged_ns, message)
+                self.track.add(place, logged_ns, data, self._decoders[self._kind])
             except DataError as error:
                 at = f"message {len(self.track)} of {self.track.name} ({self._kind})"
                 raise DataError(f"{self._path}: {at}: {error}") from None

@@ -29,7 +29,7 @@ from statestream.models.data.readers.reader import (
     imported,
 )
 from statestream.models.data.readers.ros_definitions import check_defined, missing, with_known
-from statestream.models.data.readers.ros_messages import fields_of
+from statestream.models.data.readers.ros_messages import RosMessages, fields_of
 from statestream.models.data.readers.topics import LOGGED, STAMP, check_topics, joined, times_of
 from statestream.models.data.readers.tracks import Track
 from statestream.models.data.tables import DataError, Table
@@ -88,7 +88,7 @@ class RosLog(Reader):
         check_topics(path, {track.name: len(track) for track in tracks}, known)
         clock = tracks[0]
         times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
-        return joined(path, [track.topic for track in tracks], times)
+        return joined(path, [track.topic(path, self.facts) for track in tracks], times)
 
 
 def is_bag(path: Path) -> bool:
@@ -142,9 +142,10 @@ def _batches(path: Path, reader: Any, topic: str, fields: Sequence[MessageField]
     for kind in kinds:
         _check_definition(path, reader, topic, kind)
     definitions, steps = reader.typestore.fielddefs, [field.steps for field in fields]
-    layout = MessageLayout.of(definitions, kinds.pop(), steps, cdr=reader.is2) if len(kinds) == 1 else None
+    layout = MessageLayout.of(definitions, next(iter(kinds)), steps, cdr=reader.is2) if len(kinds) == 1 else None
     track = Track(topic, fields, layout.types if layout else (), sum(each.msgcount for each in connections))
-    return MessageBatches(path, track, layout, reader.deserialize)
+    decoders = {kind: RosMessages(kind, reader.deserialize, definitions) for kind in kinds}
+    return MessageBatches(path, track, layout, decoders)
 
 
 def _check_definition(path: Path, reader: Any, topic: str, kind: str) -> None:
@@ -161,7 +162,7 @@ def _fill(path: Path, reader: Any, batches: Sequence[MessageBatches]) -> None:
         return
     with errors_of("rosbags", path):
         for place, (connection, logged_ns, data) in enumerate(reader.messages(wanted)):
-            by_topic[connection.topic].add(place, logged_ns, data, connection.msgtype)
+            by_topic[connection.topic].add(place, logged_ns, data, str(connection.msgtype))
         for each in batches:
             each.flush()
 

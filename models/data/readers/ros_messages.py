@@ -22,20 +22,20 @@ _SEPARATOR = "=" * 80 + "\n"
 
 
 class RosMessages:
-    """Messages of a ROS type, decoded by rosbags."""
+    """Messages of a ROS type.
 
-    def __init__(self, path: Path, encoding: str, schema: Schema, facts: Facts) -> None:
-        typesys = imported(path, "rosbags.typesys", "messages of ROS", facts)
-        self._kind = _full(schema.name)
-        definitions = with_known(path, _parsed(typesys, schema), [self._kind], facts)
-        check_defined(path, definitions, self._kind)
-        self._store = typesys.get_typestore(typesys.Stores.EMPTY)
-        self._store.register(definitions)
-        self._of_bytes = self._store.deserialize_ros1 if encoding == "ros1" else self._store.deserialize_cdr
+    Args:
+        of_bytes: decodes a message, given its bytes and its type.
+    """
+
+    def __init__(self, kind: str, of_bytes: Callable[[bytes, str], Any], definitions: Mapping[str, Any]) -> None:
+        self._kind = kind
+        self._of_bytes = of_bytes
+        self._definitions = definitions
         self._elements: dict[str, str] = {}
 
     def fields(self) -> Iterable[tuple[str, str]]:
-        return fields_of(self._store.fielddefs, self._kind)
+        return fields_of(self._definitions, self._kind) if self._kind in self._definitions else ()
 
     def decode(self, data: bytes) -> Any:
         try:
@@ -52,38 +52,34 @@ class RosMessages:
         return stamp_ns(message)
 
 
-class OtherRosMessages(RosMessages):
-    """Messages of a ROS 2 type, decoded by mcap-ros2-support; its definition is not listed."""
-
-    def __init__(self, path: Path, schema: Schema, facts: Facts) -> None:
-        decoder = imported(path, "mcap_ros2.decoder", "messages of ROS 2", facts)
-        self._kind = schema.name
-        self._of_bytes: Callable[[bytes, str], Any] = _without_kind(decoder.DecoderFactory().decoder_for("cdr", schema))
-        self._elements = {}
-
-    def fields(self) -> Iterable[tuple[str, str]]:
-        return ()
-
-
 def ros_messages(path: Path, encoding: str, schema: Schema, facts: Facts) -> RosMessages:
-    """Return the decoder of a ROS type.
+    """Return the decoder of a ROS type: of rosbags, or of mcap-ros2-support, which does not list its definition.
 
     Raises:
         DataError: no library can read the type's definition.
     """
     try:
-        return RosMessages(path, encoding, schema, facts)
+        return _of_rosbags(path, encoding, schema, facts)
     except DataError:
         raise
     except Exception as error:
         if schema.encoding != "ros2msg":
             raise DataError(f"its definition cannot be read: {error!r}") from error
+    decoder = imported(path, "mcap_ros2.decoder", "messages of ROS 2", facts)
     try:
-        return OtherRosMessages(path, schema, facts)
-    except DataError:
-        raise
+        return RosMessages(schema.name, _without_kind(decoder.DecoderFactory().decoder_for("cdr", schema)), {})
     except Exception as error:
         raise DataError(f"its definition cannot be read: {error!r}") from error
+
+
+def _of_rosbags(path: Path, encoding: str, schema: Schema, facts: Facts) -> RosMessages:
+    typesys = imported(path, "rosbags.typesys", "messages of ROS", facts)
+    kind = _full(schema.name)
+    definitions = with_known(path, _parsed(typesys, schema), [kind], facts)
+    check_defined(path, definitions, kind)
+    store = typesys.get_typestore(typesys.Stores.EMPTY)
+    store.register(definitions)
+    return RosMessages(kind, store.deserialize_ros1 if encoding == "ros1" else store.deserialize_cdr, store.fielddefs)
 
 
 def fields_of(definitions: Mapping[str, Any], message: str) -> Iterator[tuple[str, str]]:

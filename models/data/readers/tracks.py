@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from statestream.models.data.message_fields import MessageField, Value, stamp_ns
+from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers.growing import Numbers
+from statestream.models.data.readers.messages import Messages, Packet, within_64_bits
+from statestream.models.data.readers.reader import Facts
 from statestream.models.data.readers.topics import Topic
-from statestream.models.data.tables import column_of
+from statestream.models.data.readers.video_messages import MessageVideo
+from statestream.models.data.tables import DataError, column_of
 from statestream.models.spec import Array, Int64Array
 
 _MOST_EXPECTED = 1 << 20
@@ -31,8 +36,6 @@ class Track:
         room = min(expected, _MOST_EXPECTED)
         self.name = name
         self.fields = fields
-        self.elements: list[str] = []
-        """Names of the elements that fields select by number, in the first message."""
         self._place, self._logged_ns, self._stamped_ns = (Numbers(np.int64, room) for _ in range(3))
         self._values: list[Any] = [Numbers(kind, room) for kind in types] or [[] for _ in fields]
         """Numbers, or a list, per field."""
@@ -54,19 +57,20 @@ class Track:
         """Times in headers; 0: a message has none."""
         return self._stamped_ns.array
 
-    @property
-    def topic(self) -> Topic:
-        columns = {field.name: _column(values) for field, values in zip(self.fields, self._values, strict=True)}
-        return Topic(self.name, self.place, columns)
+    def add(self, place: int, logged_ns: int, data: bytes, messages: Messages) -> None:
+        """Decode a message and add it.
 
-    def add(self, place: int, logged_ns: int, message: Any) -> None:
-        """Add a message."""
-        for found, column in zip(self.fields, self._values, strict=True):
-            column.append(found.of(message))
-        self._check_elements(message)
+        Raises:
+            DataError: it cannot be decoded, or does not have a field; nothing is added.
+        """
+        message = messages.decode(data)
+        cells = [messages.value(message, field) for field in self.fields]
+        stamped_ns, logged_ns = messages.stamp_ns(message), within_64_bits(logged_ns)
+        for column, cell in zip(self._values, cells, strict=True):
+            column.append(cell)
         self._place.append(place)
         self._logged_ns.append(logged_ns)
-        self._stamped_ns.append(stamp_ns(message))
+        self._stamped_ns.append(stamped_ns)
 
     def extend(
         self, place: Sequence[int], logged_ns: Sequence[int], stamped_ns: Int64Array, columns: Sequence[Array]
@@ -78,15 +82,37 @@ class Track:
         for values, column in zip(self._values, columns, strict=True):
             values.extend(column)
 
-    def _check_elements(self, message: Any) -> None:
-        """Raise DataError if a number selects another element than in the first message."""
-        if not self._place:
-            self.elements = [found.element_name(message) for found in self.fields]
-        for found, element in zip(self.fields, self.elements, strict=True):
-            if element:
-                found.check_element(found.element_name(message), element)
+    def put_in_order(self, places: Int64Array) -> None:
+        """Sort the messages by their places among those of all tracks."""
+        self.place[:] = places
+        self._keep(np.argsort(places))
+
+    def topic(self, path: Path, facts: Facts) -> Topic:
+        """Make columns; messages before the first key frame of a video are left out.
+
+        Raises:
+            DataError: no message has a field, or a video has no key frame.
+        """
+        for field, values in zip(self.fields, self._values, strict=True):
+            if isinstance(values, list) and all(value is None for value in values):
+                raise DataError(f"{path}: no message has '{field.name}'")
+        for k, values in enumerate(self._values):
+            if isinstance(values, list) and isinstance(values[0], Packet):
+                video = MessageVideo(path, self.name, values, facts)
+                self._values[k] = [partial(video.picture, index) for index in range(len(values))]
+                self._keep(np.arange(video.first, len(values)))
+        columns = {field.name: _column(values) for field, values in zip(self.fields, self._values, strict=True)}
+        return Topic(self.name, self.place, columns)
+
+    def _keep(self, indices: Int64Array) -> None:
+        """Keep the messages of these indices, in this order."""
+        for each in (self._place, self._logged_ns, self._stamped_ns, *self._values):
+            if isinstance(each, Numbers):
+                each.keep(indices)
+            else:
+                each[:] = [each[k] for k in indices.tolist()]
 
 
-def _column(values: Numbers | list[Value]) -> Array:
+def _column(values: Numbers | list[Any]) -> Array:
     """Make a column: numbers as they are, text and picture data as objects."""
     return values.array if isinstance(values, Numbers) else column_of(values)

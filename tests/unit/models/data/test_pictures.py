@@ -76,6 +76,9 @@ RIGHT: dict[str, tuple[Make, tuple[int, int, int]]] = {
     "LA, opaque": (plain("LA", (9, 255)), (9, 9, 9)),
     "TIFF": (lambda: encoded(Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3)), "TIFF"), (1, 2, 3)),
     "BMP": (lambda: encoded(Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3)), "BMP"), (1, 2, 3)),
+    "PPM": (lambda: encoded(Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3)), "PPM"), (1, 2, 3)),
+    "PGM": (lambda: encoded(Image.new("L", (WIDTH, HEIGHT), 77), "PPM"), (77, 77, 77)),
+    "GIF": (lambda: encoded(Image.new("L", (WIDTH, HEIGHT), 77), "GIF"), (77, 77, 77)),
 }
 
 REFUSED: dict[str, tuple[Make, str]] = {
@@ -95,7 +98,13 @@ REFUSED: dict[str, tuple[Make, str]] = {
         lambda: encoded(Image.new("L", (9, 9)), "TIFF", save_all=True, append_images=[Image.new("L", (9, 9), 1)]),
         "a file of 2 pictures",
     ),
-    "GIF": (lambda: encoded(Image.new("L", (9, 9)), "GIF"), "cannot be decoded"),
+    "several in a GIF": (
+        lambda: encoded(Image.new("L", (9, 9)), "GIF", save_all=True, append_images=[Image.new("L", (9, 9), 1)]),
+        "a file of 2 pictures",
+    ),
+    "PGM of 12 bits": (lambda: b"P5 # depth\n2 1\n4095\n" + bytes(4), "values up to 4095, not 255"),
+    "PPM of 16 bits": (lambda: b"P6\n1 1\n65535\n" + bytes(6), "values up to 65535, not 255"),
+    "EPS": (lambda: encoded(Image.new("L", (9, 9)), "EPS"), "cannot be decoded"),
     "no picture": (lambda: b"text", "a picture of 4 bytes cannot be decoded"),
     "half of one": (lambda: encoded(DEPTH)[:60], "cannot be decoded"),
 }

@@ -243,7 +243,7 @@ def test_a_message_that_is_none_is_named(tmp_path: Path) -> None:
     with Writer(tmp_path / "drive", version=8) as writer:
         connection = writer.add_connection(IMU, TYPES[IMU], typestore=typestore())
         writer.write(connection, START_NS, b"\0\1\0\0short")
-    assert "LOG: cannot read it: Could not deserialize 'sensor_msgs/msg/Imu'" in problem(
+    assert "LOG: message 0 of /imu/data (sensor_msgs/msg/Imu): it is no sensor_msgs/msg/Imu" in problem(
         tmp_path / "drive", IMU_COLUMNS
     )
 
