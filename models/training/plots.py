@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from statestream.models.data.recordings import Recording
 from statestream.models.files import replacing
 from statestream.models.spec import Array, Float32Array
+from statestream.models.training.search_space import Tried
 
 SHOWN_ROWS = 500
 
@@ -71,6 +74,37 @@ def plot_regression(path: Path, recording: Recording, outputs: Float32Array, lab
     grid[-1, 0].set_xlabel("seconds")
     _save(figure, path)
     return figure
+
+
+def plot_trials(tried: Sequence[Tried], names: Sequence[str], score: str) -> Figure:
+    """Plot the score of trials in their order, and by each setting; pruned ones are hollow."""
+    shown = [each for each in tried if np.isfinite(each.score)]
+    columns = min(3, 1 + len(names))
+    rows = -(-(1 + len(names)) // columns)
+    figure = _figure(4 * columns, 3 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes in grid[1 + len(names) :]:
+        axes.set_visible(False)
+    _plot_scores(grid[0], shown, [each.number for each in shown], "trial")
+    for axes, name in zip(grid[1:], names, strict=False):
+        own = [each for each in shown if name in each.settings]
+        values = [each.settings[name] for each in own]
+        is_rate = all(isinstance(value, float) for value in values)
+        if is_rate:
+            axes.set_xscale("log")
+        _plot_scores(axes, own, values if is_rate else [str(value) for value in values], name)
+        axes.tick_params(axis="x", rotation=0 if is_rate else 30)
+    for axes in grid[::columns]:
+        axes.set_ylabel(f"validation {score}")
+    return figure
+
+
+def _plot_scores(axes: Axes, tried: Sequence[Tried], x: Sequence[Any], title: str) -> None:
+    for pruned, face in ((False, "C0"), (True, "none")):
+        points = [(place, each.score) for place, each in zip(x, tried, strict=True) if each.pruned == pruned]
+        if points:
+            axes.scatter(*zip(*points, strict=True), facecolors=face, edgecolors="C0")
+    axes.set_title(title)
 
 
 def as_svg(figure: Figure) -> str:

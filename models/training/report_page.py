@@ -51,16 +51,21 @@ def report_page(
         curves: element of the loss by epoch.
         predictions: element of the predictions on the test split.
     """
-    title = escape(f"Training of {config.name}")
-    parts = [f"<h1>{title}</h1>", f"<p>{escape(config.description)}</p>" if config.description else ""]
+    parts = [f"<p>{escape(config.description)}</p>" if config.description else ""]
     lost = lost_to(metrics["test"], metrics["baselines"], config.task.kind)
     parts += [_paragraph(text) for text in (*plan.warnings, *lost)]
-    parts += ["<h2>Scores on the test split</h2>", _wide(_scores(metrics))]
-    parts += ["<h2>What was trained on</h2>", _facts({**plan.facts, **_more(metrics)})]
+    parts += ["<h2>Scores on the test split</h2>", wide(_scores(metrics))]
+    parts += ["<h2>What was trained on</h2>", facts_table({**plan.facts, **_more(metrics)})]
     parts += ["<h2>Loss and validation by epoch</h2>", curves, "<h2>Predictions on the test split</h2>"]
-    parts += [_wide(predictions), "<h2>Recordings of the largest loss</h2>", _wide(_worst_table(metrics, worst))]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    parts += [wide(predictions), "<h2>Recordings of the largest loss</h2>", wide(_worst_table(metrics, worst))]
+    return document(f"Training of {config.name}", parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """A page with its title and style, of elements."""
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    body = f"<h1>{escape(title)}</h1>{''.join(parts)}"
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
 def confusion_table(count: Array, labels: Sequence[str]) -> str:
@@ -111,7 +116,8 @@ def _more(metrics: Mapping[str, Any]) -> dict[str, str]:
     return more
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def facts_table(facts: Mapping[str, str]) -> str:
+    """A table of names and texts; that of `command` is code."""
     cells = {
         name: f"<code>{escape(text)}</code>" if name == "command" else escape(text) for name, text in facts.items()
     }
@@ -133,5 +139,6 @@ def _paragraph(text: str) -> str:
     return f'<p class="warn">{escape(text[0].upper() + text[1:])}</p>'
 
 
-def _wide(content: str) -> str:
+def wide(content: str) -> str:
+    """An element that scrolls where it is wider than the page."""
     return f'<div class="wide">{content}</div>'

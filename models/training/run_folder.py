@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,18 @@ def new_folder(runs: Path, config: Config, *, overwrite: bool) -> Path:
     return folder
 
 
-def folder_to_resume(runs: Path, config: Config) -> Path | None:
-    """The newest run of this name and configuration that has a checkpoint; None: there is no run of this name.
+def folder_to_resume(runs: Path, config: Config, *, last: str = LAST, goals: Sequence[str] = GOALS) -> Path | None:
+    """The newest run of this name and configuration that can go on; None: there is no run of this name.
+
+    Args:
+        last: file of a run that can go on.
+        goals: fields that may differ.
 
     Raises:
         RunError: all runs of this name have another configuration; the text names its fields and values.
     """
-    found = [folder for folder in _existing(runs, config.name) if (folder / LAST).is_file()]
-    differing = [differences(load_config(folder / CONFIG), config) for folder in found]
+    found = [folder for folder in _existing(runs, config.name) if (folder / last).is_file()]
+    differing = [differences(load_config(folder / CONFIG), config, goals) for folder in found]
     for folder, fields in zip(reversed(found), reversed(differing), strict=True):
         if not fields:
             return folder
@@ -54,10 +58,10 @@ def write_config(folder: Path, config: Config) -> None:
     (folder / CONFIG).write_text(config.model_dump_json(indent=2) + "\n")
 
 
-def differences(before: Config, now: Config) -> str:
-    """Fields that differ, but the `GOALS`, with both values; empty: there are none."""
+def differences(before: Config, now: Config, goals: Sequence[str] = GOALS) -> str:
+    """Fields that differ, but the `goals`, with both values; empty: there are none."""
     values = [dict(_flat(config.model_dump(mode="json"))) for config in (before, now)]
-    names = [name for name in {**values[0], **values[1]} if name not in GOALS]
+    names = [name for name in {**values[0], **values[1]} if name not in goals]
     changed = [(name, *(each.get(name, "not set") for each in values)) for name in names]
     return ", ".join(f"{name} was {old}, now {new}" for name, old, new in changed if old != new)
 

@@ -22,7 +22,7 @@ from statestream.models.config import Config
 from statestream.models.data.recordings import Dataset, median_period_s
 from statestream.models.data.tables import DataError
 from statestream.models.spec import TimeSpec
-from statestream.models.training.dataset import channel_statistics, load_dataset
+from statestream.models.training.dataset import channel_statistics, load_dataset, target_statistics
 from statestream.models.training.feature_statistics import fix_whitening
 from statestream.models.training.learner import Learner
 from statestream.models.training.network import Facts, Scaling
@@ -76,15 +76,9 @@ def train(
         Interrupted: Ctrl-C.
     """
     started = clock.monotonic()
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
     dataset = dataset or load_dataset(config)
-    _check_augmented(config, dataset)
-    split = split_dataset(dataset, config.split, classes=config.task.kind == "classification")
-    # Silence Lightning's advice on hardware and on its makers' services.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    lightning.seed_everything(config.training.seed, verbose=False)
-    learner = _learner(config, dataset, split)
+    learner = _learner(config, dataset)
+    split = learner.split
     folder = folder_to_resume(Path(runs), config) if resume else None
     last = None if folder is None else folder / LAST
     if last is not None:
@@ -113,7 +107,24 @@ def train(
     return load_checkpoint(folder)
 
 
-def _learner(config: Config, dataset: Dataset, split: Split) -> Learner:
+def fit_without_report(config: Config, dataset: Dataset, folder: Path, watch: Callback) -> None:
+    """Train as `train` does, with checkpoints in `folder`, but score nothing on the test split.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C. What `watch` raises ends the training, too.
+    """
+    learner = _learner(config, dataset)
+    _fit(_trainer(folder, config, learner.split, None, [watch]), learner, None)
+
+
+def _learner(config: Config, dataset: Dataset) -> Learner:
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    _check_augmented(config, dataset)
+    split = split_dataset(dataset, config.split, classes=config.task.kind == "classification")
+    # Silence Lightning's advice on hardware and on its makers' services.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    lightning.seed_everything(config.training.seed, verbose=False)
     network = build_network(config, facts_of(config, dataset, split))
     time = TimeSpec.around(network.facts.nominal_s)
     fix_whitening(network, split.train, time, whiten=config.data.whiten)
@@ -134,7 +145,7 @@ def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:
         inputs=Scaling(*channel_statistics([r.features for r in split.train], common="features" in common)),
         targets=Scaling.none(len(dataset.labels))
         if classes
-        else Scaling(*channel_statistics(targets, common="targets" in common)),
+        else Scaling(*target_statistics(targets, common="targets" in common)),
         units=list(dataset.units),
         relative=list(dataset.relative),
         picture_range=dataset.picture_range,

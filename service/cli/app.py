@@ -24,6 +24,7 @@ from statestream.service.cli import (
     tokens,
     top,
     train,
+    tune,
     warmup,
 )
 from statestream.service.cli.console import out, version
@@ -57,6 +58,7 @@ def root(
 app.add_typer(data.app, name="data")
 app.command("init")(init.init)
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)

@@ -18,7 +18,10 @@ from statestream.service.extras import need
 
 _PACKAGES = ("grpcio", "protobuf", "numpy", "pydantic", "uvloop", "onnxruntime", "onnxruntime-gpu", "torch", "ncps")
 _EXTRAS = {
-    "train": (("torch", "ncps", "lightning", "onnx", "onnxscript", "pyarrow", "matplotlib"), "train and export"),
+    "train": (
+        ("torch", "ncps", "lightning", "onnx", "onnxscript", "pyarrow", "matplotlib", "optuna"),
+        "train and export",
+    ),
 }
 _JETPACK_WHEELS = "the wheel for your JetPack from NVIDIA (pip's onnxruntime has no CUDA for Jetson)"
 _FEW_FILES = 4096
