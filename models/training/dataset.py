@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from statestream.models.cells.options import CellOptions, EncodedOptions, FramesOptions
 from statestream.models.config import Config
 from statestream.models.data.merge_sensors import merged
-from statestream.models.data.recordings import Dataset, Recording, read_dataset
+from statestream.models.data.next_row import with_next_row
+from statestream.models.data.recordings import Dataset, read_dataset
 from statestream.models.data.registry import loader
 from statestream.models.data.tables import DataError
 from statestream.models.metrics import varies
-from statestream.models.spec import Array
+from statestream.models.spec import Array, BoolArray
 
 _PICTURES = 64
 """Pictures processed at once."""
+STILL_ROWS, STILL_RANGE = 0.99, 0.01
+"""A column hardly varies if this fraction of its rows lies within this fraction of its range around the median."""
+STILL_SCALE = 0.1
+"""Least scale of a target that hardly varies, as a fraction of its range."""
 
 
 def load_dataset(config: Config) -> Dataset:
@@ -37,7 +41,7 @@ def load_dataset(config: Config) -> Dataset:
         if config.data.missing != "hold":
             _check_finite(dataset)
     if config.task.kind == "next_step":
-        return _with_next_row(dataset, config.data.target if config.data.path is not None else ())
+        return with_next_row(dataset, config.data.target if config.data.path is not None else ())
     if any(r.target is None for r in dataset.recordings):
         raise DataError(f"data.target: task.kind is '{config.task.kind}' but no target column is named")
     return dataset
@@ -59,6 +63,28 @@ def channel_statistics(arrays: Sequence[Array], *, common: bool = False) -> tupl
     mean, std = np.nanmean(own, axis=0), np.where(varies(own), np.nanstd(own, axis=0), 1.0)
     channels = values.shape[-1]
     return np.broadcast_to(mean, channels).tolist(), np.broadcast_to(std, channels).tolist()
+
+
+def target_statistics(arrays: Sequence[Array], *, common: bool = False) -> tuple[list[float], list[float]]:
+    """`channel_statistics` of targets, by which the loss weighs them.
+
+    The scale of a target that hardly varies is a tenth of its range at least: by its standard deviation alone, the rare
+    rows that differ would dominate the loss.
+    """
+    mean, std = channel_statistics(arrays, common=common)
+    if common:
+        return mean, std
+    values = np.concatenate(arrays).astype(np.float64)
+    least = STILL_SCALE * (np.nanmax(values, axis=0) - np.nanmin(values, axis=0))
+    return mean, np.where(still(values), np.maximum(std, least), std).tolist()
+
+
+def still(x_NF: Array) -> BoolArray:
+    """`[F]` whether each column hardly varies; NaN are ignored."""
+    range_F = np.nanmax(x_NF, axis=0) - np.nanmin(x_NF, axis=0)
+    off_NF = np.abs(x_NF - np.nanmedian(x_NF, axis=0))
+    near_F = (off_NF <= STILL_RANGE * range_F).sum(axis=0) / np.isfinite(x_NF).sum(axis=0)
+    return np.asarray(near_F > STILL_ROWS)
 
 
 def _pixel_statistics(arrays: Sequence[Array], *, common: bool) -> tuple[list[float], list[float]]:
@@ -99,27 +125,3 @@ def _check_finite(dataset: Dataset) -> None:
                 f"recording '{recording.id}': feature '{dataset.features[k]}' is {recording.features[row, k]} in row "
                 f'{row}; if that means "not measured", set data.missing = "hold"'
             )
-
-
-def _following(recording: Recording, named: Sequence[str]) -> Array:
-    """`[T - 1, K]` targets of all rows but the last."""
-    if not named:
-        return recording.features[1:]
-    assert recording.target is not None
-    return recording.target[1:]
-
-
-def _with_next_row(dataset: Dataset, named: Sequence[str]) -> Dataset:
-    """Set each row's target to the next row: its columns `named`, which are the targets so far, or every feature.
-
-    Drops the last row, which has none.
-    """
-    kept = [k for k, r in enumerate(dataset.recordings) if len(r) > 1]
-    if not kept:
-        raise DataError("task.kind is 'next_step' but no recording has two rows")
-    recordings = tuple(
-        Recording(r.id, r.t_ns[:-1], r.features[:-1], _following(r, named), r.group)
-        for r in (dataset.recordings[k] for k in kept)
-    )
-    parts = tuple(dataset.parts[k] for k in kept) if dataset.parts else ()
-    return replace(dataset, recordings=recordings, labels=tuple(named) or dataset.features, parts=parts)

@@ -10,13 +10,12 @@ import numpy as np
 from statestream.models.config import Config
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.spec import Array
+from statestream.models.training.dataset import still
 from statestream.models.training.learner import Learner
 from statestream.models.training.splits import Split
 
 FEW_STEPS = 300
 """Optimiser steps below which a network has hardly learned."""
-STILL_ROWS, STILL_RANGE = 0.99, 0.01
-"""A column hardly varies if this fraction of its rows lies within this fraction of its range around the median."""
 MOST_NAMES = 8
 """Most columns that are named."""
 
@@ -46,14 +45,10 @@ def plan_of(config: Config, dataset: Dataset, split: Split, learner: Learner) ->
 
 
 def still_columns(values: Sequence[Array], names: Sequence[str]) -> list[str]:
-    """Names of the columns of `[T, F]` arrays that hardly vary; NaN are ignored."""
-    x_NF = np.concatenate(values)
-    if x_NF.ndim != 2 or x_NF.dtype.kind != "f":
+    """Names of the columns of `[T, F]` arrays that hardly vary."""
+    if values[0].ndim != 2 or values[0].dtype.kind != "f":
         return []
-    range_F = np.nanmax(x_NF, axis=0) - np.nanmin(x_NF, axis=0)
-    off_NF = np.abs(x_NF - np.nanmedian(x_NF, axis=0))
-    near = (off_NF <= STILL_RANGE * range_F).sum(axis=0) / np.isfinite(x_NF).sum(axis=0)
-    return [name for name, share in zip(names, near, strict=True) if share > STILL_ROWS]
+    return [name for name, is_still in zip(names, still(np.concatenate(values)), strict=True) if is_still]
 
 
 def _warnings(config: Config, dataset: Dataset, split: Split, steps: int) -> Iterator[str]:
@@ -67,16 +62,25 @@ def _warnings(config: Config, dataset: Dataset, split: Split, steps: int) -> Ite
             f"one recording ('{split.validation[0].id}') is the validation, which chooses the weights to keep: "
             "record more, or set split.by = 'time'"
         )
-    for field, values, names in (
-        ("features", [r.features for r in split.train], dataset.features),
-        ("target", [np.asarray(r.target) for r in split.train], dataset.labels),
-    ):
-        still = still_columns(values, names) if values[0].ndim == 2 else []
-        if still and not (field == "target" and config.task.kind == "next_step"):
-            yield (
-                f"data.{field}: {_listed(still)} hardly var{'y' if len(still) > 1 else 'ies'} in the training split, "
-                "so that the rare rows that differ count for much: leave out what is not needed"
-            )
+    yield from _still(split, dataset, config)
+
+
+def _still(split: Split, dataset: Dataset, config: Config) -> Iterator[str]:
+    if found := still_columns([r.features for r in split.train], dataset.features):
+        yield (
+            f"data.features: {_hardly_vary(found)}, so that the rare rows that differ count for much: "
+            "leave out what is not needed"
+        )
+    weighed = config.task.kind != "classification" and "targets" not in config.data.common_scale
+    if weighed and (found := still_columns([np.asarray(r.target) for r in split.train], dataset.labels)):
+        yield (
+            f"data.target: {_hardly_vary(found)}: the loss takes a tenth of the range as the unit of the error, "
+            "not the standard deviation, so that the rare rows that differ do not dominate it"
+        )
+
+
+def _hardly_vary(names: Sequence[str]) -> str:
+    return f"{_listed(names)} hardly var{'y' if len(names) > 1 else 'ies'} in the training split"
 
 
 def _target(config: Config, dataset: Dataset) -> str:

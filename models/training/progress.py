@@ -44,7 +44,7 @@ class EpochProgress(ProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
         figures = "  ".join(
-            f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in SHOWN
+            f"{name} {float(value):.4g}" for name, value in trainer.callback_metrics.items() if name in SHOWN
         )
         self._progress.update(self._task, completed=done, figures=figures)
         every = max(1, (trainer.max_epochs or 10) // 10)

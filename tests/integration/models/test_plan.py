@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from statestream.models.training.dataset import channel_statistics, target_statistics
 from statestream.models.training.plan import Plan, still_columns
 from statestream.models.training.trainer import train
 from tests.integration.models.test_training import config_of, write
@@ -53,6 +54,25 @@ def test_columns_that_hardly_vary_are_named() -> None:
     gaps = np.where(random.random(1000) < 0.5, np.nan, random.normal(size=1000))
     x = np.stack([flag, drifting, jitter, np.full(1000, 2.0), gaps], axis=1).astype(np.float32)
     assert still_columns([x[:500], x[500:]], list("abcde")) == ["a", "c", "d"]
+
+
+def test_rare_rows_of_a_still_target_do_not_dominate_a_loss() -> None:
+    random = np.random.default_rng(0)
+    y = np.zeros((1000, 3))
+    y[7, 0], y[:, 1], y[3, 2] = 1, random.normal(size=1000), 1e-6
+    _, own = channel_statistics([y])
+    _, (flag, usual, tiny) = target_statistics([y[:500], y[500:]])
+    assert (flag, usual, tiny) == pytest.approx((0.1, own[1], 1e-7)), "a tenth of the range, whatever its magnitude"
+    assert max(y[7, 0] / flag, y[3, 2] / tiny) < 11 < y[7, 0] / own[0]
+    assert target_statistics([y], common=True) == channel_statistics([y], common=True)
+
+
+def test_a_target_that_hardly_varies_is_told(data: Path, tmp_path: Path) -> None:
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([f"{lines[0]},mode", *(f"{line},{int(k == 5)}" for k, line in enumerate(lines[1:]))]))
+    changes: dict[str, Any] = {"task": {"kind": "regression"}, "data": {"path": data, "target": ["mode"]}}
+    (warning,) = plan_of(data, tmp_path, **changes, training={"epochs": 100}).warnings
+    assert warning.startswith("data.target: mode hardly varies in the training split: the loss takes a tenth of the")
 
 
 def test_a_feature_that_hardly_varies_is_warned_of(data: Path, tmp_path: Path) -> None:
