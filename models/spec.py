@@ -41,6 +41,8 @@ Tensors = Mapping[str, Array]
 Dtype = Literal["float32", "uint8", "bool"]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
+LOG_PROBABILITY, PROBABILITY = "log-probability", "probability"
+"""Units of a classification's outputs."""
 _NEWER = ("relative", "picture_range")
 """Fields of an input that readers of version 0.1 refuse."""
 
@@ -186,6 +188,7 @@ class OutputSpec(TensorSpec):
 
     labels: tuple[str, ...] = ()
     unit: str = ""
+    """What the numbers are: `LOG_PROBABILITY` or `PROBABILITY` of a classification, or a unit; empty: not stated."""
     task: Literal["classification", "regression", "other"] = "other"
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
 

@@ -27,10 +27,12 @@ from statestream.models.export.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNet
 from statestream.models.export.folding import fold_constants
 from statestream.models.export.hoisted import RECURRENCE, wrap_hoisted
 from statestream.models.export.onnx_scan import IR_VERSION, input_names, output_names, wrap_in_scan
-from statestream.models.export.parity import reproduced
+from statestream.models.export.parity import outputs_of, reproduced
 from statestream.models.export.quantization import Weights, pack, quantized
 from statestream.models.spec import (
+    LOG_PROBABILITY,
     MAX_DROP,
+    PROBABILITY,
     Array,
     InputSpec,
     Manifest,
@@ -41,7 +43,7 @@ from statestream.models.spec import (
     split_inputs,
 )
 from statestream.models.training.dataset import load_dataset
-from statestream.models.training.network import Network
+from statestream.models.training.network import Facts, Network
 from statestream.models.training.rollout import Rollout, rollout
 from statestream.models.training.runs import Run, load_checkpoint
 from statestream.models.training.splits import split_dataset
@@ -70,6 +72,7 @@ def export(
     overwrite: bool = False,
     dataset: Dataset | None = None,
     aux_tau: bool = False,
+    probabilities: bool = False,
     jpeg: bool = False,
     quantize: Weights | None = None,
     max_drop: float = MAX_DROP,
@@ -85,6 +88,7 @@ def export(
         overwrite: replace a version that exists.
         dataset: recordings to use in place of the run's, which else must be available.
         aux_tau: add the effective time constants as an output (see `export_network`).
+        probabilities: add a classification's probabilities as an output (see `export_network`).
         jpeg: clients send frames as JPEG (see `export_network`).
         quantize: store weights in 8 or 16 bits; None: float32.
         max_drop: largest loss of score by `quantize` on the validation split (or, without one, on the test split): the
@@ -140,6 +144,7 @@ def export(
         },
         tolerance=tolerance,
         aux_tau=aux_tau,
+        probabilities=probabilities,
         jpeg=jpeg,
         quantization=quantization,
     )
@@ -160,6 +165,7 @@ def export_network(
     training: Mapping[str, Any] | None = None,
     tolerance: float = TOLERANCE,
     aux_tau: bool = False,
+    probabilities: bool = False,
     jpeg: bool = False,
     quantization: Quantization | None = None,
 ) -> Bundle:
@@ -171,12 +177,14 @@ def export_network(
         output_std: standard deviation of each output over the training data; None: over `recordings`.
         tolerance: largest error of a graph, in units of `output_std`.
         aux_tau: add an output `aux_tau`: the effective time constants of the liquid neurons, in seconds.
+        probabilities: add an output `probability` beside the log-probabilities.
         jpeg: clients send frames as JPEG, which the server decodes, not as raw pixels.
         quantization: how to store the weights, which are already `rounded`; None: as float32.
 
     Raises:
         ParityError: a graph differs from PyTorch by more than the tolerance; the text has the graph, batch and error.
-        ValueError: `aux_tau` for a network without time constants, or `jpeg` for one without frames.
+        ValueError: `aux_tau` for a network without time constants, `probabilities` for one that predicts numbers, or
+            `jpeg` for one without frames.
     """
     network = deepcopy(network).eval().cpu()
     repository = Path(repository)
@@ -191,11 +199,7 @@ def export_network(
         version=_version(repository, name, version, overwrite=overwrite),
         description=description,
         inputs=_inputs(network, jpeg=jpeg),
-        outputs=(
-            OutputSpec(
-                name="y", shape=(len(facts.labels),), labels=tuple(facts.labels), task=facts.task, std=tuple(std)
-            ),
-        ),
+        outputs=_outputs(facts, std, probabilities=probabilities),
         aux=(_tau_spec(network),) if aux_tau else (),
         states=network.states,
         time=time,
@@ -211,7 +215,7 @@ def export_network(
     chunk, form = chunk_graph(network, step, manifest, quantization)
     manifest = manifest.model_copy(update={"training": {**manifest.training, "chunk_graph": form}})
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
-    golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], time)
+    golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], manifest)
     return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
 
 
@@ -231,8 +235,8 @@ def step_graph(network: Network, manifest: Manifest, *, normalisation: bool = Tr
     Args:
         normalisation: whether to fold the normalisation of inputs into the weights, which scales their columns.
     """
-    outputs = output_names(manifest)
-    return _graph(_Step(network, aux_tau=bool(manifest.aux)), network, manifest, outputs, normalisation=normalisation)
+    step = _Step(network, probabilities=len(manifest.outputs) > 1, aux_tau=bool(manifest.aux))
+    return _graph(step, network, manifest, output_names(manifest), normalisation=normalisation)
 
 
 def chunk_graph(
@@ -254,7 +258,8 @@ def can_hoist(network: Network) -> bool:
 def hoisted_graph(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> onnx.ModelProto:
     """The chunk graph of a network with linear states, without what is no recurrence in its loop (see `hoisted`)."""
     outputs = [*manifest.results, *(f"{RECURRENCE}{s.name}" for s in manifest.states)]
-    rows = _graph(_Rows(network), network, manifest, outputs, normalisation=quantization is None)
+    module = _Rows(network, probabilities=len(manifest.outputs) > 1)
+    rows = _graph(module, network, manifest, outputs, normalisation=quantization is None)
     if quantization is not None:
         pack(rows, quantization.weights)
     return wrap_hoisted(rows, manifest, network.state_parts or {})
@@ -325,14 +330,14 @@ def spread(y_NK: Array, unit: Array | float = 1.0) -> list[float]:
     return [float(s) for s in np.maximum(y_NK.std(axis=0), np.maximum(RESOLVED * size, 1e-6 * np.asarray(unit)))]
 
 
-def golden_vectors(network: Network, recording: Recording, time: TimeSpec) -> Golden:
+def golden_vectors(network: Network, recording: Recording, manifest: Manifest) -> Golden:
     """Run the first rows of a recording through PyTorch for the golden vectors."""
     short = recording.where(slice(0, GOLDEN_ROWS))
-    (result,) = rollout(network, [short], time)
+    (result,) = rollout(network, [short], manifest.time)
     return Golden(
         inputs=split_inputs(network.inputs, short.features),
         dt_s=result.dt_s,
-        outputs={"y": result.outputs},
+        outputs=outputs_of(manifest, result.outputs),
         states={name: value[0].numpy() for name, value in result.state.items()},
     )
 
@@ -347,6 +352,18 @@ def _inputs(network: Network, *, jpeg: bool) -> tuple[InputSpec, ...]:
     return row.model_copy(update={"encoding": "jpeg"}), *others
 
 
+def _outputs(facts: Facts, std: Sequence[float], *, probabilities: bool) -> tuple[OutputSpec, ...]:
+    shape, labels, task = (len(facts.labels),), tuple(facts.labels), facts.task
+    unit = LOG_PROBABILITY if task == "classification" else ""
+    y = OutputSpec(name="y", shape=shape, labels=labels, task=task, unit=unit, std=tuple(std))
+    if not probabilities:
+        return (y,)
+    if task != "classification":
+        raise ValueError(f"probabilities: the network's task is '{task}'; a classification has them")
+    # Of a probability an error counts as it is, however rare its class.
+    return y, y.model_copy(update={"name": PROBABILITY, "unit": PROBABILITY, "std": (1.0,)})
+
+
 def _tau_spec(network: Network) -> TensorSpec:
     x_BF, dt_B1 = torch.zeros(1, *network.input_shape), torch.ones(1, 1)
     return TensorSpec(name="tau", shape=(network.time_constants(x_BF, network.initial_state(1), dt_B1).shape[1],))
@@ -355,24 +372,26 @@ def _tau_spec(network: Network) -> TensorSpec:
 class _Rows(nn.Module):
     """`Network.row_wise` with positional tensors, for the ONNX export."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, probabilities: bool) -> None:
         super().__init__()
         self.network = network
+        self.probabilities = probabilities
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Inputs, dt, states after each row."""
         x_NF, dt_N1, *states = tensors
         after = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         y_NK, moves = self.network.row_wise(x_NF, after, dt_N1)
-        return y_NK, *(moves[spec.name] for spec in self.network.states)
+        return y_NK, *_exp(y_NK, self.probabilities), *(moves[spec.name] for spec in self.network.states)
 
 
 class _Step(nn.Module):
     """`Network.step` with positional tensors, for the ONNX export."""
 
-    def __init__(self, network: Network, *, aux_tau: bool) -> None:
+    def __init__(self, network: Network, *, probabilities: bool, aux_tau: bool) -> None:
         super().__init__()
         self.network = network
+        self.probabilities = probabilities
         self.aux_tau = aux_tau
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -383,7 +402,11 @@ class _Step(nn.Module):
         named = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         y_BK, state = self.network.step(x_BF, named, dt_B1)
         aux = (self.network.time_constants(x_BF, named, dt_B1),) if self.aux_tau else ()
-        return y_BK, *aux, *(state[spec.name] for spec in self.network.states)
+        return y_BK, *_exp(y_BK, self.probabilities), *aux, *(state[spec.name] for spec in self.network.states)
+
+
+def _exp(y: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    return (y.exp(),) if wanted else ()
 
 
 def _strip(model: onnx.ModelProto) -> None:

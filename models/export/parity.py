@@ -17,7 +17,7 @@ from statestream.models.bundle import CHUNK, STEP
 from statestream.models.data.recordings import Recording
 from statestream.models.export.onnx_scan import input_names
 from statestream.models.metrics import deviation, state_deviation
-from statestream.models.spec import Array, Manifest, split_inputs
+from statestream.models.spec import PROBABILITY, Array, Manifest, split_inputs
 from statestream.models.training.network import Network
 from statestream.models.training.rollout import Padded, pad, rollout
 
@@ -35,7 +35,8 @@ class Reference:
     """Padded recordings and PyTorch's results for them."""
 
     padded: Padded
-    y_BTK: Array
+    outputs: dict[str, Array]
+    """`[B, T, K]` by name."""
     states: dict[str, Array]
 
 
@@ -73,8 +74,8 @@ def check_parity(
     for batch in BATCHES:
         reference = _reference(network, manifest, [_ragged(recordings, k, batch) for k in range(batch)])
         for name, run in ((STEP, run_steps), (CHUNK, run_chunk)):
-            y_BTK, states = run(sessions[name], manifest, reference.padded)
-            error = _error(manifest, reference, y_BTK, states)
+            outputs, states = run(sessions[name], manifest, reference.padded)
+            error = _error(manifest, reference, outputs, states)
             if not error <= manifest.tolerance:
                 raise ParityError(
                     f"{manifest.ref}: {name} differs from PyTorch by {error:.3g} standard deviations at batch {batch}; "
@@ -86,36 +87,40 @@ def check_parity(
 
 def run_steps(
     session: onnxruntime.InferenceSession, manifest: Manifest, padded: Padded
-) -> tuple[Array, dict[str, Array]]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Run step.onnx row by row, skipping invalid rows as a server does.
 
-    Returns `y_BTK` and the states.
+    Returns the outputs, `[B, T, K]` each, and the states.
     """
     states = _initial(manifest, len(padded.valid_BT))
-    names = ["y", *(f"state_{s.name}_out" for s in manifest.states)]
+    outputs = [spec.name for spec in manifest.outputs]
+    names = [*outputs, *(f"state_{s.name}_out" for s in manifest.states)]
     x_TBF, dt_TB1 = padded.x_BTF.numpy().swapaxes(0, 1), padded.dt_BT1.numpy().swapaxes(0, 1)
-    y_T = []
+    rows: list[Sequence[Array]] = []
     for x_BF, dt_B1, valid_B in zip(x_TBF, dt_TB1, padded.valid_BT.numpy().T, strict=True):
         inputs = split_inputs(manifest.inputs, x_BF)
         feed = dict(zip(input_names(manifest), (*inputs.values(), dt_B1, *states.values()), strict=True))
-        y_BK, *advanced = session.run(names, {name: np.ascontiguousarray(a) for name, a in feed.items()})
-        y_T.append(y_BK)
-        for name, new in zip(states, advanced, strict=True):
+        results = session.run(names, {name: np.ascontiguousarray(a) for name, a in feed.items()})
+        rows.append(results[: len(outputs)])
+        for name, new in zip(states, results[len(outputs) :], strict=True):
             states[name] = np.where(valid_B.reshape(-1, *[1] * (new.ndim - 1)), new, states[name])
-    return np.stack(y_T, axis=1), states
+    columns = zip(*rows, strict=True)
+    return {name: np.stack(column, axis=1) for name, column in zip(outputs, columns, strict=True)}, states
 
 
 def run_chunk(
     session: onnxruntime.InferenceSession, manifest: Manifest, padded: Padded
-) -> tuple[Array, dict[str, Array]]:
-    """Run chunk.onnx over all rows at once; returns `y_BTK` and the states."""
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Run chunk.onnx over all rows at once; returns the outputs, `[B, T, K]` each, and the states."""
     states = _initial(manifest, len(padded.valid_BT))
     inputs = split_inputs(manifest.inputs, padded.x_BTF.numpy())
     feed = {f"{name}_seq": x for name, x in inputs.items()}
     feed |= {"dt_seq": padded.dt_BT1.numpy(), "valid": padded.valid_BT.numpy()}
-    names = ["y_seq", *(f"state_{name}_out" for name in states)]
-    y_BTK, *advanced = session.run(names, feed | {f"state_{name}": value for name, value in states.items()})
-    return y_BTK, dict(zip(states, advanced, strict=True))
+    outputs = [spec.name for spec in manifest.outputs]
+    names = [*(f"{name}_seq" for name in outputs), *(f"state_{name}_out" for name in states)]
+    results = session.run(names, feed | {f"state_{name}": value for name, value in states.items()})
+    after = dict(zip(states, results[len(outputs) :], strict=True))
+    return dict(zip(outputs, results, strict=False)), after
 
 
 def _reference(network: Network, manifest: Manifest, recordings: Sequence[Recording]) -> Reference:
@@ -125,7 +130,12 @@ def _reference(network: Network, manifest: Manifest, recordings: Sequence[Record
     for row, result in enumerate(results):
         y_BTK[row, : len(result.outputs)] = result.outputs
     states = {s.name: np.concatenate([r.state[s.name].numpy() for r in results]) for s in manifest.states}
-    return Reference(padded, y_BTK, states)
+    return Reference(padded, outputs_of(manifest, y_BTK), states)
+
+
+def outputs_of(manifest: Manifest, y: Array) -> dict[str, Array]:
+    """A manifest's outputs by name, of what the network makes."""
+    return {spec.name: np.exp(y) if spec.unit == PROBABILITY else y for spec in manifest.outputs}
 
 
 def _ragged(recordings: Sequence[Recording], k: int, batch: int) -> Recording:
@@ -137,10 +147,14 @@ def _ragged(recordings: Sequence[Recording], k: int, batch: int) -> Recording:
     return recording.where(slice(start, start + max(1, ROWS - 3 * k)))
 
 
-def _error(manifest: Manifest, reference: Reference, y_BTK: Array, states: Mapping[str, Array]) -> float:
+def _error(
+    manifest: Manifest, reference: Reference, outputs: Mapping[str, Array], states: Mapping[str, Array]
+) -> float:
     valid = reference.padded.valid_BT.numpy()
-    (output,) = manifest.outputs
-    errors = [deviation(y_BTK[valid], reference.y_BTK[valid], output.std_array)]
+    errors = [
+        deviation(outputs[spec.name][valid], reference.outputs[spec.name][valid], spec.std_array)
+        for spec in manifest.outputs
+    ]
     errors += [state_deviation(states[name], want) for name, want in reference.states.items()]
     return max(float(np.max(error)) for error in errors)
 

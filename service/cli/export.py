@@ -34,6 +34,9 @@ def export(
         bool,
         typer.Option("--aux-tau", help="Add an output aux_tau: time constants of the liquid neurons, in seconds."),
     ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Add an output probability: exp of the log-probabilities y.")
+    ] = False,
     jpeg: Annotated[bool, typer.Option("--jpeg", help="Clients send frames as JPEG, not as raw pixels.")] = False,
     quantize: Annotated[Bits | None, typer.Option(help="Store weights in 8 or 16 bits.")] = None,
     max_drop: Annotated[
@@ -56,6 +59,8 @@ def export(
 
       statestream export runs/wrist --aux-tau
 
+      statestream export runs/wrist --probabilities
+
       statestream export runs/lane --jpeg
 
       statestream export runs/wrist --quantize int8 --max-drop 0.005
@@ -69,6 +74,7 @@ def export(
         version,
         overwrite=overwrite,
         aux_tau=aux_tau,
+        probabilities=probabilities,
         jpeg=jpeg,
         quantize=quantize.value if quantize else None,
         max_drop=max_drop,

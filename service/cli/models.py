@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from statestream.models.spec import Manifest, TensorSpec
+from statestream.models.spec import Manifest, OutputSpec, TensorSpec
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, name_and_version, out, print_json
 from statestream.service.dashboard.wiring_svg import wiring_svg
@@ -196,6 +196,7 @@ def describe(manifest: Manifest) -> None:
     for kind, tensors in groups:
         for t in tensors:
             labels = ", ".join(getattr(t, "labels", ()))
+            labels += f" ({t.unit})" if isinstance(t, OutputSpec) and t.unit else ""
             table.add_row(kind, t.name, "×".join(map(str, t.shape)) or "scalar", t.dtype, labels)
     out.print(table)
     time = manifest.time

@@ -18,7 +18,8 @@ export class Plot {
     this.columns = [];
     this.isMap = tensor.role === "state" || tensor.role === "aux" || tensor.shown > MOST_LINES;
     this.isTau = tensor.key === TAU;
-    this.isChance = tensor.task === "classification"; // these models answer with logarithms of probabilities
+    this.isChance = tensor.task === "classification";
+    this.isLog = this.isChance && tensor.units[0] !== "probability"; // else these models answer with logarithms
     this.canvas = element("canvas", { class: this.isMap ? "heat" : "lines", role: "img" });
     this.span = element("span");
     this.keys = element("ul", { class: "keys" });
@@ -30,7 +31,7 @@ export class Plot {
 
   /** Takes the next column; null where there is none. */
   push(values) {
-    this.columns.push(values && this.isChance ? values.map(Math.exp) : values);
+    this.columns.push(values && this.isLog ? values.map(Math.exp) : values);
     if (this.columns.length > this.length) this.columns.shift();
   }
 
@@ -63,7 +64,7 @@ export class Plot {
     const newest = this.columns.at(-1);
     const { labels, units, shown } = this.tensor;
     for (let k = 0; k < shown; k++) {
-      const unit = units[k] ?? (units.length === 1 ? units[0] : "");
+      const unit = this.isChance ? "" : units[k] ?? (units.length === 1 ? units[0] : "");
       this.key(k, k, labels[k] ?? String(k), newest ? `${this.written(newest[k])} ${unit}`.trim() : "");
     }
   }

@@ -15,6 +15,7 @@ from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.export.parity import ParityError, check_parity, reproduced
 from statestream.models.spec import TimeSpec
 from statestream.models.training.rollout import rollout
+from statestream.service.engine.onnx import Engine
 from tests.conftest import leaky_manifest
 from tests.integration.models.conftest import FAMILIES, NOMINAL_S, made_up, network_of
 from tests.support.bundles import leaky_step
@@ -55,10 +56,38 @@ def test_versions_count_up(tmp_path: Path) -> None:
 
 def test_golden_vectors_are_of_irregular_time_and_from_torch(tmp_path: Path) -> None:
     network, recordings = network_of("cfc_ncp"), made_up([200])
-    golden = export_network(network, recordings, tmp_path, name="m").golden()
+    bundle = export_network(network, recordings, tmp_path, name="m")
+    golden = bundle.golden()
     assert np.unique(golden.dt_s).size > 10
-    again = golden_vectors(network, with_irregular_time(recordings[0], seed=0), TIME)
+    again = golden_vectors(network, with_irregular_time(recordings[0], seed=0), bundle.manifest)
     np.testing.assert_array_equal(golden.outputs["y"], again.outputs["y"])
+
+
+@pytest.mark.parametrize(("family", "form"), [("gru", "scan"), ("s5", "hoisted")])
+def test_probabilities_are_an_output_where_they_are_asked_for(family: str, form: str, tmp_path: Path) -> None:
+    bundle = export_network(network_of(family), made_up([60, 50]), tmp_path, name="m", probabilities=True)
+    y, probability = bundle.manifest.outputs
+    assert (y.name, y.unit, probability.name, probability.unit) == (
+        *("y", "log-probability"),
+        *("probability", "probability"),
+    )
+    assert (probability.labels, probability.std) == (y.labels, (1.0,))
+    assert bundle.manifest.training["chunk_graph"] == form
+    golden = bundle.golden().outputs
+    np.testing.assert_allclose(golden["probability"].sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(golden["probability"], np.exp(golden["y"]))
+    for graph, name in ((bundle.step_path, "probability"), (bundle.chunk_path, "probability_seq")):
+        assert name in [value.name for value in onnx.load(graph).graph.output]
+    Engine.load(Bundle.open(bundle.path), measure=False)
+
+
+def test_what_an_output_is_stands_in_the_manifest(tmp_path: Path) -> None:
+    (y,) = export_network(network_of("gru"), made_up([60]), tmp_path, name="m").manifest.outputs
+    assert (y.name, y.unit) == ("y", "log-probability")
+    (y,) = export_network(network_of("gru", "regression"), made_up([60]), tmp_path, name="r").manifest.outputs
+    assert y.unit == ""
+    with pytest.raises(ValueError, match="probabilities: the network's task is 'regression'"):
+        export_network(network_of("gru", "regression"), made_up([60]), tmp_path, name="r", probabilities=True)
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path: Path) -> None:
