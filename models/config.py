@@ -98,10 +98,14 @@ class SplitOptions(Spec):
     """
 
     by: Literal["recording", "group", "time", "standard"] = "recording"
-    """"time": the beginning of each recording is for training, its end for the test. "standard": the data set's own
-    split."""
+    """"time": the beginning of each recording is for training, its end for the test, or windows of it where `window_s`
+    is set. "standard": the data set's own split."""
+    window_s: Positive | None = None
+    """Seconds of the windows that `by` = "time" cuts each recording to, as recordings of their own: the parts, or
+    `folds`, are drawn from them. For long recordings whose end is not like their beginning."""
     gap_s: Annotated[float, Field(ge=0)] | None = None
-    """Seconds that are left out at the beginning of a later part of a recording; None: a hundredth of the recording."""
+    """Seconds that are left out at the beginning of a later part, or of each window, of a recording; None: a hundredth
+    of the recording, or of the window."""
     test: Fraction = 0.2
     """Fraction for the test."""
     validation: Fraction = 0.2
@@ -128,13 +132,18 @@ class SplitOptions(Spec):
         by_name = [name for name in ("test_recordings", "validation_recordings") if getattr(self, name)]
         if named and by_name:
             raise ValueError(f"set either split.{named[0]} or split.{by_name[0]}")
-        for name in (*named, *by_name, *(("folds",) if self.folds else ())):
-            if self.by == "time":
+        if self.by == "time":
+            for name in (*named, *by_name):
                 raise ValueError(f"split.by = 'time' cuts every recording, so split.{name} has no meaning")
+            if self.folds and self.window_s is None:
+                raise ValueError("split.folds of split.by = 'time' are of windows: set split.window_s")
         if by_name and self.by == "group":
             raise ValueError(f"split.{by_name[0]} names recordings, split.by = 'group' keeps groups together")
-        if self.gap_s is not None and self.by != "time":
-            raise ValueError("split.gap_s is for split.by = 'time'")
+        for name in ("gap_s", "window_s"):
+            if getattr(self, name) is not None and self.by != "time":
+                raise ValueError(f"split.{name} is for split.by = 'time'")
+        if self.window_s is not None and (self.gap_s or 0) >= self.window_s:
+            raise ValueError(f"split.gap_s = {self.gap_s:g} leaves nothing of windows of {self.window_s:g} s")
         return self
 
 

@@ -24,6 +24,8 @@ MOST_CLASSES = 20
 """Most whole numbers that count as classes."""
 FEW_RECORDINGS = 5
 """Recordings below which each is cut by time, as too few are left to test on."""
+WINDOWS = 40
+"""Windows that few recordings of classes are cut to: the end alone would seldom have every class."""
 TRAILING_S = 3.0
 """Seconds of a window: what most movements take."""
 TRAINED_ROWS, MOST_EPOCHS, LEAST_EPOCHS = 30_000_000, 60, 10
@@ -146,7 +148,11 @@ def _data(found: Survey, roles: Roles, file: Path) -> Iterator[str]:
 
 def _split(found: Survey, roles: Roles) -> Iterator[str]:
     yield from ("", "[split]")
-    if len(found.lengths) < FEW_RECORDINGS:
+    if len(found.lengths) < FEW_RECORDINGS and roles.classes and found.steps_s is not None:
+        seconds = sum(found.lengths) * found.steps_s[1] / WINDOWS
+        yield _field("by", "time", "few recordings: windows of each are the test; with more, split by recording")
+        yield _field("window_s", float(f"{seconds:.2g}"), "seconds of a window; each class should be in several")
+    elif len(found.lengths) < FEW_RECORDINGS:
         yield _field("by", "time", "few recordings: the end of each is the test; with more, split by recording")
     elif roles.group:
         yield _field("by", "group", f"the test is of a {roles.group} that was not trained on")

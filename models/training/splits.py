@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ class Split:
 
 
 def split_dataset(dataset: Dataset, options: SplitOptions, *, classes: bool = False) -> Split:
-    """Split by recording, by group, by time, or as the data set defines.
+    """Split by recording, by group, by time, by windows of time, or as the data set defines.
 
     Raises:
         DataError: there is nothing to split, a group or recording is unknown, or (with `classes`) a class is not in the
@@ -36,15 +36,19 @@ def split_dataset(dataset: Dataset, options: SplitOptions, *, classes: bool = Fa
             f"one recording only ('{dataset.recordings[0].id}'): nothing is left to test on; "
             "split.by = 'time' tests on its end"
         )
+    if options.window_s is not None:
+        dataset = windows(dataset, options.window_s, options.gap_s)
     if options.by == "standard":
         split = _standard(dataset)
+    elif options.by == "time" and options.window_s is None:
+        split = _by_time(dataset, options)
     else:
-        split = _by_time(dataset, options) if options.by == "time" else _by_key(dataset, options)
+        split = _by_key(dataset, options)
     if not split.train or not split.test:
         part = "training" if not split.train else "test"
         raise DataError(f"split: the {part} part is empty ({len(dataset.recordings)} recordings, {options!r})")
     if classes:
-        _check_classes(dataset, split)
+        _check_classes(dataset, split, cut=options.by == "time" and options.window_s is None)
     return split
 
 
@@ -68,6 +72,28 @@ def _cut(recording: Recording, options: SplitOptions) -> tuple[Recording, Record
     validation = (t_ns >= validation_ns + gap_ns) & (t_ns < test_ns) & (options.validation > 0)
     test = (t_ns >= test_ns + gap_ns) & (options.test > 0)
     return recording.where(t_ns < validation_ns), recording.where(validation), recording.where(test)
+
+
+def windows(dataset: Dataset, window_s: float, gap_s: float | None) -> Dataset:
+    """Cut each recording to windows of equal time, about `window_s`, as recordings `ID@NUMBER` of their own.
+
+    Args:
+        gap_s: seconds that are left out at the beginning of each window but the first; None: a hundredth of it.
+    """
+    cut = [window for recording in dataset.recordings for window in _windows(recording, window_s, gap_s)]
+    return replace(dataset, recordings=tuple(cut), parts=())
+
+
+def _windows(recording: Recording, window_s: float, gap_s: float | None) -> Iterator[Recording]:
+    t_s = (recording.t_ns - recording.t_ns[0]) * 1e-9
+    count = max(1, round(t_s[-1] / window_s))
+    length_s = t_s[-1] / count
+    gap_s = length_s / 100 if gap_s is None else gap_s
+    number = np.minimum((t_s / length_s).astype(np.int64), count - 1) if length_s else np.zeros(len(t_s), np.int64)
+    for k in range(count):
+        rows = (number == k) & (t_s >= k * length_s + (gap_s if k else 0))
+        if rows.any():
+            yield replace(recording.where(rows), id=f"{recording.id}@{k}")
 
 
 def _by_key(dataset: Dataset, options: SplitOptions) -> Split:
@@ -112,11 +138,11 @@ def _named(keys: Sequence[str], options: SplitOptions, part: Literal["test", "va
 
 
 def _folds(keys: Sequence[str], options: SplitOptions) -> list[list[str]]:
-    unique = _shuffled(keys, options.seed)
+    unique, what = _shuffled(keys, options.seed), "window" if options.window_s else options.by
     if not 2 <= options.folds <= len(unique) or options.fold >= options.folds:
         raise DataError(
             f"split.folds={options.folds}, split.fold={options.fold}: expected 2 to {len(unique)} folds "
-            f"(there are {len(unique)} {options.by}s) and a fold below that"
+            f"(there are {len(unique)} {what}s) and a fold below that"
         )
     return [unique[k :: options.folds] for k in range(options.folds)]
 
@@ -136,14 +162,15 @@ def _select(dataset: Dataset, keys: Sequence[str], wanted: set[str]) -> tuple[Re
     return tuple(r for r, key in zip(dataset.recordings, keys, strict=True) if key in wanted)
 
 
-def _check_classes(dataset: Dataset, split: Split) -> None:
+def _check_classes(dataset: Dataset, split: Split, *, cut: bool) -> None:
+    remedy = "; split.window_s draws the parts from all of each recording" if cut else ""
     for part, recordings in (("test", split.test), ("validation", split.validation)):
         for k in sorted(_classes(recordings) - _classes(split.train)):
             recording = next(r for r in recordings if k in np.asarray(r.target))
             row = int(np.flatnonzero(np.asarray(recording.target) == k)[0])
             raise DataError(
                 f"split: class '{dataset.labels[k]}' is only in the {part} split (first in recording "
-                f"'{recording.id}', row {row}), so it cannot be learned"
+                f"'{recording.id}', row {row}), so it cannot be learned{remedy}"
             )
 
 

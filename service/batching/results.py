@@ -17,6 +17,12 @@ from statestream.service.protocol.verdict import NO_OUTPUT, RowFlag, Verdict
 from statestream.service.sessions.output_log import SettledRows
 from statestream.service.sessions.table import SessionTable
 
+_EARLIER = (
+    'rows of another recording need a session of their own: a new session_id (resume="new" refuses one that exists); '
+    "after a clock was set: new_clock()"
+)
+"""What to do about a row that is earlier than the one before it."""
+
 
 class TurnResults(NamedTuple):
     """Results of a turn's rows, in order of arrival; columns of equal length."""
@@ -223,5 +229,5 @@ def _reason(rows: RowBatch, row: int, last_ns: int, manifest: Manifest) -> str:
             return f"steps.columns['{spec.name}']: element {at}{label} is {data.flat[at]}"
     t_ns, new_clock = int(rows.t_ns[row]), rows.flags is not None and rows.flags[row] & RowFlag.NEW_CLOCK
     if not new_clock and manifest.time.since(t_ns, last_ns) is None:
-        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns} of a row before it"
+        return f"steps.timestamp_ns: {t_ns} is earlier than {last_ns} of a row before it; {_EARLIER}"
     return "the state after this row is not finite; the session keeps the state before it"

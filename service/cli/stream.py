@@ -16,6 +16,7 @@ from statestream.models.spec import Float32Array, Manifest
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
+from statestream.service.cli.split_part import Part, columns_of, part_of, trained_with
 from statestream.service.cli.time_units import unit_given
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
@@ -64,6 +65,10 @@ def stream(
     recording: Annotated[str, typer.Option(help="Column of recording ids.", show_default="recording")] = "",
     group: Annotated[str, typer.Option(help="Column of people, vehicles, …; not used as a feature.")] = "",
     only: Annotated[list[str] | None, typer.Option(help="Play only this recording, may be repeated.")] = None,
+    split: Annotated[
+        Part | None,
+        typer.Option(help="Play only this part of the recordings, split as in the model's training, with its columns."),
+    ] = None,
     merge: Annotated[
         list[Path] | None, typer.Option(help="File of another sensor, at its own rate, may be repeated.")
     ] = None,
@@ -77,6 +82,8 @@ def stream(
 ) -> None:
     """Play every recording of a file through its own session, and report scores and latency.
 
+    A model of the next row is scored against the row that follows.
+
     A camera is streamed live (keep_last 1): when frames arrive faster than they are run, older ones are dropped.
 
     The columns of a robot log are fields of its messages, TOPIC.FIELD: /imu/data.angular_velocity.x.
@@ -86,6 +93,8 @@ def stream(
       statestream stream walk.csv --model wrist
 
       statestream stream recordings/ --model wrist:3 --rate 2x --target-column exercise --out predictions.csv
+
+      statestream stream recordings/ --model wrist --split test
 
       statestream stream log.parquet --model wheel --features speed,current --time stamp --time-unit ms
 
@@ -112,7 +121,13 @@ def stream(
 
     _check_out(predictions, is_live=is_camera(source))
     if is_camera(source):
-        of_files = {"--rate": rate != "max", "--target-column": target_column, "--features": features, "--only": only}
+        of_files = {
+            "--rate": rate != "max",
+            "--target-column": target_column,
+            "--features": features,
+            "--only": only,
+            "--split": split,
+        }
         _check_none(
             {**of_files, "--merge": merge, "--time": time, "--period": period}, "only for files, not for cameras"
         )
@@ -135,7 +150,7 @@ def stream(
     )
     files = [file, *(merge or ())]
     states = _suffix(predictions) == _RERUN
-    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], video, states))
+    manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], split, video, states))
     _report(manifest, played, as_json=as_json)
     if predictions is None and is_robot_log(file):
         predictions = beside(file)
@@ -216,11 +231,12 @@ async def _play_files(
     columns: Columns,
     rate: float,
     only: Sequence[str],
+    split: Part | None,
     video: Path | None,
     states: bool,
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.client import AsyncClient
-    from statestream.service.playback.dataset import read
+    from statestream.service.playback.dataset import kept, read
     from statestream.service.playback.play import play
     from statestream.service.playback.progress import progress_of
 
@@ -229,7 +245,12 @@ async def _play_files(
         manifest = (await client.get_model(name, version)).manifest
         if video is not None:
             _check_video(video, manifest)
-        dataset = read(files[0], columns, manifest, only, files[1:])
+        if split is None:
+            dataset = read(files[0], columns, manifest, only, files[1:])
+        else:
+            config = trained_with(manifest)
+            dataset = part_of(read(files[0], columns_of(config, columns), manifest, (), files[1:]), config, split)
+            dataset = kept(dataset, only)
         read_state, outputs = (partial(_state, client), tuple(manifest.results)) if states else (None, ())
         async with client.stream() as stream:
             with progress_of(dataset.recordings, lambda: stream.reconnects, err) as on_progress:

@@ -11,6 +11,7 @@ import numpy as np
 
 from statestream.models.data.formats import columns_among, picture_column
 from statestream.models.data.merge_sensors import merged
+from statestream.models.data.next_row import next_rows
 from statestream.models.data.recordings import Columns, Dataset, read_dataset
 from statestream.models.data.tables import word
 from statestream.models.spec import InputSpec, Manifest
@@ -43,6 +44,10 @@ def read(
         columns = columns.model_copy(update={"picture_range": spec.picture_range})
     if spec.nan == "not_measured":
         columns = columns.model_copy(update={"missing": "hold"})
+    following = frame is None and not columns.target and _predicts_the_next_row(manifest)
+    if following and not set(output.labels) <= set(spec.labels):
+        following = len(columns_among(file, output.labels)) == output.size
+        columns = columns.model_copy(update={"target": output.labels if following else ()})
     classes = bool(columns.target) and output.task == "classification"
     if frame is not None and not columns.features and (picture := picture_column(file)):
         columns = columns.model_copy(update={"features": (picture,)})
@@ -62,9 +67,23 @@ def read(
         )
     if classes:
         dataset = _with_classes_of(dataset, output.labels)
-    if only:
-        dataset = _only(dataset, only)
-    return dataset
+    if following:
+        places = [] if columns.target else [spec.labels.index(name) for name in output.labels]
+        dataset = _following(dataset, columns.target, places)
+    return kept(dataset, only)
+
+
+def _predicts_the_next_row(manifest: Manifest) -> bool:
+    """Whether a model was trained to predict the next row."""
+    task = manifest.training.get("config", {}).get("task", {})
+    return bool(task.get("kind") == "next_step" and manifest.outputs[0].labels)
+
+
+def _following(dataset: Dataset, named: Sequence[str], places: Sequence[int]) -> Dataset:
+    """Set each row's target to the next row: the columns `named`, or features by their places."""
+    columns = slice(None) if named else list(places)
+    recordings = tuple(replace(r, target=next_rows(r, named)[:, columns]) for r in dataset.recordings)
+    return replace(dataset, recordings=recordings)
 
 
 def _merged(files: Sequence[Path], columns: Columns, spec: InputSpec, *, classes: bool) -> Dataset:
@@ -93,9 +112,14 @@ def _with_classes_of(dataset: Dataset, labels: Sequence[str]) -> Dataset:
     return replace(dataset, recordings=recordings, labels=tuple(labels))
 
 
-def _only(dataset: Dataset, ids: Sequence[str]) -> Dataset:
+def kept(dataset: Dataset, only: Sequence[str]) -> Dataset:
+    """Keep the recordings of these ids; none: all.
+
+    Raises:
+        InvalidArgument: there is no recording of an id.
+    """
     known = {recording.id for recording in dataset.recordings}
-    for each in ids:
+    for each in only:
         if each not in known:
             raise InvalidArgument(f"'{each}', the file has {', '.join(sorted(known)[:20])}", field="--only")
-    return replace(dataset, recordings=tuple(r for r in dataset.recordings if r.id in ids))
+    return replace(dataset, recordings=tuple(r for r in dataset.recordings if not only or r.id in only))

@@ -128,5 +128,6 @@ def _write_rows(writer: Any, played: Played, spec: OutputSpec, *, classes: bool)
         elif classes:
             line.append(spec.class_name(int(recording.target[row])))
         else:
-            line.append(" ".join(f"{v:.9g}" for v in np.ravel(recording.target[row]).tolist()))
+            true = np.ravel(recording.target[row])
+            line.append("" if np.isnan(true).all() else " ".join(f"{v:.9g}" for v in true.tolist()))
         writer.writerow(line)

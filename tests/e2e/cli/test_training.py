@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from statestream.models.bundle import read_manifest
 from statestream.models.config import load_config
 from statestream.service.cli import main
+from tests.support.server_process import serving
 
 pytest.importorskip("torch")
 pytest.importorskip("lightning")
@@ -108,9 +110,62 @@ def test_ctrl_c_keeps_what_was_trained_and_resuming_goes_on(capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("_mine")
+def test_tune_prints_its_trials_and_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["tune", "mine.toml", "--trials", "2"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^trial 1 +best +validation accuracy [\d.]+ .*cell as given", said, re.MULTILINE)
+    assert "2 trials, 0 pruned; the best is trial " in said
+    assert "next: statestream train tuning/mine/best.toml" in said
+    assert main(["train", "tuning/mine/best.toml", "training.epochs=1"]) == 0
+    assert main(["tune", "mine.toml", "--trials", "2", "--minutes", "0", "--out", "other"]) == 1
+    assert "no trial was finished; the study is in other/mine" in capsys.readouterr().err
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("statestream.models.training.tuning.fit_without_report", interrupt)
+    assert main(["tune", "mine.toml", "--trials", "3", "--resume"]) == 130
+    assert "interrupted after 2 trials, which are kept in tuning/mine; go on: the same" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_mine")
 def test_the_printed_configuration_is_the_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "mine.toml", "cell.units=9", "--print-config"]) == 0
     printed = capsys.readouterr().out
     Path("all.toml").write_text(printed)
     assert load_config("all.toml") == load_config("mine.toml", ["cell.units=9"])
     assert not Path("runs").exists()
+
+
+@pytest.mark.usefixtures("_mine")
+def test_stream_plays_the_test_split_and_scores_as_the_training_did(capsys: pytest.CaptureFixture[str]) -> None:
+    by_time = ["task.kind=next_step", "data.target=[]", "data.features=['a','b']"]
+    by_time += ["split.by=time", "split.window_s=1.0", "split.folds=3", "split.fold=1"]
+    for name, changes in (("mine", []), ("following", by_time)):
+        assert main(["train", "mine.toml", f"name={name}", *changes]) == 0
+        assert main(["export", f"runs/{name}", "repository"]) == 0
+    with serving(Path("repository")) as target:
+        for name, scores in (("mine", {"accuracy": "row_accuracy"}), ("following", {"mse": "mse", "r2": "r2"})):
+            command = ["stream", "walk.csv", "--model", name, "--target", target, "--json"]
+            capsys.readouterr()
+            assert main([*command, "--split", "test"]) == 0
+            said, run = json.loads(capsys.readouterr().out), json.loads(Path(f"runs/{name}/metrics.json").read_text())
+            assert said["recordings"] == len(run["recordings"]["test"])
+            for score, told in scores.items():
+                assert said[told] == pytest.approx(run["test"][score], rel=1e-4)
+        assert main([*command, "--out", "all.csv"]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said["rows"], said["recordings"]) == (360, 12)
+        assert said["mse"] is not None, "all rows but the last are scored against the next"
+        rows = Path("all.csv").read_text().splitlines()
+        assert rows[30].startswith("r0,29,")
+        assert rows[30].endswith(","), "nothing follows the last row"
+        assert rows[29].split(",")[-1].split() == [f"{float(v):.9g}" for v in walked(30)]
+        assert main([*command, "--split", "test", "--only", "r0"]) == 1
+        assert "--only: 'r0', the file has r0@" in capsys.readouterr().err
+
+
+def walked(line: int) -> list[np.float32]:
+    return [np.float32(value) for value in Path("walk.csv").read_text().splitlines()[line].split(",")[2:4]]

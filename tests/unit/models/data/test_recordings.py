@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from statestream.models.config import SplitOptions
+from statestream.models.data.next_row import next_rows, with_next_row
 from statestream.models.data.recordings import Columns, Dataset, Recording, median_period_s, read_dataset
 from statestream.models.data.tables import DataError
 from statestream.models.training.splits import split_dataset
@@ -224,6 +225,53 @@ def test_one_long_recording_is_split_by_time() -> None:
         split_dataset(dataset, SplitOptions(by="time", gap_s=60.0))
 
 
+@pytest.mark.parametrize("gap_s", [None, 0.0, 0.5])
+def test_windows_of_a_long_recording_are_recordings_with_gaps_between(gap_s: float | None) -> None:
+    rows = 1001
+    trace = Recording("trace", np.arange(rows) * 10**7, np.arange(rows, dtype=np.float32)[:, None], group="p")
+    short = Recording("short", np.arange(5) * 10**7, np.zeros((5, 1), np.float32))
+    dataset = Dataset((trace, short), ("a",))
+    folds = [SplitOptions(by="time", window_s=0.97, gap_s=gap_s, folds=3, fold=fold) for fold in range(3)]
+    splits = [split_dataset(dataset, options) for options in folds]
+    tested = [r.id for split in splits for r in split.test]
+    assert sorted(tested) == sorted([*(f"trace@{k}" for k in range(10)), "short@0"]), "each is tested once"
+    for split in splits:
+        parts = {part: {r.id for r in getattr(split, part)} for part in ("train", "validation", "test")}
+        assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 11
+        windows = sorted((r for part in parts for r in getattr(split, part) if r.group), key=lambda r: int(r.t_ns[0]))
+        lost = {None: 1, 0.0: 0, 0.5: 50}[gap_s]
+        assert [len(r) for r in windows] == [100, *[100 - lost] * 8, 101 - lost]
+        assert all(b.t_ns[0] - a.t_ns[-1] == (1 + lost) * 10**7 for a, b in pairwise(windows))
+    with pytest.raises(DataError, match=r"expected 2 to 11 folds \(there are 11 windows\)"):
+        split_dataset(dataset, SplitOptions(by="time", window_s=1.0, folds=12))
+
+
+def test_a_class_at_the_end_alone_is_in_windows_of_all_parts() -> None:
+    target = np.repeat([0, 1], 500)
+    trace = Recording("trace", np.arange(1000) * 10**7, np.zeros((1000, 1), np.float32), target)
+    dataset = Dataset((trace,), ("a",), ("sit", "walk"))
+    with pytest.raises(DataError, match=r"class 'walk' is only in the .*; split.window_s draws the parts from all"):
+        split_dataset(dataset, SplitOptions(by="time", test=0.5), classes=True)
+    split = split_dataset(dataset, SplitOptions(by="time", window_s=0.5), classes=True)
+    assert all(
+        len({*np.concatenate([r.target for r in part if r.target is not None])}) == 2
+        for part in (split.train, split.test)
+    )
+
+
+def test_the_next_row_is_the_target() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    named = Recording("a", np.arange(3), x, -x[:, :1])
+    np.testing.assert_array_equal(next_rows(named), [[2, 3], [4, 5], [np.nan, np.nan]])
+    np.testing.assert_array_equal(next_rows(named, ("y",)), [[-2], [-4], [np.nan]])
+    dataset = with_next_row(Dataset((named, named.where(slice(0, 1))), ("u", "v"), ("y",)), ())
+    (kept,) = dataset.recordings
+    np.testing.assert_array_equal(kept.target, [[2, 3], [4, 5]])
+    assert dataset.labels == ("u", "v")
+    with pytest.raises(DataError, match="no recording has two rows"):
+        with_next_row(Dataset((named.where(slice(0, 1)),), ("u", "v")), ())
+
+
 def test_a_seed_is_a_split(tmp_path: Path) -> None:
     dataset = people(tmp_path, "x" * 8)
     ids = [[r.id for r in split_dataset(dataset, SplitOptions(seed=seed)).test] for seed in (0, 0, 1)]
@@ -252,7 +300,10 @@ def test_bad_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"by": "time", "folds": 3}, "split.by = 'time' cuts every recording, so split.folds has no meaning"),
+        ({"by": "time", "folds": 3}, "split.folds of split.by = 'time' are of windows: set split.window_s"),
+        ({"by": "time", "test_recordings": ("a",)}, "cuts every recording, so split.test_recordings has no meaning"),
+        ({"window_s": 1.0}, "split.window_s is for split.by = 'time'"),
+        ({"by": "time", "window_s": 1.0, "gap_s": 1.0}, "split.gap_s = 1 leaves nothing of windows of 1 s"),
         ({"by": "time", "test_groups": ("p1",)}, "so split.test_groups has no meaning"),
         ({"test_groups": ("p1",), "validation_recordings": ("r1",)}, "set either split.test_groups or split.valid"),
         ({"by": "group", "test_recordings": ("r1",)}, "split.by = 'group' keeps groups together"),

@@ -388,7 +388,10 @@ def test_time_backwards_names_the_row_before_it_however_rows_share_turns(turns: 
     for rows in turns:
         offer(batcher, slots, [plain(0, row + 1, t_ns=times[row]) for row in rows])
         told += [detail.text for detail in turn(batcher).details.values()]
-    assert told == ["steps.timestamp_ns: 550 is earlier than 600 of a row before it"]
+    assert told == [
+        "steps.timestamp_ns: 550 is earlier than 600 of a row before it; rows of another recording need a session of "
+        'their own: a new session_id (resume="new" refuses one that exists); after a clock was set: new_clock()'
+    ]
 
 
 @pytest.mark.parametrize("flags", [0, RowFlag.NEW_CLOCK])
