@@ -50,8 +50,8 @@ on the same split: `majority` and `logistic_regression` (of statistics of the la
 the command; `metrics.json` has the numbers.
 
 `statestream tune gait.toml --minutes 10` searches cell, size, learning rate, segment and augmentation by the validation
-score; the test split is not scored. `tuning/NAME/best.toml` is the training file of the best trial, `report.html` beside
-it shows all of them. Ctrl-C keeps the study; `--resume` goes on.
+score; the test split is not scored. `tuning/NAME/best.toml` is the training file of the best trial, and `report.html`
+beside it shows all of them. Ctrl-C keeps the study; `--resume` goes on.
 
 A run is `runs/NAME`; where it exists, a new one is `runs/NAME-2`, unless `--overwrite` replaces it. Ctrl-C keeps the
 last whole epoch: `--resume` goes on from there, also past the first goal (`--resume training.epochs=300`), and
