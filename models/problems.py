@@ -51,15 +51,16 @@ def _text(problem: Any, model: type[BaseModel] | None, kind: str) -> str:
     if problem["type"] == "extra_forbidden":
         wrong = str(problem["loc"][-1])
         of_kind = f" of kind '{kind}'" if kind else ""
-        return f"there is no such field{of_kind}{_meant(wrong, [] if model is None else _fields(model, wrong))}"
+        return f"there is no such field{of_kind}{meant(wrong, [] if model is None else _fields(model, wrong))}"
     if problem["type"] == "union_tag_invalid":
         tags = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
         wrong = problem["ctx"]["tag"]
-        return f"there is no kind '{wrong}'; kinds: {', '.join(tags)}{_meant(wrong, tags)}"
+        return f"there is no kind '{wrong}'; kinds: {', '.join(tags)}{meant(wrong, tags)}"
     return str(problem["msg"]).removeprefix("Value error, ")
 
 
-def _meant(wrong: str, names: list[str]) -> str:
+def meant(wrong: str, names: list[str]) -> str:
+    """Suggest the name that was meant, as the end of a sentence; empty: none is like it."""
     return "".join(f"; did you mean '{name}'?" for name in get_close_matches(wrong, names, n=1))
 
 

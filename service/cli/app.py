@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from statestream.service.cli import (
+    bridge,
     bundle,
     certs,
     data,
@@ -66,6 +67,7 @@ app.command("warmup")(warmup.warmup)
 app.command("health")(health.health)
 app.command("top")(top.top)
 app.command("stream")(stream.stream)
+app.command("bridge")(bridge.bridge)
 app.command("replay")(replay.replay)
 app.command("loadtest")(loadtest.loadtest)
 app.add_typer(models.app, name="models")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "addresses", "failpoints", "extras", "protocol"),
     ("engine", "sessions", "auth", "client"),
-    ("batching", "durability", "playback", "loadtest"),
+    ("batching", "durability", "playback", "bridge", "loadtest"),
     ("serving",),
     ("control", "recording", "embedded"),
     ("streams", "oip", "telemetry"),
@@ -195,12 +195,12 @@ def test_import_rules(name: str) -> None:
             "relative",
             "levels",
             "problems",
-            *(["data"] if within(name, "service.playback") else ()),
+            *(["data"] if within(name, "service.playback", "service.bridge") else ()),
         ]
         theirs = [n for n in mine if within(n, "models")]
         stray = [n for n in theirs if n != "models" and not within(n, *(f"models.{each}" for each in allowed))]
         assert not stray, (
-            "service knows spec, bundle, files, jpeg, metrics, relative, levels; what plays recordings, data too"
+            "service knows spec, bundle, files, jpeg, metrics, relative, levels; what plays and bridges, data too"
         )
         if name != "service.engine.providers":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for engine.providers"

@@ -36,6 +36,13 @@ def with_known(path: Path, found: Definitions, kinds: Iterable[str], facts: Fact
     return {**humble, **_of_folders(path, typesys), **found}
 
 
+def needed(found: Definitions, kind: str) -> dict[str, Any]:
+    """Definitions of a type and of those that it consists of, as far as there are any."""
+    seen: set[str] = set()
+    list(_missing(found, kind, seen))
+    return {name: found[name] for name in seen if name in found}
+
+
 def missing(found: Definitions, kind: str) -> str:
     """First type that a type consists of and that has no definition; empty: all have one."""
     return next(_missing(found, kind, set()), "")
@@ -70,10 +77,24 @@ def _of_folders(path: Path, typesys: Any) -> dict[str, Any]:
     """Definitions in the folders of definitions; a nearer one counts before one further up."""
     found: dict[str, Any] = {}
     for folder in (path.parent.parent / FOLDER, path.parent / FOLDER, path / FOLDER):
-        for file in sorted(folder.rglob("*.msg")) if folder.is_dir() else ():
-            package = file.parent.parent if file.parent.name == "msg" else file.parent
-            try:
-                found |= typesys.get_types_from_msg(file.read_text(), f"{package.name}/msg/{file.stem}")
-            except Exception as error:
-                raise DataError(f"{file}: cannot read the definition: {error}") from error
+        found |= definitions_in(folder, typesys)
+    return found
+
+
+def definitions_in(folder: Path, typesys: Any) -> dict[str, Any]:
+    """Definitions in a folder, if there is one, of files `PACKAGE/msg/TYPE.msg`.
+
+    Args:
+        typesys: the module of rosbags.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    found: dict[str, Any] = {}
+    for file in sorted(folder.rglob("*.msg")) if folder.is_dir() else ():
+        package = file.parent.parent if file.parent.name == "msg" else file.parent
+        try:
+            found |= typesys.get_types_from_msg(file.read_text(), f"{package.name}/msg/{file.stem}")
+        except Exception as error:
+            raise DataError(f"{file}: cannot read the definition: {error}") from error
     return found

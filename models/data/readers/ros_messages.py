@@ -21,27 +21,11 @@ ENCODINGS = {"cdr": ("ros2msg", "ros2idl", "omgidl"), "ros1": ("ros1msg",)}
 _SEPARATOR = "=" * 80 + "\n"
 
 
-class RosMessages:
-    """Messages of a ROS type.
+class ObjectMessages:
+    """Reads messages that are objects with attributes: of a log's library, or of a live node."""
 
-    Args:
-        of_bytes: decodes a message, given its bytes and its type.
-    """
-
-    def __init__(self, kind: str, of_bytes: Callable[[bytes, str], Any], definitions: Mapping[str, Any]) -> None:
-        self._kind = kind
-        self._of_bytes = of_bytes
-        self._definitions = definitions
+    def __init__(self) -> None:
         self._elements: dict[str, str] = {}
-
-    def fields(self) -> Iterable[tuple[str, str]]:
-        return fields_of(self._definitions, self._kind) if self._kind in self._definitions else ()
-
-    def decode(self, data: bytes) -> Any:
-        try:
-            return self._of_bytes(data, self._kind)
-        except Exception as error:
-            raise DataError(f"it is no {self._kind}: {error!r}") from error
 
     def value(self, message: Any, field: MessageField) -> Cell:
         name = field.element_name(message)
@@ -50,6 +34,31 @@ class RosMessages:
 
     def stamp_ns(self, message: Any) -> int:
         return stamp_ns(message)
+
+
+class RosMessages(ObjectMessages):
+    """Messages of a ROS type.
+
+    Args:
+        of_bytes: decodes a message, given its bytes and its type.
+    """
+
+    def __init__(self, kind: str, of_bytes: Callable[[Any, str], Any], definitions: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._kind = kind
+        self._of_bytes = of_bytes
+        self._definitions = definitions
+
+    def fields(self) -> Iterable[tuple[str, str]]:
+        return fields_of(self._definitions, self._kind) if self._kind in self._definitions else ()
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        try:
+            return self._of_bytes(data, self._kind)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"it is no {self._kind}: {error!r}") from error
 
 
 def ros_messages(path: Path, encoding: str, schema: Schema, facts: Facts) -> RosMessages:

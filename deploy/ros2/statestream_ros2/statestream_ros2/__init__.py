@@ -1,1 +1,1 @@
-"""Topics of ROS 2 through a model served by statestream. Only `node` imports rclpy."""
+"""Topics of ROS 2 through a model served by statestream: a node over `statestream.service.bridge`."""

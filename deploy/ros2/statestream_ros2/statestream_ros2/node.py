@@ -19,12 +19,12 @@ from rosidl_runtime_py.utilities import get_message
 from statestream_msgs.msg import Prediction
 
 from statestream.models.data.tables import DataError
+from statestream.service.bridge.bridge import Bridge, bridging
+from statestream.service.bridge.qos import Offer, QoS, driving, held, published
+from statestream.service.bridge.settings import Settings
 from statestream.service.client.ros2 import topic_of
 from statestream.service.client.sync import LoopThread
 from statestream.service.errors import StatestreamError, Unavailable
-from statestream_ros2.bridge import Bridge, bridging
-from statestream_ros2.qos import Offer, QoS, heard, held, said
-from statestream_ros2.settings import Settings
 
 _LOOK_S = 1.0
 
@@ -68,7 +68,7 @@ class BridgeNode(Node):
             return
         self._missing = list(self._bridge.topics)
         name = self._bridge.manifest.name
-        publisher = self.create_publisher(Prediction, topic_of(name), _profile(said(self._settings.policy)))
+        publisher = self.create_publisher(Prediction, topic_of(name), _profile(published(self._settings.policy)))
         self._publishing = self._loop.call(partial(asyncio.ensure_future, self._publish(self._bridge, publisher)))
         self.get_logger().info(f"bridging {', '.join(self._bridge.topics)} to {topic_of(name)}")
 
@@ -81,14 +81,14 @@ class BridgeNode(Node):
         offers = [_offer(each.qos_profile) for each in publishers]
         qos = held(offers)
         if topic == self._bridge.topics[0]:
-            qos = heard(self._settings.policy, self._bridge.manifest.time.nominal_s, offers)
+            qos = driving(self._settings.policy, self._bridge.manifest.time.nominal_s, offers)
         kind = get_message(publishers[0].topic_type)
         self.create_subscription(kind, topic, partial(self._heard, self._bridge, topic), _profile(qos))
         self._missing.remove(topic)
 
     def _heard(self, bridge: Bridge, topic: str, message: Any) -> None:
         try:
-            self._loop.run(bridge.hear(topic, message, self.get_clock().now().nanoseconds))
+            self._loop.run(bridge.add(topic, message, self.get_clock().now().nanoseconds))
         except (DataError, StatestreamError) as error:
             self.get_logger().error(f"{topic}: {error}", throttle_duration_sec=1.0)
 
@@ -97,7 +97,7 @@ class BridgeNode(Node):
         try:
             async for prediction in bridge.predictions():
                 message = Prediction()
-                set_message_fields(message, prediction)
+                set_message_fields(message, prediction.fields)
                 publisher.publish(message)
         except StatestreamError as error:
             self.get_logger().fatal(str(error))

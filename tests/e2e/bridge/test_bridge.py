@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from statestream.service.bridge.bridge import Bridge, bridging
+from statestream.service.bridge.settings import Settings
 from statestream.service.errors import InvalidArgument, NotFound
 from statestream.service.server.server import Server
-from statestream_ros2.bridge import Bridge, bridging
-from statestream_ros2.settings import Settings
 from tests.support.robot_logs import drive, leaky_outputs
 
 FEATURES = ("/imu.x", "/imu.y")
@@ -33,14 +33,14 @@ async def said(bridge: Bridge, t_ns: np.ndarray, x: np.ndarray) -> list[dict[str
     async def read() -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         async for prediction in bridge.predictions():
-            found.append(prediction)
+            found.append(prediction.fields)
             if len(found) == len(x):
                 break
         return found
 
     reader = asyncio.create_task(read())
     for t, row in zip(t_ns.tolist(), x, strict=True):
-        await bridge.hear("/imu", message(t, row), 0)
+        await bridge.add("/imu", message(t, row), 0)
     return await asyncio.wait_for(reader, 60)
 
 
@@ -80,6 +80,19 @@ async def test_a_simulation_that_begins_anew_takes_the_nominal_step(server: Serv
         again = await said(bridge, t_ns - 10**12, x)
     assert [p["verdict"] for p in again] == ["APPLIED"] * 4
     assert again[0]["dt_s"] == pytest.approx(0.1)
+
+
+async def test_a_clock_that_was_set_back_while_no_bridge_ran_continues(server: Server) -> None:
+    of = drive(rows=12)
+    settings = settings_of(server, session="husky-2")
+    async with bridging(settings) as bridge:
+        await said(bridge, of.t_ns[:3], of.x[:3])
+    async with bridging(settings) as bridge:
+        found = []
+        for k in range(3, 12):  # One after the other, as a robot sends them.
+            found += await said(bridge, of.t_ns[k : k + 1] - 10**12, of.x[k : k + 1])
+    assert [p["verdict"] for p in found] == ["INVALID"] * 5 + ["APPLIED"] * 4
+    assert found[5]["dt_s"] == pytest.approx(0.1)
 
 
 async def test_what_is_early_by_little_is_invalid(server: Server) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from statestream.service.bridge.qos import Offer, QoS, driving, held, published
+from statestream.service.bridge.settings import Settings
 from statestream.service.client import Policy
 from statestream.service.client.credentials import Access
 from statestream.service.errors import InvalidArgument
-from statestream_ros2.qos import Offer, QoS, heard, held, said
-from statestream_ros2.settings import Settings
 
-EXAMPLE = Path(__file__).parents[3] / "deploy/ros2/statestream_ros2/bridge.yaml"
+EXAMPLE = Path(__file__).parents[4] / "deploy/ros2/statestream_ros2/bridge.yaml"
 SENSOR, SURE = Offer(reliable=False, latched=False), Offer(reliable=True, latched=False)
 
 
@@ -29,12 +29,12 @@ SENSOR, SURE = Offer(reliable=False, latched=False), Offer(reliable=True, latche
     ],
 )
 def test_a_policy_as_qos(policy: Policy, listens: QoS, speaks: QoS) -> None:
-    assert heard(policy, 0.02, [SURE]) == listens
-    assert said(policy) == speaks
+    assert driving(policy, 0.02, [SURE]) == listens
+    assert published(policy) == speaks
 
 
-def test_nobody_is_asked_for_more_than_they_offer() -> None:
-    assert heard(Policy(), 0.02, [SURE, SENSOR]) == QoS(False, "all")
+def test_no_publisher_is_asked_for_more_than_it_offers() -> None:
+    assert driving(Policy(), 0.02, [SURE, SENSOR]) == QoS(False, "all")
     assert held([SURE, SENSOR]) == QoS(False, 1)
     assert held([Offer(reliable=True, latched=True)]) == QoS(True, 1, latched=True)
 

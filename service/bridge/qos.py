@@ -1,6 +1,6 @@
-"""How topics are heard and predictions are said, so that the middleware loses what the session's policy would lose.
+"""Quality of service by a session's policy: the middleware loses what the session would lose.
 
-    session         the first topic is heard        predictions are said
+    session         the first topic                 predictions
     all rows        reliable, all                   reliable, all
     keep_last N     best effort, the last N         best effort, the last
     deadline        best effort, as many as one     best effort, the last,
@@ -8,8 +8,9 @@
     … suppress      reliable, all: each advances    "
                     the state, however late
 
-Of the other topics the newest message counts alone, also one that was published before the node came, where it was
-latched. A topic is heard reliably only if all who publish it offer that: the middleware would not connect them else.
+Of the other topics only the newest message counts, also one that was published before the subscription, if its
+publishers offer that. A topic is received reliably only if all its publishers offer that: the middleware would not
+connect them otherwise.
 """
 
 from __future__ import annotations
@@ -27,23 +28,28 @@ class Offer(NamedTuple):
 
     reliable: bool
     latched: bool
-    """rclpy's TRANSIENT_LOCAL: who comes late gets the last message too."""
+    """DDS's TRANSIENT_LOCAL: a late subscriber gets the last message too."""
 
 
 @dataclass(frozen=True)
 class QoS:
-    """What rclpy calls a profile, in words."""
+    """Quality of service of a topic; ROS calls it a profile."""
 
     reliable: bool
     keep: int | Literal["all"]
-    """Messages that wait at most."""
+    """Most messages that wait."""
     latched: bool = False
     lifespan_s: float = 0.0
     """Older messages are not delivered; 0: all are."""
 
 
-def heard(policy: Policy, nominal_s: float, offers: Sequence[Offer]) -> QoS:
-    """How to hear the first topic; `nominal_s` is the model's nominal period."""
+def driving(policy: Policy, nominal_s: float, offers: Sequence[Offer] = ()) -> QoS:
+    """Quality of service of the first topic.
+
+    Args:
+        nominal_s: the model's nominal period.
+        offers: of its publishers; empty: unknown.
+    """
     if policy.keep_last:
         return QoS(reliable=False, keep=policy.keep_last)
     if policy.deadline_s and policy.late == "drop":
@@ -52,12 +58,12 @@ def heard(policy: Policy, nominal_s: float, offers: Sequence[Offer]) -> QoS:
 
 
 def held(offers: Sequence[Offer]) -> QoS:
-    """How to hear another topic, whose newest value counts."""
+    """Quality of service of another topic, whose newest value counts."""
     return QoS(all(offer.reliable for offer in offers), keep=1, latched=all(offer.latched for offer in offers))
 
 
-def said(policy: Policy) -> QoS:
-    """How to publish predictions."""
+def published(policy: Policy) -> QoS:
+    """Quality of service of predictions."""
     if policy.keep_last or policy.deadline_s:
         return QoS(reliable=False, keep=1, lifespan_s=policy.deadline_s)
     return QoS(reliable=True, keep="all")

@@ -1,4 +1,4 @@
-"""What the node is told by its parameters."""
+"""Settings of a bridge's session: how the server is reached, and what the session is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _FILES = ("ca", "cert", "key", "token_file")
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of the node, with their defaults; see `bridge.yaml`.
+    """Settings with their defaults, which are also the parameters of the ROS 2 node.
 
     Raises:
-        InvalidArgument: a value that makes no sense.
+        InvalidArgument: a value is wrong.
     """
 
     target: str = "127.0.0.1:50051"
@@ -37,9 +37,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.model:
             raise InvalidArgument("expected NAME or NAME:VERSION, got nothing", field="model")
-        # ROS has no way to write an empty list of words.
+        # ROS has no way to write an empty list of texts.
         object.__setattr__(self, "features", tuple(name for name in self.features if name))
-        _ = self.policy, self.access  # each says what is wrong with it
+        _ = self.policy, self.access  # Each checks its values.
 
     @property
     def access(self) -> Access:

@@ -1,0 +1,1 @@
+"""Bridges live topics of a middleware to sessions, and publishes their predictions."""

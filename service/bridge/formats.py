@@ -1,0 +1,154 @@
+"""Formats on the wire: decodes messages of topics, and encodes predictions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from statestream.models.data.message_fields import MessageField
+from statestream.models.data.readers.json_messages import JsonMessages
+from statestream.models.data.readers.messages import Cell
+from statestream.models.data.readers.ros_messages import RosMessages
+from statestream.models.data.tables import DataError
+from statestream.service.bridge.cdr import check_encapsulation
+from statestream.service.bridge.middleware import Format
+from statestream.service.bridge.ros_types import RosTypes
+from statestream.service.bridge.rows import Values
+from statestream.service.client.ros2 import TYPE
+from statestream.service.errors import InvalidArgument
+from statestream.service.extras import need
+
+Encode = Callable[[Mapping[str, Any]], bytes | None]
+"""Encodes the fields of a prediction; None: it is not published."""
+
+
+class Decoder(Values, Protocol):
+    """Decodes the messages of a topic, and reads their fields."""
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        """Decode a message.
+
+        Raises:
+            DataError: the payload is no such message.
+        """
+        ...
+
+
+def cdr_messages(types: RosTypes, kind: str) -> RosMessages:
+    """Messages of a ROS type in CDR; raises DataError if a definition is missing."""
+    store = types.store(kind)
+
+    def of_bytes(payload: bytes | memoryview, kind: str) -> Any:
+        check_encapsulation(payload)
+        return store.deserialize_cdr(payload, kind)
+
+    return RosMessages(kind, of_bytes, store.fielddefs)
+
+
+class PlainMessages(JsonMessages):
+    """Messages of JSON, of any schema."""
+
+    def __init__(self) -> None:
+        super().__init__(b"")
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        return super().decode(bytes(data))
+
+
+class CborMessages(PlainMessages):
+    """Messages of CBOR: a map, as JSON has an object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loads = need("cbor2", "mqtt").loads
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        try:
+            found = self._loads(bytes(data))
+        except Exception as error:
+            raise DataError(f"it is not CBOR: {error}") from None
+        if not isinstance(found, dict):
+            raise DataError("it is no map of CBOR")
+        return found
+
+
+class FloatMessages:
+    """Messages of float32 numbers alone, little-endian; field `data[k]`, without a stamp."""
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        if len(data) % 4 or not data:
+            raise DataError(f"it has {len(data)} bytes, expected float32 numbers")
+        return np.frombuffer(data, "<f4").tolist()
+
+    def value(self, message: Any, field: MessageField) -> Cell:
+        if len(field.steps) != 2 or field.steps[0] != "data" or not isinstance(field.steps[1], int):
+            raise DataError(f"'{field.name}': messages of float32 have {field.topic}.data[0], [1], …")
+        if field.steps[1] >= len(message):
+            raise DataError(f"'{field.name}': no element {field.steps[1]} of {len(message)}")
+        found: float = message[field.steps[1]]
+        return found
+
+    def stamp_ns(self, message: Any) -> int:
+        return 0
+
+
+def decoder_of(wire: Format, kind: str, types: Callable[[], RosTypes]) -> Decoder:
+    """Make the decoder of a topic.
+
+    Args:
+        kind: ROS type, of CDR.
+        types: called if they are needed.
+
+    Raises:
+        InvalidArgument: a definition is missing.
+        FailedPrecondition: a package is missing.
+    """
+    if wire == "json":
+        return PlainMessages()
+    if wire != "cdr":
+        return CborMessages() if wire == "cbor" else FloatMessages()
+    try:
+        return cdr_messages(types(), kind)
+    except DataError as error:
+        raise InvalidArgument(str(error), field="topics.type") from None
+
+
+def encoder_of(wire: Format, types: Callable[[], RosTypes]) -> Encode:
+    """Make the encoder of predictions; raises FailedPrecondition if a package is missing."""
+    if wire == "cdr":
+        return CdrPredictions(types())
+    if wire == "cbor":
+        dumps: Callable[[Any], bytes] = need("cbor2", "mqtt").dumps
+        return lambda prediction: dumps(dict(prediction))
+    return _json if wire == "json" else _floats
+
+
+class CdrPredictions:
+    """Encodes predictions as `statestream_msgs/msg/Prediction` in CDR."""
+
+    def __init__(self, types: RosTypes) -> None:
+        store = types.store(TYPE)
+        self._serialize = store.serialize_cdr
+        self._prediction, self._header, self._time = (
+            store.types[name] for name in (TYPE, "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+        )
+
+    def __call__(self, prediction: Mapping[str, Any]) -> bytes:
+        """Encode the fields of a prediction."""
+        header = prediction["header"]
+        stamped = self._header(stamp=self._time(**header["stamp"]), frame_id=header["frame_id"])
+        y = np.asarray(prediction["y"], np.float32)
+        return bytes(self._serialize(self._prediction(**{**prediction, "header": stamped, "y": y}), TYPE))
+
+
+def _json(prediction: Mapping[str, Any]) -> bytes:
+    y = [value if math.isfinite(value) else None for value in prediction["y"]]  # JSON has no NaN.
+    return json.dumps({**prediction, "y": y}).encode()
+
+
+def _floats(prediction: Mapping[str, Any]) -> bytes | None:
+    return np.asarray(prediction["y"], "<f4").tobytes() if prediction["y"] else None
