@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+.PHONY: help install demo demo-model balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
 	test-faults fuzz fuzz-files soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -20,13 +20,18 @@ install: $(VENV)/.installed ## Make the environment: serving, training, developm
 # torch first and pinned, so that nothing else chooses another build of it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a minute or two) …"
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c constraints.txt torch
-	@$(PIP) install -c constraints.txt --editable '.[cpu,train,dev,sim]'
+	@began=$$(date +%s) && \
+		{ test -x $(PY) || $(PYTHON) -m venv $(VENV); } && \
+		$(PIP) install -c constraints.txt torch && \
+		$(PIP) install -c constraints.txt --editable '.[cpu,train,dev,sim]' && \
+		echo "Installed in $$(($$(date +%s) - began)) s, most of it download."
 	@touch $@
 
-demo: install ## Train, export and serve a model, and stream real recordings through it
+demo: install ## Train, export and serve a model, stream real recordings, kill the server, drop rows (three minutes)
 	@$(PY) -m examples.wrist_exercises.demo
+
+demo-model: install ## Train the model of `statestream demo`, and write its files (two minutes)
+	@$(PY) -m statestream.models.experiments.demo_model
 
 balance: install ## Networks learn to balance a double pendulum, and do so through the service (some minutes)
 	@$(PY) -m examples.balance.balance

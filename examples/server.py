@@ -16,15 +16,40 @@ from pathlib import Path
 @contextmanager
 def server(repository: Path) -> Iterator[str]:
     """`statestream serve` on a free port of this machine; yields its address."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "statestream.service.cli", "serve", str(repository), "--address", address]
-    process = subprocess.Popen([*command, "--log-level", "warning"])
+    served = KillableServer(repository)
     try:
-        _until_listening(address, process)
-        yield address
+        served.start()
+        yield served.address
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        served.stop()
+
+
+class KillableServer:
+    """`statestream serve` on a free port of this machine, which can be killed and started again."""
+
+    def __init__(self, repository: Path, *flags: str) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        command = [sys.executable, "-m", "statestream.service.cli", "serve", str(repository), "--address", self.address]
+        self._command = [*command, "--no-http", "--log-level", "warning", *flags]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it has loaded its models."""
+        self._process = subprocess.Popen(self._command)
+        _until_listening(self.address, self._process)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does: it can neither store nor say anything."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Drain it."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(timeout=30)
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from statestream.models.data.sets import (
     occupancy,
     ozone,
     px4_flight_log,
+    rover,
     seq_mnist,
     tubs,
     walker2d,
@@ -41,6 +42,7 @@ REGISTRY: dict[str, Entry] = {
         watch.ENTRY,
         px4_flight_log.ENTRY,
         broad_imu.ENTRY,
+        rover.ENTRY,
     )
 }
 

@@ -43,17 +43,21 @@ def compare(runs: Sequence[Run]) -> list[Line]:
     for run in runs[1:]:
         if _tested_on(run) != _tested_on(runs[0]):
             raise RunError(f"{run.path} and {runs[0].path}: not tested on the same recordings, task and columns")
-    models: dict[str, list[Run]] = {}
-    for run in runs:
-        models.setdefault(_without_seed(run.config), []).append(run)
-    lines = [_line(group) for group in models.values()]
+    lines = [_line(name, group) for name, group in _models(runs).items()]
     name, sign = ranked_by(lines[0].scores)
     return sorted(lines, key=lambda line: sign * line.scores[name])
 
 
 def networks(runs: Sequence[Run]) -> dict[str, Network]:
     """One network per model of `compare`, by name."""
-    return {run.path.name: run.network for run in {_without_seed(run.config): run for run in runs}.values()}
+    return {name: group[0].network for name, group in _models(runs).items()}
+
+
+def names_apart(paths: Sequence[Path]) -> list[str]:
+    """Shortest ends of different paths, in whole parts, that differ from one another."""
+    parts = [path.resolve().parts for path in paths]
+    ends = (["/".join(each[-count:]) for each in parts] for count in range(1, max(map(len, parts)) + 1))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def state_bytes(network: Network) -> int:
@@ -101,11 +105,20 @@ def row(line: Line) -> dict[str, object]:
     }
 
 
-def _line(runs: Sequence[Run]) -> Line:
+def _models(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs of each model, by its name: the end of its first run's path."""
+    models: dict[str, list[Run]] = {}
+    for run in runs:
+        models.setdefault(_without_seed(run.config), []).append(run)
+    names = names_apart([group[0].path for group in models.values()])
+    return dict(zip(names, models.values(), strict=True))
+
+
+def _line(name: str, runs: Sequence[Run]) -> Line:
     first = runs[0]
     values = {name: [run.scores[name] for run in runs] for name in first.scores}
     return Line(
-        model=first.path.name,
+        model=name,
         runs=len(runs),
         scores={name: float(np.mean(found)) for name, found in values.items()},
         spread={name: float(np.std(found)) for name, found in values.items()},

@@ -11,6 +11,7 @@ from statestream.service.cli import (
     bundle,
     certs,
     data,
+    demo,
     doctor,
     evaluate,
     export,
@@ -56,6 +57,7 @@ def root(
     """Train liquid recurrent models, export them, and serve them with a state per client."""
 
 
+app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("init")(init.init)
 app.command("train")(train.train)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Annotated, Any
 
@@ -26,6 +28,17 @@ def version() -> str:
         return metadata.version("statestream")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Say what a long, silent piece of work does: a spinner on a terminal, else a line; on stderr."""
+    if err.is_terminal:
+        with err.status(text):
+            yield
+    else:
+        err.print(f"{text} …", highlight=False, markup=False, soft_wrap=True)
+        yield
 
 
 def print_error(error: Exception) -> None:

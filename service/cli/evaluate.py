@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from statestream.service.cli.console import out
+from statestream.service.cli.console import out, working
 from statestream.service.extras import need
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def evaluate(
     """
     module = need("statestream.models.evaluation.evaluate", "train")
     load = need("statestream.models.training.runs", "train").load_checkpoint
-    lines = module.report([load(run) for run in runs], folder)
+    with working("measuring what a step costs, a few seconds a model"):
+        lines = module.report([load(run) for run in runs], folder)
     out.print(_table(lines))
     out.print(f"CSV and plots are in {folder}", highlight=False, markup=False)
 

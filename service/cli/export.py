@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from statestream.models.spec import MAX_DROP
-from statestream.service.cli.console import out
+from statestream.service.cli.console import out, working
 from statestream.service.extras import need
 
 
@@ -67,19 +67,21 @@ def export(
 
       statestream export runs/next --adapt 0.99
     """
-    bundle = need("statestream.models.export.exporter", "train").export(
-        run,
-        repository,
-        name or None,
-        version,
-        overwrite=overwrite,
-        aux_tau=aux_tau,
-        probabilities=probabilities,
-        jpeg=jpeg,
-        quantize=quantize.value if quantize else None,
-        max_drop=max_drop,
-        adapt=adapt,
-    )
+    exporter = need("statestream.models.export.exporter", "train")
+    with working("comparing PyTorch, step.onnx and chunk.onnx on recordings"):
+        bundle = exporter.export(
+            run,
+            repository,
+            name or None,
+            version,
+            overwrite=overwrite,
+            aux_tau=aux_tau,
+            probabilities=probabilities,
+            jpeg=jpeg,
+            quantize=quantize.value if quantize else None,
+            max_drop=max_drop,
+            adapt=adapt,
+        )
     if version not in (None, bundle.manifest.version):
         out.print(f"version {version} exists; --overwrite replaces it", highlight=False)
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)

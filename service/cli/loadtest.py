@@ -13,6 +13,7 @@ import typer
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
+from statestream.service.cli.progress_lines import ProgressLines
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
@@ -128,7 +129,7 @@ async def _run(
         plan = plan.model_copy(update={"version": manifest.version, "verify": _bundle(plan.verify, manifest)})
     frames = _frames(source, manifest)
     watch = ProcessMonitor(server_pids or listening(plan.target))
-    with stopping() as stop, live_view(err) as on_progress:
+    with stopping() as stop, live_view(err, ProgressLines(err).show) as on_progress:
 
         async def run(load: Plan) -> Outcome:
             return await run_load(load, manifest, watch=watch, stop=stop, on_progress=on_progress, frames=frames)
@@ -224,7 +225,7 @@ def _print_report(outcome: Outcome, found: Found | None, csv: Path | None, html:
     from statestream.service.loadtest.summary import facts
 
     run = report(outcome)
-    run["search"] = None if found is None else asdict(found) | {"by_tool": found.by_tool}
+    run["search"] = None if found is None else asdict(found) | {"by_tool": found.by_tool, "sure": found.sure}
     lines = facts(outcome.plan, run, found)
     if as_json:
         print_json(run)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from statestream.service.cli.config_options import Config, Models, Providers, Repository, settings_of
+from statestream.service.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +79,14 @@ def serve(
         str | None, typer.Option("--metrics", help="HOST:PORT for Prometheus.", show_default="none")
     ] = None,
     http_address: Annotated[
-        str | None, typer.Option("--http", help="HOST:PORT for the dashboard page.", show_default="none")
+        str | None,
+        typer.Option(
+            "--http",
+            help="HOST:PORT for the dashboard page.",
+            show_default="127.0.0.1:8080 or the next free port; none with a configuration file",
+        ),
     ] = None,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Serve no dashboard page.")] = False,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.", show_default="info")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.", show_default="text")] = None,
     print_config: Annotated[
@@ -103,22 +110,28 @@ def serve(
 
       statestream serve repository --store sqlite:/var/lib/statestream/sessions.db
 
-      statestream serve repository --http 127.0.0.1:8080
+      statestream serve repository --http 127.0.0.1:9000
 
       STATESTREAM_IDLE_TTL_S=60 statestream serve --config server.toml
 
       statestream serve repository --print-config > server.toml
     """
+    from statestream.service.cli.default_page import with_default_page
     from statestream.service.config import file_to_read
     from statestream.service.server.log_format import set_up
     from statestream.service.server.workers import run
 
+    if no_http and http_address:
+        raise InvalidArgument("--http and --no-http exclude each other", field="--no-http")
     file = file_to_read(config)
     settings = settings_of(context, file)
+    if no_http:
+        settings = settings.model_copy(update={"http_address": ""})
     if print_config:
         print(settings.to_toml(), end="")
         return
     set_up(settings)
     if file is not None:
         log.info("configured by %s", file)
-    run(settings)
+    settings, page_ports = with_default_page(settings, file)
+    run(settings, page_ports=page_ports)

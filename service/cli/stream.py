@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -16,13 +17,14 @@ from statestream.models.spec import Float32Array, Manifest
 from statestream.service.cli.connect_options import Server, reaching
 from statestream.service.cli.console import AsJson, err, name_and_version, out, print_json
 from statestream.service.cli.interrupts import stopping
+from statestream.service.cli.progress_lines import ProgressLines
 from statestream.service.cli.split_part import Part, columns_of, part_of, trained_with
 from statestream.service.cli.time_units import unit_given
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
 if TYPE_CHECKING:
-    from statestream.models.data.recordings import Columns
+    from statestream.models.data.recordings import Columns, Recording
     from statestream.service.client import AsyncClient, AsyncStream
     from statestream.service.playback.play import Played
     from statestream.service.playback.score import Score
@@ -80,7 +82,7 @@ def stream(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play every recording of a file through its own session, and report scores and latency.
+    """Play every recording of a file through its own session, and report scores; with --rate, latency too.
 
     A model of the next row is scored against the row that follows.
 
@@ -132,7 +134,7 @@ def stream(
             {**of_files, "--merge": merge, "--time": time, "--period": period}, "only for files, not for cameras"
         )
         manifest, one = asyncio.run(_play_camera(server, model, source, seconds, video))
-        _report(manifest, [one], as_json=as_json)
+        _report(manifest, [one], as_json=as_json, paced=True)
         _write(predictions, manifest, [one])
         _print_written(video)
         return
@@ -151,7 +153,7 @@ def stream(
     files = [file, *(merge or ())]
     states = _suffix(predictions) == _RERUN
     manifest, played = asyncio.run(_play_files(server, model, files, columns, speed, only or [], split, video, states))
-    _report(manifest, played, as_json=as_json)
+    _report(manifest, played, as_json=as_json, paced=math.isfinite(speed))
     if predictions is None and is_robot_log(file):
         predictions = beside(file)
     _write(predictions, manifest, played)
@@ -237,8 +239,9 @@ async def _play_files(
 ) -> tuple[Manifest, list[Played]]:
     from statestream.service.client import AsyncClient
     from statestream.service.playback.dataset import kept, read
-    from statestream.service.playback.play import play
+    from statestream.service.playback.play import play_session
     from statestream.service.playback.progress import progress_of
+    from statestream.service.playback.session_names import session_name
 
     name, version = name_and_version(model)
     async with AsyncClient(server.target, access=server.access, give_up_after_s=_GIVE_UP_AFTER_S) as client:
@@ -253,12 +256,20 @@ async def _play_files(
             dataset = kept(dataset, only)
         read_state, outputs = (partial(_state, client), tuple(manifest.results)) if states else (None, ())
         async with client.stream() as stream:
-            with progress_of(dataset.recordings, lambda: stream.reconnects, err) as on_progress:
-                each = partial(play, stream, name, manifest.version)
-                plays = [
-                    asyncio.ensure_future(each(recording, rate, on_progress, read_state, outputs))
-                    for recording in dataset.recordings
-                ]
+            say = ProgressLines(err).show
+            with progress_of(dataset.recordings, lambda: stream.reconnects, err, say) as on_progress:
+
+                async def play(recording: Recording) -> Played:
+                    session = await stream.open(
+                        name,
+                        session_name(str(files[0]), recording.id),
+                        version=manifest.version,
+                        resume="new",
+                        outputs=outputs,
+                    )
+                    return await play_session(session, recording, rate, on_progress, read_state)
+
+                plays = [asyncio.ensure_future(play(recording)) for recording in dataset.recordings]
                 try:
                     played = await asyncio.gather(*plays)
                 finally:
@@ -289,20 +300,22 @@ async def _clean_up(stream: AsyncStream, plays: Sequence[asyncio.Future[Played]]
         await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_S)
 
 
-def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool) -> None:
+def _report(manifest: Manifest, played: Sequence[Played], *, as_json: bool, paced: bool) -> None:
+    """Print the scores; `paced`: rows had due times, so that latencies are of the server, not of its load."""
     from statestream.service.playback.score import score
 
     result = score(played, manifest.outputs[0])
     if as_json:
         print_json({"model": manifest.ref, **asdict(result)})
     else:
-        _print(manifest, result)
+        _print(manifest, result, paced=paced)
 
 
-def _print(manifest: Manifest, result: Score) -> None:
+def _print(manifest: Manifest, result: Score, *, paced: bool) -> None:
     lines = [f"{result.recordings} recordings, {result.rows} rows through {manifest.ref}"]
     lines.append("verdicts      " + ", ".join(f"{name} {count}" for name, count in result.verdicts.items()))
-    lines.append(f"latency       p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms")
+    if paced:
+        lines.append(f"latency       p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms")
     if result.row_accuracy is not None:
         whole = f", {result.accuracy:.3f} of recordings" if result.accuracy is not None else ""
         lines.append(f"accuracy      {result.row_accuracy:.3f} of rows{whole}")

@@ -56,7 +56,9 @@ class Access:
         return () if self.token_file is None else (("authorization", f"Bearer {_read_token(self.token_file)}"),)
 
     def advice(self, text: str) -> str:
-        """What to change here, where gRPC's words for a failed connection point at TLS; empty where they do not."""
+        """What to check, by gRPC's words for a failed connection; empty where they point at nothing."""
+        if any(sign in text for sign in _NOBODY):
+            return "is `statestream serve` running there? If it is, both sides need TLS, or neither (ca, or tls)"
         for sign, advice in _ADVICE.items():
             if sign in text:
                 return advice
@@ -81,6 +83,8 @@ _ADVICE = {
     "CERTIFICATE_VERIFY_FAILED": "ca must be the authority that signed the server's certificate",
     "certificate signature failure": "ca must be the authority that signed the server's certificate",
 }
+_NOBODY = ("Connection refused", "No such file or directory", "imed out", "No route to host")
+"""Nothing listens at the address."""
 _CUT_OFF = ("Socket closed", "Connection reset", "Broken pipe")
 """A peer that expected something else, TLS or a certificate, says no more than this."""
 

@@ -4,6 +4,7 @@
     GET /api/overview           models and sessions, a line a second
     GET /api/wiring?model=NAME:VERSION    the picture of a model's wiring, SVG
     GET /api/session?id=ID      one session: its inputs, outputs and state, ten lines a second at most
+    GET /healthz                200 while the server serves, 503 while it drains; without credentials
 
 Overview and session are endless: each line is a JSON object (see `json_lines`), sent while the client is connected.
 Slow clients get fewer lines, not later ones. On a server that requires authentication, callers need a token with a
@@ -13,6 +14,7 @@ role; a session is for its owner and operators.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -49,8 +51,12 @@ _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 class Site:
     """Dashboard of one server."""
 
-    def __init__(self, config: ServerConfig, host: Host, clients: ClientsFile, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, config: ServerConfig, host: Host, clients: ClientsFile, clock: Callable[[], float], *, ports: int = 1
+    ) -> None:
+        """Prepare. `ports`: how many to try, from that of `http_address` upwards, until one is free."""
         self._address = config.http_address
+        self._ports = ports
         self._host = host
         self._clock = clock
         self._guard = PageAccess(clients, unproven(config.http_address, asks=config.asks))
@@ -64,6 +70,7 @@ class Site:
         app.router.add_get("/api/overview", self._overview)
         app.router.add_get("/api/session", self._session)
         app.router.add_get("/api/wiring", self._wiring)
+        app.router.add_get("/healthz", self._healthz)
         for path in (Path(__file__).parent / "static").iterdir():
             app.router.add_get("/" if path.name == "index.html" else f"/{path.name}", _file(path))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -71,18 +78,29 @@ class Site:
     async def start(self) -> int:
         """Start to listen; returns the port. Raises InvalidArgument if that fails."""
         host, port = split_address(self._address)
-        context = None if self._certificate is None else self._certificate.context
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+            await self._listen(host, port)
         except OSError as error:
             await self._runner.cleanup()
             text = f"cannot listen on {self._address}: {error.strerror}"
             raise InvalidArgument(text, field="http_address") from error
-        taken = int(self._runner.addresses[0][1])
-        scheme, shown = "http" if context is None else "https", self._address.rpartition(":")[0]
-        log.info("the page is at %s://%s:%d/", scheme, shown, taken)
-        return taken
+        found = int(self._runner.addresses[0][1])
+        scheme, shown = "http" if self._certificate is None else "https", self._address.rpartition(":")[0]
+        why = f" (port {port} is taken)" if port and found != port else ""
+        log.info("the page is at %s://%s:%d/%s", scheme, shown, found, why)
+        return found
+
+    async def _listen(self, host: str, port: int) -> None:
+        """Listen on the first free port of those to try. Raises OSError."""
+        context = None if self._certificate is None else self._certificate.context
+        for candidate in range(port, port + self._ports):
+            try:
+                await web.TCPSite(self._runner, host, candidate, ssl_context=context).start()
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or candidate == port + self._ports - 1:
+                    raise
 
     def refresh(self) -> None:
         """Reload the certificate if it has changed."""
@@ -110,6 +128,10 @@ class Site:
         if found is None:
             raise NotFound(f"no model '{ref}' here", field="model")
         return web.Response(text=wiring_svg(found), content_type="image/svg+xml")
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        draining = self._host.session_manager.draining
+        return web.Response(text="draining" if draining else "ok", status=503 if draining else 200)
 
     async def _push(
         self, request: web.Request, who: Identity, every_s: float, news: Callable[[], list[Line]]

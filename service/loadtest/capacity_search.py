@@ -1,8 +1,8 @@
-"""Capacity search: most streams served within the deadline, by doubling, then bisection."""
+"""Capacity search: most streams served within the deadline, by doubling, bisection, then repetition."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +13,8 @@ from statestream.service.loadtest.report import bottleneck
 PARTS = 3
 """Parts of the measured window; the result is stable when all parts agree."""
 _AGAIN = 2
+REPEATS = 2
+"""More tries of the answer, and of the next load above it that was tried."""
 _CLOSE_ENOUGH = 0.03
 _ANSWERED = 0.99
 _MOST_STREAMS = 1_000_000
@@ -45,9 +47,24 @@ class Found:
     """Result of a search."""
 
     streams: int
-    """Most streams that kept the deadline; 0: no load did."""
+    """Most streams that kept the deadline in every try; 0: no load did."""
     probes: tuple[Probe, ...]
     """In the order they were tried."""
+
+    @property
+    def too_many(self) -> int:
+        """Fewest streams above the answer that were tried; 0: none were."""
+        return min((probe.streams for probe in self.probes if probe.streams > self.streams), default=0)
+
+    @property
+    def sure(self) -> str:
+        """How often the answer and the next load above it kept the deadline."""
+        loads = [streams for streams in (self.streams, self.too_many) if streams]
+        return ", ".join(f"{streams} held in {self._held(streams)}" for streams in loads)
+
+    def _held(self, streams: int) -> str:
+        tries = [probe.held for probe in self.probes if probe.streams == streams]
+        return f"{sum(tries)} of {len(tries)} tries"
 
     @property
     def by_tool(self) -> str:
@@ -55,7 +72,7 @@ class Found:
 
         Empty: it does not.
         """
-        missed = [probe for probe in self.probes if not probe.held]
+        missed = [probe for probe in self.probes if not probe.held and probe.streams > self.streams]
         return min(missed, key=lambda probe: probe.streams).by_tool if missed else ""
 
 
@@ -81,13 +98,41 @@ async def search(try_streams: Try, deadline_ms: float, start: int, on_probe: Cal
     most, too_many = 0, start
     while too_many <= _MOST_STREAMS and await holds(too_many):
         most, too_many = too_many, 2 * too_many
+    while True:
+        most, too_many = await _bisect(holds, most, too_many)
+        if most == 0 or await _repeats(holds, most):
+            break
+        most, too_many = _below(probes, most), most
+    for _ in range(REPEATS if too_many <= _MOST_STREAMS else 0):
+        await holds(too_many)
+    return Found(most, tuple(probes))
+
+
+async def _bisect(holds: Callable[[int], Awaitable[bool]], most: int, too_many: int) -> tuple[int, int]:
+    """Narrow the interval between a load that held and one that did not."""
     while too_many - most > max(1, int(_CLOSE_ENOUGH * most)):
         middle = (most + too_many) // 2
         if await holds(middle):
             most = middle
         else:
             too_many = middle
-    return Found(most, tuple(probes))
+    return most, too_many
+
+
+async def _repeats(holds: Callable[[int], Awaitable[bool]], streams: int) -> bool:
+    """Whether a load holds each time it is tried again; stops at the first failure."""
+    for _ in range(REPEATS):
+        if not await holds(streams):
+            return False
+    return True
+
+
+def _below(probes: Sequence[Probe], streams: int) -> int:
+    """Most streams below `streams` that held in every try; 0: none did."""
+    missed = {probe.streams for probe in probes if not probe.held}
+    return max(
+        (probe.streams for probe in probes if probe.streams < streams and probe.streams not in missed), default=0
+    )
 
 
 async def _probe(try_streams: Try, streams: int, deadline_ms: float) -> Probe:

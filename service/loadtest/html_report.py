@@ -14,13 +14,12 @@ from statestream.service.loadtest.capacity_search import Found
 from statestream.service.loadtest.histogram import Histogram
 
 _BARS_PER_DECADE = 40
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; color: #1f2937 }
-table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .2rem .9rem .2rem 0; text-align: left }
-td + td { font-variant-numeric: tabular-nums } h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
-svg { width: 100%; height: auto } svg text { font-size: 11px; fill: #4b5563 } .label { text-anchor: middle }
-.tick { text-anchor: end } .grid { stroke: #e5e7eb } .limit { stroke: #6b7280; stroke-dasharray: 5 4 }
-polyline { fill: none; stroke-width: 1.8 } rect { fill: #2563eb } .warn { color: #b45309; font-weight: 600 }
+_STYLE = f"""{svg_charts.STYLE}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem;
+  color: var(--text); background: var(--paper) }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} td, th {{ padding: .2rem .9rem .2rem 0; text-align: left }}
+th {{ vertical-align: top; white-space: nowrap }} td + td {{ font-variant-numeric: tabular-nums }}
+h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }} .warn {{ color: var(--warn); font-weight: 600 }}
 """
 
 
@@ -43,7 +42,8 @@ def write_html(
         parts += ["<h2>Latency distribution</h2>", _histogram(latency, run["latency"])]
     if found is not None:
         parts += ["<h2>Latency against streams</h2>", _against_streams(found, deadline_ms), _probes(found)]
-    head = f"<meta charset='utf-8'><title>Load test of {escape(run['model'])}</title><style>{_STYLE}</style>"
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+    head += f"<title>Load test of {escape(run['model'])}</title><style>{_STYLE}</style>"
     with replacing(path) as temporary:
         temporary.write_text(f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -18,26 +18,38 @@ _SHOWN = 60
 
 
 @contextmanager
-def live_view(console: Console) -> Iterator[OnProgress]:
-    """Yield a callback that shows progress; it shows nothing without a terminal.
+def live_view(console: Console, say: Callable[[Callable[[], str]], None]) -> Iterator[OnProgress]:
+    """Yield a callback that shows progress: a view that is removed at the end.
 
-    The view is removed at the end.
+    Args:
+        say: called with the text of a line where there is no terminal; it decides when to print one.
     """
     if not console.is_terminal:
-        yield lambda _: None
+        yield lambda progress: say(lambda: _line(progress))
         return
     with Live(console=console, transient=True, auto_refresh=False) as live:
         yield lambda progress: live.update(_table(progress), refresh=True)
 
 
+def _line(progress: Progress) -> str:
+    numbers = progress.numbers
+    answered = f"{numbers.get('answered', 0)} of {numbers.get('due', 0)} due messages answered"
+    return f"{progress.plan.streams} streams, {_stage(progress)}: {answered}"
+
+
+def _stage(progress: Progress) -> str:
+    passed_s = (time.monotonic_ns() - progress.begin_ns) / 1e9
+    return (
+        f"warming up, {-passed_s:.0f} s left" if passed_s < 0 else f"{passed_s:.0f} of {progress.plan.duration_s:.0f} s"
+    )
+
+
 def _table(progress: Progress) -> Table:
     plan, numbers = progress.plan, progress.numbers
-    passed_s = (time.monotonic_ns() - progress.begin_ns) / 1e9
     table = Table(
         title=f"{plan.model} at {plan.target}: {offered(plan)}", show_header=False, title_justify="left", min_width=70
     )
-    stage = f"warming up, {-passed_s:.0f} s left" if passed_s < 0 else f"{passed_s:.0f} of {plan.duration_s:.0f} s"
-    table.add_row("time", stage)
+    table.add_row("time", _stage(progress))
     table.add_row("answered", f"{numbers.get('answered', 0)} of {numbers.get('due', 0)} due")
     if progress.seconds:
         newest = progress.seconds[max(progress.seconds)].summary_ms()

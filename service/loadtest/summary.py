@@ -38,7 +38,8 @@ def facts(plan: Plan, run: dict[str, Any], found: Found | None = None) -> Facts:
     if run["verify"] is not None:
         lines.append(("verified", _verified(run["verify"])))
     if found is not None:
-        lines.append(("capacity", f"{found.streams} streams with p99 under {plan.deadline_ms:g} ms"))
+        sure = f" ({found.sure})" if found.sure else ""
+        lines.append(("capacity", f"{found.streams} streams with p99 under {plan.deadline_ms:g} ms{sure}"))
     return lines
 
 

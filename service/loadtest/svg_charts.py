@@ -8,8 +8,26 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 860, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 20, 45
-_COLOURS = ("#2563eb", "#d97706", "#dc2626", "#7c3aed", "#059669")
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 30, 45
+_SERIES = 5
+_LEGEND_STEP = 90
+
+STYLE = """
+:root { color-scheme: light dark; --text: #1f2937; --paper: #ffffff; --axis: #4b5563; --grid: #e5e7eb;
+  --limit: #6b7280; --warn: #b45309; --series-0: #2563eb; --series-1: #b45309; --series-2: #dc2626;
+  --series-3: #7c3aed; --series-4: #047857 }
+@media (prefers-color-scheme: dark) { :root { --text: #e5e7eb; --paper: #111827; --axis: #9ca3af; --grid: #374151;
+  --limit: #9ca3af; --warn: #fbbf24; --series-0: #60a5fa; --series-1: #fbbf24; --series-2: #f87171;
+  --series-3: #c4b5fd; --series-4: #34d399 } }
+svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--axis) } .label { text-anchor: middle }
+.tick, .end { text-anchor: end } .grid { stroke: var(--grid) } .limit { stroke: var(--limit); stroke-dasharray: 5 4 }
+polyline { fill: none; stroke-width: 1.8 } rect { fill: var(--series-0) }
+""" + "".join(
+    f"polyline.series-{k} {{ stroke: var(--series-{k}) }}\n"
+    f"circle.series-{k}, svg text.series-{k} {{ fill: var(--series-{k}) }}\n"
+    for k in range(_SERIES)
+)
+"""Colours and sizes of the charts, for the page that holds them; light and dark."""
 
 Point = tuple[float, float]
 
@@ -57,7 +75,7 @@ class Axis:
 def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, limit: float = 0.0) -> str:
     """Draw named lines over a common x axis.
 
-    `limit` draws a dashed horizontal line.
+    `limit` draws a dashed horizontal line, the deadline.
     """
     points = [point for one in series.values() for point in one]
     x, y = _axes(points, limit, log_x=False)
@@ -65,13 +83,23 @@ def lines(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, 
     if limit > 0:
         level = y.place(limit)
         body.append(f'<line class="limit" x1="{x.begin}" x2="{x.end}" y1="{level:.1f}" y2="{level:.1f}"/>')
-    for number, (name, one) in enumerate(series.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+    for number, one in enumerate(series.values()):
+        kind = f"series-{number % _SERIES}"
         path = " ".join(f"{x.place(a):.1f},{y.place(b):.1f}" for a, b in one)
-        body.append(f'<polyline points="{path}" stroke="{colour}"/>')
-        body += [f'<circle cx="{x.place(a):.1f}" cy="{y.place(b):.1f}" r="2.5" fill="{colour}"/>' for a, b in one]
-        body.append(f'<text x="{x.begin + 12 + 90 * number}" y="{_TOP + 12}" fill="{colour}">{escape(name)}</text>')
+        body.append(f'<polyline class="{kind}" points="{path}"/>')
+        body += [f'<circle class="{kind}" cx="{x.place(a):.1f}" cy="{y.place(b):.1f}" r="2.5"/>' for a, b in one]
+    body.append(_legend(list(series), deadline=limit > 0))
     return _svg(body)
+
+
+def _legend(names: Sequence[str], *, deadline: bool) -> str:
+    """Names in the colours of their lines, above the chart."""
+    shown = [(f"series-{number % _SERIES}", name) for number, name in enumerate(names)]
+    shown += [("", "- - deadline")] if deadline else []
+    return "".join(
+        f'<text class="{kind}" x="{_LEFT + _LEGEND_STEP * number}" y="{_TOP - 10}">{escape(name)}</text>'
+        for number, (kind, name) in enumerate(shown)
+    )
 
 
 def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str, marks: dict[str, float]) -> str:
@@ -90,8 +118,15 @@ def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str
     for number, (name, value) in enumerate(marks.items()):
         place = x.place(value)
         body.append(f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
-        body.append(f'<text x="{place + 3:.1f}" y="{_TOP + 12 + 14 * number}">{escape(name)}</text>')
+        body.append(_beside(place, _TOP + 12 + 14 * number, name))
     return _svg(body)
+
+
+def _beside(place: float, y: float, text: str) -> str:
+    """A text beside a vertical line: on its right, or on its left near the right edge."""
+    left = place > WIDTH - _RIGHT - 50
+    kind, x = (' class="end"', place - 3) if left else ("", place + 3)
+    return f'<text{kind} x="{x:.1f}" y="{y}">{escape(text)}</text>'
 
 
 def _axes(points: Sequence[Point], limit: float, *, log_x: bool) -> tuple[Axis, Axis]:

@@ -23,6 +23,7 @@ from statestream.service.client import AsyncSession, AsyncStream, Policy, StepRe
 from statestream.service.errors import InvalidArgument, Unavailable
 from statestream.service.playback.cameras import Camera, Shot, shown
 from statestream.service.playback.play import Played
+from statestream.service.playback.session_names import session_name
 from statestream.service.playback.video_overlay import drawn_row, film_writer, scale_of
 
 _QUALITY = 90
@@ -104,7 +105,14 @@ async def play_camera(
         callbacks: list[OnHeard] = [diary.add, stack.enter_context(_status(console, manifest, diary, camera))]
         if video is not None:
             callbacks.append(stack.enter_context(_drawing(video, size, camera.rate_hz, output.size)))
-        session = await stream.open(manifest.name, version=manifest.version, policy=Policy(keep_last=1), on_full="lose")
+        session = await stream.open(
+            manifest.name,
+            session_name(shown(source)),
+            version=manifest.version,
+            resume="new",
+            policy=Policy(keep_last=1),
+            on_full="lose",
+        )
         await _play(session, camera, spec, seconds, stop, callbacks)
     if not diary.verdicts:
         raise Unavailable(f"{shown(source)}: no frame arrived", field="SOURCE")

@@ -82,6 +82,17 @@ async def play(
         outputs: results to ask for, the first output first; empty: all but aux.
     """
     session = await stream.open(model, version=version, outputs=outputs)
+    return await play_session(session, recording, rate, on_progress, read_state)
+
+
+async def play_session(
+    session: AsyncSession,
+    recording: Recording,
+    rate: float,
+    on_progress: OnProgress,
+    read_state: ReadState | None = None,
+) -> Played:
+    """Play a recording through an open session and end the session; see `play`."""
     played = _start(session, recording)
     if read_state is not None:
         await _play_watched(session, played, rate, on_progress, read_state)

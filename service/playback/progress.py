@@ -1,4 +1,4 @@
-"""Progress bar for recordings being played, shown on a terminal only."""
+"""Progress of recordings being played: a bar on a terminal, and lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from statestream.models.data.recordings import Recording
 from statestream.service.playback.play import Played
 
+Say = Callable[[Callable[[], str]], None]
+
 
 @contextmanager
 def progress_of(
-    recordings: Sequence[Recording], reconnects: Callable[[], int], console: Console
+    recordings: Sequence[Recording], reconnects: Callable[[], int], console: Console, say: Say
 ) -> Iterator[Callable[[Played], None]]:
     """Yield a callback to call after each answer.
 
@@ -22,6 +24,7 @@ def progress_of(
 
     Args:
         reconnects: returns the number of reconnects so far.
+        say: called with the text of a line after each answer; it decides when to print one.
     """
     rows = sum(len(recording) for recording in recordings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,5 +37,6 @@ def progress_of(
             done[id(played)] = played.done
             again = f", {reconnects()} reconnects" if reconnects() else ""
             progress.update(task, advance=played.done - before, description=f"{len(recordings)} recordings{again}")
+            say(lambda: f"{sum(done.values()):,} of {rows:,} rows{again}")
 
         yield update

@@ -29,7 +29,7 @@ from statestream.service.durability import stores
 from statestream.service.durability.health import StoreHealth
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.refusal import refusing
-from statestream.service.errors import FailedPrecondition, StatestreamError
+from statestream.service.errors import FailedPrecondition, InvalidArgument, StatestreamError
 from statestream.service.extras import need
 from statestream.service.protocol.services import ADMIN, HEALTH, INFERENCE, OIP
 from statestream.service.recording.recorder import Recorder
@@ -64,8 +64,14 @@ class Server:
     "durability.intact" (damage of the store has cost no session since the start).
     """
 
-    def __init__(self, config: ServerConfig, *, shares_port: bool = False) -> None:
-        """Prepare. `shares_port`: whether other processes listen on the same port."""
+    def __init__(self, config: ServerConfig, *, shares_port: bool = False, page_ports: int = 1) -> None:
+        """Prepare.
+
+        Args:
+            shares_port: whether other processes listen on the same port.
+            page_ports: ports to try for the dashboard, from that of `http_address` upwards; with more than one, a
+                dashboard that cannot listen is logged and is no error.
+        """
         self.config = config
         store = stores.open_store(config.store, sets_aside=config.store_damaged == "set_aside")
         self._recorder = Recorder(config.record) if config.record else None
@@ -88,7 +94,8 @@ class Server:
         self._metrics: Any = None
         self._site: Any = None
         if config.http_address:
-            self._site = page().Site(config, self.host, self._clients, time.monotonic)
+            self._site = page().Site(config, self.host, self._clients, time.monotonic, ports=page_ports)
+        self._needs_page = page_ports == 1
         self.http_port = 0
         """Port of the dashboard, once started; 0 if it is off."""
         self._logged_denied: Counter[str] = Counter()
@@ -141,8 +148,16 @@ class Server:
             )
             self._metrics = serve_metrics(collector, self.config.metrics_address)
         if self._site is not None:
-            self.http_port = await self._site.start()
+            await self._start_page()
         self._spawn(self._sweep())
+
+    async def _start_page(self) -> None:
+        try:
+            self.http_port = await self._site.start()
+        except InvalidArgument as error:
+            if self._needs_page:
+                raise
+            log.warning("no page: %s", error.text)
 
     async def stop(self, wait_s: float = 0.0) -> None:
         """Drain and stop.
@@ -274,10 +289,14 @@ class Server:
 
 
 async def serve(
-    config: ServerConfig, started: asyncio.Future[Server] | None = None, *, shares_port: bool = False
+    config: ServerConfig,
+    started: asyncio.Future[Server] | None = None,
+    *,
+    shares_port: bool = False,
+    page_ports: int = 1,
 ) -> None:
-    """Run a server until SIGTERM, SIGINT or an Admin.Drain, then drain it."""
-    server = Server(config, shares_port=shares_port)
+    """Run a server until SIGTERM, SIGINT or an Admin.Drain, then drain it; see `Server`."""
+    server = Server(config, shares_port=shares_port, page_ports=page_ports)
     loop = asyncio.get_running_loop()
     stopping: asyncio.Future[float] = loop.create_future()
     """Seconds to wait before draining, once it is time to stop."""
@@ -307,17 +326,18 @@ async def serve(
     watching.cancel()
 
 
-def run(config: ServerConfig, *, shares_port: bool = False) -> None:
+def run(config: ServerConfig, *, shares_port: bool = False, page_ports: int = 1) -> None:
     """Run `serve` on a new event loop: uvloop's if installed, otherwise asyncio's."""
     # The finite check squares inputs, which may overflow; that is not worth a warning.
     np.seterr(over="ignore")
+    serving = serve(config, shares_port=shares_port, page_ports=page_ports)
     try:
         import uvloop
     except ImportError:
         log.info("uvloop is not installed; using asyncio's loop")
-        asyncio.run(serve(config, shares_port=shares_port))
+        asyncio.run(serving)
     else:
-        uvloop.run(serve(config, shares_port=shares_port))
+        uvloop.run(serving)
 
 
 def page() -> ModuleType:

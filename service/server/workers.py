@@ -30,8 +30,11 @@ _SHORT_LIVES = 3
 """After this many short lives per worker in a row, give up."""
 
 
-def run(config: ServerConfig) -> None:
+def run(config: ServerConfig, *, page_ports: int = 1) -> None:
     """Serve by as many processes as configured, until SIGTERM or SIGINT.
+
+    Args:
+        page_ports: see `Server`.
 
     Raises:
         InvalidArgument: the address cannot be shared, or the server cannot listen on it.
@@ -40,14 +43,15 @@ def run(config: ServerConfig) -> None:
     if config.http_address:
         server.page()  # fails here, once, rather than in each worker
     if config.workers == 1:
-        server.run(config)
+        server.run(config, page_ports=page_ports)
     else:
-        _Workers(config).run()
+        _Workers(config, page_ports).run()
 
 
 class _Workers:
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, page_ports: int) -> None:
         self._reserved, port = _reserve(config)
+        self._page_ports = page_ports
         host = config.address.rpartition(":")[0]
         self._config = config.model_copy(update={"address": f"{host}:{port}", "workers": 1})
         self._context = multiprocessing.get_context("spawn")
@@ -75,7 +79,9 @@ class _Workers:
             self._reserved.close()
 
     def _start(self, index: int) -> None:
-        worker = self._context.Process(target=_work, args=(self._config, index), name=f"worker-{index}")
+        worker = self._context.Process(
+            target=_work, args=(self._config, index, self._page_ports), name=f"worker-{index}"
+        )
         worker.start()
         self._workers[index] = worker
         self._started_s[index] = time.monotonic()
@@ -125,7 +131,7 @@ def _reserve(config: ServerConfig) -> tuple[socket.socket, int]:
     return taken, int(taken.getsockname()[1])
 
 
-def _work(config: ServerConfig, index: int) -> None:
+def _work(config: ServerConfig, index: int, page_ports: int) -> None:
     """Run one worker: a server on its own core, with its own metrics, admin and dashboard addresses."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores:
@@ -135,7 +141,7 @@ def _work(config: ServerConfig, index: int) -> None:
     own = {name: shifted(getattr(config, name), index) for name in alone}
     config = config.model_copy(update=own)
     try:
-        server.run(config, shares_port=True)
+        server.run(config, shares_port=True, page_ports=page_ports)
     except Exception as error:
         log.error("%s", error)
         sys.exit(1)

@@ -253,3 +253,44 @@ def test_a_certificate_is_read_again_and_a_wrong_one_is_not(tmp_path: Path, capl
     assert not caplog.text
     with pytest.raises(InvalidArgument, match="tls_cert"):
         Certificate(tmp_path / "none.pem", key)
+
+
+async def test_health_is_for_everyone_and_tells_a_drain(start: Callable[..., Any], tmp_path: Path) -> None:
+    clients, _ = Clients().with_token("someone", roles=frozenset({Role.READ}))
+    clients.write(tmp_path / "clients.json")
+    server = await start(http_address="127.0.0.1:0", clients=tmp_path / "clients.json")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{server.http_port}") as session:
+        async with session.get("/healthz") as response:
+            assert (response.status, await response.text()) == (200, "ok")
+        server.host.session_manager.drain()
+        async with session.get("/healthz") as response:
+            assert (response.status, await response.text()) == (503, "draining")
+
+
+async def test_a_taken_port_is_followed_by_the_next_where_several_may_be_tried(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await start(http_address="127.0.0.1:0")
+    second = Server(first.config.model_copy(update={"http_address": f"127.0.0.1:{first.http_port}"}), page_ports=50)
+    with caplog.at_level("INFO"):
+        await second.start()
+    try:
+        assert second.http_port > first.http_port
+        assert f":{second.http_port}/ (port {first.http_port} is taken)" in caplog.text
+    finally:
+        await second.stop()
+
+
+async def test_a_page_that_finds_no_port_keeps_nobody_from_serving(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await start(http_address="127.0.0.1:0")
+    taken = first.config.model_copy(update={"http_address": f"256.0.0.1:{first.http_port}"})
+    server = Server(taken, page_ports=2)
+    await server.start()
+    try:
+        assert server.port
+        assert server.http_port == 0
+        assert "no page: cannot listen on" in caplog.text
+    finally:
+        await server.stop()

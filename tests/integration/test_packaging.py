@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -16,7 +17,7 @@ from tests.support.bundles import write_leaky
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("models", "service", "proto")
-CARRIED = {".py", ".pyi", ".proto", ".toml", ".typed", ".html", ".css", ".js", ".svg"}
+CARRIED = {".py", ".pyi", ".proto", ".toml", ".typed", ".html", ".css", ".js", ".svg", ".csv", ".json", ".onnx", ".npz"}
 
 SERVE_AND_STREAM = """
 import asyncio, importlib.util, sys
@@ -81,3 +82,10 @@ def test_the_wheel_serves_and_streams_without_torch(wheel: Path, tmp_path: Path)
     assert "y = [2.9" in done.stdout
     listing = subprocess.run([folder / "bin/statestream", "--help"], capture_output=True, text=True, env=clean)
     assert listing.returncode == 0, listing.stderr
+    demo = subprocess.run(
+        [folder / "bin/statestream", "demo", "--no-browser", "--seconds", "2"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path, env=clean,
+    )  # fmt: skip
+    assert demo.returncode == 0, demo.stderr
+    assert "pip install 'statestream[http]' adds it" in demo.stdout
+    assert re.search(r"rows, \d+\.\d% of them right", demo.stdout)

@@ -33,7 +33,7 @@ MOVED = (
 )
 """Import paths of version 0.1 that lead to where things are now: for users, not for us."""
 MODELS: tuple[tuple[str, ...], ...] = (
-    ("files", "spec", "jpeg", "bundle", "metrics", "relative", "levels", "problems", "toml"),
+    ("files", "spec", "demo", "jpeg", "bundle", "metrics", "relative", "levels", "problems", "toml"),
     ("cells",),
     ("data",),
     ("config", "presets"),

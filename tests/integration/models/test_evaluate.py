@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from statestream.models.evaluation.evaluate import Line, compare, networks, row, write_report
+from statestream.models.evaluation.evaluate import Line, compare, names_apart, networks, row, write_report
 from statestream.models.evaluation.latency import step_cost
 from statestream.models.evaluation.stream_cost import stream_costs
 from statestream.models.evaluation.transformer import Transformer, cache_bytes
@@ -63,7 +64,7 @@ def test_the_report_has_a_row_a_model(runs: list[Run], lines: list[Line], tmp_pa
     assert [r["model"] for r in rows] == [line.model for line in lines]
     assert list(rows[0]) == list(row(lines[0]))
     with (tmp_path / "streams.csv").open() as file:
-        assert {r["model"] for r in csv.DictReader(file)} == {"gru-1", "lstm", "transformer"}
+        assert {r["model"] for r in csv.DictReader(file)} == {"gru-0", "lstm", "transformer"}
 
 
 def test_the_command_prints_the_table(runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,3 +111,13 @@ def test_a_session_grows_with_the_stream_for_a_transformer_alone() -> None:
     assert costs["cfc", 1] == costs["cfc", 64] == 4 * 8
     assert costs["transformer", 64] == 64 * costs["transformer", 1]
     assert cache_bytes(Transformer(2, 2, width=64, layers=2).empty_cache(1, 1)) == 2 * 2 * 64 * 4
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders() -> None:
+    assert names_apart([Path("/a/gait"), Path("/a/gait-2")]) == ["gait", "gait-2"]
+    assert names_apart([Path("/a/x/gait"), Path("/a/y/gait"), Path("/a/y/other")]) == ["x/gait", "y/gait", "y/other"]
+
+
+def test_models_of_one_name_are_two(runs: list[Run]) -> None:
+    renamed = [replace(run, path=Path(f"/{k}/same")) for k, run in enumerate((runs[0], runs[2]))]
+    assert {line.model for line in compare(renamed)} == set(networks(renamed)) == {"0/same", "1/same"}

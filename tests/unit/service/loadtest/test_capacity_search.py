@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statestream.service.loadtest.capacity_search import DeadlineKept, judge, parts, search
+from statestream.service.loadtest.capacity_search import DeadlineKept, Found, judge, parts, search
 from statestream.service.loadtest.coordinator import Outcome
 from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
@@ -51,7 +51,23 @@ async def test_an_unstable_window_is_tried_again() -> None:
         return outcome(50.0)
 
     assert (await search(try_streams, 10.0, 1, lambda _: None)).streams == 1
-    assert tries == [1, 1, 2]
+    assert tries == [1, 1, 2, 1, 1, 2, 2]
+
+
+async def test_the_answer_is_repeated_and_said_with_how_sure_it_is() -> None:
+    """Load 7 holds once by luck."""
+    tries: list[int] = []
+
+    async def try_streams(streams: int) -> Outcome:
+        tries.append(streams)
+        lucky = streams == 7 and tries.count(7) == 1
+        return outcome(*[5.0 if streams <= 6 or lucky else 50.0] * 3)
+
+    found = await search(try_streams, 10.0, 4, lambda _: None)
+    assert found.streams == 6
+    assert found.too_many == 7
+    assert found.sure == "6 held in 3 of 3 tries, 7 held in 1 of 4 tries"
+    assert not Found(0, ()).sure
 
 
 def test_judging() -> None:
