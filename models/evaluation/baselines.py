@@ -13,16 +13,13 @@ import numpy as np
 
 from statestream.models.data.recordings import Recording, median_period_s
 from statestream.models.spec import Array
+from statestream.models.training.log_spectra import ROWS, log_spectra
 from statestream.models.training.logistic_regression import fit
 from statestream.models.training.tasks import recording_classes, recording_targets
 
 WINDOW_S = 4.0
 STRIDE_S = 1.0
-SPECTRUM_ROWS, SPECTRUM_STRIDE = 256, 64
-BANDS, BAND_WIDTH = 12, 0.04
-"""Of a spectrum, from 0 up; the width in cycles a period: 4 Hz where rows come at 100 Hz."""
-SILENCE = 1e-9
-"""Added to energies."""
+SPECTRUM_STRIDE = 64
 
 Features = Callable[[Recording, float], Array]
 """Features of a recording's windows, `[N, G]`, from the recording and its period in seconds."""
@@ -59,19 +56,12 @@ def window_spectra(recording: Recording, period_s: float) -> Array:
 
     A shorter recording is one window.
     """
-    return np.stack([_spectrum(x_TF) for x_TF in _windows(recording, SPECTRUM_ROWS, SPECTRUM_STRIDE)])
+    return np.concatenate([log_spectra(x_TF.T[None]) for x_TF in _windows(recording, ROWS, SPECTRUM_STRIDE)])
 
 
 def _windows(recording: Recording, rows: int, stride: int) -> list[Array]:
     x_TF = recording.features.astype(np.float64)
     return [x_TF[start : start + rows] for start in range(0, max(1, len(x_TF) - rows + 1), stride)]
-
-
-def _spectrum(x_TF: Array) -> Array:
-    """Log energy in each band of each channel under a Hann window; the level of a channel is part of its lowest."""
-    energy = np.abs(np.fft.rfft(x_TF * np.hanning(len(x_TF))[:, None], axis=0)) ** 2 / len(x_TF)
-    band = (np.fft.rfftfreq(len(x_TF)) / BAND_WIDTH).astype(int)
-    return np.concatenate([np.log(energy[band == k].sum(axis=0) + SILENCE) for k in range(BANDS)])
 
 
 def _statistics(x_TF: Array) -> Array:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from statestream.models.config import Config, load_config
 
@@ -48,8 +49,8 @@ class Experiment:
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     """One training per seed; with `split.folds`, one per fold, all with the configured seed."""
-    baseline: bool = False
-    """Fit a baseline on the preset's split, not its network: logistic regression on window features, or ridge."""
+    baseline: Literal["", "statistics", "log_spectra", "ridge"] = ""
+    """Fit a baseline on the preset's split, not its network: ridge, or logistic regression on features of windows."""
     int8: bool = False
     """Score the network with its weights in 8 bits."""
     drifts: tuple[str, ...] = ()
@@ -243,7 +244,8 @@ EXPERIMENTS = (
     Experiment("borealtc", "cfc", "borealtc"),
     Experiment("borealtc", "s5", "borealtc", (S5.format(units=48),)),
     Experiment("borealtc", "gru", "borealtc", (GRU.format(units=48),)),
-    Experiment("borealtc", "logistic", "borealtc", baseline=True),
+    Experiment("borealtc", "logistic", "borealtc", baseline="statistics"),
+    Experiment("borealtc", "log_spectra", "borealtc", baseline="log_spectra"),
     Experiment("borealtc_async", "asynchronous", "borealtc_events"),
     Experiment("borealtc_async", "imu", "borealtc", (GRU.format(units=48), "training.epochs=15")),
     Experiment("borealtc_async", "at_imu_rate", "borealtc_events", ("data.dataset=borealtc/at_imu_rate",)),
@@ -262,7 +264,7 @@ EXPERIMENTS = (
     Experiment("int8", "gesture_phase", "gesture_phase", int8=True),
     Experiment("int8", "occupancy_dark", "occupancy_dark", int8=True),
     *(
-        Experiment(track, model, track, overrides, baseline=model == "ridge")
+        Experiment(track, model, track, overrides, baseline="ridge" if model == "ridge" else "")
         for track, grey in (("donkeycar", "donkeycar_test_tub"), ("rc_indoor", "rc_indoor_track"))
         for model, overrides in (
             ("cfc", ()),
@@ -273,5 +275,5 @@ EXPERIMENTS = (
         )
     ),
     Experiment("wrist", "cfc", "wrist-folds"),
-    Experiment("wrist", "logistic", "wrist-folds", baseline=True),
+    Experiment("wrist", "logistic", "wrist-folds", baseline="statistics"),
 )

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from statestream.models.config import Config, parse_config
-from statestream.models.evaluation.baselines import baseline_accuracy
+from statestream.models.evaluation.baselines import baseline_accuracy, window_features, window_spectra
 from statestream.models.evaluation.evaluate import state_bytes
 from statestream.models.evaluation.field_results import after_drift, in_int8
 from statestream.models.evaluation.latency import step_cost
@@ -40,7 +40,7 @@ def run_job(job: Job, folder: Path) -> Result:
     if kept is not None:
         return kept
     started = time.monotonic()
-    facts = _baseline(job.config) if job.experiment.baseline else _trained(job, folder / "runs")
+    facts = _baseline(job) if job.experiment.baseline else _trained(job, folder / "runs")
     result = Result(
         experiment=job.experiment.name,
         command=job.command,
@@ -107,13 +107,14 @@ def _trained(job: Job, runs: Path) -> dict[str, Any]:
     }
 
 
-def _baseline(config: Config) -> dict[str, Any]:
+def _baseline(job: Job) -> dict[str, Any]:
+    config, kind = job.config, job.experiment.baseline
     dataset = load_dataset(config)
-    if config.task.kind == "regression":
+    if kind == "ridge":
         return {"scores": ridge_scores(split_dataset(dataset, config.split))}
     split = split_dataset(dataset, config.split, classes=True)
-    accuracy = baseline_accuracy(split.train, split.test, len(dataset.labels))
-    return {"scores": {"recording_accuracy": accuracy}}
+    features = window_spectra if kind == "log_spectra" else window_features
+    return {"scores": {"recording_accuracy": baseline_accuracy(split.train, split.test, len(dataset.labels), features)}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@
 
 majority              each class as often as in the training split
 logistic_regression   of trailing features
+log_spectra           logistic regression of the log-spectrum of the last 256 rows, where rows come at 20 Hz or faster
 mean                  the mean target of the training split
 persistence           the last value of each target (next_step), or the target of the row before (regression)
 ridge                 ridge regression of trailing features, its penalty chosen on the validation split
@@ -15,7 +16,7 @@ change of each feature over a window that ends with it: the last `WINDOW_S`, or 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import Array
 from statestream.models.training import logistic_regression, ridge
+from statestream.models.training.log_spectra import trailing_spectra
 from statestream.models.training.network import Network
 from statestream.models.training.splits import Split
 from statestream.models.training.tasks import ranked_by, scores
@@ -43,6 +45,8 @@ _KNOWS = {
     ("regression", "persistence"): ", which knows the target of the row before; if you will know it, make it a feature"
 }
 """What a baseline of a task knows and the network does not."""
+VIBRATION_S = 0.05
+"""Longest nominal period at which vibration is looked for."""
 GRID = 12
 """Most rows, and most columns, of the grey cells that stand for a picture."""
 
@@ -53,6 +57,9 @@ def baseline_scores(network: Network, split: Split, kind: Kind, *, at_end: bool)
     found: dict[str, Predict]
     if kind == "classification":
         found = _classifiers(split, trailing, len(network.facts.labels))
+        if network.facts.nominal_s <= VIBRATION_S and split.train[0].features.ndim == 2:
+            spectral = replace(trailing, features=trailing_spectra)
+            found["log_spectra"] = _logistic(split, spectral, len(network.facts.labels))
     elif kind == "next_step":
         found = {"persistence": _last_values(network, trailing), "ridge": _ridge(split, trailing)}
     else:
@@ -106,11 +113,13 @@ class Trailing:
     mean_F: Array
     """What stands for a feature that was not measured yet."""
     at_end: bool
+    features: Callable[[Array], Array] | None = None
+    """Returns other features, `[T, G]`, of a recording's rows."""
 
     def __call__(self, recording: Recording) -> Array:
         """Trailing features of every row, `[T, G]`; with `at_end` they alone of the last row, `[1, G]`."""
         x_TF = self.known(recording)
-        found = trailing_features(x_TF, min(self.window, len(x_TF)))
+        found = self.features(x_TF) if self.features else trailing_features(x_TF, min(self.window, len(x_TF)))
         return found[-1:] if self.at_end else found
 
     def known(self, recording: Recording) -> Array:
@@ -172,14 +181,17 @@ def _window(network: Network, *, at_end: bool) -> int:
 
 
 def _classifiers(split: Split, trailing: Trailing, classes: int) -> dict[str, Predict]:
-    x_NG, target_N = trailing.rows(split.train)
     count = np.bincount(np.concatenate([trailing.targets(r) for r in split.train]), minlength=classes)
     share_K = np.log((count + 1) / (count.sum() + classes))
-    model = logistic_regression.fit(x_NG, target_N, classes, most_steps=MOST_STEPS)
     return {
         "majority": lambda recording: np.tile(share_K, (len(recording), 1)),
-        "logistic_regression": lambda recording: model.log_probabilities(trailing(recording)),
+        "logistic_regression": _logistic(split, trailing, classes),
     }
+
+
+def _logistic(split: Split, trailing: Trailing, classes: int) -> Predict:
+    model = logistic_regression.fit(*trailing.rows(split.train), classes, most_steps=MOST_STEPS)
+    return lambda recording: model.log_probabilities(trailing(recording))
 
 
 def _ridge(split: Split, trailing: Trailing) -> Predict:

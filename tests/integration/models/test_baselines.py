@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from statestream.models.data.recordings import Recording
-from statestream.models.evaluation.baselines import (
-    BANDS,
-    baseline_accuracy,
-    window_features,
-    window_spectra,
-)
+from statestream.models.evaluation.baselines import baseline_accuracy, window_features, window_spectra
+from statestream.models.training.log_spectra import BANDS, ROWS, trailing_spectra
 
 PERIOD_S = 0.01
 
@@ -43,3 +39,12 @@ def test_spectra_have_a_number_a_band_and_channel() -> None:
     assert found[0].argmax(axis=0).tolist() == [3, 7]
     short = window_spectra(Recording("r", t[:50] * 10_000_000, x[:50]), PERIOD_S).reshape(-1, BANDS, 2)
     assert short[0].argmax(axis=0).tolist() == [3, 7]
+
+
+def test_the_spectrum_that_trails_a_row_is_that_of_the_window_that_ends_there() -> None:
+    x = np.random.default_rng(0).normal(size=(700, 2))
+    trailing = trailing_spectra(x)
+    assert trailing.shape == (700, BANDS * 2)
+    for row in (ROWS - 1, 511, 699):
+        window = Recording("r", np.arange(ROWS) * 10_000_000, x[row - ROWS + 1 : row + 1])
+        np.testing.assert_allclose(trailing[row], window_spectra(window, PERIOD_S)[0], rtol=1e-6)

@@ -32,7 +32,7 @@ def experiment(tmp_path: Path) -> Experiment:
 
 @pytest.fixture
 def _only(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = (experiment, Experiment("tiny", "logistic", experiment.preset, baseline=True))
+    listed = (experiment, Experiment("tiny", "logistic", experiment.preset, baseline="statistics"))
     for module in (experiments, results, results_page):
         monkeypatch.setattr(module, "EXPERIMENTS", listed)
     monkeypatch.setattr(results_page, "BENCHMARKS", (Benchmark("tiny", "recording_accuracy", "made up"),))

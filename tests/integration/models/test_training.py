@@ -99,6 +99,7 @@ def test_a_run_has_everything_and_loads_again(data: Path, tmp_path: Path) -> Non
     assert {name: set(its) for name, its in run.baselines.items()} == {
         "majority": set(metrics["test"]),
         "logistic_regression": set(metrics["test"]),
+        "log_spectra": set(metrics["test"]),
     }
     assert metrics["steps"] == 4 * 2 * 2, "epochs, batches, windows"
     assert [entry["epoch"] for entry in metrics["history"]] == [0, 1, 2, 3]
