@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from statestream.models.config import Config, parse_config
+from statestream.models.config import parse_config
 from statestream.models.evaluation.baselines import baseline_accuracy, window_features, window_spectra
 from statestream.models.evaluation.evaluate import state_bytes
 from statestream.models.evaluation.field_results import after_drift, in_int8

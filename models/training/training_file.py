@@ -43,7 +43,8 @@ file. A field without a default is not set.
 
 What a training prints first says what came of the file: recordings, period, split, parameters and optimiser steps, and
 warnings of what is likely to go wrong. What it prints last are its scores on the test split, beside those of baselines
-on the same split: `majority` and `logistic_regression` (of statistics of the last 4 s) for a classification; `mean`,
+on the same split: `majority`, `logistic_regression` (of statistics of the last 4 s) and, at 20 Hz or faster,
+`log_spectra` (the same of log energies by frequency, for vibration) for a classification; `mean`,
 `persistence` (the target of the row before, which the network is not given) and `ridge` for a regression;
 `persistence` (the row repeated) and `ridge` for `next_step`. A model that a baseline beats is told so in a line.
 `report.html` has all of it on one page: scores, curves, predictions or the confusion matrix, the worst recordings and
