@@ -26,6 +26,8 @@ from statestream.service.errors import InvalidArgument, Unavailable
 
 _CLOCK = TopicSpec("/clock", "rosgraph_msgs/msg/Clock", reliability="best_effort", depth=1)
 _AGAIN_S = 1.0
+_HELD_DEPTH = 64
+"""Messages of a held topic that wait: a row gets the value that was the newest when its message came."""
 
 
 @dataclass
@@ -166,7 +168,9 @@ class _Runner:
         specs = []
         for k, name in enumerate(bridge.topics):
             options = self._options[name]
-            wanted = qos.driving(policy, bridge.manifest.time.nominal_s) if merged or not k else qos.held(())
+            drives = merged or not k
+            wanted = qos.driving(policy, bridge.manifest.time.nominal_s) if drives else qos.held(())
+            depth = 0 if wanted.keep == "all" else wanted.keep
             specs.append(
                 TopicSpec(
                     name,
@@ -174,7 +178,7 @@ class _Runner:
                     self._config.format_of(options.format),
                     options.reliability or ("reliable" if wanted.reliable else "best_effort"),
                     options.durability,
-                    0 if wanted.keep == "all" else wanted.keep,
+                    depth if drives else _HELD_DEPTH,
                 )
             )
         return [*specs, _CLOCK] if self._clock is not None else specs

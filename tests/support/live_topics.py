@@ -54,9 +54,12 @@ class Publisher:
         return cls(process, encode)
 
     async def publish(self, t_ns: np.ndarray, x: np.ndarray) -> None:
-        assert self._process.stdin is not None
         for t, row in zip(t_ns.tolist(), x, strict=True):
-            self._process.stdin.write(self._encode(t, row) + b"\n")
+            await self.write(self._encode(t, row))
+
+    async def write(self, line: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + b"\n")
         await self._process.stdin.drain()
 
     async def kill(self) -> None:
@@ -88,9 +91,8 @@ class Running:
         await asyncio.wait_for(wait(), TIMEOUT_S)
 
 
-@asynccontextmanager
-async def bridge(wire: Wire, folder: Path, target: str, **session: Any) -> AsyncIterator[Running]:
-    """A bridge of the leaky model, from when it receives."""
+def write_config(wire: Wire, folder: Path, target: str, **session: Any) -> Path:
+    """The file of a bridge of the leaky model."""
     settings = {"model": "leaky", "features": list(wire.features)} | session
     file = folder / "bridge.toml"
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
@@ -98,8 +100,15 @@ async def bridge(wire: Wire, folder: Path, target: str, **session: Any) -> Async
         f'topics = [{wire.topic}]\n[server]\ntarget = "{target}"\n[middleware]\n{wire.middleware}\n[session]\n'
         + "\n".join(lines)
     )
+    return file
+
+
+@asynccontextmanager
+async def bridge(wire: Wire, folder: Path, target: str, **session: Any) -> AsyncIterator[Running]:
+    """A bridge of the leaky model, from when it receives."""
     running = Running()
-    task = asyncio.create_task(run_bridge(read_config(file), running.stop, running))
+    config = read_config(write_config(wire, folder, target, **session))
+    task = asyncio.create_task(run_bridge(config, running.stop, running))
     waiting = asyncio.create_task(running.until(lambda tally: tally.state == "bridging"))
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
     try:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 import shutil
+import signal
+import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from statestream.service.bridge.config import read_config
+from statestream.service.bridge.middleware import MiddlewareError
+from statestream.service.bridge.run import run_bridge
 from statestream.service.server.server import Server
-from tests.support.live_topics import Mosquitto, Wire, ZenohRouter, bridge, heard, times
+from tests.support.live_topics import Mosquitto, Wire, ZenohRouter, bridge, heard, times, write_config
 from tests.support.robot_logs import Drive, drive, leaky_outputs
-from tests.support.server_process import ServerProcess
+from tests.support.server_process import COMMAND, ServerProcess
 
 pytestmark = pytest.mark.asyncio
 
@@ -149,3 +158,89 @@ async def test_a_session_ends_with_its_publisher(wire: Wire, server: Server, tmp
         await publisher.kill()
     first = leaky_outputs(of.t_ns[:5], of.x[:5]), leaky_outputs(of.t_ns[5:], of.x[5:])
     np.testing.assert_allclose([p["y"] for p in found], np.concatenate(first), rtol=1e-5, atol=1e-5)
+
+
+async def test_the_command_bridges_until_ctrl_c(mosquitto: Mosquitto, server: Server, tmp_path: Path) -> None:
+    of = drive(rows=10)
+    file = write_config(mosquitto, tmp_path, f"127.0.0.1:{server.port}", name="husky-1")
+    command = await asyncio.create_subprocess_exec(
+        *COMMAND, "bridge", str(file), "--json", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert command.stderr is not None
+    while b"bridging" not in (line := await asyncio.wait_for(command.stderr.readline(), 60)):
+        assert line, "it ended"
+    publisher = await mosquitto.publisher()
+    await publisher.publish(of.t_ns, of.x)
+    await heard(mosquitto, 10)
+    await publisher.kill()
+    command.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(command.communicate(), 60)
+    assert command.returncode == 0, err
+    figures = json.loads(out)
+    assert figures["messages"] == {"robot/imu": 10}
+    assert figures["verdicts"] == {"APPLIED": 10}
+    assert len(server.host.session_manager.registry) == 1, "a session with a name stays"
+
+
+async def test_a_message_that_does_not_fit_is_refused_alone(
+    mosquitto: Mosquitto, server: Server, tmp_path: Path
+) -> None:
+    of = drive(rows=2)
+    async with bridge(mosquitto, tmp_path, f"127.0.0.1:{server.port}") as running:
+        publisher = await mosquitto.publisher()
+        await publisher.publish(*part(of, 0, 1))
+        await publisher.write(b'{"header": {"stamp": {"sec": 1, "nanosec": 0}}, "point": {"x": "left", "y": 1}}')
+        await running.until(lambda tally: tally.refused == 1)
+        assert running.tally.problem == "robot/imu: 'robot/imu.point.x' is no number"
+        await publisher.publish(*part(of, 1, 2))
+        await heard(mosquitto, 2)
+        await publisher.kill()
+
+
+async def test_names_on_zenoh_are_those_of_rmw_zenoh(router: ZenohRouter, server: Server, tmp_path: Path) -> None:
+    of = drive(rows=2)
+    async with bridge(router, tmp_path, f"127.0.0.1:{server.port}"):
+        publisher = await router.publisher()
+        await publisher.publish(of.t_ns, of.x)
+        await heard(router, 2)
+        await publisher.kill()
+        tokens = [token.split("/") for token in router.tokens() if "statestream_bridge" in token]
+    zid = tokens[0][2]
+    found = {tuple(token[5:]) for token in tokens if token[:4] == ["@ros2_lv", "0", zid, "0"]}
+    hashes = {token[11] for token in tokens if len(token) > 11}
+    assert all(re.fullmatch("RIHS01_[0-9a-f]{64}", each) for each in hashes)
+    assert {tuple(part for part in token if part not in hashes) for token in found} == {
+        ("NN", "%", "%", "statestream_bridge"),
+        ("MS", "%", "%", "statestream_bridge", "%imu", "geometry_msgs::msg::dds_::PointStamped_", "::2,:,:,:,,"),
+        (
+            *("MP", "%", "%", "statestream_bridge"),
+            *("%statestream%leaky", "statestream_msgs::msg::dds_::Prediction_", "::2,:,:,:,,"),
+        ),
+    }
+    numbers = [struct.unpack("<qqB16s", attachment) for attachment in router.attachments]
+    assert [number for number, *_ in numbers] == [1, 2]
+    assert numbers[0][1] <= numbers[1][1] <= time.time_ns()
+    assert {(size, len(gid)) for _, _, size, gid in numbers} == {(16, 16)}
+
+
+async def run_until_error(wire: Wire, server: Server, folder: Path) -> None:
+    config = read_config(write_config(wire, folder, f"127.0.0.1:{server.port}"))
+    await asyncio.wait_for(run_bridge(config, asyncio.Event()), 60)
+
+
+async def test_a_publisher_of_another_definition_is_refused_by_name(
+    router: ZenohRouter, server: Server, tmp_path: Path
+) -> None:
+    name = "geometry_msgs::msg::dds_::PointStamped_/RIHS01_" + 64 * "0"
+    token = f"@ros2_lv/0/{router.session.zid()}/0/10/MP/%/%/driver/%imu/{name}/::,10:,:,:,,"
+    alive = router.session.liveliness().declare_token(token)
+    with pytest.raises(MiddlewareError, match=r"/imu: its publisher has another definition of geometry_msgs/msg/Point"):
+        await run_until_error(router, server, tmp_path)
+    alive.undeclare()
+
+
+async def test_a_broker_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
+    wire = Mosquitto(tmp_path)
+    with pytest.raises(MiddlewareError, match=rf"middleware: the broker 127.0.0.1:{wire.port} does not accept"):
+        await run_until_error(wire, server, tmp_path)
+    assert len(server.host.session_manager.registry) == 0
