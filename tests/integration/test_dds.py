@@ -1,0 +1,253 @@
+"""Topics of Fast DDS, the default middleware of ROS 2, reach the bridge's middleware, and what it publishes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support import fastdds_peer
+from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu, joints
+
+pytest.importorskip("cyclonedds", reason="cyclonedds is not installed (pip install 'statestream[dds]')")
+
+from statestream.service.bridge.config import DdsOptions
+from statestream.service.bridge.dds.middleware import DdsMiddleware
+from statestream.service.bridge.formats import CdrPredictions
+from statestream.service.bridge.middleware import MiddlewareError, Received, TopicSpec
+from statestream.service.bridge.ros_types import RosTypes
+from statestream.service.client.ros2 import TYPE
+
+IMU = TopicSpec("/imu/data", "sensor_msgs/msg/Imu")
+JOINTS = TopicSpec("/joint_states", "sensor_msgs/msg/JointState")
+PREDICTIONS = TopicSpec("/statestream/leaky", TYPE)
+START_NS = 1_700_000_000_123_456_789
+STEP_NS = 10_000_000
+RELIABLE, BEST_EFFORT = "reliable volatile 100", "best_effort volatile 100"
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    return fastdds_peer.peer_program()
+
+
+@pytest.fixture(scope="module")
+def types() -> RosTypes:
+    return RosTypes()
+
+
+@pytest.fixture
+def domain(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK)
+    return fastdds_peer.free_domain()
+
+
+@pytest.fixture
+def peer(program: Path, domain: int) -> Iterator[Peer]:
+    with fastdds_peer.running(program, domain) as running:
+        yield running
+
+
+@asynccontextmanager
+async def receiving(
+    types: RosTypes, domain: int, *topics: TopicSpec, published: TopicSpec = PREDICTIONS, **options: Any
+) -> AsyncIterator[DdsMiddleware]:
+    middleware = DdsMiddleware(DdsOptions(kind="dds", domain=domain, **options), types)
+    await middleware.start(topics, published)
+    try:
+        yield middleware
+    finally:
+        await middleware.close()
+
+
+async def taken(middleware: DdsMiddleware, count: int) -> list[Received]:
+    """The next messages, as many as there are to be."""
+    found: list[Received] = []
+    while len(found) < count:
+        found += await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+    assert len(found) == count
+    return found
+
+
+async def told(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What waits for the peer, beside the event loop."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def test_messages_come_as_they_were_sent(peer: Peer, types: RosTypes, domain: int) -> None:
+    names = ["shoulder", "", "ellbow–é"]
+    sent = {
+        0: [imu(START_NS + k * STEP_NS, 0.1 * k, 9.81, frame="i" * k, covariance=k) for k in range(5)],
+        1: [joints(START_NS, names[:k], [0.5] * k, [-1e-9] * (k % 2), "base") for k in range(4)],
+    }
+    expected = {
+        k: [await told(peer.serialized, kind, message) for message in sent[k]] for k, kind in enumerate(["imu", "joints"])
+    }
+    async with receiving(types, domain, IMU, JOINTS) as middleware:
+        for topic, kind in (("rt/imu/data", "imu"), ("rt/joint_states", "joints")):
+            peer.tell(f"publish {topic} {kind} {RELIABLE}")
+            await told(peer.matched, topic)
+        for k, topic in enumerate(("rt/imu/data", "rt/joint_states")):
+            for message in sent[k]:
+                await told(peer.write, topic, message)
+        found = await taken(middleware, 9)
+    assert {k: [bytes(r.payload) for r in found if r.topic == k] for k in expected} == expected
+    sources = [r.source_ns for r in found if r.topic == 0]
+    assert all(source is not None for source in sources)
+    assert sources == sorted(sources)
+    assert all(abs(r.receipt_ns - (r.source_ns or 0)) < 60 * 10**9 for r in found)
+    assert middleware.lost == 0
+
+
+def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> None:
+    store = types.store("sensor_msgs/msg/JointState")
+    random = np.random.default_rng(0)
+    for k in range(20):
+        names = ["n" * int(n) for n in random.integers(0, 9, k % 4)]
+        position, velocity = random.normal(size=len(names)), random.normal(size=k % 3)
+        kinds = store.types
+        message = kinds["sensor_msgs/msg/JointState"](
+            header=kinds["std_msgs/msg/Header"](
+                stamp=kinds["builtin_interfaces/msg/Time"](sec=k, nanosec=START_NS % 10**9), frame_id="f" * k
+            ),
+            name=names,
+            position=position,
+            velocity=velocity,
+            effort=np.zeros(0),
+        )
+        ours = bytes(store.serialize_cdr(message, "sensor_msgs/msg/JointState"))
+        t_ns = k * 10**9 + START_NS % 10**9
+        assert peer.serialized("joints", joints(t_ns, names, position, velocity, "f" * k)).rstrip(b"\0") == ours.rstrip(b"\0")
+
+
+async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
+    encode = CdrPredictions(types)
+    fields = {
+        "header": {"stamp": {"sec": 12, "nanosec": 345}, "frame_id": ""},
+        "model": "leaky:2",
+        "session": "husky \"1\"",
+        "verdict": "APPLIED",
+        "dt_s": 0.25,
+        "labels": ["grass", "gravel"],
+        "y": [0.5, -1.0],
+        "class_name": "grass",
+    }
+    async with receiving(types, domain, IMU) as middleware:
+        peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
+        await told(peer.matched, "rt/statestream/leaky")
+        for k in range(50):
+            await middleware.publish(PREDICTIONS.name, encode({**fields, "session": "s" * k}))
+        found = [await told(peer.prediction) for _ in range(50)]
+        await middleware.publish(PREDICTIONS.name, encode(fields))
+        last = await told(peer.prediction)
+    assert [p["session"] for p in found] == ["s" * k for k in range(50)]
+    stamp = fields.pop("header")["stamp"]  # type: ignore[index]
+    assert last == {**fields, **stamp, "frame_id": ""}
+
+
+async def test_names_are_resolved(peer: Peer, types: RosTypes, domain: int) -> None:
+    relative = TopicSpec("imu", IMU.type)
+    remap = {"/joint_states": "arm/joints"}
+    async with receiving(types, domain, relative, JOINTS, namespace="robot7", remap=remap) as middleware:
+        for topic, kind, message in (
+            ("rt/robot7/imu", "imu", imu(START_NS, 0, 0)),
+            ("rt/robot7/arm/joints", "joints", joints(START_NS, [], [])),
+        ):
+            peer.tell(f"publish {topic} {kind} {RELIABLE}")
+            await told(peer.matched, topic)
+            await told(peer.write, topic, message)
+        assert [r.topic for r in await taken(middleware, 2)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("offered", "asked", "text"),
+    [
+        ("imu best_effort volatile 1", {}, r"/imu/data: a publisher offers reliability best_effort, asked for is reliable"),
+        ("imu reliable volatile 1", {"durability": "transient_local"}, r"offers durability volatile, asked for is transient_"),
+        ("joints reliable volatile 1", {}, r"offers type sensor_msgs/msg/JointState, asked for is sensor_msgs/msg/Imu; set "),
+    ],
+)
+async def test_a_publisher_that_does_not_match_is_refused_by_name(
+    peer: Peer, types: RosTypes, domain: int, offered: str, asked: dict[str, Any], text: str
+) -> None:
+    async with receiving(types, domain, TopicSpec(IMU.name, IMU.type, **asked)) as middleware:
+        peer.tell(f"publish rt/imu/data {offered}")
+        with pytest.raises(MiddlewareError, match=text):
+            await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+
+
+async def test_a_publisher_that_does_not_match_beside_one_that_does_is_told_once(
+    peer: Peer, types: RosTypes, domain: int, program: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with fastdds_peer.running(program, domain) as other:
+        async with receiving(types, domain, IMU) as middleware:
+            peer.tell(f"publish rt/imu/data imu {RELIABLE}")
+            await told(peer.matched, "rt/imu/data")
+            other.tell(f"publish rt/imu/data imu {BEST_EFFORT}")
+            await told(other.next, "incompatible")
+            await told_by_log(caplog, "offers reliability best_effort")
+            await told(peer.write, "rt/imu/data", imu(START_NS, 0, 0))
+            assert len(await taken(middleware, 1)) == 1
+
+
+async def told_by_log(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    async def waiting() -> None:
+        while not any(text in record.getMessage() for record in caplog.records):
+            await asyncio.sleep(0.05)
+
+    await asyncio.wait_for(waiting(), TIMEOUT_S)
+    assert sum(text in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_a_subscriber_that_asks_for_more_is_told_of(
+    peer: Peer, types: RosTypes, domain: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    weak = TopicSpec(PREDICTIONS.name, TYPE, reliability="best_effort", depth=1)
+    with caplog.at_level(logging.WARNING):
+        async with receiving(types, domain, IMU, published=weak):
+            peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
+            await told_by_log(caplog, "/statestream/leaky: a subscriber asks for reliability reliable, offered is best_effort")
+
+
+async def test_what_was_published_before_comes_where_it_is_kept(peer: Peer, types: RosTypes, domain: int) -> None:
+    peer.tell("publish rt/imu/data imu reliable transient_local 1")
+    for k in range(3):
+        await told(peer.write, "rt/imu/data", imu(START_NS + k, 0, 0))
+    kept = TopicSpec(IMU.name, IMU.type, durability="transient_local", depth=1)
+    async with receiving(types, domain, kept) as middleware:
+        found = await taken(middleware, 1)
+    assert bytes(found[0].payload) == await told(peer.serialized, "imu", imu(START_NS + 2, 0, 0))
+
+
+async def test_a_publisher_that_is_killed_is_gone_and_another_is_heard(program: Path, types: RosTypes, domain: int) -> None:
+    async with receiving(types, domain, IMU) as middleware:
+        for k in range(2):
+            with fastdds_peer.running(program, domain, lease_s=1) as peer:
+                peer.tell(f"publish rt/imu/data imu {RELIABLE}")
+                await told(peer.matched, "rt/imu/data")
+                await told(peer.write, "rt/imu/data", imu(START_NS + k, 0, 0))
+                assert [r.gone for r in await taken(middleware, 1)] == [False]
+            assert [(r.topic, r.gone) for r in await taken(middleware, 1)] == [(0, True)]
+
+
+async def test_only_the_newest_wait(peer: Peer, types: RosTypes, domain: int) -> None:
+    """The queue behind the reader keeps as many as the topic's depth."""
+    newest = TopicSpec(IMU.name, IMU.type, depth=2)
+    async with receiving(types, domain, newest) as middleware:
+        peer.tell(f"publish rt/imu/data imu {RELIABLE}")
+        await told(peer.matched, "rt/imu/data")
+        messages = [imu(START_NS + k, k, 0) for k in range(20)]
+        for message in messages:
+            await told(peer.write, "rt/imu/data", message)
+        last = await told(peer.serialized, "imu", messages[-1])
+        found = [bytes(r.payload) for r in await asyncio.wait_for(middleware.take(), TIMEOUT_S)]
+        while found[-1] != last:
+            found = [bytes(r.payload) for r in await asyncio.wait_for(middleware.take(), TIMEOUT_S)]
+    assert 1 <= len(found) <= 2

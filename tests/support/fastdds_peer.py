@@ -1,0 +1,150 @@
+"""A participant of Fast DDS, the default middleware of ROS 2: built from C++, told what to do by lines, killed at will."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.support.cpp import build
+
+ROOT = Path(__file__).parents[2]
+_SOURCES, _OUT = Path(__file__).parent / "fastdds", ROOT / "build/fastdds"
+_NEEDED = {"g++": "g++", "make": "make", "fastddsgen": "fastddsgen"}
+_HEADER = Path("/usr/include/fastdds/dds/domain/DomainParticipant.hpp")
+_DOMAINS = count()
+TIMEOUT_S = 30.0
+LOOPBACK = (
+    "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
+    "<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
+    "<Peers><Peer address='127.0.0.1'/></Peers></Discovery></Domain></CycloneDDS>"
+)
+"""Configuration of Cyclone DDS by which it meets this peer: loopback alone, without multicast."""
+
+
+def peer_program() -> Path:
+    """The program, built once in this tree; skips the test where it cannot be built."""
+    lacking = [package for command, package in _NEEDED.items() if shutil.which(command) is None]
+    if lacking or not _HEADER.exists():
+        pytest.skip(f"Fast DDS cannot be built with: apt-get install {' '.join(lacking) or 'libfastrtps-dev'}")
+    _OUT.mkdir(parents=True, exist_ok=True)
+    with (_OUT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build(_SOURCES, _OUT)
+    return _OUT / "peer"
+
+
+def free_domain() -> int:
+    """A domain that no other test uses: ten for each worker, of those below the ports of outgoing connections."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return 2 + worker % 9 * 10 + next(_DOMAINS) % 10
+
+
+class Peer:
+    """The program while it runs."""
+
+    def __init__(self, program: Path, domain: int, lease_s: int = 10) -> None:
+        self._process = subprocess.Popen(
+            [program, str(domain), str(lease_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._said: defaultdict[str, Queue[str]] = defaultdict(Queue)
+        self._listening = Thread(target=self._listen, daemon=True)
+        self._listening.start()
+        self.next("ready")
+
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def next(self, kind: str) -> str:
+        """The rest of the next line that begins with a word."""
+        return self._said[kind].get(timeout=TIMEOUT_S)
+
+    def count(self, kind: str) -> int:
+        """How many such lines wait."""
+        return self._said[kind].qsize()
+
+    def matched(self, topic: str) -> None:
+        """Wait until another endpoint on a topic is found."""
+        while (said := self.next("matched").split())[0] != topic or said[1] == "0":
+            pass
+
+    def write(self, topic: str, message: str) -> None:
+        """Write a message, and wait until that is done."""
+        self.tell(f"write {topic} {message}")
+        self.next("wrote")
+
+    def prediction(self) -> dict[str, Any]:
+        """The next prediction that comes."""
+        found: dict[str, Any] = json.loads(self.next("prediction").partition(" ")[2])
+        return found
+
+    def serialized(self, kind: str, message: str) -> bytes:
+        """A message as Fast DDS serializes it."""
+        self.tell(f"bytes {kind} {message}")
+        return bytes.fromhex(self.next("bytes"))
+
+    def kill(self) -> None:
+        """As a process dies that says good-bye to nobody."""
+        self._process.kill()
+        self._process.wait()
+        self._listening.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            kind, _, rest = line.rstrip("\n").partition(" ")
+            self._said[kind].put(rest)
+
+
+@contextmanager
+def running(program: Path, domain: int, lease_s: int = 10) -> Iterator[Peer]:
+    """A peer that is killed at the end."""
+    peer = Peer(program, domain, lease_s)
+    try:
+        yield peer
+    finally:
+        peer.kill()
+
+
+def imu(t_ns: int, rate: float, acceleration: float, frame: str = "imu", covariance: float = 0.0) -> str:
+    """An Imu as the peer reads it."""
+    nine = _numbers([covariance] * 9)
+    rates, accelerations = _numbers([rate, 0.0, 0.0]), _numbers([0.0, 0.0, acceleration])
+    return f"{_header(t_ns, frame)} {_numbers([0.0, 0.0, 0.0, 1.0])} {nine} {rates} {nine} {accelerations} {nine}"
+
+
+def joints(
+    t_ns: int, names: Sequence[str], position: Sequence[float], velocity: Sequence[float] = (), frame: str = ""
+) -> str:
+    """A JointState as the peer reads it."""
+    words = " ".join([str(len(names)), *map(_quoted, names)])
+    return " ".join([_header(t_ns, frame), words, *(f"{len(v)} {_numbers(v)}" for v in (position, velocity, ()))])
+
+
+def _header(t_ns: int, frame: str) -> str:
+    return f"{t_ns // 10**9} {t_ns % 10**9} {_quoted(frame)}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _quoted(word: str) -> str:
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
