@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,18 @@ from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu, joints
 
 pytest.importorskip("cyclonedds", reason="cyclonedds is not installed (pip install 'statestream[dds]')")
 
+from cyclonedds._clayer import ddspy_write
+from cyclonedds.domain import DomainParticipant
+from cyclonedds.idl import make_idl_struct
+from cyclonedds.idl import types as idl
+from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
+from cyclonedds.topic import Topic
+
+from statestream.models.data.tables import DataError
+from statestream.service.bridge.cdr import check_encapsulation
 from statestream.service.bridge.config import DdsOptions
+from statestream.service.bridge.dds.message_types import message_type
 from statestream.service.bridge.dds.middleware import DdsMiddleware
 from statestream.service.bridge.formats import CdrPredictions
 from statestream.service.bridge.middleware import MiddlewareError, Received, TopicSpec
@@ -31,6 +42,16 @@ PREDICTIONS = TopicSpec("/statestream/leaky", TYPE)
 START_NS = 1_700_000_000_123_456_789
 STEP_NS = 10_000_000
 RELIABLE, BEST_EFFORT = "reliable volatile 100", "best_effort volatile 100"
+PREDICTION: dict[str, Any] = {
+    "header": {"stamp": {"sec": 12, "nanosec": 345}, "frame_id": "base"},
+    "model": "leaky:2",
+    "session": 'husky "1"',
+    "verdict": "APPLIED",
+    "dt_s": 0.25,
+    "labels": ["grass", "gravel"],
+    "y": [0.5, -1.0],
+    "class_name": "grass",
+}
 
 
 @pytest.fixture(scope="module")
@@ -129,27 +150,17 @@ def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> Non
 
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
     encode = CdrPredictions(types)
-    fields = {
-        "header": {"stamp": {"sec": 12, "nanosec": 345}, "frame_id": ""},
-        "model": "leaky:2",
-        "session": "husky \"1\"",
-        "verdict": "APPLIED",
-        "dt_s": 0.25,
-        "labels": ["grass", "gravel"],
-        "y": [0.5, -1.0],
-        "class_name": "grass",
-    }
     async with receiving(types, domain, IMU) as middleware:
         peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
         await told(peer.matched, "rt/statestream/leaky")
         for k in range(50):
-            await middleware.publish(PREDICTIONS.name, encode({**fields, "session": "s" * k}))
+            await middleware.publish(PREDICTIONS.name, encode({**PREDICTION, "session": "s" * k}))
         found = [await told(peer.prediction) for _ in range(50)]
-        await middleware.publish(PREDICTIONS.name, encode(fields))
+        await middleware.publish(PREDICTIONS.name, encode(PREDICTION))
         last = await told(peer.prediction)
     assert [p["session"] for p in found] == ["s" * k for k in range(50)]
-    stamp = fields.pop("header")["stamp"]  # type: ignore[index]
-    assert last == {**fields, **stamp, "frame_id": ""}
+    fields = {name: value for name, value in PREDICTION.items() if name != "header"}
+    assert last == {**fields, "sec": 12, "nanosec": 345, "frame_id": "base"}
 
 
 async def test_names_are_resolved(peer: Peer, types: RosTypes, domain: int) -> None:
@@ -251,3 +262,110 @@ async def test_only_the_newest_wait(peer: Peer, types: RosTypes, domain: int) ->
         while found[-1] != last:
             found = [bytes(r.payload) for r in await asyncio.wait_for(middleware.take(), TIMEOUT_S)]
     assert 1 <= len(found) <= 2
+
+
+@contextmanager
+def cyclone_writer(domain: int, kind: Any, **representation: bool) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes bytes as they are to `/imu/data`, by a participant of its own."""
+    participant = DomainParticipant(domain)
+    qos = Qos(Policy.Reliability.Reliable(10**9), Policy.DataRepresentation(**representation))
+    writer = DataWriter(participant, Topic(participant, "rt/imu/data", kind), qos)
+
+    def write(payload: bytes) -> None:
+        assert ddspy_write(writer._ref, payload) == 0
+
+    yield write
+
+
+def imu_payload(types: RosTypes, *, little_endian: bool = True) -> bytes:
+    store = types.store(IMU.type)
+    vector, nine = store.types["geometry_msgs/msg/Vector3"](x=1.0, y=-2.0, z=3.0), np.arange(9.0)
+    stamp = store.types["builtin_interfaces/msg/Time"](sec=12, nanosec=34)
+    message = store.types[IMU.type](
+        header=store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="imu"),
+        orientation=store.types["geometry_msgs/msg/Quaternion"](x=0.0, y=0.0, z=0.0, w=1.0),
+        orientation_covariance=nine,
+        angular_velocity=vector,
+        angular_velocity_covariance=nine,
+        linear_acceleration=vector,
+        linear_acceleration_covariance=nine,
+    )
+    return bytes(store.serialize_cdr(message, IMU.type, little_endian=little_endian))
+
+
+async def test_a_message_in_xcdr2_is_refused_by_name(types: RosTypes, domain: int) -> None:
+    kind = message_type(types.store(IMU.type).fielddefs, IMU.type)
+    payload = imu_payload(types)
+    in_xcdr2 = kind.deserialize(payload).serialize(use_version_2=True)
+    async with receiving(types, domain, IMU) as middleware:
+        with cyclone_writer(domain, kind, use_cdrv0_representation=True) as write:
+            write(payload)
+            write(in_xcdr2)
+            found = await taken(middleware, 2)
+    check_encapsulation(found[0].payload)
+    with pytest.raises(DataError, match="CDR2_LE"):
+        check_encapsulation(found[1].payload)
+
+
+async def test_a_publisher_of_xcdr2_alone_is_refused(types: RosTypes, domain: int) -> None:
+    kind = message_type(types.store(IMU.type).fielddefs, IMU.type)
+    async with receiving(types, domain, IMU) as middleware:
+        with cyclone_writer(domain, kind, use_xcdrv2_representation=True):
+            with pytest.raises(MiddlewareError, match=r"/imu/data: a publisher does not match by its data representation"):
+                await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+
+
+async def test_big_endian_messages_are_read(types: RosTypes, domain: int) -> None:
+    kind = message_type(types.store(IMU.type).fielddefs, IMU.type)
+    async with receiving(types, domain, IMU) as middleware:
+        with cyclone_writer(domain, kind, use_cdrv0_representation=True) as write:
+            write(imu_payload(types, little_endian=False))
+            found = await taken(middleware, 1)
+    message = types.store(IMU.type).deserialize_cdr(bytes(found[0].payload), IMU.type)
+    assert (message.header.stamp.sec, message.angular_velocity.y) == (12, -2.0)
+
+
+async def test_a_type_of_the_same_name_with_other_fields_is_refused(types: RosTypes, domain: int) -> None:
+    other = make_idl_struct("Imu", "sensor_msgs.msg.dds_.Imu_", {"a": idl.float64})
+    async with receiving(types, domain, IMU) as middleware:
+        with cyclone_writer(domain, other, use_cdrv0_representation=True):
+            with pytest.raises(MiddlewareError, match=r"/imu/data: .* type consistency: its type of this name has other fields"):
+                await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+
+
+async def test_names_of_fields_do_not_matter(types: RosTypes, domain: int) -> None:
+    """Some tools append an underscore to them."""
+    kind = message_type(types.store(IMU.type).fielddefs, IMU.type)
+    other = make_idl_struct("Imu", "sensor_msgs.msg.dds_.Imu_", {f"{n}_": t for n, t in kind.__annotations__.items()})
+    async with receiving(types, domain, IMU) as middleware:
+        with cyclone_writer(domain, other, use_cdrv0_representation=True) as write:
+            write(imu_payload(types))
+            assert (await taken(middleware, 1))[0].payload == imu_payload(types)
+
+
+async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(peer: Peer, types: RosTypes, domain: int) -> None:
+    """Publishing waits for room, not in the event loop, and nothing is lost."""
+    payload = CdrPredictions(types)({**PREDICTION, "session": "s" * 4000})
+    async with receiving(types, domain, IMU) as middleware:
+        peer.tell("subscribe rt/statestream/leaky reliable volatile 5000")
+        await told(peer.matched, "rt/statestream/leaky")
+        peer.stop()
+        publishing = asyncio.create_task(published(middleware, payload, 500))
+        done, _ = await asyncio.wait([publishing], timeout=1.0)
+        assert not done, "there was room for two megabytes"
+        peer.resume()
+        await asyncio.wait_for(publishing, TIMEOUT_S)
+        for _ in range(500):
+            await told(peer.prediction)
+
+
+async def published(middleware: DdsMiddleware, payload: bytes, count: int) -> None:
+    for _ in range(count):
+        await middleware.publish(PREDICTIONS.name, payload)
+
+
+async def test_a_domain_that_cannot_be_joined_is_told(types: RosTypes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYCLONEDDS_URI", LOOPBACK.replace("'lo'", "'no-such-interface'"))
+    with pytest.raises(MiddlewareError, match=r"middleware: cannot join domain 99: .*CYCLONEDDS_URI may name"):
+        async with receiving(types, 99, IMU):
+            pass

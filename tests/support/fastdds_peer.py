@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -105,6 +106,14 @@ class Peer:
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()
+
+    def stop(self) -> None:
+        """Stand still, as a process does that gets no CPU."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

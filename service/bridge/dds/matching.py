@@ -27,10 +27,10 @@ OTHER_POLICIES = {
     8: "liveliness",
     10: "partition",
     12: "destination order",
-    23: "data representation: the bridge reads and writes XCDR1 alone",
-    24: "type consistency: a type of this name with other fields",
+    24: "type consistency: its type of this name has other fields",
+    25: "data representation: the bridge reads and writes XCDR1 alone",
 }
-"""Policies that the configuration does not set, by their numbers in DDS."""
+"""Policies that the configuration does not set, by their numbers in Cyclone DDS."""
 
 
 class Endpoint(NamedTuple):

@@ -57,4 +57,5 @@ def _qos(spec: TopicSpec) -> Qos:
         Policy.Durability.TransientLocal if spec.durability == "transient_local" else Policy.Durability.Volatile,
         Policy.History.KeepLast(spec.depth) if spec.depth else Policy.History.KeepAll,
         Policy.DataRepresentation(use_cdrv0_representation=True),
+        Policy.TypeConsistency.AllowTypeCoercion(ignore_member_names=True),
     )
