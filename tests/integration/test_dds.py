@@ -19,6 +19,7 @@ from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu, joints
 pytest.importorskip("cyclonedds", reason="cyclonedds is not installed (pip install 'statestream[dds]')")
 
 from cyclonedds._clayer import ddspy_write
+from cyclonedds.core import DDSException
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.idl import make_idl_struct
 from cyclonedds.idl import types as idl
@@ -29,6 +30,7 @@ from cyclonedds.topic import Topic
 from statestream.models.data.tables import DataError
 from statestream.service.bridge.cdr import check_encapsulation
 from statestream.service.bridge.config import DdsOptions
+from statestream.service.bridge.dds.calls import matched
 from statestream.service.bridge.dds.message_types import message_type
 from statestream.service.bridge.dds.middleware import DdsMiddleware
 from statestream.service.bridge.formats import CdrPredictions
@@ -52,6 +54,7 @@ PREDICTION: dict[str, Any] = {
     "y": [0.5, -1.0],
     "class_name": "grass",
 }
+HELLO = {**PREDICTION, "session": "hello"}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +100,40 @@ async def taken(middleware: DdsMiddleware, count: int) -> list[Received]:
     return found
 
 
+async def publishing(peer: Peer, middleware: DdsMiddleware, topic: str, kind: str, policies: str = RELIABLE) -> None:
+    """Let the peer publish a topic, and wait until both sides know of each other."""
+    assert middleware._entities is not None
+    before = sum(map(matched, middleware._entities._readers))
+    peer.tell(f"publish {topic} {kind} {policies}")
+    await told(peer.matched, topic)
+    await until(lambda: sum(map(matched, middleware._entities._readers)) > before)
+
+
+async def subscribed(peer: Peer, middleware: DdsMiddleware, hello: bytes) -> None:
+    """Let the peer subscribe to predictions, and wait until it gets one."""
+    peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
+    while not peer.count("prediction"):
+        await middleware.publish(PREDICTIONS.name, hello)
+        await asyncio.sleep(0.05)
+
+
+async def predictions(peer: Peer, count: int) -> list[dict[str, Any]]:
+    """The next predictions after those of `subscribed`."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        if (prediction := await told(peer.prediction))["session"] != HELLO["session"]:
+            found.append(prediction)
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def waiting() -> None:
+        while not condition():
+            await asyncio.sleep(0.02)
+
+    await asyncio.wait_for(waiting(), TIMEOUT_S)
+
+
 async def told(function: Callable[..., Any], *arguments: Any) -> Any:
     """What waits for the peer, beside the event loop."""
     return await asyncio.to_thread(function, *arguments)
@@ -113,8 +150,7 @@ async def test_messages_come_as_they_were_sent(peer: Peer, types: RosTypes, doma
     }
     async with receiving(types, domain, IMU, JOINTS) as middleware:
         for topic, kind in (("rt/imu/data", "imu"), ("rt/joint_states", "joints")):
-            peer.tell(f"publish {topic} {kind} {RELIABLE}")
-            await told(peer.matched, topic)
+            await publishing(peer, middleware, topic, kind)
         for k, topic in enumerate(("rt/imu/data", "rt/joint_states")):
             for message in sent[k]:
                 await told(peer.write, topic, message)
@@ -151,13 +187,11 @@ def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> Non
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
     encode = CdrPredictions(types)
     async with receiving(types, domain, IMU) as middleware:
-        peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
-        await told(peer.matched, "rt/statestream/leaky")
+        await subscribed(peer, middleware, encode(HELLO))
         for k in range(50):
             await middleware.publish(PREDICTIONS.name, encode({**PREDICTION, "session": "s" * k}))
-        found = [await told(peer.prediction) for _ in range(50)]
         await middleware.publish(PREDICTIONS.name, encode(PREDICTION))
-        last = await told(peer.prediction)
+        *found, last = await predictions(peer, 51)
     assert [p["session"] for p in found] == ["s" * k for k in range(50)]
     fields = {name: value for name, value in PREDICTION.items() if name != "header"}
     assert last == {**fields, "sec": 12, "nanosec": 345, "frame_id": "base"}
@@ -171,8 +205,7 @@ async def test_names_are_resolved(peer: Peer, types: RosTypes, domain: int) -> N
             ("rt/robot7/imu", "imu", imu(START_NS, 0, 0)),
             ("rt/robot7/arm/joints", "joints", joints(START_NS, [], [])),
         ):
-            peer.tell(f"publish {topic} {kind} {RELIABLE}")
-            await told(peer.matched, topic)
+            await publishing(peer, middleware, topic, kind)
             await told(peer.write, topic, message)
         assert [r.topic for r in await taken(middleware, 2)] == [0, 1]
 
@@ -199,8 +232,7 @@ async def test_a_publisher_that_does_not_match_beside_one_that_does_is_told_once
 ) -> None:
     with fastdds_peer.running(program, domain) as other:
         async with receiving(types, domain, IMU) as middleware:
-            peer.tell(f"publish rt/imu/data imu {RELIABLE}")
-            await told(peer.matched, "rt/imu/data")
+            await publishing(peer, middleware, "rt/imu/data", "imu")
             other.tell(f"publish rt/imu/data imu {BEST_EFFORT}")
             await told(other.next, "incompatible")
             await told_by_log(caplog, "offers reliability best_effort")
@@ -241,8 +273,7 @@ async def test_a_publisher_that_is_killed_is_gone_and_another_is_heard(program: 
     async with receiving(types, domain, IMU) as middleware:
         for k in range(2):
             with fastdds_peer.running(program, domain, lease_s=1) as peer:
-                peer.tell(f"publish rt/imu/data imu {RELIABLE}")
-                await told(peer.matched, "rt/imu/data")
+                await publishing(peer, middleware, "rt/imu/data", "imu")
                 await told(peer.write, "rt/imu/data", imu(START_NS + k, 0, 0))
                 assert [r.gone for r in await taken(middleware, 1)] == [False]
             assert [(r.topic, r.gone) for r in await taken(middleware, 1)] == [(0, True)]
@@ -252,8 +283,7 @@ async def test_only_the_newest_wait(peer: Peer, types: RosTypes, domain: int) ->
     """The queue behind the reader keeps as many as the topic's depth."""
     newest = TopicSpec(IMU.name, IMU.type, depth=2)
     async with receiving(types, domain, newest) as middleware:
-        peer.tell(f"publish rt/imu/data imu {RELIABLE}")
-        await told(peer.matched, "rt/imu/data")
+        await publishing(peer, middleware, "rt/imu/data", "imu")
         messages = [imu(START_NS + k, k, 0) for k in range(20)]
         for message in messages:
             await told(peer.write, "rt/imu/data", message)
@@ -343,25 +373,30 @@ async def test_names_of_fields_do_not_matter(types: RosTypes, domain: int) -> No
             assert (await taken(middleware, 1))[0].payload == imu_payload(types)
 
 
-async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(peer: Peer, types: RosTypes, domain: int) -> None:
+async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(
+    peer: Peer, types: RosTypes, domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Publishing waits for room, not in the event loop, and nothing is lost."""
-    payload = CdrPredictions(types)({**PREDICTION, "session": "s" * 4000})
-    async with receiving(types, domain, IMU) as middleware:
-        peer.tell("subscribe rt/statestream/leaky reliable volatile 5000")
-        await told(peer.matched, "rt/statestream/leaky")
-        peer.stop()
-        publishing = asyncio.create_task(published(middleware, payload, 500))
-        done, _ = await asyncio.wait([publishing], timeout=1.0)
-        assert not done, "there was room for two megabytes"
-        peer.resume()
-        await asyncio.wait_for(publishing, TIMEOUT_S)
+    encode = CdrPredictions(types)
+    payload, codes = encode({**PREDICTION, "session": "s" * 4000}), []
+
+    def write(*arguments: Any) -> int:
+        codes.append(ddspy_write(*arguments))
+        return codes[-1]
+
+    async def publish_all() -> None:
         for _ in range(500):
-            await told(peer.prediction)
+            await middleware.publish(PREDICTIONS.name, payload)
 
-
-async def published(middleware: DdsMiddleware, payload: bytes, count: int) -> None:
-    for _ in range(count):
-        await middleware.publish(PREDICTIONS.name, payload)
+    monkeypatch.setattr("statestream.service.bridge.dds.middleware.ddspy_write", write)
+    async with receiving(types, domain, IMU) as middleware:
+        await subscribed(peer, middleware, encode(HELLO))
+        peer.stop()
+        task = asyncio.create_task(publish_all())
+        await until(lambda: DDSException.DDS_RETCODE_TIMEOUT in codes)
+        peer.resume()
+        await asyncio.wait_for(task, TIMEOUT_S)
+        assert len(await predictions(peer, 500)) == 500
 
 
 async def test_a_domain_that_cannot_be_joined_is_told(types: RosTypes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ _SOURCES, _OUT = Path(__file__).parent / "fastdds", ROOT / "build/fastdds"
 _NEEDED = {"g++": "g++", "make": "make", "fastddsgen": "fastddsgen"}
 _HEADER = Path("/usr/include/fastdds/dds/domain/DomainParticipant.hpp")
 _DOMAINS = count()
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 LOOPBACK = (
     "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
     "<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"

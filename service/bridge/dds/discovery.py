@@ -16,6 +16,7 @@ from cyclonedds.builtin import (
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.sub import DataReader
 
+from statestream.service.bridge.dds.calls import matched, unmatched_policy
 from statestream.service.bridge.dds.matching import OTHER_POLICIES, Endpoint, mismatch
 from statestream.service.bridge.dds.topic import DdsTopic
 from statestream.service.bridge.middleware import MiddlewareError
@@ -51,7 +52,7 @@ class Discovery:
         self._readers_of_others.update()
         for topic, reader in self._readers.items():
             for problem in self._problems(topic, reader):
-                if not reader.get_matched_publications():
+                if not matched(reader):
                     raise MiddlewareError(problem, field=topic.spec.name)
                 self._warn(f"{topic.spec.name}: {problem}; others match")
         for theirs in self._readers_of_others.of(self._published.name):
@@ -68,9 +69,8 @@ class Discovery:
                     f"a publisher offers {found.setting} {found.offered}, asked for is {found.asked}; "
                     f'set {found.setting} = "{found.offered}" for this topic'
                 )
-        status = reader.get_requested_incompatible_qos_status()
-        if status.total_count_change and status.last_policy_id in OTHER_POLICIES:
-            yield f"a publisher does not match by its {OTHER_POLICIES[status.last_policy_id]}"
+        if (policy := unmatched_policy(reader)) in OTHER_POLICIES:
+            yield f"a publisher does not match by its {OTHER_POLICIES[policy]}"
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:

@@ -10,19 +10,19 @@ from operator import attrgetter
 from threading import Thread
 from typing import Any
 
-from cyclonedds._clayer import ddspy_take, ddspy_write
-from cyclonedds.core import DDSException, GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
+from cyclonedds._clayer import ddspy_write
+from cyclonedds.core import DDSException, GuardCondition, InstanceState, ReadCondition, WaitSet
 from cyclonedds.domain import DomainParticipant
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 
 from statestream.service.bridge.config import DdsOptions
+from statestream.service.bridge.dds.calls import ANY, lost, take
 from statestream.service.bridge.dds.discovery import Discovery
 from statestream.service.bridge.dds.topic import DdsTopic
 from statestream.service.bridge.middleware import ArrivalQueue, MiddlewareError, Received, TopicSpec
 from statestream.service.bridge.ros_types import RosTypes
 
-_ANY = SampleState.Any | ViewState.Any | InstanceState.Any
 _AT_ONCE = 256
 """Most messages of a topic that are taken in one call."""
 _LOOK_S = 1.0
@@ -77,8 +77,8 @@ class DdsMiddleware:
                 self._queue.put(received)
         except MiddlewareError as error:
             self._queue.fail(error)
-        except DDSException as error:
-            self._queue.fail(MiddlewareError(str(error), field="middleware"))
+        except Exception as error:  # Else `take` would wait for ever.
+            self._queue.fail(MiddlewareError(f"Cyclone DDS: {error!r}", field="middleware"))
 
 
 class _Entities:
@@ -99,7 +99,7 @@ class _Entities:
         self._discovery = Discovery(participant, readers, offered)
         self._stopped = GuardCondition(participant)
         self._waitset = WaitSet(participant)
-        for condition in (self._stopped, *(ReadCondition(reader, _ANY) for reader in self._readers)):
+        for condition in (self._stopped, *(ReadCondition(reader, ANY) for reader in self._readers)):
             self._waitset.attach(condition)
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ class _Entities:
             yield from self._taken(time.time_ns())
             if time.monotonic() >= look_s:
                 self._discovery.look()
-                self.lost = sum(reader.get_sample_lost_status().total_count for reader in self._readers)
+                self.lost = sum(map(lost, self._readers))
                 look_s = time.monotonic() + _LOOK_S
 
     def _taken(self, receipt_ns: int) -> Iterator[Received]:
@@ -140,9 +140,7 @@ def _messages(topic: int, reader: DataReader[Any], receipt_ns: int) -> Iterator[
     """Messages that wait in a reader, and that its last publisher is gone, if it is."""
     more = True
     while more:
-        samples = ddspy_take(reader._ref, _ANY, _AT_ONCE)
-        if isinstance(samples, int):
-            raise DDSException(samples)
+        samples = take(reader, _AT_ONCE)
         for payload, info in samples:
             if info.valid_data:
                 yield Received(topic, payload, receipt_ns, info.source_timestamp)
