@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,8 @@ async def test_messages_come_as_they_were_sent(peer: Peer, types: RosTypes, doma
         1: [joints(START_NS, names[:k], [0.5] * k, [-1e-9] * (k % 2), "base") for k in range(4)],
     }
     expected = {
-        k: [await told(peer.serialized, kind, message) for message in sent[k]] for k, kind in enumerate(["imu", "joints"])
+        k: [await told(peer.serialized, kind, message) for message in sent[k]]
+        for k, kind in enumerate(["imu", "joints"])
     }
     async with receiving(types, domain, IMU, JOINTS) as middleware:
         for topic, kind in (("rt/imu/data", "imu"), ("rt/joint_states", "joints")):
@@ -181,7 +181,9 @@ def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> Non
         )
         ours = bytes(store.serialize_cdr(message, "sensor_msgs/msg/JointState"))
         t_ns = k * 10**9 + START_NS % 10**9
-        assert peer.serialized("joints", joints(t_ns, names, position, velocity, "f" * k)).rstrip(b"\0") == ours.rstrip(b"\0")
+        assert peer.serialized("joints", joints(t_ns, names, position, velocity, "f" * k)).rstrip(b"\0") == ours.rstrip(
+            b"\0"
+        )
 
 
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
@@ -213,9 +215,21 @@ async def test_names_are_resolved(peer: Peer, types: RosTypes, domain: int) -> N
 @pytest.mark.parametrize(
     ("offered", "asked", "text"),
     [
-        ("imu best_effort volatile 1", {}, r"/imu/data: a publisher offers reliability best_effort, asked for is reliable"),
-        ("imu reliable volatile 1", {"durability": "transient_local"}, r"offers durability volatile, asked for is transient_"),
-        ("joints reliable volatile 1", {}, r"offers type sensor_msgs/msg/JointState, asked for is sensor_msgs/msg/Imu; set "),
+        (
+            "imu best_effort volatile 1",
+            {},
+            r"/imu/data: a publisher offers reliability best_effort, asked for is reliable",
+        ),
+        (
+            "imu reliable volatile 1",
+            {"durability": "transient_local"},
+            r"offers durability volatile, asked for is transient_",
+        ),
+        (
+            "joints reliable volatile 1",
+            {},
+            r"offers type sensor_msgs/msg/JointState, asked for is sensor_msgs/msg/Imu; set ",
+        ),
     ],
 )
 async def test_a_publisher_that_does_not_match_is_refused_by_name(
@@ -256,7 +270,9 @@ async def test_a_subscriber_that_asks_for_more_is_told_of(
     with caplog.at_level(logging.WARNING):
         async with receiving(types, domain, IMU, published=weak):
             peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
-            await told_by_log(caplog, "/statestream/leaky: a subscriber asks for reliability reliable, offered is best_effort")
+            await told_by_log(
+                caplog, "/statestream/leaky: a subscriber asks for reliability reliable, offered is best_effort"
+            )
 
 
 async def test_what_was_published_before_comes_where_it_is_kept(peer: Peer, types: RosTypes, domain: int) -> None:
@@ -269,7 +285,9 @@ async def test_what_was_published_before_comes_where_it_is_kept(peer: Peer, type
     assert bytes(found[0].payload) == await told(peer.serialized, "imu", imu(START_NS + 2, 0, 0))
 
 
-async def test_a_publisher_that_is_killed_is_gone_and_another_is_heard(program: Path, types: RosTypes, domain: int) -> None:
+async def test_a_publisher_that_is_killed_is_gone_and_another_is_heard(
+    program: Path, types: RosTypes, domain: int
+) -> None:
     async with receiving(types, domain, IMU) as middleware:
         for k in range(2):
             with fastdds_peer.running(program, domain, lease_s=1) as peer:
@@ -340,9 +358,11 @@ async def test_a_message_in_xcdr2_is_refused_by_name(types: RosTypes, domain: in
 async def test_a_publisher_of_xcdr2_alone_is_refused(types: RosTypes, domain: int) -> None:
     kind = message_type(types.store(IMU.type).fielddefs, IMU.type)
     async with receiving(types, domain, IMU) as middleware:
-        with cyclone_writer(domain, kind, use_xcdrv2_representation=True):
-            with pytest.raises(MiddlewareError, match=r"/imu/data: a publisher does not match by its data representation"):
-                await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+        with (
+            cyclone_writer(domain, kind, use_xcdrv2_representation=True),
+            pytest.raises(MiddlewareError, match=r"/imu/data: a publisher does not match by its data representation"),
+        ):
+            await asyncio.wait_for(middleware.take(), TIMEOUT_S)
 
 
 async def test_big_endian_messages_are_read(types: RosTypes, domain: int) -> None:
@@ -358,9 +378,13 @@ async def test_big_endian_messages_are_read(types: RosTypes, domain: int) -> Non
 async def test_a_type_of_the_same_name_with_other_fields_is_refused(types: RosTypes, domain: int) -> None:
     other = make_idl_struct("Imu", "sensor_msgs.msg.dds_.Imu_", {"a": idl.float64})
     async with receiving(types, domain, IMU) as middleware:
-        with cyclone_writer(domain, other, use_cdrv0_representation=True):
-            with pytest.raises(MiddlewareError, match=r"/imu/data: .* type consistency: its type of this name has other fields"):
-                await asyncio.wait_for(middleware.take(), TIMEOUT_S)
+        with (
+            cyclone_writer(domain, other, use_cdrv0_representation=True),
+            pytest.raises(
+                MiddlewareError, match=r"/imu/data: .* type consistency: its type of this name has other fields"
+            ),
+        ):
+            await asyncio.wait_for(middleware.take(), TIMEOUT_S)
 
 
 async def test_names_of_fields_do_not_matter(types: RosTypes, domain: int) -> None:

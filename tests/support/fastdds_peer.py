@@ -1,4 +1,4 @@
-"""A participant of Fast DDS, the default middleware of ROS 2: built from C++, told what to do by lines, killed at will."""
+"""A participant of Fast DDS, the default middleware of ROS 2, in a process that is built from C++ and told by lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from queue import Queue
-from threading import Thread
+from threading import Condition, Thread
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ _NEEDED = {"g++": "g++", "make": "make", "fastddsgen": "fastddsgen"}
 _HEADER = Path("/usr/include/fastdds/dds/domain/DomainParticipant.hpp")
 _DOMAINS = count()
 TIMEOUT_S = 60.0
+ENDED = "ended"
 LOOPBACK = (
     "<CycloneDDS><Domain><General><Interfaces><NetworkInterface name='lo'/></Interfaces>"
     "<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>"
@@ -61,6 +62,8 @@ class Peer:
             [program, str(domain), str(lease_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._said: defaultdict[str, Queue[str]] = defaultdict(Queue)
+        self._matches: defaultdict[str, int] = defaultdict(int)
+        self._changed = Condition()
         self._listening = Thread(target=self._listen, daemon=True)
         self._listening.start()
         self.next("ready")
@@ -79,19 +82,19 @@ class Peer:
         return self._said[kind].qsize()
 
     def matched(self, topic: str) -> None:
-        """Wait until another endpoint on a topic is found."""
-        while (said := self.next("matched").split())[0] != topic or said[1] == "0":
-            pass
+        """Wait until another endpoint on a topic is known."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._matches[topic], TIMEOUT_S), f"nobody is on {topic}"
 
     def write(self, topic: str, message: str) -> None:
         """Write a message, and wait until that is done."""
         self.tell(f"write {topic} {message}")
         self.next("wrote")
 
-    def prediction(self) -> dict[str, Any]:
-        """The next prediction that comes."""
-        found: dict[str, Any] = json.loads(self.next("prediction").partition(" ")[2])
-        return found
+    def prediction(self) -> dict[str, Any] | None:
+        """The next prediction that comes; None: the process has ended."""
+        said = self._said["prediction"].get()
+        return None if said == ENDED else json.loads(said.partition(" ")[2])
 
     def serialized(self, kind: str, message: str) -> bytes:
         """A message as Fast DDS serializes it."""
@@ -119,7 +122,14 @@ class Peer:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             kind, _, rest = line.rstrip("\n").partition(" ")
-            self._said[kind].put(rest)
+            if kind == "matched":
+                topic, count = rest.split()
+                with self._changed:
+                    self._matches[topic] = int(count)
+                    self._changed.notify_all()
+            else:
+                self._said[kind].put(rest)
+        self._said["prediction"].put(ENDED)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Calls of Cyclone DDS that its package for Python lacks in version 0.10, which Debian's library needs, or has otherwise."""
+"""Calls of Cyclone DDS that differ in version 0.10 of its package for Python, which Debian's library needs."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def lost(reader: DataReader[Any]) -> int:
     """Number of messages that a reader knows to be lost on their way."""
     status = _SampleLost()
     _checked(_LIBRARY.dds_get_sample_lost_status(reader._ref, ctypes.byref(status)))
-    return status.total_count
+    return int(status.total_count)
 
 
 def unmatched_policy(reader: DataReader[Any]) -> int:
     """Number of the policy by which a writer did not match since the last call; 0: none."""
     status = _IncompatibleQos()
     _checked(_LIBRARY.dds_get_requested_incompatible_qos_status(reader._ref, ctypes.byref(status)))
-    return status.last_policy_id if status.total_count_change else 0
+    return int(status.last_policy_id) if status.total_count_change else 0
 
 
 def _checked(code: int) -> int:

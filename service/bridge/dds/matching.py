@@ -44,7 +44,8 @@ class Endpoint(NamedTuple):
     @classmethod
     def of(cls, type_name: str, qos: Qos) -> Endpoint:
         """An endpoint with this quality of service."""
-        return cls(type_name, _name(qos[Policy.Reliability], _RELIABILITIES), _name(qos[Policy.Durability], _DURABILITIES))
+        policies = (Policy.Reliability, _RELIABILITIES), (Policy.Durability, _DURABILITIES)
+        return cls(type_name, *(_name(qos[policy], named) for policy, named in policies))
 
 
 class Mismatch(NamedTuple):

@@ -9,26 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclonedds.idl import IdlStruct, make_idl_struct, types
+from cyclonedds.idl import IdlStruct, make_idl_struct
+from cyclonedds.idl import types as idl_types
 
 from statestream.models.data.tables import DataError
 from statestream.service.bridge.ros_types import dds_name
 
+_idl: Any = idl_types  # Its sequences and arrays are no classes to a type checker.
 _BASES: dict[str, Any] = {
     "bool": bool,
-    "byte": types.uint8,
-    "char": types.uint8,
-    "float32": types.float32,
-    "float64": types.float64,
-    "int8": types.int8,
-    "int16": types.int16,
-    "int32": types.int32,
-    "int64": types.int64,
+    "byte": _idl.uint8,
+    "char": _idl.uint8,
+    "float32": _idl.float32,
+    "float64": _idl.float64,
+    "int8": _idl.int8,
+    "int16": _idl.int16,
+    "int32": _idl.int32,
+    "int64": _idl.int64,
     "string": str,
-    "uint8": types.uint8,
-    "uint16": types.uint16,
-    "uint32": types.uint32,
-    "uint64": types.uint64,
+    "uint8": _idl.uint8,
+    "uint16": _idl.uint16,
+    "uint32": _idl.uint32,
+    "uint64": _idl.uint64,
 }
 """Types of DDS by those of ROS; a byte is a uint8, as ROS 2 describes it to others."""
 
@@ -72,9 +74,9 @@ class _Types:
         if node.name == "NAME":
             return self.message(about)
         if node.name == "ARRAY":
-            return types.array[self._value(ros_type, name, about[0]), about[1]]
+            return _idl.array[self._value(ros_type, name, about[0]), about[1]]
         if node.name == "SEQUENCE":
-            return types.sequence[self._value(ros_type, name, about[0])]
+            return _idl.sequence[self._value(ros_type, name, about[0])]
         if about[0] not in _BASES:
             raise DataError(f"{ros_type}.{name} is a {about[0]}, which Cyclone DDS for Python cannot describe")
         return _BASES[about[0]]

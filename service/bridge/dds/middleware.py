@@ -53,8 +53,8 @@ class DdsMiddleware:
     async def publish(self, topic: str, payload: bytes) -> None:
         assert self._entities is not None, "not started"
         writer, padded = self._entities.writer._ref, payload.ljust(len(payload) + 3 & ~3, b"\0")
-        # Cyclone's call holds Python's lock while it waits for room, so it is told not to wait.
-        while (code := ddspy_write(writer, padded)) == DDSException.DDS_RETCODE_TIMEOUT:
+        # Cyclone's call holds Python's lock while it waits for room, so it is told not to wait, and there is no event.
+        while (code := ddspy_write(writer, padded)) == DDSException.DDS_RETCODE_TIMEOUT:  # noqa: ASYNC110
             await asyncio.sleep(_RETRY_S)
         if code < 0:
             raise MiddlewareError(f"cannot publish: {DDSException(code)}", field=topic)
@@ -132,7 +132,8 @@ def _participant(options: DdsOptions) -> DomainParticipant:
         return DomainParticipant(options.domain, Qos(Policy.EntityName(options.node)))
     except DDSException as error:
         raise MiddlewareError(
-            f"cannot join domain {options.domain}: {error} CYCLONEDDS_URI may name a network interface", field="middleware"
+            f"cannot join domain {options.domain}: {error} CYCLONEDDS_URI may name a network interface",
+            field="middleware",
         ) from error
 
 

@@ -39,8 +39,8 @@ class DdsTopic:
             raise MiddlewareError(str(error), field=spec.name) from error
 
     def reader(self) -> DataReader[Any]:
-        """A reader that keeps as many messages as the topic's depth."""
-        return DataReader(self._participant, self._topic, self._qos)
+        """A reader that keeps all messages until they are taken: a reader of DDS does not count those that it drops."""
+        return DataReader(self._participant, self._topic, Qos(Policy.History.KeepAll, base=self._qos))
 
     def writer(self) -> DataWriter[Any]:
         """A writer that keeps as many messages for late readers too, and whose messages outlive it."""

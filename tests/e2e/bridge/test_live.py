@@ -20,6 +20,8 @@ from statestream.service.bridge.config import read_config
 from statestream.service.bridge.middleware import MiddlewareError
 from statestream.service.bridge.run import run_bridge
 from statestream.service.server.server import Server
+from tests.support.fastdds_peer import peer_program
+from tests.support.fastdds_wire import FastDds
 from tests.support.live_topics import Mosquitto, Wire, ZenohRouter, bridge, heard, times, write_config
 from tests.support.robot_logs import Drive, drive, leaky_outputs
 from tests.support.server_process import COMMAND, ServerProcess
@@ -45,7 +47,15 @@ async def router() -> AsyncIterator[ZenohRouter]:
     await router.stop()
 
 
-@pytest.fixture(params=["mosquitto", "router"])
+@pytest.fixture
+async def fast_dds() -> AsyncIterator[Wire]:
+    pytest.importorskip("cyclonedds")
+    domain = FastDds(peer_program())
+    yield domain
+    await domain.stop()
+
+
+@pytest.fixture(params=["mosquitto", "router", "fast_dds"])
 def wire(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
