@@ -62,7 +62,8 @@ class Peer:
             [program, str(domain), str(lease_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._said: defaultdict[str, Queue[str]] = defaultdict(Queue)
-        self._matches: defaultdict[str, int] = defaultdict(int)
+        self._there: dict[str, int] = {}
+        self._found: defaultdict[str, int] = defaultdict(int)
         self._changed = Condition()
         self._listening = Thread(target=self._listen, daemon=True)
         self._listening.start()
@@ -81,10 +82,10 @@ class Peer:
         """How many such lines wait."""
         return self._said[kind].qsize()
 
-    def matched(self, topic: str) -> None:
-        """Wait until another endpoint on a topic is known."""
+    def matched(self, topic: str, times: int = 1) -> None:
+        """Wait until other endpoints on a topic were found so many times."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._matches[topic], TIMEOUT_S), f"nobody is on {topic}"
+            assert self._changed.wait_for(lambda: self._found[topic] >= times, TIMEOUT_S), f"nobody is on {topic}"
 
     def write(self, topic: str, message: str) -> None:
         """Write a message, and wait until that is done."""
@@ -123,13 +124,16 @@ class Peer:
         for line in self._process.stdout:
             kind, _, rest = line.rstrip("\n").partition(" ")
             if kind == "matched":
-                topic, count = rest.split()
-                with self._changed:
-                    self._matches[topic] = int(count)
-                    self._changed.notify_all()
+                self._count(*rest.split())
             else:
                 self._said[kind].put(rest)
         self._said["prediction"].put(ENDED)
+
+    def _count(self, topic: str, count: str) -> None:
+        with self._changed:
+            self._found[topic] += int(count) > self._there.get(topic, 0)
+            self._there[topic] = int(count)
+            self._changed.notify_all()
 
 
 @contextmanager

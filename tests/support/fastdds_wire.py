@@ -13,7 +13,7 @@ import numpy as np
 from tests.support import fastdds_peer
 from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu
 
-TOPIC = "rt/imu/data"
+TOPIC, PREDICTIONS = "rt/imu/data", "rt/statestream/leaky"
 
 
 class FastDds:
@@ -23,7 +23,7 @@ class FastDds:
     topic = '{ name = "/imu/data", type = "sensor_msgs/msg/Imu" }'
 
     def __init__(self, program: Path) -> None:
-        from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+        from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription
         from cyclonedds.domain import DomainParticipant
 
         os.environ["CYCLONEDDS_URI"] = LOOPBACK
@@ -35,29 +35,44 @@ class FastDds:
         self._loop = asyncio.get_running_loop()
         # A process has one discovery for a domain: what this participant knows, the bridge's knows.
         self._participant = DomainParticipant(self._domain)
-        self._discovery = BuiltinDataReader(self._participant, BuiltinTopicDcpsPublication)
+        kinds = {TOPIC: BuiltinTopicDcpsPublication, PREDICTIONS: BuiltinTopicDcpsSubscription}
+        self._discovery = {topic: BuiltinDataReader(self._participant, kind) for topic, kind in kinds.items()}
         self._subscriber = Peer(program, self._domain)
-        self._subscriber.tell("subscribe rt/statestream/leaky reliable volatile 1000")
+        self._subscriber.tell(f"subscribe {PREDICTIONS} best_effort volatile 1000")
         Thread(target=self._hear, daemon=True).start()
+        self.bridges = 0
+        """Bridges that have joined so far."""
+
+    async def joined(self) -> None:
+        """Wait until a new bridge and the subscriber know of each other."""
+        self.bridges += 1
+        if self.bridges == 1:
+            await self._another(PREDICTIONS)
+        await asyncio.to_thread(self._subscriber.matched, PREDICTIONS, self.bridges)
 
     async def publisher(self) -> FastDdsPublisher:
         """A publisher, once it and the bridge know of each other."""
-        self._publishers_found()
-        publisher = FastDdsPublisher(await asyncio.to_thread(Peer, self._program, self._domain, 1))
-        await asyncio.wait_for(self._another_publisher(), TIMEOUT_S)
+        self._count(TOPIC)
+        publisher = FastDdsPublisher(self, await asyncio.to_thread(Peer, self._program, self._domain, 1))
+        await self._another(TOPIC)
         return publisher
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._subscriber.kill)
 
-    async def _another_publisher(self) -> None:
-        while not self._publishers_found():
-            await asyncio.sleep(0.02)
+    async def _another(self, topic: str) -> None:
+        """Wait until another endpoint on a topic is discovered."""
 
-    def _publishers_found(self) -> int:
-        """Number of publishers that were discovered since the last call."""
-        samples = self._discovery.take(100)
-        return sum(sample.sample_info.valid_data and sample.topic_name == TOPIC for sample in samples)
+        async def wait() -> None:
+            while not self._count(topic):
+                await asyncio.sleep(0.02)
+
+        await asyncio.wait_for(wait(), TIMEOUT_S)
+
+    def _count(self, topic: str) -> int:
+        """Number of endpoints on a topic that were discovered since the last call."""
+        samples = self._discovery[topic].take(100)
+        return sum(sample.sample_info.valid_data and sample.topic_name == topic for sample in samples)
 
     def _hear(self) -> None:
         while (found := self._subscriber.prediction()) is not None:
@@ -72,18 +87,20 @@ class FastDds:
 class FastDdsPublisher:
     """A publisher of the topic."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, wire: FastDds, peer: Peer) -> None:
+        self._wire = wire
+        self._before = wire.bridges - 1
         self._peer = peer
         peer.tell(f"publish {TOPIC} imu reliable volatile 1000")
 
     async def publish(self, t_ns: np.ndarray, x: np.ndarray) -> None:
-        """Publish rows, once there is a bridge."""
+        """Publish rows, once it knows of the newest bridge."""
         await asyncio.to_thread(self._publish, t_ns, x)
 
     async def kill(self) -> None:
         await asyncio.to_thread(self._peer.kill)
 
     def _publish(self, t_ns: np.ndarray, x: np.ndarray) -> None:
-        self._peer.matched(TOPIC)
+        self._peer.matched(TOPIC, self._wire.bridges - self._before)
         for t, row in zip(t_ns.tolist(), x.tolist(), strict=True):
             self._peer.write(TOPIC, imu(t, *row))

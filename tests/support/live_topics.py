@@ -34,6 +34,10 @@ class Wire(Protocol):
     changed: asyncio.Event
     """Set by each prediction."""
 
+    async def joined(self) -> None:
+        """Wait until others know of a bridge that has begun."""
+        ...
+
     async def publisher(self) -> Publisher: ...
 
 
@@ -114,6 +118,7 @@ async def bridge(wire: Wire, folder: Path, target: str, **session: Any) -> Async
     try:
         if task.done():
             task.result()
+        await wire.joined()
         yield running
     finally:
         waiting.cancel()
@@ -170,6 +175,9 @@ class Mosquitto:
         assert self._process.stderr is not None
         while f" {topic}\n".encode() not in await asyncio.wait_for(self._process.stderr.readline(), TIMEOUT_S):
             pass
+
+    async def joined(self) -> None:
+        """Nothing is to be waited for."""
 
     async def publisher(self) -> Publisher:
         command = ["mosquitto_pub", "-p", str(self.port), "-q", "1", "-l", "-t", "robot/imu"]
@@ -244,6 +252,9 @@ class ZenohRouter:
             config.insert_json5(path, json.dumps(value))
         self.session = zenoh.open(config)
         self._subscriber = self.session.declare_subscriber("0/statestream/leaky/**", self._heard)
+
+    async def joined(self) -> None:
+        """Nothing is to be waited for."""
 
     async def publisher(self) -> Publisher:
         command = [sys.executable, "-m", "tests.support.zenoh_peer", str(self.port)]
