@@ -9,8 +9,8 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-model balance drive test test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
-	test-faults fuzz fuzz-files soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
+.PHONY: help install demo demo-model balance drive test test-native test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,10 @@ WORKERS ?= $(shell expr 2 '*' $$(nproc))
 test: export PYTHONDONTWRITEBYTECODE =
 test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-native: export STATESTREAM_TRANSPORT = native
+test-native: install ## Run the end-to-end tests over the native transport
+	@$(PY) -m pytest tests/e2e -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-pythons: ## Run the unit tests on every Python of 3.10 to 3.14 that is on PATH or named in PYTHONS
 	@.ci/pythons
@@ -103,6 +107,9 @@ fuzz: install ## Attack a server and fuzz it for ten minutes; figures in docs/re
 fuzz-files: MINUTES = 10
 fuzz-files: install ## Read harmed files of every format for ten minutes (MINUTES=1 to try); figures in docs/reliability.md
 	@$(PY) -m tests.fuzz_files --minutes $(MINUTES) --write
+
+fuzz-native: install ## Fuzz the C++ of the native transport under sanitizers (MINUTES=1 to try)
+	@$(PY) -m tests.hostile.native --minutes $(MINUTES)
 
 MINUTES ?= 30
 soak: install ## Half an hour at half load with churn, reloads and outages (MINUTES=5 to try); docs/reliability.md

@@ -76,6 +76,10 @@ class ServerConfig(BaseSettings):
     """Address of the service: `host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach
     needs TLS.
     """
+    transport: Literal["grpc", "native"] = "grpc"
+    """What reads and writes the connections: gRPC's library, or HTTP/2 in C++ (`native`, for trial: it must have been
+    built, and not every test of the first runs over it).
+    """
     admin_address: str = ""
     """Address where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket,
     `unix:/path`, it requires no authentication: every user who may open the file operates the server. Worker k adds k

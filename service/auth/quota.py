@@ -46,6 +46,11 @@ class Quota:
         self._max_streams = max_streams
         self._name = name
 
+    @property
+    def limits_steps(self) -> bool:
+        """Whether steps a second are limited."""
+        return bool(self._buckets)
+
     @contextmanager
     def stream(self) -> Iterator[None]:
         """Count a stream for the length of the `with` block. Raises ResourceExhausted at the limit."""

@@ -189,7 +189,7 @@ class Batcher:
 
     def take(self) -> Dequeued | None:
         """Take the queued rows, as many as one turn may have; None if there are none."""
-        if not len(self.queue):
+        if not self.queue.gather():
             return None
         rows = self.queue.take()
         table, now_s = self.table, self.clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from statestream.service.protocol.verdict import RowFlag
 Float64Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 _SKIP = int(RowFlag.SKIP)
 _NO_TIME_BYTES = np.int64(NO_TIME).tobytes()
+_NEVER_BYTES = np.float64(math.inf).tobytes()
 
 
 class RowBatch(NamedTuple):
@@ -67,8 +68,36 @@ class SingleRow(NamedTuple):
     """`[1, *shape]` by input name."""
 
 
+class GatheredRows(NamedTuple):
+    """Rows without flags as bytes of columns; each row's data is as large as the model wants it."""
+
+    slot: bytes
+    seq: bytes
+    t_ns: bytes
+    received_s: bytes
+    due_s: bytes | None
+    """None: no row has a deadline."""
+    data: Sequence[bytes]
+    """By input, in the manifest's order."""
+
+
+class RowSource(Protocol):
+    """Where a transport gathers rows until their model's queue wants them."""
+
+    def __len__(self) -> int:
+        """Number of rows that have gathered; safe in any thread."""
+        ...
+
+    def empty(self) -> None:
+        """Move what has gathered to the queue, by `RowQueue.append`."""
+        ...
+
+
 class RowQueue:
     """Queued rows of one model; they gather here while the engine is busy."""
+
+    source: RowSource | None = None
+    """Rows that came before any that is added from elsewhere."""
 
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -96,10 +125,17 @@ class RowQueue:
             self._images.clear()
 
     def __len__(self) -> int:
+        return len(self._slot) + (0 if self.source is None else len(self.source))
+
+    def gather(self) -> int:
+        """Take what the source has; returns the number of queued rows."""
+        if self.source is not None:
+            self.source.empty()
         return len(self._slot)
 
     def count(self, slot: int) -> int:
         """Number of queued rows of the session in `slot`."""
+        self.gather()
         return self._slot.count(slot)
 
     def add(self, slots: Sequence[int], message: StepColumns) -> None:
@@ -117,6 +153,7 @@ class RowQueue:
         message.check(rows)
         if not rows:
             return
+        self.gather()
         start, flags = len(self._slot), message.flags
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
@@ -158,6 +195,7 @@ class RowQueue:
         for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
             if name != expected or len(part) != size:
                 return False
+        self.gather()
         self._slot.append(slot)
         self._seq.append(seq)
         self._t_ns.append(t_ns)
@@ -168,8 +206,22 @@ class RowQueue:
             self._data[name].append(part)
         return True
 
+    def append(self, rows: GatheredRows) -> None:
+        """Append rows of the source."""
+        count = len(rows.slot) // self._slot.itemsize
+        self._slot.frombytes(rows.slot)
+        self._seq.frombytes(rows.seq)
+        self._t_ns.frombytes(rows.t_ns)
+        self._flags.frombytes(bytes(count))
+        self._received_s.frombytes(rows.received_s)
+        self._due_s.frombytes(rows.due_s or _NEVER_BYTES * count)
+        self._due = self._due or rows.due_s is not None
+        for parts, part in zip(self._data.values(), rows.data, strict=True):
+            parts.append(part)
+
     def single(self) -> SingleRow | None:
         """The only queued row, if it has neither flags nor a deadline; it stays queued."""
+        self.gather()
         if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._encoded:
             return None
         data = {
@@ -180,6 +232,7 @@ class RowQueue:
 
     def take(self) -> RowBatch:
         """Take all rows; the queue is empty afterwards."""
+        self.gather()
         data = {
             name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
                 -1, *spec.shape

@@ -21,6 +21,9 @@ def serve(
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
+    transport: Annotated[
+        str | None, typer.Option(help="grpc, or native: HTTP/2 in C++, for trial.", show_default="grpc")
+    ] = None,
     admin_address: Annotated[
         str | None,
         typer.Option("--admin", help="HOST:PORT or unix:/PATH for `Admin` only.", show_default="that of --address"),

@@ -43,6 +43,7 @@ from statestream.service.transports.grpc.arrivals import ArrivalInterceptor
 from statestream.service.transports.grpc.inference import InferenceServicer
 from statestream.service.transports.grpc.listener import GrpcListener
 from statestream.service.transports.grpc.oip import OipServicer
+from statestream.service.transports.transport import transport_of
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ class Server:
         self._health = HealthServicer()
         self._clients = ClientsFile(config.clients)
         self._allowances = Quotas(config, time.monotonic)
-        self._inference = InferenceServicer(self.host, self._allowances)
+        transport = transport_of(config, self.host, self._allowances)
+        self._inference = InferenceServicer(self.host, self._allowances, transport.join)
         upgrades = ModelLifecycle(self.host)
         self._admin = AdminServicer(self.host, upgrades, loaded=self._set_health, drain=self._drain_soon)
         self._oip = OipServicer(self.host, self._allowances, upgrades, loaded=self._set_health)
@@ -101,10 +103,12 @@ class Server:
         self._logged_denied: Counter[str] = Counter()
         shared = (self._clients, self._allowances)
         arrivals = ArrivalInterceptor(self._oip.gatherer)
-        self._public = GrpcListener(config, "address", *shared, shares_port=shares_port, interceptors=[arrivals])
+        self._public = GrpcListener(
+            transport, config, "address", *shared, shares_port=shares_port, interceptors=[arrivals]
+        )
         self._operators = self._public
         if config.admin_address:
-            self._operators = GrpcListener(config, "admin_address", *shared, shares_port=False)
+            self._operators = GrpcListener(transport, config, "admin_address", *shared, shares_port=False)
         self._listeners = {self._public, self._operators}
 
     async def start(self) -> None:

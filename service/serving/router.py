@@ -13,7 +13,7 @@ from statestream.service.batching.results import Results
 from statestream.service.batching.row_queue import RowBatch
 from statestream.service.errors import Internal
 from statestream.service.serving.runner import ModelRunner
-from statestream.service.serving.subscriber import DetachReason, SessionSubscriber
+from statestream.service.serving.subscriber import DetachReason, ResultSink, SessionSubscriber
 from statestream.service.sessions.columns import DETACHED
 
 
@@ -27,6 +27,9 @@ class Route:
 
 class ResultRouter:
     """Routes by number; a table's column `route` says which one a session has."""
+
+    sink: ResultSink | None = None
+    """Is offered every turn first."""
 
     def __init__(self) -> None:
         self._routes: dict[int, Route] = {}
@@ -52,6 +55,8 @@ class ResultRouter:
 
     def deliver(self, runner: ModelRunner, results: Results) -> None:
         """Send the results of a turn to each stream that has rows in it."""
+        if self.sink is not None and self.sink.deliver(runner, results):
+            return
         turn = results.by_route()
         for number, start, stop in turn.spans:
             if (route := self._routes.get(number)) is not None:

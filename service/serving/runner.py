@@ -263,7 +263,7 @@ class ModelRunner:
             self._resume_waiting()
         if self._deferred:
             self._deferred.popleft()()
-        elif len(self.batcher.queue):
+        elif self.batcher.queue.gather():
             self.wake()
 
     def _resume_waiting(self) -> None:

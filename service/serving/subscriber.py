@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from statestream.service.batching.result_batch import ResultBatch
+from statestream.service.batching.results import Results
 from statestream.service.errors import StatestreamError
 from statestream.service.serving.runner import ModelRunner
 
@@ -47,4 +48,12 @@ class SessionSubscriber(Protocol):
 
     def failed(self, channel: int, rows: int, row_bytes: int, error: StatestreamError) -> None:
         """Rows of the session could not run; its state is unchanged."""
+        ...
+
+
+class ResultSink(Protocol):
+    """What takes the results of whole turns, as columns."""
+
+    def deliver(self, runner: ModelRunner, results: Results) -> bool:
+        """Take the results of a turn; false: of none of its rows, each stream is to get its own."""
         ...

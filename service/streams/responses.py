@@ -1,20 +1,62 @@
-"""Responses of a stream: queued as bytes until its writer takes them, and how the stream ends."""
+"""Responses of a stream: queued as bytes until they are written, and how the stream ends."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from statestream.service.errors import ResourceExhausted, StatestreamError
 from statestream.service.streams.send_queue import SendQueue
 
 
+class StreamResponses(Protocol):
+    """What one stream still has to write; a transport may keep it in its own way."""
+
+    aborted_by: StatestreamError | None
+    """Error that ended the stream at once; None if it was not."""
+
+    async def next(self) -> bytes | None:
+        """Wait for the next response to write; None once the stream has ended well.
+
+        Raises:
+            StatestreamError: the stream ends with this status.
+        """
+        ...
+
+    async def room(self) -> None:
+        """Return once at most half of the allowed bytes wait."""
+        ...
+
+    def put(self, response: bytes, *, requested: bool = False) -> None:
+        """Write a response, once there is room.
+
+        Beyond the limit the stream is aborted, unless the client has `requested` this response.
+        """
+        ...
+
+    def end(self, error: StatestreamError | None = None) -> None:
+        """End the stream once the responses are written."""
+        ...
+
+    def abort(self, error: StatestreamError) -> None:
+        """End the stream at once, and drop the responses that wait."""
+        ...
+
+    def clear(self) -> None:
+        """Drop the responses that wait."""
+        ...
+
+
 class Responses:
-    """What one stream still has to write. `on_abort` is called when it ends at once, to stop the current write."""
+    """`StreamResponses` for a task that writes them.
+
+    Args:
+        on_abort: called when the stream ends at once, to stop the current write.
+    """
 
     def __init__(self, queue: SendQueue, on_abort: Callable[[], object]) -> None:
         self.aborted_by: StatestreamError | None = None
-        """Error that ended the stream at once; None if it was not."""
         self._on_abort = on_abort
         self._queue = queue
         self._writer: asyncio.Future[bytes | None] | None = None
@@ -23,11 +65,7 @@ class Responses:
         self._error: StatestreamError | None = None
 
     async def next(self) -> bytes | None:
-        """Wait for the next response to write; None once the stream has ended well.
-
-        Raises:
-            StatestreamError: the stream ends with this status.
-        """
+        """See `StreamResponses`."""
         if (response := self._queue.take()) is None and not self._ended:
             self._writer = asyncio.get_running_loop().create_future()
             if (response := await self._writer) is None:
@@ -37,14 +75,11 @@ class Responses:
         return response
 
     async def room(self) -> None:
-        """Return once at most half of the allowed bytes wait."""
+        """See `StreamResponses`."""
         await self._queue.room()
 
     def put(self, response: bytes, *, requested: bool = False) -> None:
-        """Hand a response to the writer, or queue it until the writer is free.
-
-        Beyond the limit the stream is aborted, unless the client has `requested` this response.
-        """
+        """Hand a response to the writer, or queue it until the writer is free."""
         if self._ended and not requested:
             return
         if self._writer is not None and not self._writer.done():
@@ -56,14 +91,14 @@ class Responses:
             self.abort(ResourceExhausted(f"{waiting} bytes of responses wait to be read", field="stream"))
 
     def end(self, error: StatestreamError | None = None) -> None:
-        """End the stream once the queued responses are written."""
+        """See `StreamResponses`."""
         self._ended = True
         self._error = self._error or error
         if self._writer is not None and not self._writer.done():
             self._writer.set_result(None)
 
     def abort(self, error: StatestreamError) -> None:
-        """End the stream at once, and drop the queued responses."""
+        """See `StreamResponses`."""
         if self.aborted_by is None:
             self.aborted_by = error
             self.end(error)
@@ -71,5 +106,5 @@ class Responses:
             self._on_abort()
 
     def clear(self) -> None:
-        """Drop the queued responses."""
+        """See `StreamResponses`."""
         self._queue.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from statestream.service.auth.identity import Identity
@@ -27,8 +27,7 @@ from statestream.service.serving.subscriber import DetachReason
 from statestream.service.streams import encoding
 from statestream.service.streams.messages import Acks, Close, InvalidOpen, Message, NoticeKind, Open, RowMessage, Steps
 from statestream.service.streams.pending_opens import PendingOpens
-from statestream.service.streams.responses import Responses
-from statestream.service.streams.send_queue import SendQueue
+from statestream.service.streams.responses import StreamResponses
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +45,10 @@ _NOTICES = {
 class SessionStream:
     """Channels of one stream, and its responses. A `subscriber.SessionSubscriber`."""
 
-    def __init__(self, host: Host, who: Identity, on_abort: Callable[[], object] = lambda: None) -> None:
-        """Prepare.
-
-        Args:
-            who: the caller, who will own new sessions.
-            on_abort: called when the stream is aborted, to stop the current write.
-        """
+    def __init__(self, host: Host, who: Identity, responses: StreamResponses) -> None:
+        """Prepare. `who` is the caller, who will own new sessions."""
         self.who = who
-        self.responses = Responses(SendQueue(host.config.credit_bytes, host.waiting.share()), on_abort)
+        self.responses = responses
         self.input_closed = False
         """Whether messages of the client are no longer handled."""
         self._host = host
@@ -128,9 +122,9 @@ class SessionStream:
     def release(self) -> None:
         """Detach all sessions of the ended stream; they can be resumed."""
         self._released = True
-        for held in self._held.values():
+        for channel, held in list(self._held.items()):
+            self._let_go(channel)
             self._host.session_manager.detach(held)
-        self._held.clear()
         self._host.router.leave(self)
         self.responses.clear()
         self._waiting.clear()
@@ -151,12 +145,12 @@ class SessionStream:
     def lost(self, channel: int, reason: DetachReason, rows: int, row_bytes: int) -> None:
         """See `subscriber.SessionSubscriber`."""
         self._waiting.add(-rows * (row_bytes + ROW_OVERHEAD_BYTES))
-        self._held.pop(channel, None)
+        self._let_go(channel)
         self.responses.put(encoding.notice(_NOTICES[reason], reason.value, channel))
 
     def moved(self, channel: int, runner: ModelRunner, slot: int) -> None:
         """See `subscriber.SessionSubscriber`."""
-        self._held[channel] = replace(self._held[channel], runner=runner, slot=slot)
+        self._hold(channel, replace(self._held[channel], runner=runner, slot=slot))
 
     def progress(self, channels: list[int], settled_seq: list[int], durable_seq: list[int], lag_s: float) -> None:
         """See `subscriber.SessionSubscriber`."""
@@ -176,6 +170,14 @@ class SessionStream:
         self._refuse([channel], error)
 
     # Internals
+
+    def _hold(self, channel: int, held: Attachment) -> None:
+        """Have a session on a channel, or have it elsewhere."""
+        self._held[channel] = held
+
+    def _let_go(self, channel: int) -> None:
+        """Have no session on a channel."""
+        self._held.pop(channel, None)
 
     def _begin_open(self, open_: Open | InvalidOpen) -> None:
         channel = open_.channel
@@ -210,7 +212,7 @@ class SessionStream:
             self._host.session_manager.detach(held)
             self._host.router.leave(self)
             return
-        self._held[open_.channel] = held
+        self._hold(open_.channel, held)
         held.runner.table.set_policy(held.slot, open_.policy)
         persistence = self._host.persistence
         durability = None if persistence is None else persistence.store.durability
@@ -228,17 +230,18 @@ class SessionStream:
     def _steps(self, steps: Steps) -> None:
         for runner, slots, rows in self._by_runner(steps):
             self._waiting.add(len(slots) * (runner.row_bytes + ROW_OVERHEAD_BYTES))
-            if self._waiting.blamed:
-                raise ResourceExhausted(
-                    "the waiting bytes of all clients exceed max_waiting_bytes", field="steps", retry_after_s=1.0
-                )
-            if self._waiting.bytes > 2 * self._host.config.credit_bytes:
-                raise ResourceExhausted(
-                    f"{self._waiting.bytes} bytes wait; Opened.credit_bytes is {self._host.config.credit_bytes}",
-                    field="steps",
-                    retry_after_s=1.0,
-                )
+            self._check_waiting()
             runner.offer(slots, rows)
+
+    def _check_waiting(self) -> None:
+        """Raise ResourceExhausted if more rows wait than the stream or all together may have."""
+        waiting, credit = self._waiting, self._host.config.credit_bytes
+        text = f"{waiting.bytes} bytes wait; Opened.credit_bytes is {credit}"
+        if waiting.blamed:
+            text = "the waiting bytes of all clients exceed max_waiting_bytes"
+        elif waiting.bytes <= 2 * credit:
+            return
+        raise ResourceExhausted(text, field="steps", retry_after_s=1.0)
 
     def _by_runner(self, steps: Steps) -> list[tuple[ModelRunner, list[int], StepColumns]]:
         """Split a message by model. Nearly always it is of one model, and returned unchanged."""
@@ -266,7 +269,7 @@ class SessionStream:
         held = await self._settled(channel)
         if held is None:
             return  # detached meanwhile, which sent a notice
-        del self._held[channel]
+        self._let_go(channel)
         settled_seq = int(held.runner.table.settled_seq[held.slot])
         self._host.session_manager.detach(held)
         if close.end_session:

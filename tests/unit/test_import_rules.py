@@ -44,7 +44,7 @@ MODELS: tuple[tuple[str, ...], ...] = (
 )
 """The same of models/. The lowest layer's modules may import one another."""
 
-GRPC = ("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server")
+GRPC = ("service.transports", "service.client", "service.loadtest", "service.protocol.status", "service.server")
 WIRE = (
     *("service.transports.grpc", "service.client", "service.loadtest", "service.protocol.status", "service.server"),
     *("service.streams.decoding", "service.streams.encoding"),

@@ -21,6 +21,8 @@ from statestream.service.serving.runner import ModelRunner
 from statestream.service.serving.shadow import shadow_of
 from statestream.service.serving.stats import stats_of
 from statestream.service.streams import decoding
+from statestream.service.streams.responses import Responses
+from statestream.service.streams.send_queue import SendQueue
 from statestream.service.streams.stream import SessionStream
 from statestream.service.transports.grpc import converters
 from statestream.service.transports.grpc.context import Context, abort, parsed
@@ -31,12 +33,21 @@ _GOODBYE_S = 30.0
 _FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 
 
-class InferenceServicer:
-    """Inference service of a host, and its open streams."""
+Join = Callable[[Context, Identity], SessionStream | None]
+"""Makes the `SessionStream` of a call and its caller; None: the usual one will do."""
 
-    def __init__(self, host: Host, allowances: Quotas) -> None:
+
+class InferenceServicer:
+    """Inference service of a host, and its open streams.
+
+    Args:
+        join: makes the `SessionStream` of a call that writes its own responses; None: the call's task writes them.
+    """
+
+    def __init__(self, host: Host, allowances: Quotas, join: Join | None = None) -> None:
         self._host = host
         self._allowances = allowances
+        self._join = join
         self._streams: set[SessionStream] = set()
 
     @property
@@ -66,7 +77,7 @@ class InferenceServicer:
         if self._host.session_manager.draining:
             await abort(context, Unavailable("the server is draining", retry_after_s=1.0))
         writer = asyncio.current_task()
-        client = SessionStream(self._host, caller(), on_abort=lambda: writer is not None and writer.cancel())
+        client = self._client(context, lambda: writer is not None and writer.cancel())
         self._streams.add(client)
         reader: asyncio.Task[None] | None = None
         failure: StatestreamError | None = None
@@ -148,6 +159,12 @@ class InferenceServicer:
         if self._host.persistence is not None and pb.StreamResponse.FromString(response).HasField("results"):
             await self._host.persistence.commit()
             failpoints.reached("before-reply")
+
+    def _client(self, context: Context, on_abort: Callable[[], object]) -> SessionStream:
+        if self._join is not None and (joined := self._join(context, caller())) is not None:
+            return joined
+        queue = SendQueue(self._host.config.credit_bytes, self._host.waiting.share())
+        return SessionStream(self._host, caller(), Responses(queue, on_abort))
 
     async def _read(self, client: SessionStream, context: Context) -> None:
         try:

@@ -1,4 +1,4 @@
-"""gRPC listener: a server at one address, with the services offered there behind an `AuthInterceptor`."""
+"""Listener: a server at one address, with the services offered there behind an `AuthInterceptor`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from statestream.service.config import ServerConfig
 from statestream.service.errors import InvalidArgument
 from statestream.service.transports.grpc import reflection
 from statestream.service.transports.grpc.auth_interceptor import AuthInterceptor
-from statestream.service.transports.grpc.tls import credentials
-
-_OTHER_CALLS = 100
-"""Most calls on one connection, beside streams."""
+from statestream.service.transports.transport import Transport
 
 
 class GrpcListener:
@@ -25,6 +22,7 @@ class GrpcListener:
 
     def __init__(
         self,
+        transport: Transport,
         config: ServerConfig,
         field: str,
         clients: ClientsFile,
@@ -36,8 +34,6 @@ class GrpcListener:
         """Prepare. `field` is the setting that has the address; `interceptors` see a call before it is admitted."""
         self._field = field
         self._address: str = getattr(config, field)
-        # Sockets of this machine need no TLS, and have no host name for a certificate.
-        self._tls = None if is_socket(self._address) else credentials(config)
         # Access to the `Admin` socket is controlled by the file's owner and mode.
         operated = field == "admin_address" and self._address.startswith("unix:")
         self.guard = AuthInterceptor(
@@ -46,22 +42,9 @@ class GrpcListener:
             anonymous=SERVER if operated else unproven(self._address, asks=config.asks),
             certificates=config.tls_client_ca is not None,
         )
-        self.grpc = grpc.aio.server(
-            interceptors=[*interceptors, self.guard],
-            options=[
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", int(shares_port)),
-                ("grpc.max_concurrent_streams", config.max_streams_per_client + _OTHER_CALLS),
-                # Compression off: a small compressed message may unpack to gigabytes.
-                ("grpc.compression_enabled_algorithms_bitset", 1),
-                # Clients on unstable Wi-Fi ping often, also between calls; by default gRPC would disconnect them.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 5000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.keepalive_time_ms", 30_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-            ],
-        )
+        # Sockets of this machine need no TLS, and have no host name for a certificate.
+        self._tls = None if is_socket(self._address) else transport.credentials(config)
+        self.grpc = transport.server(config, [*interceptors, self.guard], shares_port)
 
     async def start(self, services: Sequence[str]) -> int:
         """Listen, once every service is registered.

@@ -12,6 +12,8 @@ from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.auth.identity import SERVER
 from statestream.service.errors import InvalidArgument
 from statestream.service.streams.decoding import message, row_message
+from statestream.service.streams.responses import Responses
+from statestream.service.streams.send_queue import SendQueue
 from statestream.service.streams.stream import SessionStream
 from tests.conftest import FakeClock
 from tests.support.hosts import make_host
@@ -38,7 +40,7 @@ def handle_row(stream: SessionStream, request: pb.StreamRequest) -> bool:
 async def stream(clock: FakeClock) -> AsyncIterator[SessionStream]:
     """A stream with sessions on the channels 1 and 2, each of which has settled a row."""
     host = await make_host(None, clock)
-    stream = SessionStream(host, SERVER)
+    stream = SessionStream(host, SERVER, Responses(SendQueue(1 << 20, host.waiting.share()), on_abort=lambda: None))
     for channel in (1, 2):
         await stream.handle(
             message(pb.StreamRequest(open=[pb.Open(channel=channel, session_id=f"s{channel}", model="leaky")]), 100)
