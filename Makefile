@@ -18,13 +18,14 @@ help: ## Show this list
 install: $(VENV)/.installed ## Make the environment: serving, training, development
 
 # torch first and pinned, so that nothing else chooses another build of it.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard service/transports/native/*.?pp)
 	@echo "Installing into $(VENV) (a minute or two) …"
 	@began=$$(date +%s) && \
 		{ test -x $(PY) || $(PYTHON) -m venv $(VENV); } && \
 		$(PIP) install -c constraints.txt torch && \
 		$(PIP) install -c constraints.txt --editable '.[cpu,train,dev,sim]' && \
 		echo "Installed in $$(($$(date +%s) - began)) s, most of it download."
+	@$(PY) -c 'from statestream.service.transports.choice import lacking; print(lacking() or "The native transport was built.")'
 	@touch $@
 
 demo: install ## Train, export and serve a model, stream real recordings, kill the server, drop rows (three minutes)
@@ -108,8 +109,8 @@ fuzz-files: MINUTES = 10
 fuzz-files: install ## Read harmed files of every format for ten minutes (MINUTES=1 to try); figures in docs/reliability.md
 	@$(PY) -m tests.fuzz_files --minutes $(MINUTES) --write
 
-fuzz-native: install ## Fuzz the C++ of the native transport under sanitizers (MINUTES=1 to try)
-	@$(PY) -m tests.hostile.native --minutes $(MINUTES)
+fuzz-native: install ## Fuzz the C++ of the native transport under sanitizers, half an hour (MINUTES=1 to try); docs/reliability.md
+	@$(PY) -m tests.hostile.native --minutes $(MINUTES) --write
 
 MINUTES ?= 30
 soak: install ## Half an hour at half load with churn, reloads and outages (MINUTES=5 to try); docs/reliability.md

@@ -26,8 +26,10 @@ readonly VENV=/opt/$NAME CONFIG=/etc/$NAME STATE=/var/lib/$NAME CACHE=/var/cache
 readonly COMMAND=/usr/local/bin/$NAME UNIT=/etc/systemd/system/$NAME.service
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE PYTHON=${PYTHON:-python3}
+readonly TRANSPORT='from statestream.service.transports.choice import lacking; print(lacking() or "the native transport was built")'
+readonly COMPILER=(g++ libnghttp2-dev python3-dev)
 
-from=$HERE/.. gpu=no runtime='' extras='' uid='' service=yes uninstall=no purge=no
+from=$HERE/.. gpu=no runtime='' extras='' uid='' service=yes uninstall=no purge=no fetched=no
 
 main() {
     read_options "$@"
@@ -39,7 +41,9 @@ main() {
         return
     fi
     find_python
+    find_compiler
     make_environment
+    [ $service = yes ] || forget_compiler
     make_user
     make_folders
     [ $service = no ] || make_service
@@ -70,16 +74,35 @@ read_options() {
 
 # Debian and Ubuntu have Python without venv.
 find_python() {
-    if ! usable_python && command -v apt-get >/dev/null; then
-        apt-get update -q
-        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3-venv
-        rm -rf /var/lib/apt/lists/*
-    fi
+    usable_python || ! command -v apt-get >/dev/null || fetch python3-venv
     usable_python || die "$PYTHON must be Python 3.10 to 3.14 with venv; set PYTHON to one that is"
 }
 
 usable_python() {
     "$PYTHON" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 15))' 2>/dev/null
+}
+
+# What the native transport of a checkout is built with. Without it gRPC's library serves, and the log says so.
+find_compiler() {
+    if [ ! -d "$from" ] || ! command -v apt-get >/dev/null || dpkg --status "${COMPILER[@]}" >/dev/null 2>&1; then
+        return
+    elif fetch "${COMPILER[@]}"; then
+        fetched=yes
+    else
+        say "${COMPILER[*]} could not be installed"
+    fi
+}
+
+# An image keeps what was built, and the library that this runs with.
+forget_compiler() {
+    [ $fetched = yes ] || return 0
+    apt-mark manual -qq libnghttp2-14
+    DEBIAN_FRONTEND=noninteractive apt-get purge -qy --auto-remove "${COMPILER[@]}"
+}
+
+fetch() {
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@" &&
+        rm -rf /var/lib/apt/lists/*
 }
 
 make_environment() {
@@ -148,6 +171,7 @@ systemd_runs() { [ -d /run/systemd/system ]; }
 
 say_what_now() {
     say "installed: $("$COMMAND" --version), settings in $CONFIG/server.toml"
+    say "$("$VENV/bin/python" -c "$TRANSPORT")"
     [ $service = no ] || say "now copy bundles (NAME/VERSION/) into $STATE/models, then: systemctl enable --now $NAME"
 }
 

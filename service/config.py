@@ -76,9 +76,9 @@ class ServerConfig(BaseSettings):
     """Address of the service: `host:port` (port 0: any free one) or `unix:/path`. One that other machines can reach
     needs TLS.
     """
-    transport: Literal["grpc", "native"] = "grpc"
-    """What reads and writes the connections: gRPC's library, or HTTP/2 in C++ (`native`, for trial: it must have been
-    built, and not every test of the first runs over it).
+    transport: Literal["auto", "grpc", "native"] = "auto"
+    """What reads and writes the connections: gRPC's library (`grpc`), or HTTP/2 in C++ (`native`), which takes less CPU
+    time and is built where a compiler and nghttp2 are; `auto`: the native one if it was built and uvloop runs.
     """
     admin_address: str = ""
     """Address where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 
 import numpy as np
@@ -27,6 +28,11 @@ gc.disable()
 
 # The networks of tests are tiny: threads of one operation would only wait for each other, and for the other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# As where the native transport was not built; the tests of it are skipped.
+if os.environ.get("WITHOUT_NATIVE"):
+    sys.modules["statestream.service.transports.native._core"] = None  # type: ignore[assignment]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,8 @@ def serve(
         str | None, typer.Option(help="HOST:PORT or unix:/PATH.", show_default="127.0.0.1:50051")
     ] = None,
     transport: Annotated[
-        str | None, typer.Option(help="grpc, or native: HTTP/2 in C++, for trial.", show_default="grpc")
+        str | None,
+        typer.Option(help="grpc, native (HTTP/2 in C++), or auto: the latter if built.", show_default="auto"),
     ] = None,
     admin_address: Annotated[
         str | None,

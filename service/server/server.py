@@ -87,6 +87,8 @@ class Server:
         self._clients = ClientsFile(config.clients)
         self._allowances = Quotas(config, time.monotonic)
         transport = transport_of(config, self.host, self._allowances)
+        self.transport = transport.name
+        """What reads and writes the connections."""
         self._inference = InferenceServicer(self.host, self._allowances, transport.join)
         upgrades = ModelLifecycle(self.host)
         self._admin = AdminServicer(self.host, upgrades, loaded=self._set_health, drain=self._drain_soon)
@@ -149,6 +151,7 @@ class Server:
                 oip_requests=self._oip.sequences.requests,
                 refused_calls=lambda: self.denied,
                 recorder=self._recorder,
+                transport=self.transport,
             )
             self._metrics = serve_metrics(collector, self.config.metrics_address)
         if self._site is not None:
@@ -315,6 +318,7 @@ async def serve(
     # Objects loaded so far stay; the garbage collector need not scan them in the middle of a turn.
     gc.collect()
     gc.freeze()
+    log.info("transport: %s", server.transport)
     log.info("listening on %s", config.address if not server.port else f"port {server.port}")
     notify("READY=1")
     if started is not None:

@@ -236,12 +236,10 @@ class SessionStream:
     def _check_waiting(self) -> None:
         """Raise ResourceExhausted if more rows wait than the stream or all together may have."""
         waiting, credit = self._waiting, self._host.config.credit_bytes
-        text = f"{waiting.bytes} bytes wait; Opened.credit_bytes is {credit}"
         if waiting.blamed:
-            text = "the waiting bytes of all clients exceed max_waiting_bytes"
-        elif waiting.bytes <= 2 * credit:
-            return
-        raise ResourceExhausted(text, field="steps", retry_after_s=1.0)
+            raise _full("the waiting bytes of all clients exceed max_waiting_bytes")
+        if waiting.bytes > 2 * credit:
+            raise _full(f"{waiting.bytes} bytes wait; Opened.credit_bytes is {credit}")
 
     def _by_runner(self, steps: Steps) -> list[tuple[ModelRunner, list[int], StepColumns]]:
         """Split a message by model. Nearly always it is of one model, and returned unchanged."""
@@ -292,3 +290,8 @@ class SessionStream:
     def _refuse(self, channels: Sequence[int], error: StatestreamError) -> None:
         for start in range(0, len(channels), _REFUSED_AT_ONCE):
             self.responses.put(encoding.refused(channels[start : start + _REFUSED_AT_ONCE], error))
+
+
+def _full(text: str) -> ResourceExhausted:
+    """What ends a stream for which too much waits."""
+    return ResourceExhausted(text, field="steps", retry_after_s=1.0)

@@ -32,6 +32,7 @@ class ServerCollector(Collector):
         oip_requests: requests of Triton's clients to a model, by outcome.
         refused_calls: refused calls, by status.
         recorder: the recorder of sessions, if there is one.
+        transport: what reads and writes the connections.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class ServerCollector(Collector):
         oip_requests: Callable[[ModelRunner], Mapping[str, int]],
         refused_calls: Callable[[], Mapping[str, int]],
         recorder: Recorder | None,
+        transport: str,
     ) -> None:
         self._host = host
         self._streams = streams
         self._oip_requests = oip_requests
         self._refused_calls = refused_calls
         self._recorder = recorder
+        self._transport = transport
 
     def collect(self) -> Iterable[Metric]:
         rows = CounterMetricFamily("statestream_rows", "Rows answered, by verdict.", labels=(*_MODEL, "verdict"))
@@ -78,13 +81,29 @@ class ServerCollector(Collector):
             for family, histogram in ((queue, stats.queue_s), (compute, stats.compute_s), (batch, stats.batch)):
                 family.add_metric(model, _buckets(histogram), sum_value=histogram.total)
         streams = GaugeMetricFamily("statestream_streams", "Streams open.", value=self._streams())
+        transport = GaugeMetricFamily("statestream_transport", "Transport in use: 1.", labels=("transport",))
+        transport.add_metric([self._transport], 1)
         refused = GaugeMetricFamily(
             "statestream_refused_bundles",
             "Bundles of the repository that were refused.",
             value=len(self._host.versions.refused),
         )
         return [
-            *(rows, failed, decode, engine, sessions, waiting, unacked, queue, compute, batch, streams, refused),
+            *(
+                rows,
+                failed,
+                decode,
+                engine,
+                sessions,
+                waiting,
+                unacked,
+                queue,
+                compute,
+                batch,
+                streams,
+                transport,
+                refused,
+            ),
             *_durability(self._host.persistence, self._host.eviction.spilled),
             *_shadows(self._host.versions),
             *_recording(self._recorder),

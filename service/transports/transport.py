@@ -13,12 +13,12 @@ import grpc
 from statestream.service.auth.quota import Quotas
 from statestream.service.config import ServerConfig
 from statestream.service.control.host import Host
-from statestream.service.errors import FailedPrecondition
+from statestream.service.transports import choice
 from statestream.service.transports.grpc import tls
 from statestream.service.transports.grpc.inference import Join
 
-_OTHER_CALLS = 100
-"""Most calls on one connection, beside streams."""
+_OTHERS = 100
+"""Most calls on one connection beside streams, and most connections without one."""
 
 Interceptors = Sequence[grpc.aio.ServerInterceptor]
 
@@ -27,6 +27,7 @@ Interceptors = Sequence[grpc.aio.ServerInterceptor]
 class Transport:
     """How a server of gRPC's services is made."""
 
+    name: choice.Transport
     credentials: Callable[[ServerConfig], Any]
     """Makes what `add_secure_port` takes; None without a certificate."""
     server: Callable[[ServerConfig, Interceptors, bool], grpc.aio.Server]
@@ -41,21 +42,13 @@ def transport_of(config: ServerConfig, host: Host, allowances: Quotas) -> Transp
     Raises:
         FailedPrecondition: it was not built here.
     """
-    return Transport(tls.credentials, _grpc_server) if config.transport == "grpc" else _native(host, allowances)
+    if choice.choose(config.transport) == "grpc":
+        return Transport("grpc", tls.credentials, _grpc_server)
+    from statestream.service.transports.native.plane import Plane
+    from statestream.service.transports.native.tls import context
 
-
-def _native(host: Host, allowances: Quotas) -> Transport:
-    try:
-        from statestream.service.transports.native.plane import Plane
-        from statestream.service.transports.native.tls import context
-    except ImportError as error:
-        raise FailedPrecondition(
-            "'native' was not built here; it needs a C++ compiler and libnghttp2-dev when statestream is installed "
-            f"({error})",
-            field="transport",
-        ) from error
     plane = Plane(host, allowances)
-    return Transport(context, partial(_native_server, plane.wake), plane.join)
+    return Transport("native", context, partial(_native_server, plane.wake), plane.join)
 
 
 def _native_server(
@@ -64,7 +57,7 @@ def _native_server(
     from statestream.service.transports.native.protocol import ConnectionLimits
     from statestream.service.transports.native.server import NativeServer
 
-    limits = ConnectionLimits(_calls(config), config.max_message_bytes)
+    limits = ConnectionLimits(_calls(config), config.max_message_bytes, connections=config.max_streams + _OTHERS)
     return NativeServer(limits, interceptors, wake=wake, clock=time.monotonic, shares_port=shares_port)
 
 
@@ -89,4 +82,4 @@ def _grpc_server(config: ServerConfig, interceptors: Interceptors, shares_port: 
 
 def _calls(config: ServerConfig) -> int:
     """Most calls of one connection at once."""
-    return config.max_streams_per_client + _OTHER_CALLS
+    return config.max_streams_per_client + _OTHERS

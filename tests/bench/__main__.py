@@ -116,7 +116,7 @@ async def _sent(bed: Bed, manifest: Manifest, effort: Effort) -> list[cpp_sender
     err.print("beside the C++ echo")
     cpp.build(cpp_sender.PROGRAMS, bed.programs)
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(running(name, bed)) for name in cpp_sender.SERVERS}
+        servers = {name: stack.enter_context(running(name, bed)) for name in cpp_sender.to_compare()}
         return [
             await cpp_sender.one_round(bed.programs, servers, manifest, effort.seconds) for _ in range(effort.rounds)
         ]

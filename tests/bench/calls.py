@@ -196,7 +196,8 @@ async def metered_server(folder: Path) -> AsyncIterator[tuple[Server, Meter]]:
     InferenceServicer.stream = metered  # type: ignore[method-assign]
     runner.INLINE_S = math.inf  # the wide model would run in a thread
     UnackedLog._SWEEP_BYTES = 1 << 26  # outputs this wide would have the log swept at every other row
-    server = Server(ServerConfig(repository=folder, address="127.0.0.1:0", providers=("cpu",), max_turn_ms=1e3))
+    where = {"repository": folder, "address": "127.0.0.1:0", "transport": "grpc"}
+    server = Server(ServerConfig(**where, providers=("cpu",), max_turn_ms=1e3))
     await server.start()
     engine: Any = server.host.versions.find(_WIDE).engine
     engine.step, engine.chunk = meter.of_engine(engine.step), meter.of_engine(engine.chunk)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from statestream.models.spec import Manifest
-from tests.bench.servers import CPP_ECHO, OURS, Running
+from statestream.service.transports.choice import lacking
+from tests.bench.servers import CPP_ECHO, GRPC, MUTUAL_TLS, OURS, PAGE, SQLITE, Running
+from tests.bench.watched import watched
 
 PROGRAMS = Path(__file__).parent / "cpp"
 BOUND = 0.9
@@ -29,6 +32,10 @@ class Load:
     """Policy of the sessions; 0: every row is kept."""
     budget_us: int = 0
     """Deadline of each row; 0: none."""
+    paced: int = 0
+    """Streams that send by the clock, and alone are timed; the others wait for their answers only."""
+    rate_hz: int = 0
+    """Messages a second of each paced stream, timed from when they are due."""
 
 
 LOADS = {
@@ -39,8 +46,12 @@ LOADS = {
     "connection64": Load(streams=64, connections=1),
     "keep_last64": Load(streams=64, keep_last=1),
     "deadline64": Load(streams=64, budget_us=50_000),
+    "paced1000": Load(streams=1000, connections=50, paced=1000, rate_hz=5),
+    "among_floods": Load(streams=64, paced=1, rate_hz=200),
 }
-SERVERS = (CPP_ECHO, OURS)
+SERVERS = (CPP_ECHO, OURS, GRPC)
+BESIDES = {"sqlite64": SQLITE, "page64": PAGE, "mutual_tls64": MUTUAL_TLS}
+"""64 streams of servers that have more to do than to answer."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +73,32 @@ class Sent:
     dropped: int
     """Rows that their sessions' policy dropped."""
     bounded: bool
-    """Whether the sender, not the server, set the messages a second."""
+    """Whether the sender, not the server or the clock, set the messages a second."""
 
 
 Round = dict[str, dict[str, Sent]]
 """By load, then by server."""
 
 
+def to_compare() -> list[str]:
+    """Servers of a round. Where the native transport is missing there is only one of ours."""
+    if lacking():
+        return [CPP_ECHO, OURS]
+    return [*SERVERS, *(f"{ours}, {more}" for more in BESIDES.values() for ours in (OURS, GRPC))]
+
+
 async def one_round(programs: Path, servers: dict[str, Running], manifest: Manifest, seconds: float) -> Round:
     """Measure every load with each server, one right after the other, so that their ratio is of one moment."""
-    return {
-        name: {server: await measure(programs, servers[server], load, manifest, seconds) for server in SERVERS}
-        for name, load in LOADS.items()
-    }
+
+    async def of(load: Load, more: str = "") -> dict[str, Sent]:
+        found = {server: servers.get(server + more) for server in SERVERS}
+        return {
+            name: await measure(programs, server, load, manifest, seconds) for name, server in found.items() if server
+        }
+
+    plain = {name: await of(load) for name, load in LOADS.items()}
+    besides = {name: await of(LOADS["streams64"], f", {more}") for name, more in BESIDES.items()}
+    return plain | {name: sent for name, sent in besides.items() if sent}
 
 
 async def measure(programs: Path, server: Running, load: Load, manifest: Manifest, seconds: float) -> Sent:
@@ -83,21 +107,24 @@ async def measure(programs: Path, server: Running, load: Load, manifest: Manifes
     settings = load.__dict__ | {
         "echo": int(server.name == CPP_ECHO), "warm_ms": round(seconds * 200), "measure_ms": round(seconds * 1000)
     }  # fmt: skip
+    if server.certificates is not None:
+        settings["tls"] = server.certificates
     process = await asyncio.create_subprocess_exec(
         programs / "sender", f"127.0.0.1:{server.port}", manifest.name, given.name, str(given.row_bytes // 4),
         *(f"{name}={value}" for name, value in settings.items()), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     await process.stdout.readline()
-    begin_cpu_s = server.cpu_s
-    line = await process.stdout.readline()
-    used_s = server.cpu_s - begin_cpu_s
+    async with watched(server.page, least_rows=0) if server.page else nullcontext():
+        begin_cpu_s = server.cpu_s
+        line = await process.stdout.readline()
+        used_s = server.cpu_s - begin_cpu_s
     if await process.wait() != 0:
         raise RuntimeError(f"the sender failed with {server.name}")
-    return _sent(json.loads(line), used_s)
+    return _sent(json.loads(line), used_s, load)
 
 
-def _sent(said: dict[str, Any], used_s: float) -> Sent:
+def _sent(said: dict[str, Any], used_s: float, load: Load) -> Sent:
     messages, seconds = said["messages"], said["seconds"]
     sender_busy = said["cpu_s"] / seconds
     return Sent(
@@ -109,5 +136,5 @@ def _sent(said: dict[str, Any], used_s: float) -> Sent:
         busy=used_s / seconds,
         sender_busy=sender_busy,
         dropped=said["dropped"],
-        bounded=sender_busy > BOUND,
+        bounded=sender_busy > BOUND and not load.paced,
     )

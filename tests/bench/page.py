@@ -10,17 +10,14 @@ gone. Costs are medians of what neighbouring measurements differ by.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
 
-import aiohttp
 import uvloop
 
 from statestream.models.bundle import Bundle
@@ -31,6 +28,7 @@ from tests.bench.cases import CASES
 from tests.bench.driver import Shape, measure, open_all
 from tests.bench.pages import put
 from tests.bench.servers import WITH_PAGE, Running, running
+from tests.bench.watched import watched
 
 CALM = Shape(channels=64)
 CALM_S, CALM_ROUNDS, CALM_HZ = 10.0, 7, 10.0
@@ -55,10 +53,9 @@ def main() -> None:
     os.sched_setaffinity(0, {bed.load_core})
     manifest = Bundle.open(bed.bundle).manifest
     with running(WITH_PAGE, bed) as server:
-        (url,) = re.findall(r"the page is at (\S+)", (bed.logs / f"{WITH_PAGE}.log").read_text())
         rows = [
-            _row(f"64 sessions at {CALM_HZ:g} Hz", _pairs(url, CALM_ROUNDS, lambda: _calm(server, manifest))),
-            _row("64 streams, as fast as it goes", _pairs(url, BUSY_ROUNDS, lambda: _busy(server, manifest))),
+            _row(f"64 sessions at {CALM_HZ:g} Hz", _pairs(server.page, CALM_ROUNDS, lambda: _calm(server, manifest))),
+            _row("64 streams, as fast as it goes", _pairs(server.page, BUSY_ROUNDS, lambda: _busy(server, manifest))),
         ]
     header = ["CPU of the server", "nobody watches, µs a step", "a page is open", "cost, ms a second", "of a core"]
     out.print(put("performance.md", "page", header, rows), highlight=False)
@@ -78,9 +75,9 @@ async def _pairs(url: str, rounds: int, measured: Callable[[], Awaitable[Used]])
     for number in range(rounds):
         err.print(f"round {number + 1} of {rounds}", highlight=False)
         figures = {}
-        for watched in (False, True) if number % 2 else (True, False):
-            async with _page(url, open_it=watched):
-                figures[watched] = await measured()
+        for open_it in (False, True) if number % 2 else (True, False):
+            async with watched(url, least_rows=BUSY_S) if open_it else nullcontext():
+                figures[open_it] = await measured()
         found.append((figures[False], figures[True]))
     return found
 
@@ -101,38 +98,6 @@ async def _busy(server: Running, manifest: Manifest) -> Used:
     """With 64 streams that each wait for nothing but their answers."""
     measured = await measure(server, CASES["streams64"][0], manifest, BUSY_S)
     return Used(1e3 * measured.busy, measured.steps_s)
-
-
-@asynccontextmanager
-async def _page(url: str, *, open_it: bool) -> AsyncIterator[None]:
-    """A page that shows the first session there is, for as long as this lasts."""
-    if not open_it:
-        yield
-        return
-    async with aiohttp.ClientSession(url) as http:
-        overview, session = asyncio.ensure_future(_overview(http)), asyncio.ensure_future(_session(http))
-        yield
-        rows = await asyncio.wait_for(session, 60)  # it ends with the load's sessions
-        assert rows > BUSY_S, f"the page saw {rows} rows only"
-        overview.cancel()
-        with suppress(asyncio.CancelledError):
-            await overview
-
-
-async def _overview(http: aiohttp.ClientSession) -> None:
-    async with http.get("/api/overview") as response:
-        async for _ in response.content:
-            pass
-
-
-async def _session(http: aiohttp.ClientSession) -> int:
-    """Rows seen until the session ended."""
-    sessions: list[dict[str, str]] = []
-    while not sessions:
-        async with http.get("/api/overview") as response:
-            sessions = json.loads(await response.content.readline())["sessions"]
-    async with http.get("/api/session", params={"id": sessions[0]["id"]}) as response:
-        return sum([json.loads(line)["kind"] == "row" async for line in response.content])
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from statestream.service.auth.dev_ca import Authority
 from statestream.service.loadtest.process_usage import cpu_s, listening
 
 START_S = 60.0
@@ -19,8 +21,11 @@ STOP_S = 15.0
 ROOT = Path(__file__).parents[2]
 _CLI = "statestream.service.cli"
 INSTRUMENTED = "instrumented"
-ECHO, AFTERNOON, OURS, TWO_WORKERS = "echo", "afternoon", "statestream", "statestream, 2 workers"
-WITH_PAGE, CPP_ECHO = "statestream, page", "C++ echo"
+ECHO, AFTERNOON, CPP_ECHO, OURS = "echo", "afternoon", "C++ echo", "statestream"
+GRPC = f"{OURS}, gRPC's library"
+"""Ours over the other transport, where ours is native."""
+SQLITE, PAGE, MUTUAL_TLS = "SQLite", "page", "mutual TLS"
+TWO_WORKERS, WITH_PAGE = f"{OURS}, 2 workers", f"{OURS}, {PAGE}"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class Running:
     port: int
     pids: tuple[int, ...]
     """Those that serve."""
+    page: str = ""
+    """Its dashboard."""
+    certificates: Path | None = None
+    """Folder with the certificates of a client, `sender`, if it wants one."""
 
     @property
     def pid(self) -> int:
@@ -66,6 +75,11 @@ class Bed:
         """Where programs in C++ are built."""
         return self.logs.parent / "cpp"
 
+    @property
+    def certificates(self) -> Path:
+        """Where those of a server and of the client `sender` are made."""
+        return self.logs.parent / "certificates"
+
 
 def cores() -> tuple[int, int]:
     """One core for the server and one for the load; the same where there is but one."""
@@ -83,8 +97,25 @@ def command(name: str, bed: Bed) -> list[str]:
         return [*python, "tests.bench.afternoon", str(bed.bundle)]
     cli = ["tests.bench.instrumented", os.environ["BENCH_PARTS"]] if name == INSTRUMENTED else [_CLI]
     serve = [*python, *cli, "serve", str(bed.repository), "--address", "127.0.0.1:0"]
-    more = {TWO_WORKERS: ["--workers", "2"], WITH_PAGE: ["--http", "127.0.0.1:0"]}.get(name, [])
+    more = [flag for difference in name.split(", ")[1:] for flag in _flags(difference, bed)]
+    # The stopwatch is in the Python way.
+    more += ["--transport", "grpc"] if name == INSTRUMENTED else []
     return [*serve, "--providers", "cpu", "--log-level", "info", *more]
+
+
+def _flags(difference: str, bed: Bed) -> list[str]:
+    """Flags of a server that differs from ours."""
+    if difference == SQLITE:
+        return ["--store", f"sqlite:{tempfile.mkdtemp(dir=bed.logs)}/sessions.db"]
+    if difference == MUTUAL_TLS:
+        made = Authority(bed.certificates)
+        made.server(["127.0.0.1"], 1)
+        made.client("sender", 1)
+        files = {"cert": "server.pem", "key": "server.key", "client-ca": "ca.pem"}
+        return [word for flag, file in files.items() for word in (f"--tls-{flag}", str(bed.certificates / file))]
+    return {
+        "2 workers": ["--workers", "2"], PAGE: ["--http", "127.0.0.1:0"], "gRPC's library": ["--transport", "grpc"]
+    }[difference]  # fmt: skip
 
 
 @contextmanager
@@ -103,7 +134,9 @@ def running(name: str, bed: Bed) -> Iterator[Running]:
         )
     try:
         port = _port(process, log, workers)
-        yield Running(name, port, tuple(listening(f"127.0.0.1:{port}")))
+        page = re.search(r"the page is at (\S+)", log.read_text()) if PAGE in name else None
+        certificates = bed.certificates if MUTUAL_TLS in name else None
+        yield Running(name, port, tuple(listening(f"127.0.0.1:{port}")), page[1] if page else "", certificates)
     finally:
         process.terminate()
         try:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.cpp_sender import LOADS
+from statestream.service.transports.choice import lacking
+from tests.bench.cpp_figures import FIGURES
+from tests.bench.cpp_sender import BESIDES, LOADS
 from tests.support import cpp
 from tests.support.quick_run import quick_run
 
@@ -19,7 +21,8 @@ KEYS = {
     "bytes_per_idle_session", "streams1000_p99_ms", "long_p50_ratio", "long_cpu_ratio", "long_rss_ratio",
     "workers2_cpu_ratio", "workers2_spread",
 }  # fmt: skip
-CPP_KEYS = {f"{load}{kind}_vs_cpp_echo" for load in LOADS for kind in ("", "_cpu", "_p50")}
+CPP_KEYS = {f"{load}{kind}_vs_cpp_echo" for load in LOADS for kind in FIGURES}
+NATIVE_KEYS = {f"{load}{kind}_vs_grpc" for load in (*LOADS, *BESIDES) for kind in FIGURES}
 
 
 @pytest.mark.slow
@@ -35,6 +38,7 @@ def test_a_quick_run_writes_every_figure(tmp_path: Path) -> None:
         pytest.skip(f"no C++ echo: {why}")
     assert facts.keys() >= CPP_KEYS
     assert all(load in printed for load in LOADS)
+    assert lacking() or facts.keys() >= NATIVE_KEYS
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.bench import cpp_figures
 from tests.bench.cpp_sender import LOADS, Sent
-from tests.bench.servers import CPP_ECHO, OURS
+from tests.bench.servers import CPP_ECHO, GRPC, OURS
 
 
 def sent(cpu_us: float, *, bounded: bool = False) -> Sent:
@@ -18,6 +18,7 @@ def sent(cpu_us: float, *, bounded: bool = False) -> Sent:
 
 ROUNDS = [
     {load: {CPP_ECHO: sent(10.0 * speed), OURS: sent(50.0 * speed, bounded=load == "burst256")} for load in LOADS}
+    | {"sqlite64": {OURS: sent(50.0 * speed), GRPC: sent(200.0 * speed)}}
     for speed in (1.0, 3.0)
 ]
 
@@ -28,6 +29,10 @@ def test_ratios_are_of_one_round() -> None:
         assert keys[f"{load}_cpu_vs_cpp_echo"] == pytest.approx(5.0)
         assert keys[f"{load}_p50_vs_cpp_echo"] == pytest.approx(5.0)
         assert keys[f"{load}_vs_cpp_echo"] == pytest.approx(0.2)
+    for kind in ("_cpu", "_p50", "_p99", "_p999"):
+        assert keys[f"sqlite64{kind}_vs_grpc"] == pytest.approx(0.25)
+    assert keys["sqlite64_vs_grpc"] == pytest.approx(4.0)
+    assert "sqlite64_vs_cpp_echo" not in keys
 
 
 def test_a_row_that_the_sender_bounds_says_so() -> None:

@@ -22,7 +22,7 @@ from tests.bench.cases import CASES
 from tests.bench.driver import measure
 from tests.bench.instrumented import PARTS
 from tests.bench.pages import put
-from tests.bench.servers import ECHO, INSTRUMENTED, OURS, Bed, running
+from tests.bench.servers import ECHO, GRPC, INSTRUMENTED, Bed, running
 
 SECONDS = 5.0
 SHAPES = ("single", "streams64", "burst256")
@@ -46,7 +46,7 @@ async def _microseconds(bed: Bed, case: str) -> dict[str, float]:
         with running(INSTRUMENTED, bed) as watched:
             total = await measure(watched, shape, manifest, SECONDS)
         parts = json.loads(file.read_text())
-        ours, echo = (stack.enter_context(running(name, bed)) for name in (OURS, ECHO))
+        ours, echo = (stack.enter_context(running(name, bed)) for name in (GRPC, ECHO))
         whole, least = [await measure(server, shape, manifest, SECONDS) for server in (ours, echo)]
     spent = {part: parts.get(part, 0.0) for part in PARTS}
     return spent | {

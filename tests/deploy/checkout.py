@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,10 +23,10 @@ def copy_checkout(checkout: Path, into: Path) -> None:
 
 
 def build_wheel(checkout: Path, into: Path) -> Path:
-    """The wheel of a checkout, built in a copy, since builds leave things behind."""
+    """The wheel of a checkout for any machine, built in a copy, since builds leave things behind."""
     with tempfile.TemporaryDirectory() as name:
         copy_checkout(checkout, Path(name) / "copy")
         command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(into), str(Path(name) / "copy")]
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"STATESTREAM_NATIVE": "0"})
     (wheel,) = into.glob("*.whl")
     return wheel

@@ -37,10 +37,10 @@ def main() -> None:
 def on_a_device(say: Said) -> None:
     """By hand, as docs/deploy.md says."""
     path = make("device", "ca-certificates", "systemd", "dbus")
-    # What install.sh would fetch itself, and would leave: Debian's Python.
+    # What install.sh would fetch itself, and would leave: Debian's Python, and a compiler.
     root = contained(path)
     root.run("apt-get", "update", "-q")
-    root.run("apt-get", "install", "-qy", "--no-install-recommends", "python3-venv", env=_QUIET)
+    root.run("apt-get", "install", "-qy", "--no-install-recommends", *_FETCHED, env=_QUIET)
     with booted(path) as machine:
         before = machine.files()
         address = _install(machine, say)
@@ -51,6 +51,7 @@ def on_a_device(say: Said) -> None:
         _uninstalls(machine, before, say)
 
 
+_FETCHED = ("python3-venv", "g++", "libnghttp2-dev", "python3-dev")
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive"}
 
 

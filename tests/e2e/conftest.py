@@ -12,6 +12,7 @@ import pytest
 from examples.server import free_port
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
+from statestream.service.transports.choice import lacking
 from tests.support.bundles import write_leaky
 from tests.support.earlier_version import before
 from tests.support.redis_server import redis_cluster, redis_server, sentinels
@@ -24,6 +25,16 @@ __all__ = ["before", "redis_cluster", "redis_server", "sentinels"]
 def unused_tcp_port() -> int:
     """In place of pytest-asyncio's: no outgoing connection of a neighbour takes it before the test does."""
     return free_port()
+
+
+@pytest.fixture(params=["grpc", "native"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Has a test run over each transport, in servers of its own process and of others."""
+    if request.param == "native" and (lack := lacking()):
+        pytest.skip(lack)
+    monkeypatch.setenv("STATESTREAM_TRANSPORT", request.param)
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="session")

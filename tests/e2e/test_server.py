@@ -535,6 +535,7 @@ async def test_metrics_count_every_verdict(start: Callable[..., Any], unused_tcp
         'statestream_sessions{model="leaky",version="2"} 1.0',
         'statestream_batch_sessions_count{model="leaky",version="2"} 3.0',
         "statestream_streams 1.0",
+        f'statestream_transport{{transport="{server.transport}"}} 1.0',
     ):
         assert line in text, line
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import contextlib
+import errno
+import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,16 +21,20 @@ from statestream.service.client import Client, Policy
 from statestream.service.config import ServerConfig
 from statestream.service.errors import FailedPrecondition
 from statestream.service.server.server import Server
+from statestream.service.transports.choice import lacking
+from tests.support.server_process import COMMAND
 from tests.support.wire_client import METHOD, steps, wire_stream
 
-BUILT = importlib.util.find_spec("statestream.service.transports.native._core") is not None
+BUILT = not lacking()
 MODELS = "/statestream.v1.Inference/ListModels"
 native_only = pytest.mark.skipif(not BUILT, reason="the native transport is not built")
 
 
-@pytest.fixture(params=["grpc", pytest.param("native", marks=native_only)])
-async def server(request: pytest.FixtureRequest, start: Callable[..., Awaitable[Server]]) -> Server:
-    return await start(transport=request.param)
+@pytest.fixture
+async def server(transport: str, start: Callable[..., Awaitable[Server]]) -> Server:
+    started = await start()
+    assert started.transport == transport
+    return started
 
 
 async def ends_with(server: Server, path: str, body: bytes, **more: Any) -> grpc.StatusCode:
@@ -72,11 +79,11 @@ async def test_a_cancelled_stream_leaves_nothing_behind(server: Server) -> None:
     assert not table.info("left").attached
 
 
-@pytest.mark.parametrize("transport", ["grpc", pytest.param("native", marks=native_only)])
+@pytest.mark.usefixtures("transport")
 async def test_responses_beyond_the_limit_end_the_stream_before_what_is_wrong_with_its_message(
-    transport: str, start: Callable[..., Awaitable[Server]]
+    start: Callable[..., Awaitable[Server]],
 ) -> None:
-    server = await start(transport=transport, credit_bytes=1 << 18)
+    server = await start(credit_bytes=1 << 18)
     async with wire_stream(server.port) as stream:
         await stream.open(1, "a")
         await stream.send(pb.StreamRequest(steps=pb.Steps(channel=range(2, 20_002))))
@@ -162,6 +169,62 @@ async def test_a_transport_that_is_not_built_says_what_it_needs(
     monkeypatch.setitem(sys.modules, "statestream.service.transports.native._core", None)
     with pytest.raises(FailedPrecondition, match="libnghttp2-dev"):
         Server(ServerConfig(repository=repository, transport="native"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("auto", "native" if BUILT else "grpc"), ("grpc", "grpc"), pytest.param("native", "native", marks=native_only)],
+)
+async def test_the_log_says_which_transport_serves(setting: str, said: str, repository: Path) -> None:
+    pytest.importorskip("uvloop")
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, "serve", str(repository), "--address", "127.0.0.1:0", "--providers", "cpu", "--transport", setting,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    lines = ""
+    while "listening on" not in lines:
+        line = await process.stderr.readline()
+        assert line, lines
+        lines += line.decode()
+    process.terminate()
+    await process.communicate()
+    assert f"transport: {said}\n" in lines
+    assert ("libnghttp2-dev" in lines) == (setting == "auto" and not BUILT)
+
+
+@native_only
+async def test_connections_beyond_the_limit_are_closed(start: Callable[..., Awaitable[Server]]) -> None:
+    server = await start(transport="native", max_streams=1)
+    opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(101)]
+    for reader, _ in opened:
+        assert await reader.read(1)
+    opened.append(await asyncio.open_connection("127.0.0.1", server.port))
+    with contextlib.suppress(ConnectionResetError):
+        assert await opened[-1][0].read(1) == b""
+    for _, writer in opened:
+        writer.close()
+    while (await ends_with(server, MODELS, b"")) != grpc.StatusCode.OK:
+        await asyncio.sleep(0.01)
+
+
+@native_only
+async def test_a_machine_without_ipv6_is_listened_to_by_the_rest(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., Awaitable[Server]]
+) -> None:
+    from statestream.service.transports.native import server as module
+
+    usual = module._bound
+
+    def only_ipv4(family: socket.AddressFamily, *more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no IPv6")
+        return usual(family, *more)
+
+    monkeypatch.setattr(module, "_bound", only_ipv4)
+    for address in ("[::]:0", "localhost:0"):
+        server = await start(transport="native", address=address, insecure_public=True)
+        assert await ends_with(server, MODELS, b"") == grpc.StatusCode.OK
 
 
 async def test_bytes_that_are_no_message_end_a_stream(server: Server) -> None:

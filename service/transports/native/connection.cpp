@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kPrefix = 5;           // of a message: compressed or not, and its length
 constexpr size_t kHeaderOverhead = 32;  // bytes that HTTP/2 counts for each header beside its text
 constexpr uint32_t kConnectionWindow = 16 << 20;
+constexpr size_t kMostWaiting = 1 << 16;  // messages of a call that the server still has; windows bound bytes alone
 constexpr int kUnimplemented = 12, kInternal = 13, kResourceExhausted = 8;
 
 nghttp2_nv header(std::string_view name, std::string_view value) {
@@ -68,6 +69,7 @@ struct Connection::Call {
   std::string message;
 
   size_t unhandled = 0;  // bytes of messages that the server still has
+  size_t waiting = 0;    // their number
   size_t withheld = 0;   // bytes for which the client's window waits for that
   bool announced = false, input_ended = false, ignored = false;
 
@@ -307,6 +309,8 @@ void Connection::complete(Call& call, std::string_view message) {
     if (!own->held && parser().take(message, own->bindings, own->stream, own->most_rows, now_s_)) return;
     own->held = true;
   }
+  if (call.waiting == kMostWaiting) return reject(call, kResourceExhausted, "too many messages wait");
+  call.waiting++;
   call.unhandled += kPrefix + message.size();
   events_.push_back({Event::MESSAGE, call.id, std::string(message), {}});
 }
@@ -491,6 +495,7 @@ void Connection::handled(int32_t id, size_t bytes) {
   Call* call = find(id);
   if (!call) return;
   call->unhandled -= std::min(kPrefix + bytes, call->unhandled);
+  if (call->waiting > 0) call->waiting--;
   if (call->unhandled == 0 && call->withheld)
     nghttp2_session_consume_stream(session_, id, std::exchange(call->withheld, 0));
 }

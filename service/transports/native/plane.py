@@ -119,7 +119,7 @@ def _columns(results: Results) -> tuple[Any, Any, Any] | None:
     """Route, channel and epoch of a turn's rows; None if some are not plain."""
     if isinstance(results, SingleResult):
         ids = (results.route, results.channel, results.epoch)
-        return None if results.flags else (_INT64.pack(ids[0]), _INT64.pack(ids[1]), _INT64.pack(ids[2]))
+        return None if results.flag_bits else (_INT64.pack(ids[0]), _INT64.pack(ids[1]), _INT64.pack(ids[2]))
     if not results.plain or results.flags.any():
         return None
     return results.route, results.channel, results.epoch

@@ -19,12 +19,14 @@ GREETING_S = 20.0
 
 
 class ConnectionLimits(NamedTuple):
-    """Limits of each connection."""
+    """Limits of connections."""
 
     calls: int
     """At once."""
     message_bytes: int
     metadata_bytes: int = 16 << 10
+    connections: int = 10_000
+    """Of the server, at once."""
 
 
 class GrpcProtocol(asyncio.Protocol):
@@ -53,6 +55,7 @@ class GrpcProtocol(asyncio.Protocol):
         self.calls: dict[int, Call] = {}
         self.adopted: dict[int, Call] = {}
         """Those whose plain messages `_core` takes."""
+        self._limits = limits
         self._begin = begin
         self._wake = wake
         self._clock = clock
@@ -69,6 +72,9 @@ class GrpcProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if len(self._connections) >= self._limits.connections:
+            transport.abort()
+            return
         self._connections.add(self)
         self.peer = _peer(transport)
         tls = transport.get_extra_info("ssl_object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -14,10 +15,11 @@ import grpc
 
 from statestream.service.addresses import is_socket, split_address
 from statestream.service.transports.native.call import Call
-from statestream.service.transports.native.protocol import ConnectionLimits, GrpcProtocol
+from statestream.service.transports.native.protocol import GREETING_S, ConnectionLimits, GrpcProtocol
 
 _WATCH_S = 5.0
 _BACKLOG = 1024
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _LAST_WORDS_S = 1.0
 """In which clients may read what they were sent last."""
 
@@ -91,7 +93,11 @@ class NativeServer(grpc.aio.Server):
         """Listen."""
         loop = asyncio.get_running_loop()
         for bound, tls in self._sockets:
-            self._listening.append(await loop.create_server(self.connection, sock=bound, ssl=tls, backlog=_BACKLOG))
+            listening = await loop.create_server(
+                self.connection, sock=bound, backlog=_BACKLOG,
+                ssl=tls, ssl_handshake_timeout=None if tls is None else GREETING_S,
+            )  # fmt: skip
+            self._listening.append(listening)
         self._watch()
 
     def connection(self) -> GrpcProtocol:
@@ -166,20 +172,32 @@ def _unix(address: str) -> socket.socket:
 
 
 def _tcp(host: str, port: int, shares_port: bool) -> list[socket.socket]:
-    """Sockets at all addresses of a host, with one port."""
+    """Sockets at the addresses of a host, with one port; those that this machine lacks are left out."""
     found = socket.getaddrinfo(host or "::", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, address in found:
+        try:
+            bound.append(_bound(family, (address[0], bound[0].getsockname()[1] if bound else port), shares_port))
+        except OSError as error:
+            failure = failure or error
+    if bound or failure is None:
+        return bound
+    if host in ("", "::") and failure.errno in _NO_IPV6:
+        return _tcp("0.0.0.0", port, shares_port)
+    raise failure
+
+
+def _bound(family: socket.AddressFamily, address: tuple[Any, int], shares_port: bool) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
-        for family, kind, protocol, _, address in found:
-            bound.append(each := socket.socket(family, kind, protocol))
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if shares_port:
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            each.bind((address[0], bound[0].getsockname()[1] if len(bound) > 1 else port, *address[2:]))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares_port:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(address)
     except OSError:
-        for each in bound:
-            each.close()
+        made.close()
         raise
-    return bound
+    return made

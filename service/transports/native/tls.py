@@ -36,6 +36,9 @@ def _context(pem: Pem) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["h2"])
+    # A client that resumed would not be verified by an authority that has changed since.
+    made.options |= ssl.OP_NO_TICKET
+    made.num_tickets = 0
     try:
         _load(made, pem.cert + b"\n" + pem.key)
         if pem.client_ca is not None:

@@ -1,5 +1,5 @@
-// Streams that each send their next message when the last one is answered: a load that costs a fraction of the server's
-// CPU time. One thread; gRPC's completion queue.
+// Streams that each send their next message when the last one is answered, or by the clock: a load that costs a fraction
+// of the server's CPU time. One thread; gRPC's completion queue.
 //
 // sender TARGET MODEL INPUT FLOATS [name=value …], the settings of Load below. Writes a line "begin" when it starts to
 // measure, and a line of JSON when it has measured. A row that is not applied is an error, unless its session's policy
@@ -10,9 +10,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <queue>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,12 +31,15 @@ constexpr int kVariants = 32;
 
 struct Load {
   std::string target, model, input;
-  int floats = 0;  // of a row
+  int floats = 0;   // of a row
+  std::string tls;  // folder with ca.pem, sender.pem and sender.key; empty: no TLS
   int streams = 1;
   int connections = 0;  // 0: one for each stream
   int channels = 1;     // sessions of each stream, a row of each in every message
   int keep_last = 0;
   int budget_us = 0;
+  int paced = 0;    // streams that send by the clock; if there are any, they alone are timed
+  int rate_hz = 0;  // of each of these; a message is timed from when it is due
   int echo = 0;  // whether requests come back instead of responses
   int warm_ms = 400;
   int measure_ms = 2000;
@@ -46,19 +52,41 @@ struct Load {
 
 Load parse(int argc, char** argv) {
   if (argc < 5) fail("usage: sender TARGET MODEL INPUT FLOATS [name=value …]");
-  Load load{argv[1], argv[2], argv[3], atoi(argv[4])};
+  Load load;
+  load.target = argv[1], load.model = argv[2], load.input = argv[3], load.floats = atoi(argv[4]);
   const std::map<std::string, int*> settings = {
       {"streams", &load.streams},     {"connections", &load.connections}, {"channels", &load.channels},
-      {"keep_last", &load.keep_last}, {"budget_us", &load.budget_us},     {"echo", &load.echo},
+      {"keep_last", &load.keep_last}, {"budget_us", &load.budget_us},     {"paced", &load.paced},
+      {"rate_hz", &load.rate_hz},     {"echo", &load.echo},
       {"warm_ms", &load.warm_ms},     {"measure_ms", &load.measure_ms}};
   for (int k = 5; k < argc; k++) {
     const std::string word = argv[k];
     const auto equals = word.find('=');
+    if (word.substr(0, equals) == "tls") {
+      load.tls = word.substr(equals + 1);
+      continue;
+    }
     const auto found = settings.find(word.substr(0, equals));
     if (equals == std::string::npos || found == settings.end()) fail("no setting '" + word + "'");
     *found->second = atoi(word.c_str() + equals + 1);
   }
+  if (load.paced > load.streams || (load.paced > 0) != (load.rate_hz > 0)) fail("paced streams have a rate, and no others");
   return load;
+}
+
+std::string contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail("cannot read " + path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+std::shared_ptr<grpc::ChannelCredentials> credentials(const Load& load) {
+  if (load.tls.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = contents(load.tls + "/ca.pem");
+  options.pem_private_key = contents(load.tls + "/sender.key");
+  options.pem_cert_chain = contents(load.tls + "/sender.pem");
+  return grpc::SslCredentials(options);
 }
 
 double cpu_s() {
@@ -84,7 +112,7 @@ std::vector<std::string> columns(const Load& load) {
 // What was measured, of all streams.
 struct Figures {
   std::vector<float> took_us;
-  int64_t rows = 0, dropped = 0;
+  int64_t messages = 0, rows = 0, dropped = 0;
 };
 
 // One call: at most one read and one write of it are in progress.
@@ -97,8 +125,8 @@ class Stream {
   };
 
   Stream(const Load& load, const std::vector<std::string>& columns, grpc::GenericStub& stub, grpc::CompletionQueue& queue,
-         std::string name)
-      : load_(load), columns_(columns), name_(std::move(name)) {
+         std::string name, bool paced)
+      : paced(paced), load_(load), columns_(columns), name_(std::move(name)) {
     call_ = stub.PrepareCall(&context_, "/statestream.v1.Inference/Stream", &queue);
     call_->StartCall(&started_);
   }
@@ -130,7 +158,8 @@ class Stream {
     return becomes_free();
   }
 
-  void send() {
+  // Sends a message that is timed from `begin`.
+  void send(Clock::time_point begin) {
     request_.Clear();
     number_++;
     if (number_ % kAckEvery == 0) {
@@ -150,7 +179,7 @@ class Stream {
     column.set_name(load_.input);
     column.set_data(columns_[number_ % kVariants]);
     waiting_ = load_.channels;
-    began_ = Clock::now();
+    began_ = begin;
     write();
   }
 
@@ -168,6 +197,8 @@ class Stream {
   }
 
   bool done = false;
+  const bool paced;
+  Clock::time_point due;  // of the next message, if paced
 
  private:
   void open() {
@@ -214,7 +245,9 @@ class Stream {
     if (waiting_ == 0) return;
     waiting_ -= rows;
     if (waiting_ > 0 || number_ == 0) return;
-    figures.took_us.push_back(std::chrono::duration<float, std::micro>(Clock::now() - began_).count());
+    if (paced || !load_.paced)
+      figures.took_us.push_back(std::chrono::duration<float, std::micro>(Clock::now() - began_).count());
+    figures.messages++;
     figures.rows += load_.channels;
   }
 
@@ -260,15 +293,16 @@ class Sender {
       grpc::ChannelArguments arguments;
       arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
       stubs_.push_back(std::make_unique<grpc::GenericStub>(
-          grpc::CreateCustomChannel(load.target, grpc::InsecureChannelCredentials(), arguments)));
+          grpc::CreateCustomChannel(load.target, credentials(load), arguments)));
     }
     for (int k = 0; k < load.streams; k++)
       streams_.push_back(std::make_unique<Stream>(load, columns_, *stubs_[k % connections], queue_,
-                                                  name + "-" + std::to_string(k)));
+                                                  name + "-" + std::to_string(k), k < load.paced));
   }
 
   void run() {
-    while (free_.size() < streams_.size()) step();  // until all sessions are open
+    await_all();  // until all sessions are open
+    spread();
     send_for(load_.warm_ms);
     figures_ = {};
     std::cout << "begin" << std::endl;
@@ -276,24 +310,54 @@ class Sender {
     const auto begin = Clock::now();
     send_for(load_.measure_ms);
     print(std::chrono::duration<double>(Clock::now() - begin).count(), cpu_s() - begin_cpu_s);
-    while (free_.size() < streams_.size()) step();
+    await_all();
     for (auto& stream : streams_) stream->close();
-    while (!std::all_of(streams_.begin(), streams_.end(), [](auto& stream) { return stream->done; })) step();
+    while (!std::all_of(streams_.begin(), streams_.end(), [](auto& stream) { return stream->done; })) step(true);
   }
 
  private:
+  struct Later {
+    bool operator()(const Stream* one, const Stream* other) const { return one->due > other->due; }
+  };
+
+  void await_all() {
+    while (free_.size() + due_.size() < streams_.size()) step(true);
+  }
+
+  // The first messages of paced streams are due one after the other, within one period.
+  void spread() {
+    const auto now = Clock::now();
+    for (int k = 0; k < load_.paced; k++) streams_[size_t(k)]->due = now + period() * k / load_.paced;
+  }
+
+  Clock::duration period() const { return std::chrono::nanoseconds(1'000'000'000 / load_.rate_hz); }
+
   void send_for(int ms) {
     const auto until = Clock::now() + std::chrono::milliseconds(ms);
-    while (Clock::now() < until) {
-      for (Stream* stream : std::exchange(free_, {})) stream->send();
-      step();
+    for (auto now = Clock::now(); now < until; now = Clock::now()) {
+      for (Stream* stream : std::exchange(free_, {})) {
+        if (stream->paced)
+          due_.push(stream);
+        else
+          stream->send(now);
+      }
+      while (!due_.empty() && due_.top()->due <= now) {
+        Stream* stream = due_.top();
+        due_.pop();
+        stream->send(std::exchange(stream->due, stream->due + period()));
+      }
+      step(!load_.paced);
     }
   }
 
-  void step() {
+  // Handles an event, if there is one or it `waits` for one. By the clock, waiting would come back too late.
+  void step(bool waits) {
     void* tag;
     bool ok;
-    if (!queue_.Next(&tag, &ok)) fail("the completion queue ended");
+    const auto deadline = waits ? gpr_inf_future(GPR_CLOCK_REALTIME) : gpr_time_0(GPR_CLOCK_REALTIME);
+    const auto next = queue_.AsyncNext(&tag, &ok, deadline);
+    if (next == grpc::CompletionQueue::TIMEOUT) return;
+    if (next == grpc::CompletionQueue::SHUTDOWN) fail("the completion queue ended");
     const auto& event = *static_cast<Stream::Tag*>(tag);
     if (event.stream->handle(event, ok, figures_)) free_.push_back(event.stream);
   }
@@ -303,7 +367,7 @@ class Sender {
     if (took.empty()) fail("nothing was answered");
     std::sort(took.begin(), took.end());
     const auto quantile = [&](double q) { return took[size_t(q * double(took.size() - 1))]; };
-    std::cout << "{\"messages\": " << took.size() << ", \"rows\": " << figures_.rows << ", \"dropped\": "
+    std::cout << "{\"messages\": " << figures_.messages << ", \"rows\": " << figures_.rows << ", \"dropped\": "
               << figures_.dropped << ", \"seconds\": " << seconds << ", \"cpu_s\": " << used_s
               << ", \"p50_us\": " << quantile(.5) << ", \"p99_us\": " << quantile(.99)
               << ", \"p999_us\": " << quantile(.999) << "}" << std::endl;
@@ -315,6 +379,7 @@ class Sender {
   std::vector<std::unique_ptr<grpc::GenericStub>> stubs_;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::vector<Stream*> free_;
+  std::priority_queue<Stream*, std::vector<Stream*>, Later> due_;  // free ones that send by the clock
   Figures figures_;
 };
 

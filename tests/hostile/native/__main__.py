@@ -1,21 +1,26 @@
-"""`make fuzz-native`: fuzzes the C++ of the native transport under sanitizers.
+"""`python -m tests.hostile.native [--minutes 30] [--write]`: fuzzes the C++ of the native transport under sanitizers.
 
-python -m tests.hostile.native --minutes 30 [--out build/fuzz-native]
+By libFuzzer where clang is installed, else by a mutator of our own. Figures go to `build/fuzz_native.json`, and with
+`--write` into `docs/reliability.md`. Inputs that fail stay in `build/fuzz-native`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import re
+import shutil
 import subprocess
-import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from statestream.proto.v1 import inference_pb2 as pb
+from tests.support.conclusion import BUILD, conclude, parser
 from tests.support.http2 import END_STREAM, PING, call, data, frame, greeting, message
 
 PROGRAMS = Path(__file__).parent
-FUZZERS = ("connection", "rows")
+WHAT = {"connection": "bytes of HTTP/2", "rows": "messages, beside protobuf"}
+"""What each fuzzer feeds."""
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -42,26 +47,62 @@ def seeds() -> dict[str, list[bytes]]:
     return {"connection": [b"\xff" + whole, b"\x03" + whole], "rows": bodies}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.hostile.native")
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--out", type=Path, default=Path("build/fuzz-native"))
-    given = parser.parse_args()
-    out = given.out.resolve()
-    subprocess.run(["make", "-C", PROGRAMS, f"OUT={out}"], check=True)
-    seconds = max(1, round(given.minutes * 60 / len(FUZZERS)))
-    failed = False
-    for name in FUZZERS:
-        files = []
-        for k, seed in enumerate(seeds()[name]):
-            (file := out / f"{name}.seed{k}").write_bytes(seed)
-            files.append(file)
-        done = subprocess.run([out / name, str(seconds), "1", *files], stdout=subprocess.PIPE, text=True)
-        failed |= done.returncode != 0
-        said = f"{json.loads(done.stdout)['runs']:,} inputs" if done.returncode == 0 else "FAILED"
-        print(f"{name}: {said} in {seconds} s", flush=True)
-    return failed
+class Fuzzed(NamedTuple):
+    """What came of one fuzzer."""
+
+    inputs: int
+    kept: int
+    """Of them, those that reached something new, or were kept to go on from."""
+    failed: str
+    """What it said at its end, if it failed."""
+
+
+def libfuzzer(program: Path, seconds: int, files: Sequence[Path]) -> Fuzzed:
+    """Run a fuzzer of libFuzzer's, which is led by coverage; inputs that fail stay beside it."""
+    corpus = program.with_suffix(".corpus")
+    corpus.mkdir(exist_ok=True)
+    for file in files:
+        shutil.copy(file, corpus)
+    flags = (f"-max_total_time={seconds}", "-print_final_stats=1", f"-artifact_prefix={program}.failed.")
+    done = subprocess.run([program, *flags, corpus], stderr=subprocess.PIPE, text=True, errors="replace")
+    inputs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    return Fuzzed(
+        int(inputs[1]) if inputs else 0, len(list(corpus.iterdir())), done.stderr[-2000:] if done.returncode else ""
+    )
+
+
+def mutating(program: Path, seconds: int, files: Sequence[Path]) -> Fuzzed:
+    """Run a fuzzer with driver.cc, which is led by nothing."""
+    done = subprocess.run([program, str(seconds), "1", *files], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        return Fuzzed(0, 0, done.stderr[-2000:] or f"exit code {done.returncode}")
+    runs = json.loads(done.stdout)["runs"]
+    return Fuzzed(runs, min(runs // 16, 4096), "")
+
+
+def main() -> None:
+    given = parser("hostile.native", minutes=30.0).parse_args()
+    out = BUILD / "fuzz-native"
+    guided = shutil.which("clang++") is not None
+    engine = ["CXX=clang++", "ENGINE=-fsanitize=fuzzer"] if guided else []
+    subprocess.run(["make", "-C", PROGRAMS, f"OUT={out}", *engine], check=True)
+    seconds = max(1, round(given.minutes * 60 / len(WHAT)))
+    found: dict[str, Fuzzed] = {}
+    for name, texts in seeds().items():
+        files = [out / f"{name}.seed{k}" for k in range(len(texts))]
+        for file, text in zip(files, texts, strict=True):
+            file.write_bytes(text)
+        found[name] = (libfuzzer if guided else mutating)(out / name, seconds, files)
+    facts: dict[str, Any] = {"minutes": given.minutes, "engine": "libFuzzer" if guided else "driver.cc"}
+    facts |= {name: fuzzed._asdict() for name, fuzzed in found.items()}
+    rows = [
+        [f"{name}, {WHAT[name]}", f"{seconds / 60:g}", f"{one.inputs:,}", f"{one.kept:,}", str(int(bool(one.failed)))]
+        for name, one in found.items()
+    ]
+    problems = [f"{name}: {one.failed}" for name, one in found.items() if one.failed]
+    columns = ("minutes", "inputs", "kept", "failures")
+    conclude("fuzz_native", facts, rows, problems, write=given.write, columns=columns)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

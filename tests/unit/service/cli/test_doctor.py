@@ -44,6 +44,13 @@ def test_without_onnxruntime_it_cannot_serve(
     assert json.loads(capsys.readouterr().out)["can_serve"] is False
 
 
+def test_a_missing_transport_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("statestream.service.cli.doctor.lacking", lambda: "the native transport was not built")
+    report = doctor.examine()
+    assert "the native transport was not built" in report.missing
+    assert report.can_serve
+
+
 def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("statestream.service.cli.doctor.find_spec", lambda name: None if name == "torch" else True)
     assert "to train and export: pip install 'statestream[train]' (no torch)" in doctor.examine().missing

@@ -289,9 +289,17 @@ def test_a_client_that_sends_ahead_waits_for_the_server() -> None:
 
 def test_empty_messages_wait_as_well() -> None:
     core = begun()
-    core.feed(data(message(b"") * 100_000), 0.0)
-    assert len(events(core)) == 100_000
-    assert granted(core, 1) < 5 * 100_000 / 2
+    core.feed(data(message(b"") * 65_536), 0.0)
+    assert len(events(core)) == 65_536
+    assert granted(core, 1) < 5 * 65_536 / 2
+
+
+def test_more_messages_than_may_wait_end_the_call() -> None:
+    core = begun()
+    core.feed(data(message(b"") * 65_537), 0.0)
+    assert [kind for kind, *_ in events(core)] == ["message"] * 65_536 + ["gone"]
+    (end,) = [each for each in sent(core) if each.type == HEADERS]
+    assert (end.stream, end.flags) == (1, END_HEADERS | END_STREAM)
 
 
 def test_what_does_not_leave_is_counted_and_can_be_dropped() -> None:
