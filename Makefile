@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-model balance drive test test-native test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras where wear sizing screenshot \
+.PHONY: help install demo demo-model balance drive test test-native test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
 	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -71,6 +71,9 @@ bench-page: install ## Measure what an open page costs the server (six minutes, 
 
 bench-cameras: install ## Measure how many cameras a core holds, into docs/cameras.md (ten minutes, two quiet cores)
 	@$(PY) -m tests.bench.cameras
+
+bench-bridge: install ## Measure what a bridge of live topics costs a message, and how late its predictions are (half a minute)
+	@$(PY) -m tests.bench.bridge
 
 screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium, and what `make demo` trains)
 	@$(PY) -m tests.screenshot

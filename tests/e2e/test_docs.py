@@ -26,8 +26,13 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ADDRESS = "127.0.0.1:50051"
 """Where a server listens by default, as the pages say; each reader has a port of its own in its place."""
-PAGES = ["how-to/stream.md", "how-to/load-test.md", "how-to/triton.md", "cameras.md", "concepts.md", "security.md"]
+PAGES = [
+    *("how-to/stream.md", "how-to/load-test.md", "how-to/triton.md"),
+    *("robots.md", "cameras.md", "concepts.md", "security.md"),
+]
 """Those that go on from the quickstart's folder."""
+NEEDED = {"robots.md": ("mosquitto", "mosquitto_pub")}
+"""Programs that a page uses beside ours."""
 
 
 class Block(NamedTuple):
@@ -95,13 +100,19 @@ class Reader:
         if "_interpreter" in self.__dict__:
             with self._interpreter.process as process:
                 process.kill()
-        for server in self._servers:
+        for server in reversed(self._servers):
             server.send_signal(signal.SIGTERM)
             server.wait(timeout=60)
 
     def _run(self, text: str, where: str) -> None:
         if text.startswith("statestream serve"):
-            self._serve(text)
+            self._serve(text, self._port)
+            return
+        if text.startswith("mosquitto -p "):
+            self._serve(text, int(text.split()[-1]))
+            return
+        if text.startswith("statestream bridge"):
+            self._bridge(text)
             return
         done = subprocess.run(
             ["bash", "-euc", text],
@@ -113,16 +124,26 @@ class Reader:
         )
         assert done.returncode == 0, f"{where}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
 
-    def _serve(self, text: str) -> None:
+    def _serve(self, text: str, port: int) -> None:
         server = subprocess.Popen(["bash", "-euc", f"exec {text}"], cwd=self._folder, env=self._environment())
         self._servers.append(server)
         until_s = time.monotonic() + 60
         while time.monotonic() < until_s:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 return
             assert server.poll() is None
             time.sleep(0.1)
         raise TimeoutError("the server did not listen within a minute")
+
+    def _bridge(self, text: str) -> None:
+        """Start a bridge, and wait until it says that it bridges."""
+        bridge = subprocess.Popen(
+            ["bash", "-euc", f"exec {text}"], cwd=self._folder, env=self._environment(), stderr=subprocess.PIPE
+        )
+        self._servers.append(bridge)
+        assert bridge.stderr is not None
+        while b"bridging" not in (line := bridge.stderr.readline()):
+            assert line, "it ended"
 
     def _python(self, text: str, where: str) -> None:
         """What a block prints is compared with what its comments say; it sees what the blocks before it made."""
@@ -177,6 +198,9 @@ def reader(folder: Path, tmp_path: Path) -> Iterator[Reader]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_says_runs(page: str, reader: Reader) -> None:
+    missing = [name for name in NEEDED.get(page, ()) if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed")
     reader.read(page)
 
 

@@ -170,7 +170,10 @@ async def test_a_session_ends_with_its_publisher(wire: Wire, server: Server, tmp
     np.testing.assert_allclose([p["y"] for p in found], np.concatenate(first), rtol=1e-5, atol=1e-5)
 
 
-async def test_the_command_bridges_until_ctrl_c(mosquitto: Mosquitto, server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+async def test_the_command_bridges_until_it_is_stopped(
+    number: signal.Signals, mosquitto: Mosquitto, server: Server, tmp_path: Path
+) -> None:
     of = drive(rows=10)
     file = write_config(mosquitto, tmp_path, f"127.0.0.1:{server.port}", name="husky-1")
     command = await asyncio.create_subprocess_exec(
@@ -183,7 +186,7 @@ async def test_the_command_bridges_until_ctrl_c(mosquitto: Mosquitto, server: Se
     await publisher.publish(of.t_ns, of.x)
     await heard(mosquitto, 10)
     await publisher.kill()
-    command.send_signal(signal.SIGINT)
+    command.send_signal(number)
     out, err = await asyncio.wait_for(command.communicate(), 60)
     assert command.returncode == 0, err
     figures = json.loads(out)
