@@ -12,11 +12,11 @@ import pytest
 from examples.server import free_port
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
-from statestream.service.transports.choice import lacking
 from tests.support.bundles import write_leaky
 from tests.support.earlier_version import before
 from tests.support.redis_server import redis_cluster, redis_server, sentinels
 from tests.support.server_process import serving
+from tests.support.transports import TRANSPORTS
 
 __all__ = ["before", "redis_cluster", "redis_server", "sentinels"]
 
@@ -27,11 +27,9 @@ def unused_tcp_port() -> int:
     return free_port()
 
 
-@pytest.fixture(params=["grpc", "native"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Has a test run over each transport, in servers of its own process and of others."""
-    if request.param == "native" and (lack := lacking()):
-        pytest.skip(lack)
     monkeypatch.setenv("STATESTREAM_TRANSPORT", request.param)
     name: str = request.param
     return name

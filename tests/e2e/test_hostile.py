@@ -14,21 +14,22 @@ from statestream.service.client import AsyncClient
 from tests.hostile import attacks
 from tests.hostile.arena import Arena, WellBehaved
 from tests.support.bundles import write_leaky
+from tests.support.transports import TRANSPORTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MORE_MEMORY_MB = 200
 """What all attacks together may leave the server with; the answers that nobody read alone were gigabytes."""
 
 
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """The server under attack; in the end it is sound, and the client that behaves noticed nothing."""
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def arena(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """The server under attack over each transport; in the end it is sound, the client that behaves noticed nothing."""
     folder, repository = tmp_path_factory.mktemp("arena"), tmp_path_factory.mktemp("repository")
     write_leaky(repository)
     outside = tmp_path_factory.mktemp("outside")
     write_leaky(outside, name="linked")
     (repository / "linked").symlink_to(outside / "linked")
-    arena = Arena(repository, folder, models="leaky")
+    arena = Arena(repository, folder, models="leaky", transport=request.param)
     before_mb = arena.rss_mb
     client = WellBehaved(arena, repository)
     yield arena

@@ -13,7 +13,7 @@ from statestream.service.server.server import Server
 from tests.conftest import leak
 from tests.support.wire_client import WireStream, outputs, steps, wire_stream
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("transport")]
 
 ROWS = 60
 KEEP_2 = pb.Policy(keep=pb.KEEP_LAST, keep_last=2)

@@ -27,7 +27,7 @@ from statestream.service.server.server import Server
 from statestream.service.transports.grpc import auth_interceptor
 from tests.support.certificates import authority, served, shown
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("transport")]
 ONES = np.ones(2, np.float32)
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 

@@ -35,7 +35,7 @@ from tests.support.bundles import leaky_golden, leaky_step, write_leaky, write_z
 from tests.support.own_bundles import LEAK, node, plain_step, step_graph, write_own
 from tests.support.wire_client import METHOD, WireStream, outputs, steps, wire_stream
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("transport")]
 
 
 def stubs(server: Server) -> tuple[Any, Any, Any, Any]:

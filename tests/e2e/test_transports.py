@@ -23,11 +23,11 @@ from statestream.service.errors import FailedPrecondition
 from statestream.service.server.server import Server
 from statestream.service.transports.choice import lacking
 from tests.support.server_process import COMMAND
+from tests.support.transports import native_only
 from tests.support.wire_client import METHOD, steps, wire_stream
 
 BUILT = not lacking()
 MODELS = "/statestream.v1.Inference/ListModels"
-native_only = pytest.mark.skipif(not BUILT, reason="the native transport is not built")
 
 
 @pytest.fixture
