@@ -133,7 +133,7 @@ class HeldRows:
         values = values or {}
         self._values = {topic: values.get(topic) or ObjectMessages() for topic in self.topics}
         self._held: list[Array | bytes | float | None] = [None] * len(self._fields)
-        self._relative = Relative(self._spec)
+        self._relative = Relative(self._spec) if self._spec.relative else None
         self._times = Times(time_of)
         self._clock = Clock(round(manifest.time.max_s * 1e9))
 
@@ -159,7 +159,7 @@ class HeldRows:
         value = self._held[0]
         if isinstance(value, (bytes, np.ndarray)):
             return value
-        if self._spec.dtype == "float32":
+        if self._relative is not None:
             return self._relative(self._held).reshape(self._spec.shape)  # type: ignore[arg-type]
         return np.asarray(self._held, self._spec.np_dtype).reshape(self._spec.shape)
 

@@ -24,10 +24,10 @@ from statestream.service.bridge.rows import HeldRows, MergedRows, Rows
 from statestream.service.client.ros2 import TYPE, topic_of
 from statestream.service.errors import InvalidArgument, Unavailable
 
-_CLOCK = TopicSpec("/clock", "rosgraph_msgs/msg/Clock", reliability="best_effort", depth=1)
 _AGAIN_S = 1.0
 _HELD_DEPTH = 64
 """Messages of a held topic that wait: a row gets the value that was the newest when its message came."""
+_CLOCK = TopicSpec("/clock", "rosgraph_msgs/msg/Clock", reliability="best_effort", depth=_HELD_DEPTH)
 
 
 @dataclass
