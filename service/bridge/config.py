@@ -1,7 +1,4 @@
-"""Configuration of `statestream bridge`: a TOML file with a server, a session, a middleware and its topics.
-
-The docstrings of the settings are the text of `docs/robots.md`.
-"""
+"""Configuration of `statestream bridge`: a TOML file with a server, a session, a middleware and its topics."""
 
 from __future__ import annotations
 
