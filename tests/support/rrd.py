@@ -30,6 +30,20 @@ def scalars(path: Path, timeline: str) -> dict[str, Series]:
     return {each: (np.concatenate(times[each]), np.array(values[each]), names[each]) for each in values}
 
 
+def pictures(path: Path, timeline: str) -> dict[str, tuple[np.ndarray, list[bytes]]]:
+    """Times `[T]` in nanoseconds and JPEGs by entity, on a timeline, which is the only one."""
+    found = {}
+    for chunk in chunks(path):
+        batch = chunk.to_record_batch()
+        if "EncodedImage:blob" in batch.schema.names:
+            assert chunk.timeline_names == [timeline]
+            assert chunk.entity_path not in found
+            assert batch["EncodedImage:media_type"].to_pylist() == [["image/jpeg"]] * len(batch)
+            t_ns = batch[timeline].to_numpy(zero_copy_only=False).astype(np.int64)
+            found[chunk.entity_path] = (t_ns, [bytes(each) for (each,) in batch["EncodedImage:blob"].to_pylist()])
+    return found
+
+
 def chunks(path: Path) -> Iterator[Any]:
     from rerun.chunk import RrdReader
 

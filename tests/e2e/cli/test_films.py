@@ -12,12 +12,14 @@ import av
 import numpy as np
 import pytest
 
+from statestream.models.data.pictures import decoded as decoded_picture
 from statestream.models.data.recordings import Recording
 from statestream.service.cli import main
 from statestream.service.playback.play import Played
 from statestream.service.playback.video_overlay import annotated
 from tests.support.cameras import Camera, camera_manifest, camera_rollout, seen, write_camera
-from tests.support.films import JPEGS, ROWS, SIZE, write_folder, write_tub, write_video
+from tests.support.films import JPEGS, ROWS, SIZE, decoded, write_folder, write_tub, write_video
+from tests.support.rrd import pictures, scalars
 from tests.support.server_process import serving
 
 
@@ -62,6 +64,27 @@ def test_a_tub_is_played_and_drawn(
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == ROWS
     assert frames[0].shape == (SIZE[0] * 15, SIZE[1] * 15, 3), "as large as can be seen"
+
+
+@pytest.mark.parametrize("model", ["lane", "raw"])
+def test_rerun_has_the_pictures_of_each_session(
+    model: str, cameras: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rerun")
+    tub, out = write_tub(tmp_path / "tub"), tmp_path / "seen.rrd"
+    said(["stream", str(tub), "--model", model, "--target", cameras, "--out", str(out), "--json"], capsys)
+    found, series = pictures(out, "time"), scalars(out, "time")
+    assert set(found) == {"/day-0/input/camera", "/day-1/input/camera"}
+    assert set(series) == {f"/day-{k}/{kind}" for k in range(2) for kind in ("output/y", "state/h")}
+    for k in range(2):
+        t_ns, jpegs = found[f"/day-{k}/input/camera"]
+        own = slice(3 * k, 3 * k + 3)
+        assert t_ns.tolist() == [(1_700_000_000_000 + 50 * row) * 10**6 for row in range(ROWS)][own]
+        np.testing.assert_array_equal(series[f"/day-{k}/output/y"][0], t_ns)
+        if model == "lane":
+            assert jpegs == JPEGS[own], "as the camera sent them"
+        shown = np.stack([decoded_picture(data, *SIZE) for data in jpegs])
+        assert np.abs(shown.astype(int) - decoded()[own]).mean() < 4, "lossy, but the same film"
 
 
 def test_a_video_is_played_with_its_labels(cameras: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
