@@ -47,6 +47,8 @@ def reader_of(path: Path) -> Reader:
         DataError: no format is recognised; the text lists what is read.
     """
     reader = find(path)
+    if reader is None and path.suffix.lower() == ".gz" and find(path.with_suffix("")) is not None:
+        raise DataError(f"{path}: unpack it first: gunzip {path.name}")
     if reader is None:
         raise DataError(f"{path}: cannot read '{path.suffix}' files; read are {_everything()}")
     return reader

@@ -90,6 +90,17 @@ def _levels(pixels: Array, span: PictureRange | None) -> Array:
     return levels(pixels, span) if span else pixels
 
 
+def first_pixels(table: Table, name: str) -> Array:
+    """Decode the first picture of a column: uint8 `[H, W, 3]`, or the values `[H, W]` of more than 8 bits.
+
+    Raises:
+        DataError: it is no picture; the text names the row.
+    """
+    with _named(table, name, 0):
+        picture = _picture(table, name, 0)
+        return pixels_of(picture) if isinstance(picture, bytes) else picture
+
+
 def frames(table: Table, name: str, size: tuple[int, int], span: PictureRange | None = None) -> Array:
     """Decode a column of pictures at a size (height, width) to uint8 `[N, H, W, 3]`; see `decoded`.
 

@@ -163,7 +163,8 @@ def _read_all(
     path: Path, columns: Columns, classes: bool, frame: tuple[int, int] | None, encoded: bool
 ) -> tuple[list[Recording], tuple[str, ...], tuple[str, ...]]:
     """Recordings, features, and names of classes; the tables, which are larger, are no longer in memory then."""
-    tables = [_read(file, columns) for file in recordings_at(path)]
+    others = [name for name in (*columns.target, columns.group, columns.recording, columns.time) if name]
+    tables = [read_table(file, columns.features, others) for file in recordings_at(path)]
     for table in tables:
         if not table.columns:
             raise DataError(f"{table.path}: the file has no columns")
@@ -182,7 +183,7 @@ def _read_all(
     for table, t_ns in zip(tables, times, strict=True):
         several = f"{table.title}/" if len(tables) > 1 else ""
         if frame is None:
-            x = _numbers(table, features, resolution)
+            x = _numbers(table, features, resolution, named=bool(columns.features))
         else:
             x = (jpegs if encoded else frames)(table, features[0], frame, columns.picture_range)
         target = _target(table, columns, known, resolution)
@@ -205,10 +206,22 @@ def median_period_s(recordings: Sequence[Recording]) -> float:
     return float(np.median(steps_ns)) * 1e-9
 
 
-def _read(path: Path, columns: Columns) -> Table:
-    roles = (*columns.target, columns.group, columns.recording, columns.time)
-    named = (*columns.features, *roles) if columns.features else ()
-    return reader_of(path).read(path, [name for name in dict.fromkeys(named) if name])
+def read_table(path: Path, features: Sequence[str], others: Sequence[str]) -> Table:
+    """Read columns of a recording.
+
+    Args:
+        features: empty: all that its format takes for features.
+        others: further columns, if the recording has them.
+
+    Raises:
+        DataError: it cannot be read, or has no feature of a name.
+    """
+    reader = reader_of(path)
+    if features:
+        return reader.read(path, list(dict.fromkeys((*features, *others))))
+    table = reader.read(path, ())
+    more = [name for name in others if name not in table.columns]
+    return reader.read(path, [*table.columns, *more]) if more else table
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:
@@ -285,11 +298,19 @@ def _span(rows: Int64Array) -> Int64Array | slice:
     return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
 
-def _numbers(table: Table, names: Sequence[str], resolution: Resolution) -> Float32Array:
-    """`[N, F]` columns, one converted at a time."""
+def _numbers(table: Table, names: Sequence[str], resolution: Resolution, *, named: bool = True) -> Float32Array:
+    """`[N, F]` columns, one converted at a time.
+
+    Args:
+        named: whether the user named them.
+    """
     x_NF = np.empty((table.rows, len(names)), np.float32)
     for k, name in enumerate(names):
-        values = table.numbers(name).astype(np.float64, copy=False)
+        try:
+            values = table.numbers(name).astype(np.float64, copy=False)
+        except DataError as error:
+            remedy = "" if named else "; name the columns of numbers in data.features (--features)"
+            raise DataError(f"{error}{remedy}") from None
         resolution.add(name, values)
         with np.errstate(over="ignore"):
             x_NF[:, k] = values

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from statestream.models.data.formats import reader_of, recordings_at
-from statestream.models.data.readers.reader import PICTURE, columns_of
-from statestream.models.data.recordings import Columns, is_index, recording_column, row_sets
+from statestream.models.data.pictures import first_pixels
+from statestream.models.data.readers.reader import PICTURE, Column, columns_of
+from statestream.models.data.recordings import Columns, is_index, read_table, recording_column, row_sets
 from statestream.models.data.tables import DataError, Table, word
-from statestream.models.data.times import Unit, time_column, times_ns, unit_of
+from statestream.models.data.times import NS_PER, Unit, time_column, times_ns, unit_of
 from statestream.models.spec import Array, Int64Array
 
 _TIMES = re.compile(r"(.*[._/ ])?(time|stamp|timestamp|datetime|date|t)([._ ]?(ns|us|ms|s|sec|seconds))?")
 """Names of columns of times."""
+_NO_FIELD = re.compile(r"\[k\]|\.header\.|timestamp")
+"""Columns of a log that are times, or arrays of a length that only its messages tell."""
+_TEXTS = ("string", "text", "bytes")
+"""Types of columns of a log that are no numbers."""
+_LIKELY_S = 0.02
+"""Time between rows that is likely where their unit is not known."""
 MOST_VALUES = 50
 """Most different values of a column of classes."""
 
@@ -60,8 +68,10 @@ class Survey:
     """Time between rows: of the shortest hundredth, the median, and the longest hundredth; None: there are no times."""
     recording: str
     """Column of ids of recordings; empty: each file is one."""
-    picture: tuple[int, int] | None
+    picture: tuple[int, int] | None = None
     """Height and width of the first picture; None: there are none."""
+    picture_range: tuple[float, float] | None = None
+    """Least and largest value of the first picture; None: it has 8 bits."""
 
     def column(self, name: str) -> ColumnSurvey:
         """A column by its name.
@@ -75,33 +85,61 @@ class Survey:
         raise DataError(f"{self.path}: no column '{name}'; it has {', '.join(c.name for c in self.columns)}")
 
 
-def survey(path: Path) -> Survey:
-    """Look at every recording of a file or a folder.
+def survey(path: Path, target: Sequence[str] = ()) -> Survey:
+    """Look at every recording of a file or a folder; of logs, at the topic with the most messages.
+
+    Args:
+        target: columns to look at beside those that are taken for features.
 
     Raises:
         DataError: they cannot be read, or their times cannot; the text names the file.
     """
-    tables = [_read(file) for file in recordings_at(path)]
+    files = recordings_at(path)
+    fields = _fields(files)
+    tables = [_read(file, fields, target) for file in files]
     first = tables[0]
     sets = [[rows for _, rows in row_sets(table, Columns(), "")] for table in tables]
     time, recording = _time(first), recording_column(first, Columns())
-    names = [name for name in first.columns if name not in (time, recording) and not is_index(name)]
+    kept = [name for name, cells in first.columns.items() if not is_index(name) and cells.dtype.kind != "M"]
+    names = [name for name in kept if name not in (time, recording)]
     columns = tuple(_column(tables, sets, name) for name in names)
     pictures = [column.name for column in columns if column.kind == "picture"]
+    unit = _unit(tables, time) if time else None
     return Survey(
         path=path,
         lengths=tuple(len(rows) for each in sets for rows in each),
         columns=columns,
         time=time,
-        unit=unit_of(tables, time) if time else None,
-        steps_s=_steps_s(tables, sets, time) if time else None,
+        unit=unit,
+        steps_s=_steps_s(tables, sets, time, unit) if time else None,
         recording=recording,
-        picture=_picture_size(first.cells(pictures[0])[0]) if pictures else None,
+        **(_picture(first, pictures[0]) if pictures else {}),
     )
 
 
-def _read(path: Path) -> Table:
-    table = reader_of(path).read(path, ())
+def _fields(files: Sequence[Path]) -> list[str]:
+    """Fields of the topic with the most numbers a second that every log has, else pictures; empty: no file is a log."""
+    if not reader_of(files[0]).facts.of_topics:
+        return []
+    listed = [{c.name: c for c in reader_of(file).columns(file) if not _NO_FIELD.search(c.name)} for file in files]
+    common = [column for name, column in listed[0].items() if all(name in each for each in listed)]
+    seen = {_topic(column) for column in common if column.type == PICTURE}
+    numbers = [each for each in common if each.type not in (PICTURE, *_TEXTS) and _topic(each) not in seen]
+    if not numbers:
+        return [column.name for column in common if column.type == PICTURE][:1]
+    rates: Counter[str] = Counter()
+    for column in numbers:
+        rates[_topic(column)] += round(column.rate_hz or 0)
+    (fastest, _), *_ = rates.most_common(1)
+    return [column.name for column in common if _topic(column) == fastest]
+
+
+def _topic(column: Column) -> str:
+    return column.name.partition(".")[0]
+
+
+def _read(path: Path, fields: Sequence[str], target: Sequence[str]) -> Table:
+    table = read_table(path, fields, target)
     if table.rows == 0:
         raise DataError(f"{path}: empty recording: the file has no rows")
     return table
@@ -162,10 +200,21 @@ def _time(table: Table) -> str:
     return time_column(table, "") or next(called, "")
 
 
+def _unit(tables: Sequence[Table], time: str) -> tuple[Unit, str] | None:
+    """Unit of times, and why; where it is not known, the likeliest of integers."""
+    try:
+        return unit_of(tables, time)
+    except DataError:
+        steps = np.concatenate([np.diff(table.numbers(time)) for table in tables])
+        step = float(np.median(steps[steps > 0]))
+        unit = min(NS_PER, key=lambda each: abs(np.log(step * NS_PER[each] * 1e-9 / _LIKELY_S)))
+        return unit, f"CHECK THIS: rows are {step:g} apart, and nothing says of what"
+
+
 def _steps_s(
-    tables: Sequence[Table], sets: Sequence[Sequence[Int64Array]], time: str
+    tables: Sequence[Table], sets: Sequence[Sequence[Int64Array]], time: str, unit: tuple[Unit, str] | None
 ) -> tuple[float, float, float] | None:
-    times = [t_ns for t_ns in times_ns(tables, time, None) if t_ns is not None]
+    times = [t_ns for t_ns in times_ns(tables, time, unit[0] if unit else None) if t_ns is not None]
     steps = np.concatenate([np.diff(t_ns[rows]) for t_ns, rows in _pairs(times, sets)])
     steps = steps[steps > 0]
     if not steps.size:
@@ -174,16 +223,8 @@ def _steps_s(
     return shortest, median, longest
 
 
-def _picture_size(cell: object) -> tuple[int, int] | None:
-    """Height and width of a picture: an array, a JPEG or a PNG."""
-    from statestream.models import jpeg
-
-    picture = cell() if callable(cell) else cell
-    if isinstance(picture, np.ndarray):
-        return int(picture.shape[0]), int(picture.shape[1])
-    if isinstance(picture, bytes) and picture.startswith(b"\x89PNG"):
-        return int.from_bytes(picture[20:24], "big"), int.from_bytes(picture[16:20], "big")
-    if isinstance(picture, bytes):
-        height, width = jpeg.size_of(picture)
-        return height, width
-    return None
+def _picture(table: Table, name: str) -> dict[str, Any]:
+    """Size of the first picture, and the range of its values if it has more than 8 bits."""
+    pixels = first_pixels(table, name)
+    span = None if pixels.dtype == np.uint8 else (float(np.nanmin(pixels)), float(np.nanmax(pixels)))
+    return {"picture": (int(pixels.shape[0]), int(pixels.shape[1])), "picture_range": span}

@@ -61,12 +61,15 @@ def roles_of(found: Survey, target: Sequence[str] = ()) -> Roles:
 
     Raises:
         DataError: a column of `target` does not exist.
-        ConfigError: no column is left as a feature.
+        ConfigError: no column is left as a feature, or a target is always one text.
     """
     group = next((c.name for c in found.columns if _is_group(c, found)), "")
     candidates = [c.name for c in found.columns if c.name != group and _is_class(c)]
     named = tuple(target) or _labelled(found, candidates)
     chosen = [found.column(name) for name in named]
+    for column in chosen:
+        if column.kind == "text" and len(column.values) == 1:
+            raise ConfigError(f"{found.path}: column '{column.name}' is always {column.values[0]!r}: it is no target")
     pictures = [c.name for c in found.columns if c.kind == "picture"]
     numbers = [c.name for c in found.columns if c.kind == "number" and not c.is_still and c.name not in (*named, group)]
     features = tuple(pictures[:1] or numbers)
@@ -83,7 +86,8 @@ def first_file(found: Survey, roles: Roles, file: Path) -> str:
         ConfigError: recordings of pictures have no target.
     """
     if found.picture is not None and not roles.target:
-        raise ConfigError(f"{found.path}: pictures need a target: --target NAME; there are {', '.join(roles.others)}")
+        there = ", ".join(roles.others) or "no other columns in what was looked at"
+        raise ConfigError(f"{found.path}: pictures need a target: --target NAME; there are {there}")
     lines = [
         f"# Written by `statestream init`: {len(found.lengths)} recordings of {sum(found.lengths):,} rows.",
         "# Every field, with what it is good for: docs/training-file.md",
@@ -141,6 +145,9 @@ def _data(found: Survey, roles: Roles, file: Path) -> Iterator[str]:
         yield _field("time_unit", found.unit[0], found.unit[1])
     if not found.time:
         yield _field("period_s", 0.01, "CHANGE THIS: seconds between rows; no column of times was found")
+    if found.picture_range is not None:
+        why = "CHECK THIS: values that become the levels 0 and 255; those of the first picture"
+        yield _field("picture_range", list(found.picture_range), why)
     gaps = [name for name in roles.features if found.column(name).missing > 0]
     if gaps:
         yield _field("missing", "hold", f"not always measured: {', '.join(gaps)[:60]}")

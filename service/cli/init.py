@@ -32,6 +32,8 @@ def init(
 ) -> None:
     """Look at recordings, and write a training file for them, with the reason beside each choice.
 
+    Of a log of topics it takes the one with the most messages; `statestream data columns` lists the others.
+
     [bold]Examples[/]
 
       statestream init recordings/
@@ -46,7 +48,7 @@ def init(
     file = file or Path(f"{recordings.resolve().stem}.toml")
     if file.exists() and not overwrite:
         raise FailedPrecondition(f"{file} exists; --overwrite replaces it, --out names another")
-    found = survey(recordings)
+    found = survey(recordings, target or ())
     roles = roles_of(found, target or ())
     text = first_file(found, roles, file)
     _print(found, roles)

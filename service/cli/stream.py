@@ -42,7 +42,7 @@ def stream(
     source: Annotated[
         str,
         typer.Argument(
-            help="CSV, Parquet, NPZ, a robot log, a video or a tub; a folder of them; webcam:NUMBER or rtsp://…"
+            help="A recording of any format that is read (docs/formats.md), or a folder of them; webcam:NUMBER or rtsp://…"
         ),
     ],
     model: Annotated[str, typer.Option(help="NAME or NAME:VERSION.")],

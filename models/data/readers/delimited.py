@@ -18,6 +18,7 @@ from statestream.models.data.tables import DataError, Table, check_unique
 
 SUFFIXES = with_packed(".csv", ".tsv")
 _UNIT = re.compile(r"\s[\[(]([^\[\]()]+)[\])]$")
+_SEPARATORS = {"\t", ",", ";", "|"}
 _BATCH = 4096
 """Lines that are in memory as Python's texts at a time."""
 
@@ -35,6 +36,7 @@ class Delimited(Reader):
         time="a column of numbers or of ISO 8601 times",
         refused=(
             ("a line with more or fewer cells than the header", "cells, the header has"),
+            ("columns that something else separates", "is one column"),
             ("two columns of one name", "columns are named"),
             ("a file without a header", "the file is empty"),
             ("zeros at the end of a file", "has zero bytes"),
@@ -71,7 +73,7 @@ def _add(path: Path, batch: Sequence[tuple[int, list[str]]], numbers: Numbers, c
 
 def _lines(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
     """Each row of cells with the number of its first line; empty lines are left out."""
-    reader = csv.reader(_checked(path, file), delimiter="\t" if ".tsv" in path.name.lower() else ",")
+    reader = csv.reader(_checked(path, file), delimiter=_separator(path))
     number = 1
     for row in reader:
         if row:
@@ -92,8 +94,16 @@ def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:
     if not cells:
         raise DataError(f"{path}: the file is empty")
     names = [name.strip() for name in cells]
+    if len(names) == 1 and any(other in names[0] for other in _SEPARATORS - {_separator(path)}):
+        raise DataError(
+            f"{path}: line 1 is one column, {names[0]!r}; separate columns by commas, in .tsv files by tabs"
+        )
     check_unique(path, names)
     return names
+
+
+def _separator(path: Path) -> str:
+    return "\t" if ".tsv" in path.name.lower() else ","
 
 
 def _unit(name: str) -> str:

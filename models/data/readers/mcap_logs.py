@@ -52,6 +52,7 @@ class McapLog(Reader):
         "and Protobuf may stand in one file",
         library="mcap, rosbags, mcap-ros2-support and mcap-protobuf-support",
         extra="mcap",
+        of_topics=True,
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers, booleans, text; a word of an enumeration is its number where numbers are needed; `data` of a "
         "`CompressedImage`, of a `RawImage` (see Bags of ROS), and of a `CompressedVideo` from its first key frame on, "

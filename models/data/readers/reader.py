@@ -52,6 +52,8 @@ class Facts:
     time: str
     refused: tuple[tuple[str, str], ...]
     """What is refused, and words of the error."""
+    of_topics: bool = False
+    """Whether columns are fields of topics, of which the first that is named makes the rows."""
 
 
 class Reader(Protocol):
@@ -113,6 +115,8 @@ def errors_of(library: str, path: Path) -> Iterator[None]:
         text = str(error)
         if not text or isinstance(error, _UNEXPLAINED):
             text = f"{library} failed with {type(error).__name__}: {text}"
+        if isinstance(error, UnicodeDecodeError):
+            text = f"{text}; save it as UTF-8, or correct its suffix"
         raise DataError(f"{path}: cannot read it: {text}") from error
 
 

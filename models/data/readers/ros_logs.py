@@ -47,6 +47,7 @@ class RosLog(Reader):
         recognised="a ROS 2 bag of `.db3` files (a folder with its `metadata.yaml`), one such file, `.bag` of ROS 1",
         library="rosbags",
         extra="mcap",
+        of_topics=True,
         columns="`TOPIC.FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers, booleans, text; `data` of an `Image` or `CompressedImage` is a picture: rgb8, bgr8, rgba8 and "
         "bgra8 without their fourth channel, mono8, 8UC1; by `data.picture_range` also mono16, 16UC1, 16SC1, 32SC1, "

@@ -53,6 +53,7 @@ class ULogFile(Reader):
         recognised="`.ulg`, `.ulog`",
         library="pyulog",
         extra="ulog",
+        of_topics=True,
         columns="`TOPIC.FIELD`, of another instance `TOPIC[1].FIELD`, an element of an array `TOPIC.FIELD[2]`",
         types="numbers; booleans and characters are integers",
         time="`timestamp` of the first topic, microseconds; messages before the start of the log are left out",

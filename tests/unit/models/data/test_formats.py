@@ -139,6 +139,7 @@ def lerobot(**changes: object) -> Callable[[Path], Path]:
 
 REFUSED: dict[tuple[str, str], Case] = {
     ("CSV and TSV", "a line with more or fewer cells than the header"): (file("a.csv", "x,y\n1\n"), ONE),
+    ("CSV and TSV", "columns that something else separates"): (file("a.csv", "x;y\n1;2\n"), ONE),
     ("CSV and TSV", "two columns of one name"): (file("a.csv", "x,x\n1,2\n"), ONE),
     ("CSV and TSV", "a file without a header"): (file("a.tsv", ""), ONE),
     ("CSV and TSV", "zeros at the end of a file"): (file("a.csv", "x,y\n1,2\n3,4\0\0\0"), ONE),
@@ -150,7 +151,10 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("Parquet", "a damaged file"): (file("a.parquet", b"PAR1 and no more"), ONE),
     ("Parquet", "a list of changing length"): (lambda folder: uneven(folder), ONE),
     ("Parquet", "two columns of one name"): (lambda folder: twins(folder), ONE),
-    ("NPZ", "an array of another length"): (arrays(x=np.zeros(3), y=np.zeros(2)), ONE),
+    ("NPZ", "an array of another length, unless columns are named and it is none of them"): (
+        arrays(x=np.zeros(3), y=np.zeros(2)),
+        Columns(features=("x", "y"), period_s=1.0),
+    ),
     ("NPZ", "an archive without arrays"): (arrays(), ONE),
     ("NPZ", "a damaged file"): (file("a.npz", b"PK\3\4 and no more"), ONE),
     ("Labelled frames", "a row without its picture"): (missing_picture, ONE),

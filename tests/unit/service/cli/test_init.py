@@ -123,3 +123,75 @@ def test_pictures_get_an_encoder_of_their_size_and_need_a_target(capsys: pytest.
     assert config.cell.kind == "encoded"
     assert config.cell.encoder.frame == (60, 80)  # type: ignore[union-attr]
     assert (config.data.features, config.split.by) == (("image",), "time")
+
+
+@pytest.mark.parametrize("name", ["drive.mcap", "drive", "drive.bag"])
+def test_of_a_log_the_topic_with_the_most_numbers_a_second_is_taken(name: str) -> None:
+    pytest.importorskip("rosbags")
+    from tests.support.robot_logs import COMMAND, RATES, drive, write_bag, write_mcap, write_ros1_bag
+
+    target = f"{COMMAND}.twist.angular.z"
+    write = {"drive.mcap": write_mcap, "drive": write_bag, "drive.bag": write_ros1_bag}[name]
+    config = written(str(write(Path(name), drive())), "--target", target)
+    assert (config.data.features, config.data.target, config.task.kind) == (tuple(RATES), (target,), "regression")
+    (recording,) = read_dataset(config.data.path or "", config.data).recordings
+    np.testing.assert_array_equal(recording.t_ns, drive().t_ns)
+    np.testing.assert_array_equal(recording.features, drive().x.astype(np.float32))
+
+
+def test_of_several_logs_only_fields_that_all_have_are_taken() -> None:
+    pytest.importorskip("mcap_protobuf")
+    from tests.support.foxglove_logs import of_json, write_mcap
+
+    Path("arms").mkdir()
+    write_mcap(Path("arms/a.mcap"), of_json("/arm", lambda k: {"x": k, "y": -k, "word": "ab"[k % 2]}, None))
+    write_mcap(
+        Path("arms/b.mcap"), of_json("/arm", lambda k: {"y": k / 2, "word": "b"}, None), of_json("/more", schema=None)
+    )
+    config = written("arms")
+    assert (config.data.features, config.data.target) == (("/arm.y",), ("/arm.word",))
+    assert len(read_dataset(config.data.path or "", config.data, classes=True).recordings) == 2
+
+
+def test_of_a_flight_log_fields_of_one_topic_are_taken() -> None:
+    pytest.importorskip("pyulog")
+    from tests.support.ulogs import write_ulog
+
+    config = written(str(write_ulog(Path("flight.ulg"))))
+    assert config.data.features == tuple(f"vehicle_imu.{name}" for name in ("delta[0]", "delta[1]", "serial"))
+    assert len(read_dataset(config.data.path or "", config.data).recordings[0]) == 8
+
+
+def test_depths_get_a_range_to_check() -> None:
+    image = pytest.importorskip("PIL.Image")
+    Path("drive").mkdir()
+    for k in range(6):
+        image.fromarray(np.full((12, 16), 400.5 * k, np.float32)).save(f"drive/{k}.tiff")
+    Path("drive/labels.csv").write_text("image,t,angle\n" + "".join(f"{k}.tiff,0.{k},{k / 3}\n" for k in range(6)))
+    image.fromarray(np.arange(192, dtype=np.uint16).reshape(12, 16)).save("drive/0.tiff")
+    config = written("drive", "--target", "angle")
+    assert config.data.picture_range == (0, 191)
+    assert "CHECK THIS: values that become the levels 0 and 255" in Path("drive.toml").read_text()
+
+
+@pytest.mark.parametrize(("step", "unit"), [(20, "ms"), (20_000, "us"), (20_000_000, "ns"), (2, "ms"), (1, "ms")])
+def test_a_unit_that_nothing_tells_is_the_likeliest_and_to_check(step: int, unit: str) -> None:
+    Path("a.csv").write_text("time,x\n" + "".join(f"{step * k},{k % 5}\n" for k in range(20)))
+    assert written("a.csv").data.time_unit == unit
+    assert "CHECK THIS: rows are" in Path("a.toml").read_text()
+
+
+def test_times_beside_the_time_of_a_row_are_no_features() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    stamps = np.datetime64("2026-05-04", "ms") + np.arange(20) * np.timedelta64(50, "ms")
+    table = {"time": stamps, "received": stamps, "x": np.arange(20.0)}
+    parquet.write_table(pyarrow.table(table), "a.parquet")
+    assert written("a.parquet").data.features == ("x",)
+
+
+def test_a_target_that_is_always_one_text_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text("t,x,word\n" + "".join(f"0.{k},{k},walk\n" for k in range(9)))
+    assert main(["init", "a.csv", "--target", "word"]) == 1
+    assert "column 'word' is always 'walk': it is no target" in " ".join(capsys.readouterr().err.split())

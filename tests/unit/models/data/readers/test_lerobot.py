@@ -70,6 +70,8 @@ def test_rows_are_those_of_the_files(written: Path) -> None:
 
 def test_without_names_the_numbers_of_the_robot_are_features(written: Path) -> None:
     assert read_dataset(written, Columns(target=ACTION)).features == STATE
+    of_tasks = read_dataset(written, Columns(target=("task",), group="task"), classes=True)
+    assert (of_tasks.features, of_tasks.labels) == ((*ACTION, *STATE), TASKS)
 
 
 def test_a_task_is_a_label(written: Path) -> None:

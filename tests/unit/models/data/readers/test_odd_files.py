@@ -241,3 +241,54 @@ def test_a_name_that_is_too_long_for_a_file_is_named(tmp_path: Path) -> None:
     (path / "labels.csv").write_text(f"image,angle\n{'a' * 5000},1\n")
     with pytest.raises(DataError, match=r"labels\.csv: cannot read it: .*File name too long"):
         read_dataset(path, Columns(features=("image",), period_s=0.1), frame=SIZE)
+
+
+def test_arrays_of_another_sensor_matter_only_if_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    gyro = np.arange(8.0).reshape(4, 2)
+    np.savez(
+        path, gyro=gyro, gps=np.arange(9.0), gps_x=np.arange(9.0), rate=np.float64(286), names=np.array(["a", "b"])
+    )
+    (recording,) = read_dataset(path, Columns(features=("gyro_1",), period_s=1.0)).recordings
+    assert recording.features[:, 0].tolist() == gyro[:, 1].tolist()
+    (recording,) = read_dataset(path, Columns(features=("gps", "gps_x"), period_s=1.0)).recordings
+    assert recording.features[:, 1].tolist() == list(range(9))
+    with pytest.raises(DataError, match=r"array 'gyro' has shape \(4, 2\); expected 9 rows$"):
+        read_dataset(path, Columns(features=("gps", "gyro_0"), period_s=1.0))
+    with pytest.raises(
+        DataError,
+        match=r"expected 9 rows; name columns that belong .*: gyro \[4, 2\], gps \[9\], gps_x \[9\], rate \[\], names",
+    ):
+        read_dataset(path, Columns(period_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"t;x\n0,1;2\n", r"line 1 is one column, 't;x'; separate columns by commas, in \.tsv files by tabs"),
+        ("a.csv", b"t\tx\n0.1\t2\n", r"line 1 is one column, 't\\tx'; separate columns by commas"),
+        ("a.csv", b"sep=;\nt;x\n", r"line 1 is one column, 'sep=;'; separate"),
+        ("a.tsv", b"t,x\n0.1,2\n", r"line 1 is one column, 't,x'; separate columns by commas, in \.tsv files by tabs"),
+        (
+            "a.csv",
+            "t,x\n0.1,2\n".encode("utf-16"),
+            r"cannot read it: 'utf-8' codec .*; save it as UTF-8, or correct its",
+        ),
+        ("a.jsonl", '{"t": 0.1, "x": "größer"}'.encode("latin-1"), r"cannot read it: 'utf-8' .*; save it as UTF-8"),
+        ("a.csv", b"t,x,word\n0.1,2,walk\n", r"line 2, column 'word': 'walk' is not a number; name the columns of num"),
+        ("a.npz", b"\x89MCAP0\r\n", r"cannot read it: it is no archive of arrays"),
+        ("a.npz", b"", r"cannot read it: No data left in file"),
+        ("a.mcap.gz", b"", r"unpack it first: gunzip a\.mcap\.gz"),
+        ("a.parquet.GZ", b"", r"unpack it first: gunzip a\.parquet\.GZ"),
+        ("a.txt.gz", b"", r"cannot read '\.gz' files; read are CSV"),
+    ],
+)
+def test_what_is_to_be_done_is_said(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: {words}"):
+        read_dataset(tmp_path / name)
+
+
+def test_a_header_of_one_name_is_one_column(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"speed, forward"\n1\n2\n')
+    assert read_dataset(tmp_path / "a.csv", Columns(period_s=1.0)).features == ("speed, forward",)
