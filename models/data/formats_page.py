@@ -16,7 +16,8 @@ _INTRODUCTION = f"""# Formats
 
 What `statestream train`, `stream` and `evaluate` read: a path in `data.path` is one recording or several, a folder of
 them is all of them. Hidden files and predictions are left out. What cannot be read is an error that names the file and
-the place.
+the place. Files are read in the command's own process: one on which a library in C crashes or hangs takes the command
+with it ([reliability](reliability.md)).
 
 `statestream data columns PATH` lists the columns of a recording with their types, units and rates.
 

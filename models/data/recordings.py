@@ -110,6 +110,8 @@ class Dataset:
     """Features that are the difference to the row before."""
     picture_range: PictureRange | None = None
     """Values of its pictures that became 0 and 255; None: they had 8 bits."""
+    counted: bool = False
+    """Whether times are numbers of rows by a rate, not measured."""
 
     def with_features(self, names: Sequence[str]) -> Dataset:
         """Select features by name, in that order; no names: all features.
@@ -150,19 +152,20 @@ def read_dataset(
     columns = columns or Columns()
     if frame is not None and len(columns.features) != 1:
         raise DataError(f"data.features: expected the column that holds the pictures, got {list(columns.features)}")
-    recordings, features, known = _read_all(Path(path), columns, classes, frame, encoded)
+    recordings, features, known, counted = _read_all(Path(path), columns, classes, frame, encoded)
     if columns.time_unit is None and columns.period_s is None:
         check_period(path, np.concatenate([np.diff(recording.t_ns) for recording in recordings]))
     labels = known or columns.target
+    found = Dataset(tuple(recordings), features, labels, columns.units, counted=counted)
     if frame is not None:
-        return Dataset(tuple(recordings), CHANNELS, labels, columns.units, picture_range=columns.picture_range)
-    return Dataset(tuple(recordings), features, labels, columns.units, relative=columns.relative)
+        return replace(found, features=CHANNELS, picture_range=columns.picture_range)
+    return replace(found, relative=columns.relative)
 
 
 def _read_all(
     path: Path, columns: Columns, classes: bool, frame: tuple[int, int] | None, encoded: bool
-) -> tuple[list[Recording], tuple[str, ...], tuple[str, ...]]:
-    """Recordings, features, and names of classes; the tables, which are larger, are no longer in memory then."""
+) -> tuple[list[Recording], tuple[str, ...], tuple[str, ...], bool]:
+    """Recordings, features, classes, and whether times are counted; the tables, which are larger, are freed."""
     others = [name for name in (*columns.target, columns.group, columns.recording, columns.time) if name]
     tables = [read_table(file, columns.features, others) for file in recordings_at(path)]
     for table in tables:
@@ -190,7 +193,8 @@ def _read_all(
         recordings += _recordings(table, columns, features, target, several, x, t_ns)
     resolution.check([name for name in features if name not in columns.relative], "data.features", _RELATIVE)
     resolution.check(columns.target, "data.target", _OFFSET)
-    return recordings, features, known
+    counted = any(table.counted or t_ns is None for table, t_ns in zip(tables, times, strict=True))
+    return recordings, features, known, counted
 
 
 def median_period_s(recordings: Sequence[Recording]) -> float:

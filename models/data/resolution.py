@@ -24,7 +24,8 @@ class Resolution:
 
     def add(self, name: str, values: Array) -> None:
         """Look at a table's column, `[T]` float64; values that float32 holds exactly do not matter."""
-        values = values[np.isfinite(values)]
+        finite = np.isfinite(values)
+        values = values if finite.all() else values[finite]
         first = np.arange(0, len(values) - 1, max(1, (len(values) - 1) // _SAMPLES))
         pairs = values[np.stack([first, first + 1])]
         with np.errstate(over="ignore"):

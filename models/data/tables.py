@@ -47,6 +47,8 @@ class Table:
     """Files of its pictures, which identify them in the cache; empty: they are not cached."""
     name: str = ""
     """Name of the recording; empty: that of its file."""
+    counted: bool = False
+    """Whether its times are numbers of rows by a rate, not measured."""
 
     @property
     def rows(self) -> int:

@@ -18,6 +18,7 @@ FEW_STEPS = 300
 """Optimiser steps below which a network has hardly learned."""
 MOST_NAMES = 8
 """Most columns that are named."""
+_COUNTED = "; times are rows counted, not measured"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def plan_of(config: Config, dataset: Dataset, split: Split, learner: Learner) ->
         "recordings": f"{len(dataset.recordings):,} of {_rows(dataset.recordings):,} rows",
         "features": _listed(dataset.features),
         "target": _target(config, dataset),
-        "period": _period(split.train, learner.network.facts.nominal_s),
+        "period": _period(split.train, learner.network.facts.nominal_s) + (_COUNTED if dataset.counted else ""),
         "split": _split(config, split),
         "network": f"{config.cell.kind}, {learner.network.parameter_count:,} parameters",
         "training": f"{epochs} epochs of {steps} optimiser steps, {epochs * steps:,} in all",

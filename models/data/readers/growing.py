@@ -30,15 +30,16 @@ class Numbers:
 
     def append(self, value: bool | int | float) -> None:
         """Add a number."""
-        self.extend([value])
+        if self._count == len(self._found):
+            self._grow(self._count + 1)
+        self._found[self._count] = value
+        self._count += 1
 
     def extend(self, values: Sequence[bool | int | float] | Array) -> None:
         """Add several numbers."""
         end = self._count + len(values)
         if end > len(self._found):
-            grown = np.empty(max(end, 2 * len(self._found)), self._found.dtype)
-            grown[: self._count] = self.array
-            self._found = grown
+            self._grow(end)
         self._found[self._count : end] = values
         self._count = end
 
@@ -46,6 +47,11 @@ class Numbers:
         """Keep the numbers of these indices, in this order."""
         self._found = self.array[indices]
         self._count = len(indices)
+
+    def _grow(self, least: int) -> None:
+        grown = np.empty(max(least, 2 * len(self._found)), self._found.dtype)
+        grown[: self._count] = self.array
+        self._found = grown
 
 
 class Texts:

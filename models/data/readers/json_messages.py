@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from statestream.models.data.message_fields import Element, MessageField
-from statestream.models.data.readers.messages import Cell, ElementNames, stamp_of
+from statestream.models.data.readers.messages import Cell, ElementNames, Getter, stamp_of
 from statestream.models.data.tables import DataError
 
+_NUMBERS = (float, int, bool)
 _DEEPEST = 16
 """Levels of a schema that are listed; schemas may contain themselves."""
 
@@ -44,6 +46,22 @@ class JsonMessages:
         if not isinstance(found, dict):
             raise DataError("it is no JSON object")
         return found
+
+    def getter(self, field: MessageField) -> Getter:
+        walk = partial(self.value, field=field)
+        if not all(isinstance(step, str) for step in field.steps):
+            return walk
+
+        def get(message: Any) -> Cell:
+            value = message
+            try:
+                for step in field.steps:
+                    value = value[step]
+            except (KeyError, TypeError):
+                return walk(message)
+            return value if type(value) in _NUMBERS else walk(message)
+
+        return get
 
     def value(self, message: Any, field: MessageField) -> Cell:
         value = owner = message

@@ -88,7 +88,7 @@ def _table(path: Path, names: Sequence[str]) -> Table:
     rows[TIME] = _times(rows, info.fps)
     rows[RECORDING] = objects([f"episode_{number}" for number in rows[_EPISODE].tolist()])
     found = {name: _column(files[0], rows, name) for name in dict.fromkeys((TIME, RECORDING, *wanted))}
-    return Table(path, found, files=(path / _INFO, *_metadata(path), *files))
+    return Table(path, found, files=(path / _INFO, *_metadata(path), *files), counted=True)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ channel that cannot be read matters only if it is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,14 +78,16 @@ class McapLog(Reader):
         return ends_with(path, (".mcap",))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        if _is_for_rosbags(path):
-            return ros_logs.READER.columns(path)
+        with _by_rosbags(path) as reader:
+            if reader is not None:
+                return ros_logs.columns_of_log(path, reader)
         with _opened(path) as log:
             return tuple(Column(f"{topic}.{name}", kind, rate_hz=rate) for topic, name, kind, rate in log.fields())
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        if _is_for_rosbags(path):
-            return ros_logs.READER.read(path, names)
+        with _by_rosbags(path) as reader:
+            if reader is not None:
+                return ros_logs.table_of_log(path, reader, names)
         with _opened(path) as log:
             wanted = [log.field(name) for name in names if name not in (TIME, STAMP, LOGGED)]
             names_of = dict.fromkeys(field.topic for field in wanted)
@@ -93,14 +95,14 @@ class McapLog(Reader):
             log.fill(tracks)
             check_topics(path, {track.name: len(track) for track in tracks}, log.types)
         topics, clock = [track.topic(path, self.facts) for track in tracks], tracks[0]
-        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
+        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, names)
         return joined(path, topics, times)
 
 
 def _put_in_order(tracks: Sequence[Track]) -> None:
     """Sort messages by their log times; those of one time stay in the order of the files."""
     logged_ns = np.concatenate([track.logged_ns for track in tracks])
-    places = np.concatenate([track.place for track in tracks])
+    places = np.concatenate([track.place for track in tracks]).astype(np.int64)
     order = np.lexsort((places, logged_ns))
     if (np.diff(places[order]) > 0).all():
         return
@@ -232,21 +234,28 @@ def _files_of(bag: Path) -> list[Path]:
     return files
 
 
-def _is_for_rosbags(path: Path) -> bool:
-    """Whether a log is of ROS 2 alone, with its indexes and definitions that rosbags can read, or is packed."""
-    if path.is_dir() and not all(file.suffix == ".mcap" for file in _files_of(path)):
-        return True
+@contextmanager
+def _by_rosbags(path: Path) -> Iterator[Any]:
+    """Open a packed log, or one of ROS 2 alone that rosbags can read; None: another one."""
+    with ExitStack() as stack:
+        if path.is_dir() and not all(file.suffix == ".mcap" for file in _files_of(path)):
+            yield stack.enter_context(ros_logs.opened(path))
+            return
+        reader = None
+        if _is_of_ros(path):
+            with suppress(DataError):
+                reader = stack.enter_context(ros_logs.opened(path))
+        yield reader
+
+
+def _is_of_ros(path: Path) -> bool:
+    """Whether a log is of ROS 2 alone, without videos, and has its indexes."""
     with _opened(path) as log:
-        for file in log.files:
-            if not file.indexed or any(channel.message_encoding != "cdr" for channel in file.channels):
-                return False
-            if any(file.type_of(channel) in PICTURES for channel in file.channels):
-                return False
-    try:
-        with ros_logs.opened(path):
-            return True
-    except DataError:
-        return False
+        return all(
+            file.indexed
+            and all(each.message_encoding == "cdr" and file.type_of(each) not in PICTURES for each in file.channels)
+            for file in log.files
+        )
 
 
 READER: Reader = McapLog()

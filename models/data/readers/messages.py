@@ -26,6 +26,9 @@ class Packet:
 Cell = Value | np.datetime64 | np.timedelta64 | Packet | None
 """A value of a field; None: the message does not have it."""
 
+Getter = Callable[[Any], Cell]
+"""Reads a field of a message that is decoded."""
+
 _SECONDS, _NANOSECONDS = ("sec", "seconds", "secs"), ("nanosec", "nsec", "nanos", "nsecs")
 
 
@@ -50,6 +53,10 @@ class Messages(Protocol):
         Raises:
             DataError: the type has no such field, or the field is no single value.
         """
+        ...
+
+    def getter(self, field: MessageField) -> Getter:
+        """Return a function that does what `value` does, and is made once for many messages."""
         ...
 
     def stamp_ns(self, message: Any) -> int:
@@ -109,5 +116,8 @@ def within_64_bits(t_ns: int) -> int:
 
 def _first(stamp: Any, names: tuple[str, ...], get: Callable[[Any, str], Any]) -> int:
     """First of these fields that is an integer; 0: none is."""
-    found = (get(stamp, name) for name in names)
-    return next((value for value in found if type(value) is int), 0)
+    for name in names:
+        value = get(stamp, name)
+        if type(value) is int:
+            return value
+    return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from statestream.models.data.message_fields import MessageField
-from statestream.models.data.readers.messages import Cell, Messages, Packet
+from statestream.models.data.readers.messages import Cell, Getter, Messages, Packet
 from statestream.models.data.readers.video_messages import FORMATS
 from statestream.models.data.ros_pictures import RawImage
 from statestream.models.data.tables import DataError
@@ -27,6 +28,9 @@ class PictureMessages:
 
     def decode(self, data: bytes) -> Any:
         return self._messages.decode(data)
+
+    def getter(self, field: MessageField) -> Getter:
+        return partial(self.value, field=field) if field.steps == ("data",) else self._messages.getter(field)
 
     def value(self, message: Any, field: MessageField) -> Cell:
         if field.steps != ("data",):

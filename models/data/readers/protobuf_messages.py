@@ -6,7 +6,8 @@ Other fields that are not set are 0, as Protobuf does not tell the difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto
 
 from statestream.models.data.message_fields import Element, MessageField
-from statestream.models.data.readers.messages import Cell, ElementNames, stamp_of, within_64_bits
+from statestream.models.data.readers.messages import Cell, ElementNames, Getter, stamp_of, within_64_bits
 from statestream.models.data.readers.reader import Facts, imported
 from statestream.models.data.tables import DataError
 
@@ -53,6 +54,9 @@ class ProtobufMessages:
         if self._decode is None:
             raise DataError(f"its schema is '{schema.encoding}', expected 'protobuf'")
         self._descriptor: Descriptor = self._decode(b"").DESCRIPTOR
+        known = self._descriptor.fields_by_name
+        stamp = known["timestamp"].message_type if "timestamp" in known and "header" not in known else None
+        self._has_timestamp = stamp is not None and stamp.full_name == _TIMESTAMP
         self._words: dict[tuple[str, int], Word] = {}
         self._elements = ElementNames()
 
@@ -64,6 +68,23 @@ class ProtobufMessages:
             return self._decode(data)
         except Exception as error:
             raise DataError(f"it is no {self._descriptor.full_name}: {error}") from error
+
+    def getter(self, field: MessageField) -> Getter:
+        walk = partial(self.value, field=field)
+        steps = _plain_steps(self._descriptor, field.steps)
+        if steps is None:
+            return walk
+
+        def get(message: Any) -> Cell:
+            value = message
+            for name, has_presence in steps:
+                if has_presence and not value.HasField(name):
+                    return None
+                value = getattr(value, name)
+            found: Cell = value
+            return found
+
+        return get
 
     def value(self, message: Any, field: MessageField) -> Cell:
         value = owner = message
@@ -79,7 +100,10 @@ class ProtobufMessages:
         return self._cell(field, value, described)
 
     def stamp_ns(self, message: Any) -> int:
-        return stamp_of(message, _get)
+        if not self._has_timestamp:
+            return stamp_of(message, _get)
+        stamp = message.timestamp
+        return within_64_bits(stamp.seconds * _NS + stamp.nanos)
 
     def _element(self, field: MessageField, values: Any, owner: Any, step: int | Element) -> Any:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
@@ -106,6 +130,19 @@ class ProtobufMessages:
             word = self._words[key] = Word(number)
             word.text = str(number) if known is None else known.name
         return self._words[key]
+
+
+def _plain_steps(message: Descriptor, steps: Sequence[str | int | Element]) -> list[tuple[str, bool]] | None:
+    """Fields from a message to a number or a text, and whether each may be absent; None: it is reached otherwise."""
+    found = []
+    here: Descriptor | None = message
+    for step in steps:
+        field = None if here is None else here.fields_by_name.get(step) if isinstance(step, str) else None
+        if here is None or field is None or field.name in _repeated(here) or field.type == _ENUM:
+            return None
+        found.append((field.name, field.has_presence and not field.has_default_value))
+        here = field.message_type
+    return found if here is None else None
 
 
 def _field(field: MessageField, message: Any, name: str) -> FieldDescriptor:

@@ -36,6 +36,8 @@ from statestream.models.data.tables import DataError, Table
 
 SUFFIXES = (".db3", ".bag")
 METADATA = "metadata.yaml"
+_UNFINISHED = bytes.fromhex("d9d505f920a163d7")
+"""First bytes of SQLite's journal of a write that is not finished."""
 _MCAP = re.compile(rb"storage_identifier:\s*['\"]?mcap\b")
 
 
@@ -61,6 +63,7 @@ class RosLog(Reader):
             ("a field that a message does not have", "no field"),
             ("a type without its definition", "no definition of"),
             ("a `.db3-wal` beside a bag", "not yet in the database"),
+            ("a `.db3-journal` of a write that is not finished", "was not finished"),
             ("a damaged file", "cannot read it"),
         ),
     )
@@ -69,27 +72,38 @@ class RosLog(Reader):
         return ends_with(path, SUFFIXES) or (is_bag(path) and not is_of_mcap(path))
 
     def columns(self, path: Path) -> tuple[Column, ...]:
-        with opened(path) as reader, errors_of("rosbags", path):
-            span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
-            return tuple(
-                Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
-                for topic, info in reader.topics.items()
-                if not missing(reader.typestore.fielddefs, str(info.msgtype))
-                for name, kind in fields_of(reader.typestore.fielddefs, str(info.msgtype))
-            )
+        with opened(path) as reader:
+            return columns_of_log(path, reader)
 
     def read(self, path: Path, names: Sequence[str]) -> Table:
-        fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
-        topics = dict.fromkeys(field.topic for field in fields)
         with opened(path) as reader:
-            known = {name: str(info.msgtype) for name, info in reader.topics.items()}
-            batches = [_batches(path, reader, topic, [f for f in fields if f.topic == topic]) for topic in topics]
-            _fill(path, reader, batches)
-        tracks = [each.track for each in batches]
-        check_topics(path, {track.name: len(track) for track in tracks}, known)
-        clock = tracks[0]
-        times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, needed=STAMP in names)
-        return joined(path, [track.topic(path, self.facts) for track in tracks], times)
+            return table_of_log(path, reader, names)
+
+
+def columns_of_log(path: Path, reader: Any) -> tuple[Column, ...]:
+    """Columns of an open log."""
+    with errors_of("rosbags", path):
+        span_s = max((reader.end_time - reader.start_time) * 1e-9, 1e-9)
+        return tuple(
+            Column(f"{topic}.{name}", kind, rate_hz=info.msgcount / span_s)
+            for topic, info in reader.topics.items()
+            if not missing(reader.typestore.fielddefs, str(info.msgtype))
+            for name, kind in fields_of(reader.typestore.fielddefs, str(info.msgtype))
+        )
+
+
+def table_of_log(path: Path, reader: Any, names: Sequence[str]) -> Table:
+    """Read columns of an open log; see `Reader.read`."""
+    fields = [MessageField.parse(name) for name in names if name not in (TIME, STAMP, LOGGED)]
+    topics = dict.fromkeys(field.topic for field in fields)
+    known = {name: str(info.msgtype) for name, info in reader.topics.items()}
+    batches = [_batches(path, reader, topic, [f for f in fields if f.topic == topic]) for topic in topics]
+    _fill(path, reader, batches)
+    tracks = [each.track for each in batches]
+    check_topics(path, {track.name: len(track) for track in tracks}, known)
+    clock = tracks[0]
+    times = times_of(path, clock.name, clock.logged_ns, clock.stamped_ns, names)
+    return joined(path, [track.topic(path, RosLog.facts) for track in tracks], times)
 
 
 def is_bag(path: Path) -> bool:
@@ -126,14 +140,24 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def _check_journal(path: Path) -> None:
-    """Raise DataError if SQLite has not yet moved messages into the database; the library reads only that."""
-    for journal in path.glob("*.db3-wal") if path.is_dir() else [path.with_name(f"{path.name}-wal")]:
-        if journal.is_file() and journal.stat().st_size:
-            database = str(journal).removesuffix("-wal")
+    """Raise DataError if SQLite has not finished a write to the database; the library reads only that."""
+    for database in path.glob("*.db3") if path.is_dir() else [path]:
+        log, journal = (database.with_name(f"{database.name}-{kind}") for kind in ("wal", "journal"))
+        if log.is_file() and log.stat().st_size:
             raise DataError(
-                f"{journal}: holds messages that are not yet in the database; stop the recorder, or run "
+                f"{log}: holds messages that are not yet in the database; stop the recorder, or run "
                 f"sqlite3 '{database}' 'PRAGMA wal_checkpoint(TRUNCATE)'"
             )
+        if journal.is_file() and _starts_with(journal, _UNFINISHED):
+            raise DataError(
+                f"{journal}: a write to the database was not finished; stop the recorder, or run "
+                f"sqlite3 '{database}' 'SELECT count(*) FROM messages', which takes it back"
+            )
+
+
+def _starts_with(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _batches(path: Path, reader: Any, topic: str, fields: Sequence[MessageField]) -> MessageBatches:

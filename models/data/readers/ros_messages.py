@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from statestream.models.data.message_fields import MessageField, stamp_ns
-from statestream.models.data.readers.messages import Cell
+from statestream.models.data.readers.messages import Cell, Getter
 from statestream.models.data.readers.reader import PICTURE, Facts, imported
 from statestream.models.data.readers.ros_definitions import check_defined, with_known
 from statestream.models.data.tables import DataError
@@ -26,6 +27,9 @@ class ObjectMessages:
 
     def __init__(self) -> None:
         self._elements: dict[str, str] = {}
+
+    def getter(self, field: MessageField) -> Getter:
+        return partial(self.value, field=field)
 
     def value(self, message: Any, field: MessageField) -> Cell:
         name = field.element_name(message)

@@ -24,7 +24,7 @@ class Topic:
     """Messages of one topic, in order."""
 
     name: str
-    place: Int64Array
+    place: Array
     """Position of each message among those of all topics; of equal ones, the later topic's comes first."""
     columns: dict[str, Array]
 
@@ -34,26 +34,28 @@ def times_of(
     name: str,
     logged_ns: Sequence[int] | Int64Array,
     stamped_ns: Sequence[int] | Int64Array,
-    *,
-    needed: bool,
+    names: Sequence[str],
 ) -> dict[str, Array]:
     """Columns of a topic's times, as datetimes; `timestamp_ns` are stamps if all messages have one, else log times.
 
+    The times of the log are a column of their own if they are asked for, or if stamps run backwards.
+
     Args:
         stamped_ns: times that the messages state; 0: a message states none.
-        needed: whether a message without a stamp is an error.
+        names: columns that are asked for; with `header.stamp` a message without a stamp is an error.
 
     Raises:
         DataError: stamps are needed, and a message has none.
     """
     logged, stamped = (np.asarray(times, np.int64) for times in (logged_ns, stamped_ns))
     missing = np.flatnonzero(stamped == 0)
-    if needed and missing.size:
+    if STAMP in names and missing.size:
         raise DataError(
             f"{path}: message {missing[0]} of {name} has no {STAMP}; data.time = '{LOGGED}' takes the times of the log"
         )
     stamps, times = stamped.view("datetime64[ns]"), logged.view("datetime64[ns]")
-    return {TIME: times if missing.size else stamps, STAMP: stamps, LOGGED: times}
+    found = {TIME: times if missing.size else stamps, STAMP: stamps}
+    return found | {LOGGED: times} if LOGGED in names or (stamped[1:] < stamped[:-1]).any() else found
 
 
 def check_topics(path: Path, counts: Mapping[str, int], known: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers.growing import Numbers
-from statestream.models.data.readers.messages import Messages, Packet, within_64_bits
+from statestream.models.data.readers.messages import Getter, Messages, Packet, within_64_bits
 from statestream.models.data.readers.reader import Facts
 from statestream.models.data.readers.topics import Topic
 from statestream.models.data.readers.video_messages import MessageVideo
@@ -36,15 +36,17 @@ class Track:
         room = min(expected, _MOST_EXPECTED)
         self.name = name
         self.fields = fields
-        self._place, self._logged_ns, self._stamped_ns = (Numbers(np.int64, room) for _ in range(3))
+        self._place = Numbers(np.uint32, room)
+        self._logged_ns, self._stamped_ns = (Numbers(np.int64, room) for _ in range(2))
         self._values: list[Any] = [Numbers(kind, room) for kind in types] or [[] for _ in fields]
         """Numbers, or a list, per field."""
+        self._getters: dict[Messages, list[Getter]] = {}
 
     def __len__(self) -> int:
         return len(self._place)
 
     @property
-    def place(self) -> Int64Array:
+    def place(self) -> Array:
         """Index of each message among the messages of all tracks."""
         return self._place.array
 
@@ -63,8 +65,10 @@ class Track:
         Raises:
             DataError: it cannot be decoded, or does not have a field; nothing is added.
         """
+        if messages not in self._getters:
+            self._getters[messages] = [messages.getter(field) for field in self.fields]
         message = messages.decode(data)
-        cells = [messages.value(message, field) for field in self.fields]
+        cells = [get(message) for get in self._getters[messages]]
         stamped_ns, logged_ns = messages.stamp_ns(message), within_64_bits(logged_ns)
         for column, cell in zip(self._values, cells, strict=True):
             column.append(cell)

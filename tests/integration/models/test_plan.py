@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from statestream.models.data.times import TIME_NAMES
 from statestream.models.training.dataset import channel_statistics, target_statistics
 from statestream.models.training.plan import Plan, still_columns
 from statestream.models.training.trainer import train
@@ -35,7 +36,16 @@ def test_a_plan_says_what_is_trained_on_and_for_how_long(data: Path, tmp_path: P
     assert plan.facts["split"].startswith("by recording: train 8 (")
     assert plan.facts["network"] == "gru, 200 parameters"
     assert plan.facts["training"] == "100 epochs of 4 optimiser steps, 400 in all"
+    assert "measured" not in plan.facts["period"]
     assert plan.warnings == ()
+
+
+def test_times_that_are_counted_are_said_to_be(data: Path, tmp_path: Path) -> None:
+    header, rows = data.read_text().split("\n", 1)
+    names = ["row" if name in TIME_NAMES else name for name in header.split(",")]
+    data.write_text(",".join(names) + "\n" + rows)
+    plan = plan_of(data, tmp_path, data={"period_s": 0.05})
+    assert plan.facts["period"] == "0.05 s, regular; times are rows counted, not measured"
 
 
 def test_few_steps_and_a_validation_of_one_recording_are_warned_of(data: Path, tmp_path: Path) -> None:

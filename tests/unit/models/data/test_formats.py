@@ -127,6 +127,12 @@ def with_journal(folder: Path) -> Path:
     return path
 
 
+def with_unfinished_write(folder: Path) -> Path:
+    path = bag(folder)
+    (path / "drive.db3-journal").write_bytes(bytes.fromhex("d9d505f920a163d7"))
+    return path
+
+
 def lerobot(**changes: object) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         pytest.importorskip("pyarrow")
@@ -190,6 +196,10 @@ REFUSED: dict[tuple[str, str], Case] = {
     ("Bags of ROS", "a field that a message does not have"): (bag, Columns(features=("/imu/data.temperature",))),
     ("Bags of ROS", "a type without its definition"): (own, Columns(features=("/grip.width",))),
     ("Bags of ROS", "a `.db3-wal` beside a bag"): (with_journal, Columns(features=("/imu/data.temperature",))),
+    ("Bags of ROS", "a `.db3-journal` of a write that is not finished"): (
+        with_unfinished_write,
+        Columns(features=("/imu/data.temperature",)),
+    ),
     ("Bags of ROS", "a damaged file"): (file("a.bag", b"#ROSBAG V2.0\n"), Columns(features=("/imu/data.a",))),
 }
 

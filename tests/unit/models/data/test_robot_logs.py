@@ -328,6 +328,18 @@ def test_messages_that_are_still_in_the_journal_are_not_left_out(tmp_path: Path)
     assert len(read_dataset(log, IMU_COLUMNS).recordings[0]) <= 5
 
 
+def test_a_write_that_is_not_finished_is_named(tmp_path: Path) -> None:
+    log = write_bag(tmp_path / "drive", drive(rows=10))
+    with closing(sqlite3.connect(log / "drive.db3")) as database:
+        database.execute("PRAGMA cache_size=1")
+        database.execute("PRAGMA cache_spill=1")
+        database.execute("UPDATE messages SET data = zeroblob(100000)")  # More than the cache holds, so it is on disk.
+        assert "LOG/drive.db3-journal: a write to the database was not finished; stop" in problem(log, IMU_COLUMNS)
+        assert "LOG-journal: a write to the database was not" in problem(log / "drive.db3", IMU_COLUMNS)
+        database.rollback()
+    assert len(read_dataset(log, IMU_COLUMNS).recordings[0]) == 10
+
+
 def joints_log(path: Path, orders: list[list[str]]) -> Path:
     from rosbags.rosbag2 import Writer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statestream.models.data.readers.growing import Numbers, Texts
@@ -17,6 +17,7 @@ from statestream.models.data.tables import Table
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=50)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # A busy machine is no fault.
 @given(st.lists(st.lists(st.one_of(texts, st.sampled_from(["1", "2.5", ""])), min_size=1, max_size=5), max_size=6))
 def test_texts_stay_what_they_were(batches: list[list[str]]) -> None:
     column = Texts()

@@ -66,6 +66,7 @@ def test_rows_are_those_of_the_files(written: Path) -> None:
     np.testing.assert_array_equal(y, np.array([row["action"] for row in rows], np.float32))
     t_ns = np.concatenate([r.t_ns for r in dataset.recordings])
     assert t_ns.tolist() == [row["frame_index"] * 10**9 // FPS for row in rows]
+    assert dataset.counted, "which the summary of a training says"
 
 
 def test_without_names_the_numbers_of_the_robot_are_features(written: Path) -> None:

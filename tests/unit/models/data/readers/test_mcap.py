@@ -30,6 +30,7 @@ from tests.support.foxglove_logs import (
     of_json,
     of_protobuf,
     of_ros,
+    state,
     write_by_sdk,
     write_mcap,
 )
@@ -285,11 +286,13 @@ def test_messages_out_of_order_in_a_file_without_indexes_are_put_in_order(tmp_pa
 
 def test_a_file_of_ros_alone_is_read_by_rosbags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, other = write_ros(tmp_path / "a.mcap", drive()), write_mcap(tmp_path / "b.mcap", of_ros(), of_json("/t"))
-    asked = []
-    monkeypatch.setattr(ros_logs.RosLog, "read", lambda _, path, names: asked.append(path) or table)
     table = READER.read(other, [GYRO])
+    asked, opened = [], ros_logs.opened
+    monkeypatch.setattr(ros_logs, "opened", lambda path: asked.append(path) or opened(path))
+    monkeypatch.setattr(ros_logs, "table_of_log", lambda path, reader, names: table)
+    assert READER.read(other, [GYRO]) is not table
     assert READER.read(whole, [GYRO]) is table
-    assert asked == [whole]
+    assert asked == [whole], "opened once"
 
 
 def test_a_channel_that_cannot_be_read_matters_only_if_it_is_asked_for(tmp_path: Path) -> None:
@@ -364,6 +367,22 @@ def test_flipped_bytes_are_found(tmp_path: Path) -> None:
         log.write_bytes(data)
         with pytest.raises(DataError, match=rf"{name}: cannot read it"):
             numbers(log, "/t.count")
+
+
+@pytest.mark.parametrize("length", [10**6, 3])
+def test_a_record_that_ends_outside_its_chunk_is_named(tmp_path: Path, length: int) -> None:
+    from mcap.writer import CompressionType
+
+    options = {"compression": CompressionType.NONE, "enable_crcs": False}
+    log = write_mcap(tmp_path / "a.mcap", of_json("/t", schema=None), **options)
+    assert len(numbers(log, "/t.count")) == ROWS
+    data = log.read_bytes()
+    content = json.dumps(state(0)).encode()
+    at = data.index(content) - 30
+    assert data[at : at + 8] == (22 + len(content)).to_bytes(8, "little")
+    log.write_bytes(data[:at] + length.to_bytes(8, "little") + data[at + 8 :])
+    with pytest.raises(DataError, match=r"a\.mcap: cannot read it: a record ends outside its chunk"):
+        numbers(log, "/t.count")
 
 
 def test_without_the_library_of_protobuf_it_is_said_how_to_get_it(

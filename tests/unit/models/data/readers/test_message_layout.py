@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from statestream.models.data.formats import columns_at
@@ -68,7 +68,7 @@ field_types = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     inner=st.lists(st.sampled_from([*NUMBERS, "string", "float64[]"]), min_size=1, max_size=4),
     outer=st.lists(field_types, min_size=1, max_size=8),
