@@ -12,6 +12,7 @@ size.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,7 +168,8 @@ def _read_all(
 ) -> tuple[list[Recording], tuple[str, ...], tuple[str, ...], bool]:
     """Recordings, features, classes, and whether times are counted; the tables, which are larger, are freed."""
     others = [name for name in (*columns.target, columns.group, columns.recording, columns.time) if name]
-    tables = [read_table(file, columns.features, others) for file in recordings_at(path)]
+    files = recordings_at(path)
+    tables = _titled(files, [read_table(file, columns.features, others) for file in files])
     for table in tables:
         if not table.columns:
             raise DataError(f"{table.path}: the file has no columns")
@@ -226,6 +228,15 @@ def read_table(path: Path, features: Sequence[str], others: Sequence[str]) -> Ta
     table = reader.read(path, ())
     more = [name for name in others if name not in table.columns]
     return reader.read(path, [*table.columns, *more]) if more else table
+
+
+def _titled(files: Sequence[Path], tables: Sequence[Table]) -> list[Table]:
+    """Tables of different names: files that differ only in their suffix keep it."""
+    counts = Counter(table.title for table in tables)
+    return [
+        replace(table, name=file.name) if counts[table.title] > 1 else table
+        for file, table in zip(files, tables, strict=True)
+    ]
 
 
 def _other_columns(table: Table, columns: Columns) -> tuple[str, ...]:

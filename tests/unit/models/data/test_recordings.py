@@ -88,6 +88,14 @@ def test_a_folder_has_one_recording_a_file(tmp_path: Path) -> None:
     assert np.asarray(dataset.recordings[0].target).tolist() == [[2.0], [3.0]]
 
 
+def test_files_that_differ_only_in_their_suffix_are_recordings_of_their_own(tmp_path: Path) -> None:
+    rows = {"a.csv": "t,x\n0.0,1\n", "b.csv": "t,x\n0.0,2\n", "b.tsv": "t\tx\n0.0\t3\n"}
+    for name, text in rows.items():
+        (tmp_path / name).write_text(text)
+    found = read_dataset(tmp_path).recordings
+    assert {r.id: r.features.tolist() for r in found} == {"a": [[1]], "b.csv": [[2]], "b.tsv": [[3]]}
+
+
 def test_nanoseconds_are_not_rounded_through_float(tmp_path: Path) -> None:
     t = 1_700_000_000_123_456_789
     dataset = read_dataset(write(tmp_path, f"t_ns,v\n{t},1\n{t + 1},2\n"), Columns(time_unit="ns"))
