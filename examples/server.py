@@ -33,6 +33,12 @@ class KillableServer:
         self._command = [*command, "--no-http", "--log-level", "warning", *flags]
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it, and wait until it has loaded its models."""
         self._process = subprocess.Popen(self._command)

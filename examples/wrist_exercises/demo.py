@@ -1,77 +1,111 @@
-"""`make demo`: from recordings of a wrist to a live stateful stream, end to end.
+"""`make demo`: from recordings of a wrist to a live stream that survives what streams meet, end to end.
 
 Ten people wore a watch while doing seven physiotherapy exercises. A CfC network with an NCP wiring learns the exercises
 from eight of them, is exported and served, and recognises what the other two do while their recordings are streamed to
-the service, at ten times the speed at which they were made, by several clients at once.
+the service by several clients at once. In the middle the server is killed with `kill -9` and started again; then half
+of the rows are dropped. At the end: what was lost, what changed, and how a network that is not told the time does, and
+logistic regression.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from examples import command
-from examples.server import server
-from statestream.models.config import load_config
-from statestream.models.data.recordings import Recording
-from statestream.models.evaluation.baselines import baseline_accuracy
+from examples.server import KillableServer
+from examples.wrist_exercises.networks import Scores, baseline_scores, halved, learn, network_scores
+from examples.wrist_exercises.streaming import CLIENTS, stream
+from statestream.models.bundle import Bundle
+from statestream.models.config import Config, load_config
+from statestream.models.data.recordings import Dataset
 from statestream.models.export import export
 from statestream.models.files import write_json
-from statestream.models.training import train
+from statestream.models.metrics import deviation
+from statestream.models.spec import OutputSpec, TimeSpec
 from statestream.models.training.dataset import load_dataset
-from statestream.models.training.splits import split_dataset
-from statestream.service.client import AsyncClient
-from statestream.service.playback.play import Played, play
+from statestream.models.training.rollout import rollout
+from statestream.models.training.runs import load_checkpoint
+from statestream.models.training.splits import Split, split_dataset
+from statestream.service.client import Verdict
+from statestream.service.playback.play import Played
 from statestream.service.playback.score import Score, score
 
 BUILD = Path(__file__).parents[2] / "build"
 REPOSITORY = BUILD / "demo" / "repository"
-CLIENTS = 4
-SPEED = 10.0
+SPEED, SPEED_OF_HALF = 10.0, 20.0
+MODEL = "wrist"
 
 console = Console()
 
 
-@dataclass
-class Client:
-    """One of the clients, and what it is playing."""
+@dataclass(frozen=True)
+class Streamed:
+    """What was streamed: all rows, through the death of the server, and half of them."""
 
-    name: str
-    recordings: Sequence[Recording]
-    played: list[Played]
+    all_rows: list[Played]
+    half: list[Played]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What `build/demo.json` has."""
+
+    accuracy: float
+    accuracy_half: float
+    baseline_accuracy: float
+    baseline_accuracy_half: float
+    untold_accuracy: float
+    untold_accuracy_half: float
+    rows_lost: int
+    worst_deviation: float
+    """Largest difference of a streamed output from the offline rollout, in standard deviations of the output."""
+    p50_ms: float
+    p99_ms: float
+    steps: int
+    seconds: float
 
 
 def main() -> None:
     """Train, export, serve, stream, and say how it went."""
     started = time.monotonic()
-    say(1, "Training a CfC with an NCP wiring; persons 9 and 10 are held out")
-    config = load_config("wrist")
+    config = load_config(MODEL)
     dataset = load_dataset(config)
     split = split_dataset(dataset, config.split, classes=True)
-    run = train(config, BUILD / "demo", overwrite=True, dataset=dataset)
-    baseline = baseline_accuracy(split.train, split.test, len(dataset.labels))
+    say(1, "Training a CfC with an NCP wiring, and one that is not told the time; persons 9 and 10 are held out")
+    run, untold = train_both(config, dataset)
+    baseline = baseline_scores(split.train, split.test, len(dataset.labels))
 
     say(2, "Exporting it: torch, step.onnx and chunk.onnx are compared on real recordings")
-    bundle = export(run, REPOSITORY, "wrist", 1, overwrite=True, dataset=dataset)
+    bundle = export(run, REPOSITORY, MODEL, 1, overwrite=True, dataset=dataset)
     m = bundle.manifest
     console.print(f"  {m.ref} in {shown(bundle.path)}, {m.state_bytes} bytes of state a session")
 
-    say(3, f"Serving it, and streaming {len(split.test)} recordings at {SPEED:.0f} × real time by {CLIENTS} clients")
-    with server(REPOSITORY) as address:
-        played = asyncio.run(stream(address, split.test, m.outputs[0].labels))
-    result = score(played, m.outputs[0])
-    seconds = time.monotonic() - started
-    report(result, baseline, run.path, seconds)
-    write(result, baseline, seconds)
-    check(result, baseline)
+    streamed = asyncio.run(serve_and_stream(split, bundle))
+    result = {name: score(played, m.outputs[0]) for name, played in vars(streamed).items()}
+    figures = Figures(
+        **accuracies(result, baseline, network_scores(untold, split.test, told=False)),
+        rows_lost=lost(streamed.all_rows) + lost(streamed.half),
+        worst_deviation=max(worst_deviation(run, played, m.outputs[0]) for played in vars(streamed).values()),
+        p50_ms=result["half"].p50_ms,
+        p99_ms=result["half"].p99_ms,
+        steps=sum(each.rows for each in result.values()),
+        seconds=time.monotonic() - started,
+    )
+    report(figures, result, run)
+    write_json(BUILD / "demo.json", asdict(figures))
+    check(figures, m.tolerance, len(split.test))
 
 
 def say(step: int, text: str) -> None:
@@ -79,97 +113,87 @@ def say(step: int, text: str) -> None:
     console.print(f"\n[bold cyan]{step}[/] [bold]{text}[/]")
 
 
-async def stream(address: str, recordings: Sequence[Recording], classes: Sequence[str]) -> list[Played]:
-    """Play the recordings, several at a time, and show each client's work while it goes on."""
-    clients = [Client(f"client {i + 1}", recordings[i::CLIENTS], []) for i in range(CLIENTS)]
-    with Live(console=console, refresh_per_second=8, transient=False) as live:
-        playing = asyncio.gather(*(run_client(address, client) for client in clients))
-        while not playing.done():
-            await asyncio.wait([playing], timeout=0.125)
-            live.update(table(clients, classes))
-    await playing
-    return [played for client in clients for played in client.played]
-
-
-async def run_client(address: str, client: Client) -> None:
-    """One client: a connection of its own, its recordings one after the other."""
-    async with AsyncClient(address) as connection, connection.stream() as stream:
-        for recording in client.recordings:
-            await play(stream, "wrist", 1, recording, SPEED, lambda played: follow(client, played))
-
-
 def shown(path: Path) -> str:
     """A path as one would type it from the project's root."""
     return str(path.relative_to(BUILD.parent))
 
 
-def follow(client: Client, played: Played) -> None:
-    """A client got on with a recording, perhaps a new one."""
-    if not client.played or client.played[-1] is not played:
-        client.played.append(played)
+def train_both(config: Config, dataset: Dataset) -> tuple[Path, Path]:
+    """Train the network and the one that is not told the time, side by side; returns their runs' folders."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        untold = pool.submit(learn, config, dataset, BUILD / "demo", told=False, progress=False)
+        run = learn(config, dataset, BUILD / "demo", told=True)
+        return run, untold.result()
 
 
-def table(clients: Sequence[Client], classes: Sequence[str]) -> Table:
-    """What each client is doing right now."""
-    shown = Table("client", "recording", "person", "does", "network says", "so far", "done", box=None, pad_edge=False)
-    for client in clients:
-        if not client.played:
-            continue
-        now = client.played[-1]
-        recording, row = now.recording, max(0, now.done - 1)
-        true = classes[int(recording.target[row])]
-        said = classes[int(now.output[row].argmax())]
-        right = sum(right_so_far(played) for played in client.played)
-        shown.add_row(
-            client.name,
-            recording.id,
-            str(recording.group),
-            true,
-            f"[{'green' if said == true else 'red'}]{said}[/]",
-            f"{right}/{len(client.played)}",
-            f"{now.done / len(recording):4.0%}",
-        )
-    return shown
+async def serve_and_stream(split: Split, bundle: Bundle) -> Streamed:
+    """Serve the model with a store, and stream the test recordings twice."""
+    classes = bundle.manifest.outputs[0].labels
+    with tempfile.TemporaryDirectory() as folder:
+        server = KillableServer(REPOSITORY, "--store", f"sqlite:{folder}/sessions.db")
+        try:
+            server.start()
+            recordings = f"{len(split.test)} recordings"
+            say(3, f"Streaming {recordings} at {SPEED:.0f} × real time by {CLIENTS} clients, through a kill -9")
+            all_rows = await stream(server, MODEL, split.test, classes, speed=SPEED, kill=True, console=console)
+            say(4, "And once more, of which half of the rows never arrive")
+            half = await stream(
+                server, MODEL, halved(split.test), classes, speed=SPEED_OF_HALF, kill=False, console=console
+            )
+        finally:
+            server.stop()
+    return Streamed(all_rows, half)
 
 
-def right_so_far(played: Played) -> bool:
-    """Whether the likeliest exercise of the whole recording, as far as it was played, is the true one."""
-    rows = played.output[: played.done]
-    return bool(len(rows) and rows.sum(axis=0).argmax() == int(played.recording.target[0]))
+def accuracies(result: dict[str, Score], baseline: Scores, untold: Scores) -> dict[str, float]:
+    """The scores by their names in `Figures`."""
+    network = Scores(*(result[name].accuracy or 0.0 for name in ("all_rows", "half")))
+    by_prefix = {"": network, "baseline_": baseline, "untold_": untold}
+    found = {f"{prefix}accuracy": scores.all_rows for prefix, scores in by_prefix.items()}
+    return found | {f"{prefix}accuracy_half": scores.half for prefix, scores in by_prefix.items()}
 
 
-def report(result: Score, baseline: float, run: Path, seconds: float) -> None:
+def lost(played: Sequence[Played]) -> int:
+    """Rows that were sent and did not advance their session, or whose output did not arrive."""
+    kept = [(p.verdict == Verdict.APPLIED) & np.isfinite(p.output).all(axis=1) for p in played]
+    return sum(len(p.recording) - int(k.sum()) for p, k in zip(played, kept, strict=True))
+
+
+def worst_deviation(run: Path, played: Sequence[Played], output: OutputSpec) -> float:
+    """Largest difference of streamed outputs from PyTorch's, offline, in standard deviations of the output."""
+    network = load_checkpoint(run).network
+    offline = rollout(network, [p.recording for p in played], TimeSpec.around(network.facts.nominal_s))
+    pairs = zip(played, offline, strict=True)
+    return max(float(deviation(p.output, r.outputs, output.std_array).max()) for p, r in pairs)
+
+
+def report(figures: Figures, result: dict[str, Score], run: Path) -> None:
     """The figures."""
-    verdicts = ", ".join(f"{count:,} {name}" for name, count in result.verdicts.items())
+    scores = Table("recordings right", "all rows", "half of them", box=None, pad_edge=False)
+    for name, prefix in (("the network", ""), ("not told the time", "untold_"), ("logistic regression", "baseline_")):
+        values = [getattr(figures, f"{prefix}accuracy{suffix}") for suffix in ("", "_half")]
+        scores.add_row(name, *(f"{value:.3f}" for value in values))
     rows = Table.grid(padding=(0, 2))
-    rows.add_row("recordings right", f"[bold]{result.accuracy:.3f}[/] (logistic regression {baseline:.3f})")
-    rows.add_row("rows right", f"{result.row_accuracy:.3f}")
-    rows.add_row("latency", f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms, from when each row was due")
-    rows.add_row("steps", f"{result.rows:,}: {verdicts}")
+    rows.add_row("rows lost", f"[bold]{figures.rows_lost}[/] of {figures.steps:,}, a kill -9 in between")
+    rows.add_row("offline", f"equal to {figures.worst_deviation:.1e} standard deviations of the output")
+    rows.add_row("rows right", ", ".join(f"{result[name].row_accuracy:.3f}" for name in ("all_rows", "half")))
+    rows.add_row("latency", f"p50 {figures.p50_ms:.2f} ms, p99 {figures.p99_ms:.2f} ms, from when each row was due")
     rows.add_row("plots", ", ".join(shown(plot) for plot in sorted(run.glob("*.png"))))
-    rows.add_row("all in all", f"{seconds:.0f} s; figures in {shown(BUILD / 'demo.json')}")
+    rows.add_row("all in all", f"{figures.seconds:.0f} s; figures in {shown(BUILD / 'demo.json')}")
+    console.print()
+    console.print(scores)
     console.print()
     console.print(rows)
 
 
-def write(result: Score, baseline: float, seconds: float) -> None:
-    """`build/demo.json`, whole or not at all."""
-    facts = {
-        "accuracy": result.accuracy,
-        "baseline_accuracy": baseline,
-        "p50_ms": result.p50_ms,
-        "p99_ms": result.p99_ms,
-        "steps": result.rows,
-        "seconds": seconds,
-    }
-    write_json(BUILD / "demo.json", facts)
-
-
-def check(result: Score, baseline: float) -> None:
-    """A demo that shows a network worse than a simple baseline has failed."""
-    allowed = baseline - 1 / result.recordings - 1e-9
-    if result.accuracy is None or result.accuracy < allowed:
-        sys.exit(f"the network's {result.accuracy} is more than one recording below the baseline's {baseline:.3f}")
+def check(figures: Figures, tolerance: float, recordings: int) -> None:
+    """A demo that loses rows, changes outputs or shows a network worse than a simple baseline has failed."""
+    if figures.rows_lost:
+        sys.exit(f"{figures.rows_lost} rows were lost")
+    if figures.worst_deviation > tolerance:
+        sys.exit(f"outputs are {figures.worst_deviation:.1e} off the offline rollout, tolerance {tolerance:.0e}")
+    if figures.accuracy < figures.baseline_accuracy - 1 / recordings - 1e-9:
+        sys.exit(f"the network's {figures.accuracy:.3f} is below the baseline's {figures.baseline_accuracy:.3f}")
 
 
 if __name__ == "__main__":

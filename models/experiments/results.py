@@ -1,4 +1,4 @@
-"""`make results`: trains every experiment, resumably, and writes docs/results.md and docs/results.json.
+"""`make results`: trains every experiment, resumably, and writes docs/results.md, .json and .png.
 
     python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]...
 
@@ -28,6 +28,7 @@ from statestream.models.evaluation.latency import step_cost
 from statestream.models.evaluation.ridge import ridge_scores
 from statestream.models.experiments.experiments import EXPERIMENTS, Job, jobs
 from statestream.models.experiments.results_page import Result, as_json, as_markdown
+from statestream.models.experiments.results_plot import plot_results
 from statestream.models.files import replacing, write_json
 from statestream.models.training.dataset import load_dataset
 from statestream.models.training.splits import split_dataset
@@ -88,6 +89,7 @@ def write_page(folder: Path, docs: Path) -> None:
     write_json(path, content)
     with replacing(docs / "results.md") as temporary:
         temporary.write_text(as_markdown(content))
+    plot_results(docs / "results.png", content)
 
 
 def _trained(job: Job, runs: Path) -> dict[str, Any]:

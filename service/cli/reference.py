@@ -14,11 +14,15 @@ _INTRODUCTION = f"""# Configuration
 
 <!-- Written by `make configuration`; a test compares it. -->
 
-`statestream serve` reads a TOML file, then environment variables, then its flags; what comes later wins. The file is
-the one that `--config` (or `{ENV_PREFIX}CONFIG`) names, else `{DEFAULT_FILE}` if it exists. Its keys are
-the names below, all at the top level; an unknown key or an invalid value is an error, which names it. An
-environment variable is `{ENV_PREFIX}` and the name in capitals; a list is written there, as in flags, `a,b`. Paths are
-relative to where the server was started.
+For people who run a server: every setting, with its kind, its default and its flag.
+
+`statestream serve` reads a TOML file, then environment variables, then its flags; later ones override earlier ones. The
+file is the one that `--config` (or `{ENV_PREFIX}CONFIG`) names, else `{DEFAULT_FILE}` if it exists. Its
+keys are the names below, all at the top level. An unknown key or an invalid value is an error that names it. An
+environment variable is `{ENV_PREFIX}` and the name in capitals; lists are written `a,b`, in variables and flags. Paths
+are relative to where the server was started.
+
+The command alone, without a file, also serves the [page](dashboard.md) on this machine; `--no-http` turns it off.
 
     statestream serve --config server.toml --print-config     # the resulting settings, as a file to start from
     {ENV_PREFIX}IDLE_TTL_S=60 statestream serve repository --log-format json

@@ -19,7 +19,8 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e5e7eb; --paper: #111827; --axis: #9ca3af; --grid: #374151;
   --limit: #9ca3af; --warn: #fbbf24; --series-0: #60a5fa; --series-1: #fbbf24; --series-2: #f87171;
   --series-3: #c4b5fd; --series-4: #34d399 } }
-svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--axis) } .label { text-anchor: middle }
+svg { width: 100%; height: auto } .label { text-anchor: middle }
+svg text { font-size: 11px; fill: var(--axis); paint-order: stroke; stroke: var(--paper); stroke-width: 3px }
 .tick, .end { text-anchor: end } .grid { stroke: var(--grid) } .limit { stroke: var(--limit); stroke-dasharray: 5 4 }
 polyline { fill: none; stroke-width: 1.8 } rect { fill: var(--series-0) }
 """ + "".join(
@@ -115,10 +116,9 @@ def bars(boxes: Sequence[tuple[float, float, float]], x_label: str, y_label: str
         left, top = x.place(low), y.place(height)
         width = max(x.place(high) - left, 0.8)
         body.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{HEIGHT - _BOTTOM - top:.1f}"/>')
-    for number, (name, value) in enumerate(marks.items()):
-        place = x.place(value)
-        body.append(f'<line class="limit" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
-        body.append(_beside(place, _TOP + 12 + 14 * number, name))
+    places = [x.place(value) for value in marks.values()]
+    body += [f'<line class="limit" x1="{a:.1f}" x2="{a:.1f}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>' for a in places]
+    body += [_beside(a, _TOP + 12 + 14 * k, name) for k, (a, name) in enumerate(zip(places, marks, strict=True))]
     return _svg(body)
 
 
