@@ -11,6 +11,7 @@ import numpy as np
 
 from statestream.models.data.message_fields import MessageField
 from statestream.models.data.readers.json_messages import JsonMessages
+from statestream.models.data.readers.message_layout import STAMP, FixedLayout, MessageLayout, Steps
 from statestream.models.data.readers.messages import Cell
 from statestream.models.data.readers.ros_messages import RosMessages
 from statestream.models.data.tables import DataError
@@ -22,6 +23,8 @@ from statestream.service.client.ros2 import TYPE
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
+_MOST_FITS = 16
+"""Times that the places of numbers are looked for: messages whose lengths change often are left to rosbags."""
 Encode = Callable[[Mapping[str, Any]], bytes | None]
 """Encodes the fields of a prediction; None: it is not published."""
 
@@ -38,15 +41,45 @@ class Decoder(Values, Protocol):
         ...
 
 
-def cdr_messages(types: RosTypes, kind: str) -> RosMessages:
-    """Messages of a ROS type in CDR; raises DataError if a definition is missing."""
-    store = types.store(kind)
+class CdrMessages(RosMessages):
+    """Messages of a ROS type in CDR.
 
-    def of_bytes(payload: bytes | memoryview, kind: str) -> Any:
-        check_encapsulation(payload)
-        return store.deserialize_cdr(payload, kind)
+    Numbers are read at the places where an earlier message had them; rosbags decodes messages of other lengths.
 
-    return RosMessages(kind, of_bytes, store.fielddefs)
+    Raises:
+        DataError: a definition is missing.
+    """
+
+    def __init__(self, types: RosTypes, kind: str) -> None:
+        store = types.store(kind)
+        super().__init__(kind, store.deserialize_cdr, store.fielddefs)
+        self._asked: dict[Steps, None] = {}
+        """Fields that were read of messages decoded by rosbags."""
+        self._fixed: FixedLayout | None = None
+        self._fits = _MOST_FITS
+
+    def decode(self, data: bytes | memoryview) -> Any:
+        if self._fixed is not None and (numbers := self._fixed.decode(data)) is not None:
+            return numbers
+        check_encapsulation(data)
+        if self._asked and self._fits:
+            self._fits -= 1
+            layout = MessageLayout.of(self._definitions, self._kind, list(self._asked), cdr=True)
+            self._fixed = None if layout is None else layout.fixed(bytes(data))
+        return super().decode(data)
+
+    def value(self, message: Any, field: MessageField) -> Cell:
+        if self._fixed is not None and type(message) is tuple:
+            found: Cell = message[self._fixed.place[field.steps]]
+            return found
+        self._asked[field.steps] = None
+        return super().value(message, field)
+
+    def stamp_ns(self, message: Any) -> int:
+        if self._fixed is None or type(message) is not tuple:
+            return super().stamp_ns(message)
+        sec, nanosec = (self._fixed.place.get(steps) for steps in STAMP)
+        return 0 if sec is None or nanosec is None else int(message[sec]) * 1_000_000_000 + int(message[nanosec])
 
 
 class PlainMessages(JsonMessages):
@@ -112,7 +145,7 @@ def decoder_of(wire: Format, kind: str, types: Callable[[], RosTypes]) -> Decode
     if wire != "cdr":
         return CborMessages() if wire == "cbor" else FloatMessages()
     try:
-        return cdr_messages(types(), kind)
+        return CdrMessages(types(), kind)
     except DataError as error:
         raise InvalidArgument(str(error), field="topics.type") from None
 

@@ -133,6 +133,7 @@ class HeldRows:
         values = values or {}
         self._values = {topic: values.get(topic) or ObjectMessages() for topic in self.topics}
         self._held: list[Array | bytes | float | None] = [None] * len(self._fields)
+        self._complete = False
         self._relative = Relative(self._spec) if self._spec.relative else None
         self._times = Times(time_of)
         self._clock = Clock(round(manifest.time.max_s * 1e9))
@@ -145,9 +146,14 @@ class HeldRows:
         for (k, _), value in zip(mine, found, strict=True):
             if value is not None:  # A message without the field leaves what was known.
                 self._held[k] = value
-        if not drives or any(value is None for value in self._held):
+        if not drives or not self._is_complete():
             return None
         return Row(self._x(), t_ns, self._clock.restarts(t_ns))
+
+    def _is_complete(self) -> bool:
+        """Whether every element has had a value."""
+        self._complete = self._complete or all(value is not None for value in self._held)
+        return self._complete
 
     def due(self) -> Iterator[Row]:
         return iter(())

@@ -25,7 +25,7 @@ from examples.server import free_port
 from statestream.models.spec import InputSpec, OutputSpec, TimeSpec
 from statestream.service.bridge.bridge import Bridge
 from statestream.service.bridge.config import read_config
-from statestream.service.bridge.formats import cdr_messages, encoder_of
+from statestream.service.bridge.formats import CdrMessages, encoder_of
 from statestream.service.bridge.ros_types import RosTypes
 from statestream.service.bridge.rows import HeldRows
 from statestream.service.bridge.run import Tally, run_bridge
@@ -76,7 +76,7 @@ class Answers:
 async def alone(manifest: Any, seconds: float) -> float:
     """Median CPU time a message of the bridge's own part, microseconds: every message is a row."""
     types = RosTypes()
-    messages, encode = cdr_messages(types, KIND), encoder_of("cdr", lambda: types)
+    messages, encode = CdrMessages(types, KIND), encoder_of("cdr", lambda: types)
     rows = HeldRows(manifest, values={f"/imu{k}": messages for k in range(TOPICS)})
     bridge = Bridge(Answers(manifest), rows)  # type: ignore[arg-type]
     predictions = bridge.predictions()

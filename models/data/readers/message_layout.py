@@ -8,6 +8,7 @@ N   messages
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,9 @@ _MOST_ELEMENTS = 64
 _CDR_HEAD = b"\0\1\0\0"
 """Says that a message is in little-endian order."""
 _CDR_PADDING = 3
+_CODES = {"b1": "?", "i1": "b", "u1": "B", "i2": "h", "u2": "H", "i4": "i", "u4": "I", "i8": "q", "u8": "Q"}
+_CODES |= {"f4": "f", "f8": "d"}
+"""Codes of `struct` by numpy's names of types."""
 
 
 class _OddError(Exception):
@@ -78,6 +82,19 @@ class MessageLayout:
         *columns, sec, nanosec = columns
         return columns, sec.astype(np.int64) * 1_000_000_000 + nanosec
 
+    def fixed(self, message: bytes) -> FixedLayout | None:
+        """Where the numbers are in messages of CDR as long as this one; None: it is not what the type says."""
+        cursor = _Recorder([message], self._cdr)
+        found: dict[Steps, Array] = {}
+        try:
+            self._message(cursor, self._kind, (), found)
+            cursor.check_end()
+        except (_OddError, IndexError):
+            return None
+        if not self._cdr or not found.keys() >= {*self._wanted}:
+            return None
+        return FixedLayout(len(message), cursor.lengths, dict(zip(found, cursor.numbers, strict=True)))
+
     def _message(self, cursor: _Cursor, kind: str, steps: Steps, found: dict[Steps, Array]) -> None:
         for name, described in self._definitions[kind][1]:
             self._value(cursor, described, (*steps, name), found)
@@ -87,7 +104,7 @@ class MessageLayout:
         if node.name == "NAME":
             self._message(cursor, about, steps, found)
         elif node.name != "BASE":
-            element, count = about[0], about[1] if node.name == "ARRAY" else cursor.number(_COUNT)
+            element, count = about[0], about[1] if node.name == "ARRAY" else cursor.count()
             self._array(cursor, element, np.broadcast_to(count, cursor.at.shape), steps, found)
         elif about[0] == "string":
             cursor.skip_text()
@@ -133,6 +150,10 @@ class _Cursor:
         self.at = self.at + kind.itemsize
         return values
 
+    def count(self) -> Array:
+        """Read the length of a text or an array, and pass it."""
+        return _Cursor.number(self, _COUNT)
+
     def element(self, kind: np.dtype[Any], count: Array, k: int) -> Array:
         """Read an element of an array that starts here."""
         if (count <= k).any():
@@ -151,7 +172,7 @@ class _Cursor:
 
     def skip_text(self) -> None:
         """Pass a text."""
-        length = self.number(_COUNT).astype(np.int64)
+        length = self.count().astype(np.int64)
         self.at = self.at + length
         if self._cdr and ((length == 0) | (self._read(_TYPES["uint8"], self.at - 1) != 0)).any():
             raise _OddError
@@ -173,6 +194,66 @@ class _Cursor:
         count = self._data.size - kind.itemsize + 1
         overlapping: Array = np.ndarray((count,), kind.newbyteorder("<"), self._data.data, 0, (1,))
         return np.asarray(overlapping[self._start + at].astype(kind, copy=False))
+
+
+class _Recorder(_Cursor):
+    """A position in one message of CDR, which remembers where it read what."""
+
+    def __init__(self, messages: Sequence[bytes], cdr: bool) -> None:
+        super().__init__(messages, cdr)
+        self.lengths: list[tuple[int, int]] = []
+        """Places of lengths, and the lengths."""
+        self.numbers: list[tuple[int, np.dtype[Any]]] = []
+        """Places of numbers, and their types."""
+
+    def number(self, kind: np.dtype[Any]) -> Array:
+        values = super().number(kind)
+        self.numbers.append((int(self.at[0]) - kind.itemsize, kind))
+        return values
+
+    def count(self) -> Array:
+        values = super().count()
+        self.lengths.append((int(self.at[0]) - _COUNT.itemsize, int(values[0])))
+        return values
+
+    def element(self, kind: np.dtype[Any], count: Array, k: int) -> Array:
+        values = super().element(kind, count, k)
+        start = (int(self.at[0]) + kind.itemsize - 1) & -kind.itemsize
+        self.numbers.append((start + k * kind.itemsize, kind))
+        return values
+
+
+class FixedLayout:
+    """Numbers of CDR messages one by one, at the places where a first message has them.
+
+    Made by `MessageLayout.fixed`. It holds for messages whose texts and arrays have the same lengths.
+    """
+
+    def __init__(
+        self, size: int, lengths: Sequence[tuple[int, int]], numbers: Mapping[Steps, tuple[int, np.dtype[Any]]]
+    ) -> None:
+        self._size = size
+        self._lengths = _struct([(at, "I") for at, _ in lengths], "4s")
+        self._expected = (_CDR_HEAD, *(length for _, length in lengths))
+        ordered = sorted(numbers, key=lambda steps: numbers[steps][0])
+        self._numbers = _struct([(numbers[steps][0], _CODES[numbers[steps][1].str[1:]]) for steps in ordered], "4x")
+        self.place = {steps: k for k, steps in enumerate(ordered)}
+        """Index of each number in what `decode` returns."""
+
+    def decode(self, message: bytes | memoryview) -> tuple[Any, ...] | None:
+        """Read the numbers of a message; None: it has other lengths."""
+        if len(message) != self._size or self._lengths.unpack_from(message) != self._expected:
+            return None
+        return self._numbers.unpack_from(message)
+
+
+def _struct(values: Sequence[tuple[int, str]], head: str) -> struct.Struct:
+    """Values at ascending places after the header of CDR."""
+    parts, end = [head], 0
+    for at, code in values:
+        parts.append(f"{at - end}x{code}")
+        end = at + struct.calcsize(f"<{code}")
+    return struct.Struct("<" + "".join(parts))
 
 
 def _known(name: str) -> np.dtype[Any]:

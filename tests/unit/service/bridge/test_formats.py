@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from statestream.models.data.message_fields import MessageField
+from statestream.models.data.readers.ros_messages import ObjectMessages
 from statestream.models.data.tables import DataError
 from statestream.service.bridge.formats import decoder_of, encoder_of
 from statestream.service.bridge.ros_types import RosTypes, dds_name
@@ -165,3 +166,54 @@ def test_the_hash_of_a_type_of_a_folder_is_that_of_a_bag_of_jazzy(tmp_path: Path
 
 def test_names_of_types() -> None:
     assert dds_name("std_msgs/msg/String") == "std_msgs::msg::dds_::String_"
+
+
+SCAN, IMU = "sensor_msgs/msg/LaserScan", "sensor_msgs/msg/Imu"
+SCANNED = ("ranges[3]", "angle_min", "header.stamp.nanosec", "ranges[0]", "range_max")
+MEASURED = ("orientation_covariance[4]", "linear_acceleration.z", "angular_velocity.x")
+
+
+def scan(t_ns: int, frame: str, ranges: int) -> dict[str, Any]:
+    random = np.random.default_rng(t_ns)
+    numbers = dict(zip(("angle_min", "angle_max", "range_max"), random.normal(size=3).tolist(), strict=True))
+    others = dict.fromkeys(("angle_increment", "time_increment", "scan_time", "range_min"), 0.5)
+    arrays = {"ranges": random.normal(size=ranges).astype(np.float32), "intensities": np.zeros(2, np.float32)}
+    return {"header": header(t_ns, frame), **numbers, **others, **arrays}
+
+
+def imu(t_ns: int, frame: str, _: int) -> dict[str, Any]:
+    x, z, *rest = np.random.default_rng(t_ns).normal(size=11).tolist()
+    rates = {"angular_velocity": vector(x=x, y=0.0, z=0.0), "linear_acceleration": vector(x=0.0, y=0.0, z=z)}
+    turned = {"orientation": vector(x=0.0, y=0.0, z=0.0, w=1.0), "orientation_covariance": np.array(rest)}
+    return {"header": header(t_ns, frame), **turned, **rates}
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "names"), [(SCAN, scan, SCANNED), (IMU, imu, MEASURED)], ids=["scan", "imu"]
+)
+def test_numbers_at_fixed_places_are_those_of_rosbags(types: RosTypes, kind: str, content: Any, names: Any) -> None:
+    decoder, plain, store = decoder_of("cdr", kind, lambda: types), ObjectMessages(), typestore()
+    fields, fixed = [MessageField.parse(f"/topic.{name}") for name in names], 0
+    for k in range(60):
+        frame, ranges = ("base" if k % 7 else "another frame"), (5 if k % 11 else 4)
+        payload = store.serialize_cdr(built(store, kind, content(10**18 + k, frame, ranges)), kind)
+        message, expected = decoder.decode(payload), store.deserialize_cdr(payload, kind)
+        assert [decoder.value(message, field) for field in fields] == [plain.value(expected, field) for field in fields]
+        assert decoder.stamp_ns(message) == 10**18 + k
+        fixed += isinstance(message, tuple)
+    assert fixed > 20
+    with pytest.raises(DataError, match="CDR2_LE"):
+        decoder.decode(b"\0\7" + bytes(payload[2:]))
+    with pytest.raises(DataError, match=f"it is no {kind}"):
+        decoder.decode(payload[:-8])
+
+
+def test_an_element_that_is_not_there_is_missed_after_others(types: RosTypes) -> None:
+    decoder, store, field = decoder_of("cdr", SCAN, lambda: types), typestore(), MessageField.parse("/topic.ranges[4]")
+    for ranges in (5, 5, 5, 4, 5):
+        message = decoder.decode(store.serialize_cdr(built(store, SCAN, scan(1, "base", ranges)), SCAN))
+        if ranges == 5:
+            assert isinstance(decoder.value(message, field), float)
+        else:
+            with pytest.raises(DataError, match="no element 4 of 4"):
+                decoder.value(message, field)
