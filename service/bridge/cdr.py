@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from statestream.models.data.tables import DataError
 
-_HEAD = 4
+CDR_HEAD = b"\0\1\0\0"
+"""Header of plain XCDR1, little-endian."""
+_HEAD = len(CDR_HEAD)
 """Bytes of the header: two of the encoding, two of options."""
 _PLAIN = (b"\0\0", b"\0\1")
 _OTHERS = {

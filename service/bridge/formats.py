@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -15,11 +16,10 @@ from statestream.models.data.readers.message_layout import STAMP, FixedLayout, M
 from statestream.models.data.readers.messages import Cell
 from statestream.models.data.readers.ros_messages import RosMessages
 from statestream.models.data.tables import DataError
-from statestream.service.bridge.cdr import check_encapsulation
+from statestream.service.bridge.cdr import CDR_HEAD, check_encapsulation
 from statestream.service.bridge.middleware import Format
 from statestream.service.bridge.ros_types import RosTypes
 from statestream.service.bridge.rows import Values
-from statestream.service.client.ros2 import TYPE
 from statestream.service.errors import InvalidArgument
 from statestream.service.extras import need
 
@@ -150,32 +150,34 @@ def decoder_of(wire: Format, kind: str, types: Callable[[], RosTypes]) -> Decode
         raise InvalidArgument(str(error), field="topics.type") from None
 
 
-def encoder_of(wire: Format, types: Callable[[], RosTypes]) -> Encode:
+def encoder_of(wire: Format) -> Encode:
     """Make the encoder of predictions; raises FailedPrecondition if a package is missing."""
-    if wire == "cdr":
-        return CdrPredictions(types())
     if wire == "cbor":
         dumps: Callable[[Any], bytes] = need("cbor2", "mqtt").dumps
         return lambda prediction: dumps(dict(prediction))
-    return _json if wire == "json" else _floats
+    return {"cdr": _cdr, "json": _json, "float32": _floats}[wire]
 
 
-class CdrPredictions:
-    """Encodes predictions as `statestream_msgs/msg/Prediction` in CDR."""
-
-    def __init__(self, types: RosTypes) -> None:
-        store = types.store(TYPE)
-        self._serialize = store.serialize_cdr
-        self._prediction, self._header, self._time = (
-            store.types[name] for name in (TYPE, "std_msgs/msg/Header", "builtin_interfaces/msg/Time")
+def _cdr(prediction: Mapping[str, Any]) -> bytes:
+    """`statestream_msgs/msg/Prediction`; all its numbers align to four bytes."""
+    stamp, y = prediction["header"]["stamp"], prediction["y"]
+    texts = [prediction["header"]["frame_id"], *(prediction[name] for name in ("model", "session", "verdict"))]
+    return b"".join(
+        (
+            struct.pack("<4siI", CDR_HEAD, stamp["sec"], stamp["nanosec"]),
+            *map(_text, texts),
+            struct.pack("<fI", prediction["dt_s"], len(prediction["labels"])),
+            *map(_text, prediction["labels"]),
+            struct.pack(f"<I{len(y)}f", len(y), *y),
+            _text(prediction["class_name"]),
         )
+    )
 
-    def __call__(self, prediction: Mapping[str, Any]) -> bytes:
-        """Encode the fields of a prediction."""
-        header = prediction["header"]
-        stamped = self._header(stamp=self._time(**header["stamp"]), frame_id=header["frame_id"])
-        y = np.asarray(prediction["y"], np.float32)
-        return bytes(self._serialize(self._prediction(**{**prediction, "header": stamped, "y": y}), TYPE))
+
+def _text(text: str) -> bytes:
+    """A text of CDR, and the bytes up to the next number."""
+    data = text.encode() + b"\0"
+    return struct.pack("<I", len(data)) + data + bytes(-len(data) % 4)
 
 
 def _json(prediction: Mapping[str, Any]) -> bytes:

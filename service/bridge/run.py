@@ -102,7 +102,7 @@ class _Runner:
         self._decoders: dict[str, Decoder] = {
             topic.name: decoder_of(config.format_of(topic.format), topic.type, types) for topic in config.topics
         }
-        self._encode = encoder_of(config.format_of(config.predictions.format), types)
+        self._encode = encoder_of(config.format_of(config.predictions.format))
         self._clock: Decoder | None = decoder_of("cdr", _CLOCK.type, types) if config.session.use_sim_time else None
         self._sim_ns: int | None = None
         self._waiting: deque[Received] = deque()

@@ -76,7 +76,7 @@ class Answers:
 async def alone(manifest: Any, seconds: float) -> float:
     """Median CPU time a message of the bridge's own part, microseconds: every message is a row."""
     types = RosTypes()
-    messages, encode = CdrMessages(types, KIND), encoder_of("cdr", lambda: types)
+    messages, encode = CdrMessages(types, KIND), encoder_of("cdr")
     rows = HeldRows(manifest, values={f"/imu{k}": messages for k in range(TOPICS)})
     bridge = Bridge(Answers(manifest), rows)  # type: ignore[arg-type]
     predictions = bridge.predictions()

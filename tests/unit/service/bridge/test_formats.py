@@ -120,24 +120,31 @@ def test_float32() -> None:
             decoder.decode(wrong)
 
 
-def test_predictions_in_cdr_are_what_rosbags_reads(types: RosTypes) -> None:
-    payload = encoder_of("cdr", lambda: types)(PREDICTION)
+@pytest.mark.parametrize("session", ["", "a", "ab", "abc", "höhe-1"])
+def test_predictions_in_cdr_are_what_rosbags_reads(types: RosTypes, session: str) -> None:
+    payload = encoder_of("cdr")(PREDICTION | {"session": session})
     assert payload is not None
     message = types.store(TYPE).deserialize_cdr(payload, TYPE)
+    assert (message.session, message.dt_s) == (session, 0.5)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1, 500_000_000)
     assert (message.model, message.verdict, message.labels) == ("terrain:3", "APPLIED", ["grass", "sand"])
     assert message.y.tolist() == [0.25, 0.75]
     assert message.class_name == "sand"
+    written = bytes(types.store(TYPE).serialize_cdr(message, TYPE))
+    assert payload.startswith(written)
+    assert len(payload) - len(written) < 4, "it is padded"
+    empty = encoder_of("cdr")(PREDICTION | {"y": [], "labels": [], "class_name": ""})
+    assert types.store(TYPE).deserialize_cdr(empty, TYPE).y.tolist() == []
 
 
 def test_predictions_in_other_formats() -> None:
     cbor2 = pytest.importorskip("cbor2")
-    payloads = {wire: encoder_of(wire, RosTypes)(PREDICTION) for wire in ("json", "cbor", "float32")}
+    payloads = {wire: encoder_of(wire)(PREDICTION) for wire in ("json", "cbor", "float32")}
     assert json.loads(payloads["json"] or b"") == PREDICTION
     assert cbor2.loads(payloads["cbor"]) == PREDICTION
     assert np.frombuffer(payloads["float32"] or b"", "<f4").tolist() == [0.25, 0.75]
-    assert encoder_of("float32", RosTypes)(PREDICTION | {"y": []}) is None, "a row without an output is not published"
-    assert json.loads(encoder_of("json", RosTypes)(PREDICTION | {"y": [float("nan")]}) or b"")["y"] == [None]
+    assert encoder_of("float32")(PREDICTION | {"y": []}) is None, "a row without an output is not published"
+    assert json.loads(encoder_of("json")(PREDICTION | {"y": [float("nan")]}) or b"")["y"] == [None]
 
 
 HASHES = {
