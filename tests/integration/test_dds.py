@@ -32,7 +32,7 @@ from statestream.service.bridge.config import DdsOptions
 from statestream.service.bridge.dds.calls import matched
 from statestream.service.bridge.dds.message_types import message_type
 from statestream.service.bridge.dds.middleware import DdsMiddleware
-from statestream.service.bridge.formats import CdrPredictions
+from statestream.service.bridge.formats import encoder_of
 from statestream.service.bridge.middleware import MiddlewareError, Received, TopicSpec
 from statestream.service.bridge.ros_types import RosTypes
 from statestream.service.client.ros2 import TYPE
@@ -187,7 +187,7 @@ def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> Non
 
 
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
-    encode = CdrPredictions(types)
+    encode = encoder_of("cdr")
     async with receiving(types, domain, IMU) as middleware:
         await subscribed(peer, middleware, encode(HELLO))
         for k in range(50):
@@ -401,7 +401,7 @@ async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(
     peer: Peer, types: RosTypes, domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publishing waits for room, not in the event loop, and nothing is lost."""
-    encode = CdrPredictions(types)
+    encode = encoder_of("cdr")
     payload, codes = encode({**PREDICTION, "session": "s" * 4000}), []
 
     def write(*arguments: Any) -> int:
