@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +82,9 @@ def ros_messages(path: Path, encoding: str, schema: Schema, facts: Facts) -> Ros
             raise DataError(f"its definition cannot be read: {error!r}") from error
     decoder = imported(path, "mcap_ros2.decoder", "messages of ROS 2", facts)
     try:
-        return RosMessages(schema.name, _without_kind(decoder.DecoderFactory().decoder_for("cdr", schema)), {})
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # It prints what it cannot read.
+            decode = decoder.DecoderFactory().decoder_for("cdr", schema)
+        return RosMessages(schema.name, _without_kind(decode), {})
     except Exception as error:
         raise DataError(f"its definition cannot be read: {error!r}") from error
 

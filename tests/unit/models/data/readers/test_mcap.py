@@ -295,7 +295,9 @@ def test_a_file_of_ros_alone_is_read_by_rosbags(tmp_path: Path, monkeypatch: pyt
     assert asked == [whole], "opened once"
 
 
-def test_a_channel_that_cannot_be_read_matters_only_if_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_channel_that_cannot_be_read_matters_only_if_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     log = write_mcap(
         tmp_path / "a.mcap",
         of_ros(),
@@ -313,6 +315,7 @@ def test_a_channel_that_cannot_be_read_matters_only_if_it_is_asked_for(tmp_path:
     }.items():
         with pytest.raises(DataError, match=text):
             numbers(log, name)
+    assert capsys.readouterr() == ("", ""), "the library's remarks are not ours"
 
 
 def test_definitions_that_rosbags_cannot_read_are_read_by_the_other_library(
