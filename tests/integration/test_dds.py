@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 
 from tests.support import fastdds_peer
-from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu, joints
+from tests.support.fastdds_peer import LOOPBACK, TIMEOUT_S, Peer, imu, joints, line_of
 
 pytest.importorskip("cyclonedds", reason="cyclonedds is not installed (pip install 'statestream[dds]')")
 
@@ -40,6 +43,8 @@ from statestream.service.client.ros2 import TYPE
 IMU = TopicSpec("/imu/data", "sensor_msgs/msg/Imu")
 JOINTS = TopicSpec("/joint_states", "sensor_msgs/msg/JointState")
 PREDICTIONS = TopicSpec("/statestream/leaky", TYPE)
+PEER_TYPES = {IMU.type: "imu", JOINTS.type: "joints", "tf2_msgs/msg/TFMessage": "tf"}
+MOST_OF_A_LOG = 200
 START_NS = 1_700_000_000_123_456_789
 STEP_NS = 10_000_000
 RELIABLE, BEST_EFFORT = "reliable volatile 100", "best_effort volatile 100"
@@ -164,26 +169,49 @@ async def test_messages_come_as_they_were_sent(peer: Peer, types: RosTypes, doma
 
 
 def test_fast_dds_serializes_as_rosbags_does(peer: Peer, types: RosTypes) -> None:
-    store = types.store("sensor_msgs/msg/JointState")
-    random = np.random.default_rng(0)
+    store, random = types.store(JOINTS.type), np.random.default_rng(0)
     for k in range(20):
+        stamp = store.types["builtin_interfaces/msg/Time"](sec=k, nanosec=START_NS % 10**9)
         names = ["n" * int(n) for n in random.integers(0, 9, k % 4)]
-        position, velocity = random.normal(size=len(names)), random.normal(size=k % 3)
-        kinds = store.types
-        message = kinds["sensor_msgs/msg/JointState"](
-            header=kinds["std_msgs/msg/Header"](
-                stamp=kinds["builtin_interfaces/msg/Time"](sec=k, nanosec=START_NS % 10**9), frame_id="f" * k
-            ),
+        message = store.types[JOINTS.type](
+            header=store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="f" * k),
             name=names,
-            position=position,
-            velocity=velocity,
+            position=random.normal(size=len(names)),
+            velocity=random.normal(size=k % 3),
             effort=np.zeros(0),
         )
-        ours = bytes(store.serialize_cdr(message, "sensor_msgs/msg/JointState"))
-        t_ns = k * 10**9 + START_NS % 10**9
-        assert peer.serialized("joints", joints(t_ns, names, position, velocity, "f" * k)).rstrip(b"\0") == ours.rstrip(
-            b"\0"
-        )
+        assert_same_bytes(peer, store, JOINTS.type, message, bytes(store.serialize_cdr(message, JOINTS.type)))
+
+
+def test_fast_dds_serializes_as_the_robot_of_a_log_did(peer: Peer, types: RosTypes) -> None:
+    """Messages of types that the peer knows, in a log that nodes of ROS 2 recorded."""
+    folder = Path(os.environ.get("STATESTREAM_DATA", "no data")) / "ros2_log"
+    logs = sorted(folder.glob("*.mcap"))
+    if not logs:
+        pytest.skip(f"no log of ROS 2 (*.mcap) in {folder}")
+    compared: Counter[str] = Counter()
+    for path in logs:
+        with path.open("rb") as file:
+            found = [(s.name, m.data) for s, _, m in make_reader(file).iter_messages() if s and s.name in PEER_TYPES]
+        stores = {kind: types.store(kind) for kind in {name for name, _ in found}}
+        for kind, payload in found[:: max(1, len(found) // MOST_OF_A_LOG)]:
+            store = stores[kind]
+            assert_same_bytes(peer, store, kind, store.deserialize_cdr(payload, kind), payload)
+            compared[kind] += 1
+    assert compared, f"{folder} has no message of {', '.join(PEER_TYPES)}"
+
+
+def assert_same_bytes(peer: Peer, store: Any, kind: str, message: Any, payload: bytes) -> None:
+    """Fast DDS gives a message the bytes of a payload, but for padding: nodes of ROS leave there what was in memory."""
+    theirs = peer.serialized(PEER_TYPES[kind], line_of(store.fielddefs, kind, message))
+    size = min(len(theirs), len(payload))
+    assert max(len(theirs), len(payload)) - size < 4
+    other = bytearray(payload)
+    for k in range(size):
+        if theirs[k] != payload[k]:
+            other[k] ^= 0xFF
+    changed = store.deserialize_cdr(bytes(other), kind)
+    assert store.serialize_cdr(changed, kind) == store.serialize_cdr(message, kind), "a byte that differs is no padding"
 
 
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:

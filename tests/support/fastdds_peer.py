@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from threading import Condition, Thread
 from typing import Any
 
 import pytest
+from rosbags.interfaces import Nodetype
 
 from tests.support.cpp import build
 
@@ -159,6 +160,25 @@ def joints(
     """A JointState as the peer reads it."""
     words = " ".join([str(len(names)), *map(_quoted, names)])
     return " ".join([_header(t_ns, frame), words, *(f"{len(v)} {_numbers(v)}" for v in (position, velocity, ()))])
+
+
+def line_of(definitions: Mapping[str, Any], kind: str, message: Any) -> str:
+    """A message of rosbags as the peer reads it."""
+    return " ".join(_words(definitions, (Nodetype.NAME, kind), message))
+
+
+def _words(definitions: Mapping[str, Any], described: tuple[Any, Any], value: Any) -> Iterator[str]:
+    node, about = described
+    if node is Nodetype.NAME:
+        for name, field in definitions[about][1]:
+            yield from _words(definitions, field, getattr(value, name))
+    elif node is Nodetype.BASE:
+        yield _quoted(value) if about[0] == "string" else repr(getattr(value, "item", lambda: value)())
+    else:
+        if node is Nodetype.SEQUENCE:
+            yield str(len(value))
+        for element in value:
+            yield from _words(definitions, about[0], element)
 
 
 def _header(t_ns: int, frame: str) -> str:

@@ -9,7 +9,7 @@
 //   write     TOPIC MESSAGE
 //   bytes     TYPE MESSAGE                                prints the message as it is serialized
 //
-// TYPE is imu or joints, RELIABILITY reliable or best_effort, DURABILITY volatile or transient_local. A MESSAGE is its
+// TYPE is imu or joints, of bytes also tf; RELIABILITY reliable or best_effort, DURABILITY volatile or transient_local. A MESSAGE is its
 // fields in order; words are in quotes, and a sequence begins with its length.
 //
 //   ready | matched TOPIC PEERS | incompatible TOPIC POLICY | wrote TOPIC | prediction TOPIC JSON | bytes HEX | error TEXT
@@ -44,6 +44,7 @@ using eprosima::fastrtps::Duration_t;
 using Header = std_msgs::msg::dds_::Header_;
 using Imu = sensor_msgs::msg::dds_::Imu_;
 using Joints = sensor_msgs::msg::dds_::JointState_;
+using Transforms = tf2_msgs::msg::dds_::TFMessage_;
 using Prediction = statestream_msgs::msg::dds_::Prediction_;
 
 namespace {
@@ -130,6 +131,17 @@ void read(std::istream& in, Joints& message) {
     message.position(sequence(in));
     message.velocity(sequence(in));
     message.effort(sequence(in));
+}
+
+void read(std::istream& in, Transforms& message) {
+    std::vector<geometry_msgs::msg::dds_::TransformStamped_> values(static_cast<size_t>(number(in)));
+    for (auto& value : values) {
+        value.header(header(in));
+        value.child_frame_id(word(in));
+        value.transform().translation(vector3(in));
+        value.transform().rotation(quaternion(in));
+    }
+    message.transforms(values);
 }
 
 template <typename Message>
@@ -250,12 +262,18 @@ public:
         if (command == "publish") publish(name, in);
         else if (command == "subscribe") subscribe(name, in);
         else if (command == "write") write(name, in);
-        else if (command == "bytes") say("bytes " + (name == "imu" ? bytes_of<sensor_msgs::msg::dds_::Imu_PubSubType, Imu>(in)
-                                                                   : bytes_of<sensor_msgs::msg::dds_::JointState_PubSubType, Joints>(in)));
+        else if (command == "bytes") say("bytes " + bytes(name, in));
         else throw std::runtime_error("no command: " + line);
     }
 
 private:
+    static std::string bytes(const std::string& type, std::istream& in) {
+        if (type == "imu") return bytes_of<sensor_msgs::msg::dds_::Imu_PubSubType, Imu>(in);
+        if (type == "joints") return bytes_of<sensor_msgs::msg::dds_::JointState_PubSubType, Joints>(in);
+        if (type == "tf") return bytes_of<tf2_msgs::msg::dds_::TFMessage_PubSubType, Transforms>(in);
+        throw std::runtime_error("no type " + type);
+    }
+
     Topic* topic(const std::string& name, TypeSupport type) {
         type.register_type(participant_);
         return participant_->create_topic(name, type.get_type_name(), TOPIC_QOS_DEFAULT);
@@ -314,7 +332,5 @@ int main(int count, char** words) {
             say(std::string("error ") + error.what());
         }
     }
-    // Ends as a process does that is stopped: the system takes all back. What deletes its entities says so to others.
-    DomainParticipantFactory::get_instance()->get_instance();
     return 0;
 }
