@@ -113,6 +113,12 @@ async def publishing(peer: Peer, middleware: DdsMiddleware, topic: str, kind: st
     await until(lambda: sum(map(matched, middleware._entities._readers)) > before)
 
 
+def encoded(prediction: dict[str, Any]) -> bytes:
+    payload = encoder_of("cdr")(prediction)
+    assert payload is not None
+    return payload
+
+
 async def subscribed(peer: Peer, middleware: DdsMiddleware, hello: bytes) -> None:
     """Let the peer subscribe to predictions, and wait until it gets one."""
     peer.tell(f"subscribe rt/statestream/leaky {RELIABLE}")
@@ -215,12 +221,11 @@ def assert_same_bytes(peer: Peer, store: Any, kind: str, message: Any, payload: 
 
 
 async def test_predictions_reach_a_subscriber(peer: Peer, types: RosTypes, domain: int) -> None:
-    encode = encoder_of("cdr")
     async with receiving(types, domain, IMU) as middleware:
-        await subscribed(peer, middleware, encode(HELLO))
+        await subscribed(peer, middleware, encoded(HELLO))
         for k in range(50):
-            await middleware.publish(PREDICTIONS.name, encode({**PREDICTION, "session": "s" * k}))
-        await middleware.publish(PREDICTIONS.name, encode(PREDICTION))
+            await middleware.publish(PREDICTIONS.name, encoded({**PREDICTION, "session": "s" * k}))
+        await middleware.publish(PREDICTIONS.name, encoded(PREDICTION))
         *found, last = await predictions(peer, 51)
     assert [p["session"] for p in found] == ["s" * k for k in range(50)]
     fields = {name: value for name, value in PREDICTION.items() if name != "header"}
@@ -429,8 +434,7 @@ async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(
     peer: Peer, types: RosTypes, domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publishing waits for room, not in the event loop, and nothing is lost."""
-    encode = encoder_of("cdr")
-    payload, codes = encode({**PREDICTION, "session": "s" * 4000}), []
+    payload, codes = encoded({**PREDICTION, "session": "s" * 4000}), []
 
     def write(*arguments: Any) -> int:
         codes.append(ddspy_write(*arguments))
@@ -442,7 +446,7 @@ async def test_a_subscriber_that_stops_holds_up_a_reliable_publisher(
 
     monkeypatch.setattr("statestream.service.bridge.dds.middleware.ddspy_write", write)
     async with receiving(types, domain, IMU) as middleware:
-        await subscribed(peer, middleware, encode(HELLO))
+        await subscribed(peer, middleware, encoded(HELLO))
         peer.stop()
         task = asyncio.create_task(publish_all())
         await until(lambda: DDSException.DDS_RETCODE_TIMEOUT in codes)

@@ -11,7 +11,6 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from queue import Queue
 from threading import Condition, Thread
@@ -26,7 +25,6 @@ ROOT = Path(__file__).parents[2]
 _SOURCES, _OUT = Path(__file__).parent / "fastdds", ROOT / "build/fastdds"
 _NEEDED = {"g++": "g++", "make": "make", "fastddsgen": "fastddsgen"}
 _HEADER = Path("/usr/include/fastdds/dds/domain/DomainParticipant.hpp")
-_DOMAINS = count()
 TIMEOUT_S = 60.0
 ENDED = "ended"
 LOOPBACK = (
@@ -50,9 +48,21 @@ def peer_program() -> Path:
 
 
 def free_domain() -> int:
-    """A domain that no other test uses: ten for each worker, of those below the ports of outgoing connections."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return 2 + worker % 9 * 10 + next(_DOMAINS) % 10
+    """A domain that no other test uses, nor any before in this process: who died there may still seem to be there.
+
+    Its lock is held until the process ends. Domains above 100 have ports that outgoing connections may have.
+    """
+    folder = _OUT / "domains"
+    folder.mkdir(parents=True, exist_ok=True)
+    for domain in range(10, 101):
+        lock = os.open(folder / str(domain), os.O_CREAT | os.O_WRONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return domain
+    raise AssertionError("all domains are taken")
 
 
 class Peer:
