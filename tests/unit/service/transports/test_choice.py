@@ -51,7 +51,7 @@ def test_where_it_was_not_built_auto_says_once_what_is_missing(caplog: pytest.Lo
     assert uvloop.run(chosen("grpc")) == "grpc"
     (said,) = caplog.messages
     assert "g++ and libnghttp2-dev" in said
-    assert "half of the CPU time" in said
+    assert "a third of the CPU time" in said
     with pytest.raises(FailedPrecondition, match="transport: the native transport was not built"):
         uvloop.run(chosen("native"))
 
