@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard service/t
 	@$(PY) -c 'from statestream.service.transports.choice import lacking; print(lacking() or "The native transport was built.")'
 	@touch $@
 
-demo: install ## Train, export and serve a model, stream real recordings, kill the server, drop rows (three minutes)
+demo: install ## Train, export and serve a model, stream real recordings, kill the server, drop rows (some minutes)
 	@$(PY) -m examples.wrist_exercises.demo
 
 demo-model: install ## Train the model of `statestream demo`, and write its files (two minutes)
