@@ -102,7 +102,7 @@ class Reader:
                 process.kill()
         for server in reversed(self._servers):
             server.send_signal(signal.SIGTERM)
-            server.wait(timeout=60)
+            server.communicate(timeout=60)  # Reads what is left in its pipe, and closes that.
 
     def _run(self, text: str, where: str) -> None:
         if text.startswith("statestream serve"):
