@@ -1,4 +1,4 @@
-"""Every block of code of the documentation runs, page by page as a reader would run it; and the site builds."""
+"""Every block of code of the documentation runs twice, page by page as a reader would run it; and the site builds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -33,6 +34,8 @@ PAGES = [
 """Those that go on from the quickstart's folder."""
 NEEDED = {"robots.md": ("mosquitto", "mosquitto_pub")}
 """Programs that a page uses beside ours."""
+NOT_RUN = 0
+"""Blocks below `<!-- not-run: REASON -->`: they need what a test does not have."""
 
 
 class Block(NamedTuple):
@@ -40,17 +43,29 @@ class Block(NamedTuple):
     title: str
     text: str
     line: int
+    not_run: str
+    """Why it is not run; empty: it is."""
 
 
 def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page."""
     found = []
-    for token in MarkdownIt().parse((DOCS / page).read_text()):
+    tokens = MarkdownIt().parse((DOCS / page).read_text())
+    for before, token in pairwise([*tokens[:1], *tokens]):
         if token.type == "fence":
             language, _, rest = token.info.partition(" ")
             title = re.match(r'title="(.*)"', rest)
             assert token.map is not None
-            found.append(Block(language, title[1] if title else "", token.content, token.map[0] + 1))
+            reason = re.match(r"<!-- not-run: (.+) -->", before.content) if before.type == "html_block" else None
+            found.append(
+                Block(
+                    language,
+                    title[1] if title else "",
+                    token.content,
+                    token.map[0] + 1,
+                    reason[1] if reason else "",
+                )
+            )
     return found
 
 
@@ -83,18 +98,24 @@ class Reader:
         self._folder = folder
         self._port = free_port()
         self._servers: list[subprocess.Popen[bytes]] = []
+        self._lasting: set[str] = set()
 
-    def read(self, page: str) -> None:
-        for block in blocks(page):
-            where = f"{page}:{block.line}"
-            if block.title:
-                (self._folder / block.title).write_text(block.text)
-            elif block.language == "sh":
-                self._run(block.text, where)
-            elif block.language == "python":
-                self._python(block.text, where)
-            else:
-                assert block.language == "text", f"{where}: nothing runs '{block.language}'"
+    def read_twice(self, page: str) -> None:
+        """Run a page's blocks, and all of them again against the same server."""
+        for time_ in ("first", "second"):
+            for block in blocks(page):
+                if not block.not_run:
+                    self._do(block, f"{page}:{block.line}, the {time_} time")
+
+    def _do(self, block: Block, where: str) -> None:
+        if block.title:
+            (self._folder / block.title).write_text(block.text)
+        elif block.language == "sh":
+            self._run(block.text, where)
+        elif block.language == "python":
+            self._python(block.text, where)
+        else:
+            assert block.language == "text", f"{where}: nothing runs '{block.language}'"
 
     def leave(self) -> None:
         if "_interpreter" in self.__dict__:
@@ -105,14 +126,11 @@ class Reader:
             server.communicate(timeout=60)  # Reads what is left in its pipe, and closes that.
 
     def _run(self, text: str, where: str) -> None:
-        if text.startswith("statestream serve"):
-            self._serve(text, self._port)
+        if text in self._lasting:
             return
-        if text.startswith("mosquitto -p "):
-            self._serve(text, int(text.split()[-1]))
-            return
-        if text.startswith("statestream bridge"):
-            self._bridge(text)
+        if text.startswith(("statestream serve", "mosquitto -p ", "statestream bridge")):
+            self._lasting.add(text)
+            self._begin(text)
             return
         done = subprocess.run(
             ["bash", "-euc", text],
@@ -123,6 +141,13 @@ class Reader:
             timeout=300,
         )
         assert done.returncode == 0, f"{where}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+    def _begin(self, text: str) -> None:
+        """Start what runs in a terminal of its own."""
+        if text.startswith("statestream bridge"):
+            self._bridge(text)
+        else:
+            self._serve(text, int(text.split()[-1]) if text.startswith("mosquitto") else self._port)
 
     def _serve(self, text: str, port: int) -> None:
         server = subprocess.Popen(["bash", "-euc", f"exec {text}"], cwd=self._folder, env=self._environment())
@@ -181,7 +206,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("quickstart")
     reader = Reader(folder)
     try:
-        reader.read("quickstart.md")
+        reader.read_twice("quickstart.md")
     finally:
         reader.leave()
     return folder
@@ -201,13 +226,30 @@ def test_what_a_page_says_runs(page: str, reader: Reader) -> None:
     missing = [name for name in NEEDED.get(page, ()) if shutil.which(name) is None]
     if missing:
         pytest.skip(f"{', '.join(missing)} is not installed")
-    reader.read(page)
+    reader.read_twice(page)
+
+
+@pytest.mark.slow
+def test_the_quickstarts_network_beats_persistence_five_times(folder: Path) -> None:
+    for run in ("pendulum", "pendulum-2"):
+        metrics = json.loads((folder / "runs" / run / "metrics.json").read_text())
+        assert set(metrics["baselines"]) == {"persistence", "ridge"}
+        assert metrics["baselines"]["persistence"]["mse"] > 5 * metrics["test"]["mse"]
 
 
 def test_every_page_with_code_is_tried() -> None:
     shown = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     with_code = {page for page in shown if any(block.language in ("python", "sh") for block in blocks(page))}
     assert with_code == {"quickstart.md", *PAGES}
+    assert sum(bool(block.not_run) for page in shown for block in blocks(page)) == NOT_RUN
+
+
+def test_a_block_that_is_not_run_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "DOCS", tmp_path)
+    marked = "<!-- not-run: needs a robot -->\n```sh\nfalse\n```\n\nText.\n\n```sh\ntrue\n```\n"
+    (tmp_path / "page.md").write_text(marked)
+    assert [block.not_run for block in blocks("page.md")] == ["needs a robot", ""]
+    Reader(tmp_path).read_twice("page.md")
 
 
 def _pieces(title: str) -> list[str]:

@@ -8,6 +8,7 @@ over all 17 values.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -28,20 +29,28 @@ SPLIT = File("split.txt", "7b3912f206cbfc7e84b29a8330a91e43a6b110b114958e287a77f
 
 def walker2d() -> Dataset:
     """9,684 pieces to train on, 1,272 to validate, 1,937 to test."""
+    whole = rollouts()
+    pieces = [
+        (part, list(cut(recording, ROWS, STRIDE)))
+        for part, recording in zip(whole.parts, whole.recordings, strict=True)
+    ]
+    recordings, parts = joined(pieces)
+    return replace(whole, recordings=recordings, parts=parts)
+
+
+def rollouts() -> Dataset:
+    """Whole rollouts: 300 to train on, 40 to validate, 60 to test."""
     with np.load(BytesIO(read("walker2d", ROLLOUTS))) as archive:
-        rollouts = np.split(archive["data"], np.cumsum(archive["lengths"])[:-1])
-        by_name = dict(zip(archive["names"].tolist(), rollouts, strict=True))
+        arrays = np.split(archive["data"], np.cumsum(archive["lengths"])[:-1])
+        by_name = dict(zip(archive["names"].tolist(), arrays, strict=True))
     names: dict[Part, list[str]] = {"train": [], "validation": [], "test": []}
     for line in read("walker2d", SPLIT).decode().split("\n"):
         if line:
             word, name = line.split()
             names["validation" if word == "valid" else "train" if word == "train" else "test"].append(name)
     random = np.random.RandomState(SEED)
-    pieces = [
-        (part, [p for name in group for p in cut(_thinned(name, by_name[name], random), ROWS, STRIDE)])
-        for part, group in names.items()
-    ]
-    recordings, parts = joined(pieces)
+    whole = [(part, _thinned(name, by_name[name], random)) for part, group in names.items() for name in group]
+    recordings, parts = tuple(recording for _, recording in whole), tuple(part for part, _ in whole)
     return Dataset(recordings, FEATURES, FEATURES, parts=parts)
 
 
