@@ -9,7 +9,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-model balance drive test test-native test-pythons bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
+.PHONY: help install demo demo-model balance drive test test-native test-oldest test-pythons test-fresh first-files bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
 	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
 
 help: ## Show this list
@@ -50,6 +50,9 @@ test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: on
 test-native: export STATESTREAM_TRANSPORT = native
 test-native: install ## Run the end-to-end tests over the native transport
 	@$(PY) -m pytest tests/e2e -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-oldest: install ## Run the unit tests with the oldest versions that pyproject.toml allows, on Python 3.10
+	@.ci/oldest
 
 test-pythons: ## Run the unit tests on every Python of 3.10 to 3.14 that is on PATH or named in PYTHONS
 	@.ci/pythons
@@ -105,6 +108,9 @@ footprint: install ## Measure disk, memory and start of a server, into docs/depl
 test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md; resolve all for 3.14
 	@$(PY) -m tests.deploy.wheels
 
+test-fresh: install ## Install the wheel for Python 3.10, 3.12 and 3.13, and serve and stream with each
+	@$(PY) -m tests.deploy.pythons
+
 fuzz: install ## Attack a server and fuzz it for ten minutes; figures in docs/reliability.md
 	@$(PY) -m tests.hostile --write
 
@@ -158,6 +164,9 @@ formats: install ## Regenerate docs/formats.md
 
 results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
 	@$(PY) -m statestream.models.experiments.results
+
+first-files: install ## Train on files as users have them, by init's training files, into docs/results.md (an hour)
+	@$(PY) -m tests.bench.first_files --write
 
 docs: install view ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
