@@ -87,8 +87,10 @@ def write_page(folder: Path, docs: Path) -> None:
     path = docs / "results.json"
     content = as_json(collect(folder), json.loads(path.read_text()) if path.exists() else {})
     write_json(path, content)
-    with replacing(docs / "results.md") as temporary:
-        temporary.write_text(as_markdown(content))
+    page = docs / "results.md"
+    before = page.read_text() if page.exists() else ""
+    with replacing(page) as temporary:
+        temporary.write_text(as_markdown(content, before))
     plot_results(docs / "results.png", content)
 
 

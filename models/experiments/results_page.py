@@ -6,6 +6,7 @@ Every number in both comes from a `Result`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,18 @@ own. µs are of one call of the step graph in ONNX Runtime on one thread, at bat
 machine that did other things too. Published scores are as transcribed from papers, and not measured here."""
 
 
+FIRST_FILES = """\
+## Files as users have them
+
+A user has files and the name of a column, nothing else: `statestream init` writes the training file, and `train` is told
+which recordings to test on. Both networks are scored on the preset's test rows; `share` is the score as a fraction of the
+preset's, or for an error the preset's as a fraction of it. The baselines are those of the training's own test, whole
+recordings, beside which `own test` has the network's score. Written by `make first-files`.
+
+<!-- first-files -->
+<!-- /first-files -->
+"""
+_TABLE = re.compile("<!-- first-files -->.*<!-- /first-files -->", re.DOTALL)
 SHOWN_GROUPS = 3
 """Most test groups whose scores are on the page, too; the JSON has those of all."""
 
@@ -76,8 +89,12 @@ def digest(experiment: Experiment) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 
-def as_markdown(content: Entries) -> str:
-    """Build the page: one section per benchmark, one row per model."""
+def as_markdown(content: Entries, before: str = "") -> str:
+    """Build the page: one section per benchmark, one row per model.
+
+    Args:
+        before: the page so far, whose table of first files stays.
+    """
     models = {e.name: _of(content, e.name) for e in EXPERIMENTS}
     whole = [next(iter(entries.values())) for entries in models.values() if entries]
     count, minutes = sum(e["runs"] for e in whole), sum(e["wall_s"] for e in whole) / 60
@@ -87,6 +104,8 @@ def as_markdown(content: Entries) -> str:
         rows = [_row(benchmark, name, models[name]) for name in names if models[name]]
         if rows:
             lines += _section(benchmark, rows)
+    table = _TABLE.search(before)
+    lines.append(_TABLE.sub(lambda _: table[0], FIRST_FILES) if table else FIRST_FILES)
     return "\n".join(lines)
 
 

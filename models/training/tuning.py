@@ -83,9 +83,9 @@ class Tuning:
             try:
                 self._try(trial, until_s, on_epoch)
             except BaseException as error:
-                # The next command begins with these settings.
                 self._study.tell(trial, state=TrialState.FAIL)
-                self._study.enqueue_trial(trial.params)
+                if isinstance(error, (KeyboardInterrupt, _OutOfTime)):
+                    self._study.enqueue_trial(trial.params)  # The next command begins with these settings.
                 if isinstance(error, _OutOfTime):
                     return
                 raise

@@ -29,6 +29,20 @@ LENGTHS = (300, 200, 100)
 TOLERANCE = 1e-5
 """Of the spread of each output."""
 
+HELP = """
+import typer
+from statestream.service.cli.app import app
+
+def silent(command, name):
+    for each, inner in getattr(command, "commands", {}).items():
+        yield from silent(inner, f"{name} {each}")
+    yield from (f"{name} {option.opts}" for option in command.params if not getattr(option, "help", "") )
+
+root = typer.main.get_command(app)
+assert [*silent(root, "statestream")] == [], [*silent(root, "statestream")]
+assert any("--out" in option.opts for option in root.commands["stream"].params)
+"""
+
 
 def main() -> None:
     """Try every Python; AssertionError where one fails."""
@@ -67,7 +81,7 @@ def write(path: Path, recordings: Sequence[Recording]) -> None:
 def streamed(programs: Path, work: Path) -> Array:
     """Outputs of the recordings, served and streamed by the commands of an environment."""
     program, out = str(programs / "statestream"), programs.parent / "predictions.csv"
-    _check_help(program)
+    _check_help(programs / "python")
     with _serving(program, work / "repository") as address:
         command = [program, "stream", str(work / "rows.csv"), "--model", "cfc", "--target", address, "--out", str(out)]
         subprocess.run(command, check=True, capture_output=True, env=_environment())
@@ -77,12 +91,9 @@ def streamed(programs: Path, work: Path) -> Array:
     return np.array([[float(row[name]) for name in row if name.startswith("y_")] for row in rows])
 
 
-def _check_help(program: str) -> None:
-    said = subprocess.run([program, "stream", "--help"], check=True, capture_output=True, text=True, env=_environment())
-    options = [line.strip("│ ") for line in said.stdout.splitlines() if re.match(r"│ (\* )?\s*--", line)]
-    assert any(re.match(r"--out\b", option) for option in options), said.stdout
-    silent = [option for option in options if len(option.split()) < 3]
-    assert not silent, f"{program}: no help for {silent}"
+def _check_help(python: Path) -> None:
+    """Raise CalledProcessError if an option of a command has no help, or `stream` has no --out."""
+    subprocess.run([str(python), "-c", HELP], check=True, env=_environment())
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from statestream.models.data.times import TIME_NAMES
 from statestream.models.training.dataset import channel_statistics, target_statistics
 from statestream.models.training.plan import Plan, still_columns
+from statestream.models.training.progress import EpochProgress
 from statestream.models.training.trainer import train
 from tests.integration.models.test_training import config_of, write
 
@@ -92,3 +94,9 @@ def test_a_feature_that_hardly_varies_is_warned_of(data: Path, tmp_path: Path) -
     columns = {"path": data, "features": ["a", "b", "mode"]}
     (warning,) = plan_of(data, tmp_path, data=columns, training={"epochs": 100}).warnings
     assert warning.startswith("data.features: mode hardly varies in the training split")
+
+
+def test_progress_shows_the_digits_of_small_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    ended: Any = SimpleNamespace(current_epoch=0, max_epochs=1, callback_metrics={"val_mse": 4.31e-5, "loss": 12.0})
+    EpochProgress().on_train_epoch_end(ended, ended)
+    assert capsys.readouterr().err == "  epoch 1/1  val_mse 4.31e-05  loss 12\n"
