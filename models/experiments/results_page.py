@@ -30,10 +30,10 @@ machine that did other things too. Published scores are as transcribed from pape
 FIRST_FILES = """\
 ## Files as users have them
 
-A user has files and the name of a column, nothing else: `statestream init` writes the training file, and `train` is told
-which recordings to test on. Both networks are scored on the preset's test rows; `share` is the score as a fraction of the
-preset's, or for an error the preset's as a fraction of it. The baselines are those of the training's own test, whole
-recordings, beside which `own test` has the network's score. Written by `make first-files`.
+A user has files and the name of a column, nothing else: `statestream init` writes the training file, and `train` is
+told which recordings to test on. Both networks are scored on the preset's test rows; `share` is the score as a fraction
+of the preset's, or for an error the preset's as a fraction of it. The baselines are those of the training's own test,
+whole recordings, beside which `own test` has the network's score. Written by `make first-files`.
 
 <!-- first-files -->
 <!-- /first-files -->

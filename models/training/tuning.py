@@ -83,7 +83,7 @@ class Tuning:
             try:
                 self._try(trial, until_s, on_epoch)
             except BaseException as error:
-                self._study.tell(trial, state=TrialState.FAIL)
+                self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
                 if isinstance(error, (KeyboardInterrupt, _OutOfTime)):
                     self._study.enqueue_trial(trial.params)  # The next command begins with these settings.
                 if isinstance(error, _OutOfTime):
