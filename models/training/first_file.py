@@ -30,6 +30,8 @@ TRAILING_S = 3.0
 """Seconds of a window: what most movements take."""
 TRAINED_ROWS, MOST_EPOCHS, LEAST_EPOCHS = 30_000_000, 60, 10
 """Rows that all epochs together train on, and bounds of their number."""
+LITTLE_ROWS = 50_000
+"""Rows below which a classification needs more than the usual weight decay, and smaller steps."""
 PICTURE_ROWS = 30
 """Rows of pixels that a network sees of a picture."""
 
@@ -192,8 +194,9 @@ def _training(found: Survey, roles: Roles) -> Iterator[str]:
     yield _field("window", window, "rows per optimiser step" + ("" if pictures else f", about {TRAILING_S:g} s"))
     if roles.target and all(found.column(name).steady for name in roles.target):
         yield _field("segment", window, "one value in each recording: short pieces of them are examples enough")
-    yield _field("learning_rate", 0.002 if pictures else 0.005)
-    yield _field("weight_decay", 0.05)
+    little = roles.classes and not pictures and rows < LITTLE_ROWS
+    yield _field("learning_rate", 0.002 if pictures or little else 0.005)
+    yield _field("weight_decay", 0.3 if little else 0.05, "few rows: else they are learned by heart" if little else "")
 
 
 def _window(found: Survey) -> int:
