@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from statestream.models.config import Config, load_config
-from statestream.models.data.recordings import Recording
+from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.data.registry import loader
 from statestream.models.files import write_json
 from statestream.models.spec import TimeSpec
@@ -128,17 +128,14 @@ def outcome(name: str, case: Case, seed: int) -> Outcome:
     started = time.monotonic()
     run = _from_files(name, folder, targets, _tested(split, folder), seed)
     seconds = time.monotonic() - started
-    assert (list(run.network.facts.features), len(run.network.facts.labels)) == (
-        list(dataset.features),
-        len(dataset.labels),
-    ), "the preset's columns, in their order"
+    assert list(run.network.facts.features) == list(dataset.features), "the preset's columns, in their order"
     metric = ranked_by(run.scores)[0]
     preset = train(config, OUT / "presets", overwrite=True, progress=False, dataset=dataset)
     return Outcome(
         name,
         seed,
         metric,
-        _score(run.network, config, split, metric),
+        _score(run.network, config, dataset, split, metric),
         preset.scores[metric],
         {each: its[metric] for each, its in run.baselines.items()},
         run.scores[metric],
@@ -162,8 +159,12 @@ def _tested(split: Split, folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.csv") if path.stem in names)
 
 
-def _score(network: Network, config: Config, split: Split, metric: str) -> float:
+def _score(network: Network, config: Config, dataset: Dataset, split: Split, metric: str) -> float:
+    """Score on the preset's test rows; classes go by name, as files have them in another order."""
     outputs = [r.outputs for r in rollout(network, split.test, TimeSpec.around(network.facts.nominal_s))]
+    if config.task.kind == "classification":
+        places = [list(network.facts.labels).index(name) for name in dataset.labels]
+        outputs = [y_TK[:, places] for y_TK in outputs]
     return scores(network, outputs, split.test, at_end=config.task.at == "end")[metric]
 
 
