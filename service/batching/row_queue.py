@@ -195,7 +195,8 @@ class RowQueue:
         for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
             if name != expected or len(part) != size:
                 return False
-        self.gather()
+        if self.source is not None:  # Not by `gather`: a call less on a lone row's way.
+            self.source.empty()
         self._slot.append(slot)
         self._seq.append(seq)
         self._t_ns.append(t_ns)
@@ -221,7 +222,8 @@ class RowQueue:
 
     def single(self) -> SingleRow | None:
         """The only queued row, if it has neither flags nor a deadline; it stays queued."""
-        self.gather()
+        if self.source is not None:
+            self.source.empty()
         if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._encoded:
             return None
         data = {

@@ -282,6 +282,7 @@ def test_export_takes_every_keyword_that_it_has(data: Path, tmp_path: Path) -> N
         "overwrite": True,
         "dataset": load_dataset(config),
         "aux_tau": True,
+        "probabilities": False,
         "jpeg": False,
         "quantize": "int8",
         "max_drop": 1.0,
