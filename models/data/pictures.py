@@ -10,12 +10,13 @@ segments of it. When the cached films exceed `MOST_BYTES`, the least recently us
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -105,20 +106,23 @@ def frames(table: Table, name: str, size: tuple[int, int], span: PictureRange | 
     """Decode a column of pictures at a size (height, width) to uint8 `[N, H, W, 3]`; see `decoded`.
 
     Raises:
-        DataError: a cell is no picture; the text names the row.
+        DataError: a cell is no picture; the text names the row. Or there is no room for the pictures.
     """
     shape = (table.rows, *size, len(CHANNELS))
-    if not table.files:
-        pixels = np.empty(shape, np.uint8)
-        _fill(table, name, pixels, span)
-        return pixels
-    path = cache() / "frames" / f"{_identity(table, name, size, span)}.npy"
+    try:
+        return _film(table, name, shape, span) if table.files else _filled(table, name, np.empty(shape, np.uint8), span)
+    except (MemoryError, OSError) as error:  # Of the memory, of its addresses, or of the cache's disk.
+        raise DataError(f"{table.path}: its pictures, {math.prod(shape):,} bytes, cannot be kept: {error}") from error
+
+
+def _film(table: Table, name: str, shape: tuple[int, ...], span: PictureRange | None) -> Array:
+    """Pictures of a table in a cached file, mapped into memory."""
+    _, height, width, _ = shape
+    path = cache() / "frames" / f"{_identity(table, name, (height, width), span)}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            _fill(table, name, mapped, span)
-            mapped.flush()
+            _filled(table, name, np.lib.format.open_memmap(temporary, "w+", np.uint8, shape), span).flush()
         _sweep(path.parent)
     os.utime(path)
     return np.asarray(np.load(path, mmap_mode="r"))
@@ -137,11 +141,13 @@ def jpegs(table: Table, name: str, size: tuple[int, int], span: PictureRange | N
     return found
 
 
-def _fill(table: Table, name: str, pixels: Array, span: PictureRange | None) -> None:
+def _filled(table: Table, name: str, pixels: Any, span: PictureRange | None) -> Any:
+    """Decode a column of pictures into `pixels`, an array or a mapped file."""
     _, height, width, _ = pixels.shape
     for row in range(table.rows):
         with _named(table, name, row):
             pixels[row] = decoded(_picture(table, name, row), height, width, span=span)
+    return pixels
 
 
 def _sweep(folder: Path) -> None:

@@ -385,3 +385,14 @@ def test_a_picture_that_is_too_large_for_the_memory_is_named() -> None:
     table = Table(Path("log"), {"image": objects([picture])})
     with pytest.raises(DataError, match="log: row 0, column 'image': the picture is too large for the memory"):
         frames(table, "image", (HEIGHT, WIDTH))
+
+
+def test_pictures_that_find_no_room_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = tmp_path / "film"
+    film.mkdir()
+    (film / "a.png").write_bytes(encoded(np.zeros((HEIGHT, WIDTH, 3), np.uint8)))
+    write_labels(film / "labels.csv", image=["a.png"], y=[0])
+    (tmp_path / "full").write_text("no folder, as a disk that is full has no room")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "full"))
+    with pytest.raises(DataError, match=rf"film.*: its pictures, {HEIGHT * WIDTH * 3} bytes, cannot be kept: "):
+        read_dataset(film, Columns(features=("image",)), frame=(HEIGHT, WIDTH))
