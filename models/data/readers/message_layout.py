@@ -67,14 +67,8 @@ class MessageLayout:
 
         None: the messages have arrays of different lengths, or are not what the type says.
         """
-        cursor = _Cursor(messages, self._cdr)
-        found: dict[Steps, Array] = {}
-        try:
-            self._message(cursor, self._kind, (), found)
-            cursor.check_end()
-        except (_OddError, IndexError):
-            return None
-        if not found.keys() >= {*self._wanted}:  # An array has fewer elements.
+        found = self._found(_Cursor(messages, self._cdr))
+        if found is None:
             return None
         columns = [found[steps] for steps in self._wanted]
         if not self._stamped:
@@ -85,15 +79,20 @@ class MessageLayout:
     def fixed(self, message: bytes) -> FixedLayout | None:
         """Where the numbers are in messages of CDR as long as this one; None: it is not what the type says."""
         cursor = _Recorder([message], self._cdr)
+        found = self._found(cursor)
+        if found is None or not self._cdr:
+            return None
+        return FixedLayout(len(message), cursor.lengths, dict(zip(found, cursor.numbers, strict=True)))
+
+    def _found(self, cursor: _Cursor) -> dict[Steps, Array] | None:
+        """The numbers, with positions moved to the messages' ends; see `decode`."""
         found: dict[Steps, Array] = {}
         try:
             self._message(cursor, self._kind, (), found)
             cursor.check_end()
         except (_OddError, IndexError):
             return None
-        if not self._cdr or not found.keys() >= {*self._wanted}:
-            return None
-        return FixedLayout(len(message), cursor.lengths, dict(zip(found, cursor.numbers, strict=True)))
+        return found if found.keys() >= {*self._wanted} else None  # An array may have fewer elements.
 
     def _message(self, cursor: _Cursor, kind: str, steps: Steps, found: dict[Steps, Array]) -> None:
         for name, described in self._definitions[kind][1]:
