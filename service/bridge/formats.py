@@ -72,7 +72,9 @@ class CdrMessages(RosMessages):
         if self._fixed is not None and type(message) is tuple:
             found: Cell = message[self._fixed.place[field.steps]]
             return found
-        self._asked[field.steps] = None
+        if field.steps not in self._asked:
+            self._asked[field.steps] = None
+            self._fixed = None  # It was made without this field: an earlier message was refused before it.
         return super().value(message, field)
 
     def stamp_ns(self, message: Any) -> int:

@@ -224,3 +224,21 @@ def test_an_element_that_is_not_there_is_missed_after_others(types: RosTypes) ->
         else:
             with pytest.raises(DataError, match="no element 4 of 4"):
                 decoder.value(message, field)
+
+
+def test_a_field_that_is_first_read_after_others_is_read_right(types: RosTypes) -> None:
+    kind, store = "std_msgs/msg/Float32MultiArray", types.store("std_msgs/msg/Float32MultiArray")
+    decoder = decoder_of("cdr", kind, lambda: types)
+    last, first = (MessageField.parse(f"/topic.data[{k}]") for k in (2, 0))
+
+    def message(*values: float) -> Any:
+        layout = {"dim": [], "data_offset": 0}
+        content = built(store, kind, {"layout": layout, "data": np.array(values, np.float32)})
+        return decoder.decode(bytes(store.serialize_cdr(content, kind)))
+
+    with pytest.raises(DataError, match="no element 2 of 1"):  # The other field is not read of this message.
+        decoder.value(message(1.0), last)
+    for k in range(4):
+        found = message(k, 1.0, 2.0 * k)
+        assert (decoder.value(found, last), decoder.value(found, first)) == (2.0 * k, k)
+    assert isinstance(found, tuple)
