@@ -52,8 +52,8 @@ class SessionSubscriber(Protocol):
 
 
 class ResultSink(Protocol):
-    """What takes the results of whole turns, as columns."""
+    """Sink of whole turns: takes their results as columns."""
 
     def deliver(self, runner: ModelRunner, results: Results) -> bool:
-        """Take the results of a turn; false: of none of its rows, each stream is to get its own."""
+        """Take the results of a turn; false: it takes none, and each stream gets its own."""
         ...

@@ -172,11 +172,11 @@ class SessionStream:
     # Internals
 
     def _hold(self, channel: int, held: Attachment) -> None:
-        """Have a session on a channel, or have it elsewhere."""
+        """Put a session on a channel, or note where it has moved."""
         self._held[channel] = held
 
     def _let_go(self, channel: int) -> None:
-        """Have no session on a channel."""
+        """Remove the session from a channel."""
         self._held.pop(channel, None)
 
     def _begin_open(self, open_: Open | InvalidOpen) -> None:
@@ -293,5 +293,5 @@ class SessionStream:
 
 
 def _full(text: str) -> ResourceExhausted:
-    """What ends a stream for which too much waits."""
+    """Error of a stream for which too many bytes wait."""
     return ResourceExhausted(text, field="steps", retry_after_s=1.0)
