@@ -126,24 +126,18 @@ class HeldRows:
         time_of: TimeOf = "auto",
     ) -> None:
         self._spec = manifest.inputs[0]
-        self._fields = fields_of(manifest, features, known)
-        self.topics = tuple(dict.fromkeys(field.topic for field in self._fields))
-        self._driving = self.topics[0]
-        self._mine = {topic: _mine(self._fields, topic) for topic in self.topics}
-        values = values or {}
-        self._values = {topic: values.get(topic) or ObjectMessages() for topic in self.topics}
-        self._held: list[Array | bytes | float | None] = [None] * len(self._fields)
+        self._elements = Elements(fields_of(manifest, features, known), values or {}, Times(time_of))
+        self.topics = self._elements.topics
+        self._held: list[Array | bytes | float | None] = [None] * self._elements.count
         self._complete = False
         self._relative = Relative(self._spec) if self._spec.relative else None
-        self._times = Times(time_of)
         self._clock = Clock(round(manifest.time.max_s * 1e9))
 
     def add(self, topic: str, message: Any, received_ns: int) -> Row | None:
-        reader, mine = self._values[topic], self._mine[topic]
-        found = [_cell(self._spec, field, reader.value(message, field)) for _, field in mine]
-        drives = topic == self._driving
-        t_ns = self._times.of(topic, reader.stamp_ns(message), received_ns) if drives else NO_TIME
-        for (k, _), value in zip(mine, found, strict=True):
+        found = [(k, _cell(self._spec, field, value)) for k, field, value in self._elements.read(topic, message)]
+        drives = topic == self.topics[0]
+        t_ns = self._elements.time_ns(topic, message, received_ns) if drives else NO_TIME
+        for k, value in found:
             if value is not None:  # A message without the field leaves what was known.
                 self._held[k] = value
         if not drives or not self._is_complete():
@@ -194,12 +188,8 @@ class MergedRows:
                 f"'merged', but {manifest.ref} takes no rows in which an element was not measured; use 'held'",
                 field="session.rows",
             )
-        self._fields = fields_of(manifest, features, known)
-        self.topics = tuple(dict.fromkeys(field.topic for field in self._fields))
-        self._mine = [_mine(self._fields, topic) for topic in self.topics]
-        values = values or {}
-        self._values = [values.get(topic) or ObjectMessages() for topic in self.topics]
-        self._times = Times(time_of)
+        self._elements = Elements(fields_of(manifest, features, known), values or {}, Times(time_of))
+        self.topics = self._elements.topics
         self._lateness_s = lateness_s
         self._now_s = clock
         self._clocks = [Clock(round(manifest.time.max_s * 1e9)) for _ in self.topics]
@@ -216,8 +206,8 @@ class MergedRows:
 
     def add(self, topic: str, message: Any, received_ns: int) -> Row | None:
         k = self.topics.index(topic)
-        found = [_number(field, self._values[k].value(message, field)) for _, field in self._mine[k]]
-        t_ns = self._times.of(topic, self._values[k].stamp_ns(message), received_ns)
+        found = [_number(field, value) for _, field, value in self._elements.read(topic, message)]
+        t_ns = self._elements.time_ns(topic, message, received_ns)
         if self._clocks[k].restarts(t_ns):
             self._start_clock(k)
         self._ordering.put(k, t_ns, found, self._now_s())
@@ -249,8 +239,7 @@ class MergedRows:
         self._ordering = self._new_ordering()
 
     def _new_ordering(self) -> Ordering:
-        columns = [[k for k, _ in mine] for mine in self._mine]
-        return Ordering(columns, len(self._fields), self._lateness_s)
+        return Ordering(self._elements.columns, self._elements.count, self._lateness_s)
 
 
 class Times:
@@ -272,6 +261,38 @@ class Times:
         return stamp_ns if self._stamped else received_ns
 
 
+class Elements:
+    """Elements of a model's input, read from the messages of their topics.
+
+    Args:
+        fields: one of each element.
+        values: what reads a topic's messages; without one they are objects with attributes.
+    """
+
+    def __init__(self, fields: Sequence[MessageField], values: Mapping[str, Values], times: Times) -> None:
+        self.count = len(fields)
+        self.topics = tuple(dict.fromkeys(field.topic for field in fields))
+        self._of: dict[str, list[tuple[int, MessageField]]] = {topic: [] for topic in self.topics}
+        for k, field in enumerate(fields):
+            self._of[field.topic].append((k, field))
+        self._values = {topic: values.get(topic) or ObjectMessages() for topic in self.topics}
+        self._times = times
+
+    @property
+    def columns(self) -> list[list[int]]:
+        """Elements of each topic."""
+        return [[k for k, _ in elements] for elements in self._of.values()]
+
+    def read(self, topic: str, message: Any) -> list[tuple[int, MessageField, Cell]]:
+        """Elements that a message has, their fields and values."""
+        reader = self._values[topic]
+        return [(k, field, reader.value(message, field)) for k, field in self._of[topic]]
+
+    def time_ns(self, topic: str, message: Any, received_ns: int) -> int:
+        """Time of a message, as of `Times.of`."""
+        return self._times.of(topic, self._values[topic].stamp_ns(message), received_ns)
+
+
 def fields_of(manifest: Manifest, features: Sequence[str], known: Sequence[str]) -> list[MessageField]:
     """Fields of a model's input; see `HeldRows`."""
     spec = manifest.inputs[0]
@@ -287,11 +308,6 @@ def fields_of(manifest: Manifest, features: Sequence[str], known: Sequence[str])
         return [MessageField.within(name, known) for name in names]
     except DataError as error:
         raise InvalidArgument(str(error), field="features") from None
-
-
-def _mine(fields: Sequence[MessageField], topic: str) -> list[tuple[int, MessageField]]:
-    """Elements of a row that a topic has."""
-    return [(k, field) for k, field in enumerate(fields) if field.topic == topic]
 
 
 def _takes_pictures(spec: InputSpec) -> bool:

@@ -79,14 +79,14 @@ async def server(start: Callable[..., Any]) -> Server:
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Server], None]:
-    """Makes a server's leaky model take 20 ms a turn, in its thread; comes before the server."""
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes a server's leaky model take 20 ms a turn, or `seconds`, in its thread; comes before the server."""
     monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
 
-    def slow_down(server: Server) -> None:
+    def slow_down(server: Server, seconds: float = 0.02) -> None:
         engine = server.host.versions.find("leaky").engine
         for name in ("step", "chunk"):
             run = getattr(engine, name)
-            monkeypatch.setattr(engine, name, lambda *args, run=run: (time.sleep(0.02), run(*args))[1])
+            monkeypatch.setattr(engine, name, lambda *args, run=run: (time.sleep(seconds), run(*args))[1])
 
     return slow_down

@@ -127,7 +127,7 @@ async def test_samples_that_are_lost_or_out_of_order_get_their_verdicts(
     np.testing.assert_allclose(y, leaky_outputs(of.t_ns[kept], of.x[kept]), rtol=1e-5, atol=1e-5)
 
 
-async def test_samples_beyond_the_deadline_are_stale(
+async def test_samples_that_a_newer_one_overtakes_are_stale(
     slow: Callable[[Server], None], wire: Wire, server: Server, tmp_path: Path
 ) -> None:
     of = drive(rows=40)
@@ -140,6 +140,31 @@ async def test_samples_beyond_the_deadline_are_stale(
         await publisher.kill()
     assert running.tally.verdicts["STALE"] or running.tally.lost
     assert running.tally.verdicts["APPLIED"]
+
+
+@pytest.mark.parametrize(("late", "verdict"), [("drop", "STALE"), ("suppress", "SUPPRESSED")])
+async def test_samples_beyond_the_deadline_get_its_verdict(
+    slow: Callable[..., None], late: str, verdict: str, wire: Wire, server: Server, tmp_path: Path
+) -> None:
+    of = drive(rows=40)
+    slow(server, seconds=0.3)
+    async with bridge(wire, tmp_path, f"127.0.0.1:{server.port}", deadline_s=0.1, late=late) as running:
+        publisher = await wire.publisher()
+        await publisher.publish(of.t_ns, of.x)
+        await running.until(lambda tally: sum(tally.messages.values()) + tally.lost >= 40)
+        await running.until(lambda tally: sum(tally.verdicts.values()) == tally.messages[running.tally.topics[0]])
+        found = await heard(wire, 1)
+        await publisher.kill()
+    tally = running.tally
+    assert tally.verdicts[verdict] or (late == "drop" and tally.lost)
+    assert set(tally.verdicts) <= {"APPLIED", verdict}
+    if late == "suppress":  # Late rows have no outputs, but later ones know of them.
+        assert sum(tally.verdicts.values()) == 40
+        rows = np.searchsorted(of.t_ns, times(found))
+        y = dict(zip(rows.tolist(), (prediction["y"] for prediction in found), strict=True))
+        kept = [k for k in y if len(y[k])]
+        assert kept
+        np.testing.assert_allclose([y[k] for k in kept], leaky_outputs(of.t_ns, of.x)[kept], rtol=1e-5, atol=1e-5)
 
 
 async def test_a_clock_that_starts_again_is_a_new_one(wire: Wire, server: Server, tmp_path: Path) -> None:
