@@ -41,6 +41,7 @@ class MqttMiddleware:
         self._running: asyncio.Task[None] | None = None
 
     async def start(self, topics: Sequence[TopicSpec], published: TopicSpec) -> None:
+        self._secrets = _secrets(self._options)
         self._queue = ArrivalQueue(topics)
         self._topics = topics
         self._places = {topic.name: k for k, topic in enumerate(topics)}
@@ -97,16 +98,13 @@ class MqttMiddleware:
     def _client(self) -> aiomqtt.Client:
         options = self._options
         keeps = bool(options.client_id) and any(topic.reliability == "reliable" for topic in self._topics)
-        more: dict[str, Any] = {"password": read_text(options.password_file).strip()} if options.password_file else {}
-        if options.tls or options.ca:
-            more["tls_context"] = ssl.create_default_context(cafile=options.ca)
         client = aiomqtt.Client(
             options.host,
             options.port,
             username=options.username or None,
             identifier=options.client_id or None,
             clean_session=not keeps,
-            **more,
+            **self._secrets,
         )
         client.pending_calls_threshold = _MOST_UNCONFIRMED  # It warns of more.
         return client
@@ -152,3 +150,19 @@ class MqttMiddleware:
             "username and password_file",
             field="middleware",
         )
+
+
+def _secrets(options: MqttOptions) -> dict[str, Any]:
+    """Password and TLS of a client."""
+    found: dict[str, Any] = {}
+    try:
+        if options.password_file:
+            found["password"] = read_text(options.password_file).strip()
+    except (OSError, ValueError) as error:
+        raise MiddlewareError(f"cannot read {error}", field="middleware.password_file") from error
+    try:
+        if options.tls or options.ca:
+            found["tls_context"] = ssl.create_default_context(cafile=options.ca)
+    except OSError as error:
+        raise MiddlewareError(f"no certificates in {options.ca}: {error}", field="middleware.ca") from error
+    return found

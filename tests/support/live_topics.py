@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import ssl
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -145,14 +147,23 @@ def times(predictions: Sequence[dict[str, Any]]) -> list[int]:
 
 
 class Mosquitto:
-    """A broker of Debian's mosquitto, which can be killed and started again; a `Wire`."""
+    """A broker of Debian's mosquitto, which can be killed and started again; a `Wire`.
+
+    Args:
+        certificates: folder of an authority, as of `tests.support.certificates`; the broker then uses TLS and asks for
+            the password of `robot`, in `password` there.
+    """
 
     features = ("robot/imu.point.x", "robot/imu.point.y")
     topic = '{ name = "robot/imu" }'
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
         self.port = free_port()
         self.middleware = f'kind = "mqtt"\nport = {self.port}\nwill = "robot/state"'
+        self._listener, self._access = "allow_anonymous true\n", []
+        self._reader: dict[str, Any] = {}
+        if certificates is not None:
+            self._secure(certificates)
         self.predictions: list[dict[str, Any]] = []
         self.changed = asyncio.Event()
         self._folder = folder
@@ -162,25 +173,50 @@ class Mosquitto:
     async def start(self) -> None:
         """Start the broker, and read predictions."""
         file = self._folder / "mosquitto.conf"
-        file.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nlog_type subscribe\nlog_dest stderr\n")
+        file.write_text(f"listener {self.port} 127.0.0.1\n{self._listener}log_type subscribe\nlog_dest stderr\n")
         self._process = await asyncio.create_subprocess_exec(
             "mosquitto", "-c", str(file), stderr=asyncio.subprocess.PIPE
         )
         self._reading = asyncio.create_task(self._read())
         await self.subscribed("statestream/leaky")
 
+    def _secure(self, folder: Path) -> None:
+        password, known = folder / "password", folder / "passwords"
+        password.write_text("s3cret\n")
+        subprocess.run(["mosquitto_passwd", "-b", "-c", str(known), "robot", "s3cret"], check=True, capture_output=True)
+        self.middleware += f'\nca = "{folder}/ca.pem"\nusername = "robot"\npassword_file = "{password}"'
+        self._listener = f"certfile {folder}/server.pem\nkeyfile {folder}/server.key\npassword_file {known}\n"
+        self._listener += "user root\n"  # A broker that root starts would become another user, who has no key.
+        self._access = ["--cafile", f"{folder}/ca.pem", "-u", "robot", "-P", "s3cret"]
+        context = ssl.create_default_context(cafile=folder / "ca.pem")
+        self._reader = {"username": "robot", "password": "s3cret", "tls_context": context}
+
     async def subscribed(self, topic: str) -> None:
         """Wait until a client subscribes to a topic."""
         assert self._process is not None
         assert self._process.stderr is not None
-        while f" {topic}\n".encode() not in await asyncio.wait_for(self._process.stderr.readline(), TIMEOUT_S):
-            pass
+        while f" {topic}\n".encode() not in (
+            line := await asyncio.wait_for(self._process.stderr.readline(), TIMEOUT_S)
+        ):
+            assert line, "the broker has ended"
 
     async def joined(self) -> None:
         """Nothing is to be waited for."""
 
     async def publisher(self) -> Publisher:
-        command = ["mosquitto_pub", "-p", str(self.port), "-q", "1", "-l", "-t", "robot/imu"]
+        command = [
+            "mosquitto_pub",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            *self._access,
+            "-q",
+            "1",
+            "-l",
+            "-t",
+            "robot/imu",
+        ]
         return await Publisher.start(json_point, *command, "--will-topic", "robot/state", "--will-payload", "gone")
 
     async def kill(self) -> None:
@@ -202,7 +238,7 @@ class Mosquitto:
     async def _read(self) -> None:
         while True:
             try:
-                async with aiomqtt.Client("127.0.0.1", self.port) as client:
+                async with aiomqtt.Client("127.0.0.1", self.port, **self._reader) as client:
                     await client.subscribe("statestream/leaky", qos=1)
                     async for message in client.messages:
                         assert isinstance(message.payload, bytes)

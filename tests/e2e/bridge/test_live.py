@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ from statestream.service.bridge.config import read_config
 from statestream.service.bridge.middleware import MiddlewareError
 from statestream.service.bridge.run import run_bridge
 from statestream.service.server.server import Server
+from tests.support.certificates import authority
 from tests.support.fastdds_peer import peer_program
 from tests.support.fastdds_wire import FastDds
 from tests.support.live_topics import Mosquitto, Wire, ZenohRouter, bridge, heard, times, write_config
@@ -275,6 +277,39 @@ async def test_a_publisher_of_another_definition_is_refused_by_name(
     with pytest.raises(MiddlewareError, match=r"/imu: its publisher has another definition of geometry_msgs/msg/Point"):
         await run_until_error(router, server, tmp_path)
     alive.undeclare()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+async def test_a_broker_may_want_a_password_over_tls(server: Server, tmp_path: Path) -> None:
+    if not (shutil.which("mosquitto") and shutil.which("mosquitto_passwd")):
+        pytest.skip("mosquitto is not installed")
+    of = drive(rows=10)
+    authority(tmp_path / "ours")
+    authority(tmp_path / "others")
+    wire = Mosquitto(tmp_path, certificates=tmp_path / "ours")
+    await wire.start()
+    async with bridge(wire, tmp_path, f"127.0.0.1:{server.port}"):
+        publisher = await wire.publisher()
+        await publisher.publish(of.t_ns, of.x)
+        found = await heard(wire, 10)
+        await publisher.kill()
+    np.testing.assert_allclose([p["y"] for p in found], leaky_outputs(of.t_ns, of.x), rtol=1e-5, atol=1e-5)
+    ours = wire.middleware
+    wire.middleware = ours.replace("/ours/ca.pem", "/others/ca.pem")
+    with pytest.raises(MiddlewareError, match=r"does not accept the bridge.*certificate verify failed"):
+        await run_until_error(wire, server, tmp_path)
+    gc.collect()  # paho-mqtt 2.2 leaves the socket of a failed handshake to the collector.
+    wire.middleware = ours.replace("/ours/ca.pem", "/ours/no.pem")
+    with pytest.raises(MiddlewareError, match=r"middleware\.ca: no certificates in .*no\.pem"):
+        await run_until_error(wire, server, tmp_path)
+    (tmp_path / "ours" / "password").write_text("wrong")
+    wire.middleware = ours
+    with pytest.raises(MiddlewareError, match=r"does not accept the bridge.*password_file"):
+        await run_until_error(wire, server, tmp_path)
+    (tmp_path / "ours" / "password").unlink()
+    with pytest.raises(MiddlewareError, match=r"middleware\.password_file: cannot read .*password"):
+        await run_until_error(wire, server, tmp_path)
+    await wire.stop()
 
 
 async def test_a_broker_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
