@@ -6,10 +6,11 @@ for a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from statestream.service.addresses import is_local
 from statestream.service.errors import PermissionDenied
@@ -70,6 +71,11 @@ def unproven(address: str, *, asks: bool) -> Identity | None:
         asks: whether the server requires authentication.
     """
     return None if asks else SERVER if is_local(address) else GUEST
+
+
+def common_names(certificate: Mapping[str, Any]) -> list[str]:
+    """Common names of a verified certificate, as `ssl` gives it."""
+    return [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
 
 
 _caller: ContextVar[Identity] = ContextVar("caller", default=SERVER)

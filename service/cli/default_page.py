@@ -36,11 +36,9 @@ def wants_page(settings: ServerConfig, file: Path | None) -> bool:
     """Whether a server gets the default page.
 
     Not with a configuration file, which says all that a service has. Not where the port would let in callers that the
-    service keeps out: other users of this machine at a UNIX socket, or clients without their certificate.
+    service keeps out: other users of this machine at a UNIX socket.
     """
     if file is not None or "http_address" in settings.model_fields_set:
-        return False
-    if settings.tls_client_ca is not None and settings.clients is None:
         return False
     addresses = [address for address in (settings.address, settings.admin_address) if address]
     return all(is_local(address) and not is_socket(address) for address in addresses)

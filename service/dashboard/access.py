@@ -9,7 +9,7 @@ from aiohttp import web
 
 from statestream.service.addresses import is_loopback
 from statestream.service.auth.clients import ClientsFile
-from statestream.service.auth.identity import SERVER, Identity, Role
+from statestream.service.auth.identity import SERVER, Identity, Role, common_names
 from statestream.service.errors import (
     FailedPrecondition,
     InvalidArgument,
@@ -53,24 +53,31 @@ class PageAccess:
         self._anonymous = anonymous
 
     def identify(self, request: web.Request) -> Identity:
-        """Identify the caller.
+        """Identify the caller by its token, else by its certificate.
 
         Raises:
-            Unauthenticated: the token is missing or unknown.
+            Unauthenticated: the token is unknown, or there is neither.
             PermissionDenied: the caller has no role.
             InvalidArgument: the Host header is not a loopback name.
         """
-        who = self._clients.bearer(request.headers.get("Authorization", "")) or self._anonymous
+        token = request.headers.get("Authorization", "")
+        who = self._clients.bearer(token) or self._certified(request) or self._anonymous
         if who is None:
-            raise Unauthenticated("this server requires a token", field="authorization")
+            raise Unauthenticated("this server requires a token or a certificate", field="authorization")
         if not who.may(Role):
             raise PermissionDenied(f"'{who.name}' has no role", field="authorization")
         if who is SERVER:
             _check_host(request)
         return who
 
+    def _certified(self, request: web.Request) -> Identity | None:
+        """The client of the connection's certificate."""
+        tls = None if request.transport is None else request.transport.get_extra_info("ssl_object")
+        names = [] if tls is None else common_names(tls.getpeercert() or {})
+        return self._clients.now.of_certificate(names[0]) if names else None
+
     def knows(self, who: Identity) -> bool:
-        """Whether a caller's token is still valid."""
+        """Whether a caller's token or certificate is still valid."""
         return self._clients.now.knows(who)
 
 

@@ -62,7 +62,7 @@ class Site:
         self._guard = PageAccess(clients, unproven(config.http_address, asks=config.asks))
         self._certificate: Certificate | None = None
         if config.tls_cert is not None and config.tls_key is not None:
-            self._certificate = Certificate(config.tls_cert, config.tls_key)
+            self._certificate = Certificate(config.tls_cert, config.tls_key, config.tls_client_ca)
         self._listeners = 0
         self._ending = asyncio.Event()
         app = web.Application(middlewares=[answer_errors])

@@ -239,6 +239,39 @@ async def test_the_page_speaks_tls_where_the_server_does(start: Callable[..., An
         assert response.status == 200
 
 
+async def test_a_certificate_opens_the_page_where_the_server_verifies_them(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    authority(tmp_path / "ours", "spectator")
+    authority(tmp_path / "new", "spectator")
+    verified = tmp_path / "clients.pem"
+    verified.write_bytes((tmp_path / "ours/ca.pem").read_bytes())
+    settings = served(tmp_path / "ours", mutual=True) | {"tls_client_ca": verified}
+    server = await start(http_address="127.0.0.1:0", **settings)
+
+    async def status(path: str, folder: Path | None) -> int:
+        trusting = ssl.create_default_context(cafile=tmp_path / "ours/ca.pem")
+        if folder is not None:
+            trusting.load_cert_chain(folder / "spectator.pem", folder / "spectator.key")
+        connector = aiohttp.TCPConnector(ssl=trusting)
+        async with (
+            aiohttp.ClientSession(f"https://localhost:{server.http_port}", connector=connector) as page,
+            page.get(path) as response,
+        ):
+            return response.status
+
+    assert await status("/", None) == 200, "the page itself has no secrets"
+    assert await status("/api/wiring?model=none", None) == 401
+    assert await status("/api/wiring?model=none", tmp_path / "ours") == 404
+    with pytest.raises(aiohttp.ClientError):
+        await status("/api/wiring?model=none", tmp_path / "new")
+    verified.write_bytes((tmp_path / "new/ca.pem").read_bytes())
+    server._site.refresh()
+    assert await status("/api/wiring?model=none", tmp_path / "new") == 404
+    with pytest.raises(aiohttp.ClientError):
+        await status("/api/wiring?model=none", tmp_path / "ours")
+
+
 def test_a_certificate_is_read_again_and_a_wrong_one_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     authority(tmp_path / "old")
     authority(tmp_path / "new")

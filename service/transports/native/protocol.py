@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from statestream.service.auth.identity import common_names
 from statestream.service.transports.native import _core
 from statestream.service.transports.native.call import Call
 
@@ -207,5 +208,5 @@ def _peer(transport: Any) -> str:
 
 def _auth(certificate: Mapping[str, Any]) -> dict[str, tuple[bytes, ...]]:
     """The common name of a verified certificate, by gRPC's key."""
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    names = common_names(certificate)
     return {"x509_common_name": tuple(name.encode() for name in names)} if names else {}
