@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -49,32 +48,32 @@ def row(python: str) -> list[str]:
 def resolved(python: str) -> int:
     """How many wheels the base and the extras `cpu` and `train` are on x86_64; CalledProcessError where one is none."""
     with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed"]
-        out = ["--target", folder, "--report", str(report), "--constraint", str(ROOT / "constraints.txt")]
-        needed = requirements(python, "x86_64", ("cpu", "train"))
-        subprocess.run([*pip, *out, *target(python, "x86_64"), *needed], check=True)
-        return len(json.loads(report.read_text())["install"])
+        pins = Path(folder) / "pins.txt"
+        uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+        place = ["--python-version", python, "--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"]
+        needed = ["--extra", "cpu", "--extra", "train", "--constraint", str(ROOT / "constraints.txt")]
+        subprocess.run([*uv, *place, *needed, str(ROOT / "pyproject.toml"), "--output-file", str(pins)], check=True)
+        return len(pins.read_text().splitlines())
 
 
-def target(python: str, machine: str) -> list[str]:
-    """Options of pip for wheels of another Python and machine."""
-    platforms = [f"--platform={name}_{machine}" for name in PLATFORMS]
+def target(python: str) -> list[str]:
+    """Options of pip for wheels of another Python on aarch64."""
+    platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
     return ["--only-binary=:all:", f"--python-version={python}", "--implementation=cp", *platforms]
 
 
 def download(into: Path, python: str, *flags: str) -> list[Path]:
     """The wheels of the base and the `cpu` extra, for that Python on aarch64; `flags` are pip's."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(into)]
-    subprocess.run([*pip, *target(python, "aarch64"), *flags, *requirements(python)], check=True)
+    subprocess.run([*pip, *target(python), *flags, *requirements(python)], check=True)
     return list(into.glob("*.whl"))
 
 
-def requirements(python: str, machine: str = "aarch64", extras: Sequence[str] = ("cpu",)) -> Iterator[str]:
-    """Of the base and extras, for that Python and machine."""
+def requirements(python: str) -> Iterator[str]:
+    """Of the base and the `cpu` extra, for that Python on aarch64."""
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    place = {"python_version": python, "platform_machine": machine, "sys_platform": "linux"}
-    for text in chain(project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)):
+    place = {"python_version": python, "platform_machine": "aarch64", "sys_platform": "linux"}
+    for text in chain(project["dependencies"], project["optional-dependencies"]["cpu"]):
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(place):
             yield text.partition(";")[0]
