@@ -200,8 +200,11 @@ class TrainingOptions(Spec):
     stays."""
     gradient_clip: Positive = 1.0
     """Largest norm of a gradient; keeps recurrent networks from jumping."""
+    keep_by: Literal["loss", "score"] = "loss"
+    """What chooses the epoch to keep: the least validation "loss", or the best validation "score", which is accuracy or
+    mean squared error. The loss of a classification often rises while its accuracy does, too."""
     patience: Count = 20
-    """Epochs without a better validation loss before training stops."""
+    """Epochs without a better validation, by `keep_by`, before training stops."""
     validate_every: Count = 1
     """Epochs between validations."""
     seed: int = 0

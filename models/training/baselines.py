@@ -24,10 +24,11 @@ import numpy as np
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import Array
 from statestream.models.training import logistic_regression, ridge
-from statestream.models.training.log_spectra import trailing_spectra
+from statestream.models.training.log_spectra import VIBRATION_S, trailing_spectra
 from statestream.models.training.network import Network
 from statestream.models.training.splits import Split
 from statestream.models.training.tasks import ranked_by, scores
+from statestream.models.training.trailing import held, trailing_features
 
 Kind = Literal["classification", "regression", "next_step"]
 Predict = Callable[[Recording], Array]
@@ -45,8 +46,6 @@ _KNOWS = {
     ("regression", "persistence"): ", which knows the target of the row before; if you will know it, make it a feature"
 }
 """What a baseline of a task knows and the network does not."""
-VIBRATION_S = 0.05
-"""Longest nominal period at which vibration is looked for."""
 GRID = 12
 """Most rows, and most columns, of the grey cells that stand for a picture."""
 
@@ -126,7 +125,7 @@ class Trailing:
         """Features in double precision, `[T, F]`; for NaN the last value, for a picture the grey of its cells."""
         if recording.features.ndim > 2:
             return np.concatenate([_cells(picture) for picture in recording.features])
-        return _held(recording.features.astype(np.float64), self.mean_F)
+        return held(recording.features.astype(np.float64), self.mean_F)
 
     def targets(self, recording: Recording) -> Array:
         """Targets of the rows of `__call__`."""
@@ -140,38 +139,6 @@ class Trailing:
         every = slice(None, None, -(-total // FITTED_ROWS))
         pairs = [(self(r)[every], self.targets(r)[every]) for r in recordings]
         return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
-
-
-def trailing_features(x_TF: Array, window: int) -> Array:
-    """Values, changes, and statistics of the last `window` rows, `[T, 7 F]`; fewer at the start."""
-    change = np.diff(x_TF, axis=0, prepend=x_TF[:1])
-    offset = x_TF.mean(axis=0)  # Squares of values far from 0 would lose their digits.
-    mean = _trailing_mean(x_TF - offset, window)
-    variance = np.maximum(_trailing_mean((x_TF - offset) ** 2, window) - mean**2, 0)
-    most, least = _trailing_max(x_TF, window), -_trailing_max(-x_TF, window)
-    statistics = (mean + offset, np.sqrt(variance), least, most, _trailing_mean(np.abs(change), window))
-    return np.concatenate([x_TF, change, *statistics], axis=1)
-
-
-def _trailing_mean(x_TF: Array, window: int) -> Array:
-    total = np.cumsum(x_TF, axis=0)
-    count = np.minimum(np.arange(1, len(x_TF) + 1), window)[:, None]
-    total[window:] -= total[:-window].copy()
-    return np.asarray(total / count)
-
-
-def _trailing_max(x_TF: Array, window: int) -> Array:
-    """Maximum of the last `window` rows, in a time that does not depend on it (van Herk).
-
-    A window ends one block of `window` rows and begins the next: its maximum is of what it has of either.
-    """
-    rows, features = x_TF.shape
-    after = -(rows + window - 1) % window
-    padded = np.pad(x_TF, ((window - 1, after), (0, 0)), constant_values=-np.inf)
-    blocks = padded.reshape(-1, window, features)
-    begun = np.maximum.accumulate(blocks, axis=1).reshape(padded.shape)
-    ended = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].reshape(padded.shape)
-    return np.maximum(ended[:rows], begun[window - 1 : window - 1 + rows])
 
 
 def _window(network: Network, *, at_end: bool) -> int:
@@ -213,15 +180,6 @@ def _fit_known(x_NG: Array, y_NK: Array, penalty: float) -> Callable[[Array], Ar
     columns = [(x_NG[rows], y_N[rows, None].astype(np.float64)) for rows, y_N in zip(known.T, y_NK.T, strict=True)]
     fits = [ridge.fit(x, y, penalty) for x, y in columns]
     return lambda x: np.concatenate([fit(x) for fit in fits], axis=1)
-
-
-def _held(x_TF: Array, mean_F: Array) -> Array:
-    """The last known value in place of each NaN, the mean where there is none."""
-    known = np.isfinite(x_TF)
-    if known.all():
-        return x_TF
-    last = np.maximum.accumulate(np.where(known, np.arange(len(x_TF))[:, None], -1), axis=0)
-    return np.where(last < 0, mean_F, np.take_along_axis(x_TF, np.maximum(last, 0), axis=0))
 
 
 def _cells(picture: Array) -> Array:

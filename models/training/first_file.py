@@ -16,10 +16,14 @@ import numpy as np
 from statestream.models.config import ConfigError
 from statestream.models.data.survey import ColumnSurvey, Survey
 from statestream.models.toml import value_to_toml
+from statestream.models.training.log_spectra import VIBRATION_S
+from statestream.models.training.separation import Separation
 
 _LABELS = re.compile(r"label|class|target|activity|terrain|gesture|phase|exercise|state|mode|kind|y", re.IGNORECASE)
 """Names of columns that someone has labelled."""
 _GROUPS = re.compile(r"person|subject|user|participant|driver|patient|vehicle|robot|machine|site|group|session|fold")
+_TURNS = re.compile(r"steer|angle|angular|yaw|turn|curvature")
+"""Names of columns that change sign where left and right change places."""
 MOST_CLASSES = 20
 """Most whole numbers that count as classes."""
 FEW_RECORDINGS = 5
@@ -30,8 +34,14 @@ TRAILING_S = 3.0
 """Seconds of a window: what most movements take."""
 TRAINED_ROWS, MOST_EPOCHS, LEAST_EPOCHS = 30_000_000, 60, 10
 """Rows that all epochs together train on, and bounds of their number."""
+VIBRATION_ROWS = 4_000_000
+"""The same behind an encoder of vibration, which leaves less to learn."""
 LITTLE_ROWS = 50_000
 """Rows below which a classification needs more than the usual weight decay, and smaller steps."""
+MANY_ROWS = 100_000
+"""Rows that a larger network learns from."""
+MISSING_STEPS = 1.5
+"""Periods between rows from which one is missing."""
 PICTURE_ROWS = 30
 """Rows of pixels that a network sees of a picture."""
 
@@ -81,8 +91,16 @@ def roles_of(found: Survey, target: Sequence[str] = ()) -> Roles:
     return Roles(features, named, group, others, classes=len(chosen) == 1 and _is_class(chosen[0]))
 
 
-def first_file(found: Survey, roles: Roles, file: Path) -> str:
+def may_vibrate(found: Survey, roles: Roles) -> bool:
+    """Whether classes may differ by frequencies: rows of numbers come fast enough."""
+    return roles.classes and found.picture is None and found.steps_s is not None and found.steps_s[1] <= VIBRATION_S
+
+
+def first_file(found: Survey, roles: Roles, file: Path, separation: Separation | None = None) -> str:
     """Write a training file for `file`'s place.
+
+    Args:
+        separation: what tells the classes apart; None: levels.
 
     Raises:
         ConfigError: recordings of pictures have no target.
@@ -90,15 +108,17 @@ def first_file(found: Survey, roles: Roles, file: Path) -> str:
     if found.picture is not None and not roles.target:
         there = ", ".join(roles.others) or "no other columns in what was looked at"
         raise ConfigError(f"{found.path}: pictures need a target: --target NAME; there are {there}")
+    vibration = separation if separation is not None and separation.vibrates else None
     lines = [
         f"# Written by `statestream init`: {len(found.lengths)} recordings of {sum(found.lengths):,} rows.",
         "# Every field, with what it is good for: docs/training-file.md",
         f"name = {value_to_toml(_name(file))}",
         *_task(roles),
-        *_data(found, roles, file),
+        *_data(found, roles, file, vibration),
         *_split(found, roles),
-        *_cell(found, roles),
-        *_training(found, roles),
+        *_cell(found, roles, vibration),
+        *_training(found, roles, vibration),
+        *_augment(found, roles),
     ]
     return "\n".join(lines) + "\n"
 
@@ -133,7 +153,7 @@ def _task(roles: Roles) -> Iterator[str]:
         yield f"# To predict a column, name it in data.target; candidates: {_line(', '.join(others))}"
 
 
-def _data(found: Survey, roles: Roles, file: Path) -> Iterator[str]:
+def _data(found: Survey, roles: Roles, file: Path, vibration: Separation | None) -> Iterator[str]:
     path = os.path.relpath(found.path, file.parent)
     yield from ("", "[data]", _field("path", path, "relative to this file"))
     yield _field("features", list(roles.features))
@@ -153,6 +173,8 @@ def _data(found: Survey, roles: Roles, file: Path) -> Iterator[str]:
     gaps = [name for name in roles.features if found.column(name).missing > 0]
     if gaps:
         yield _field("missing", "hold", f"not always measured: {', '.join(gaps)[:60]}")
+    if vibration:
+        yield _field("whiten", True, "energies of neighbouring frequencies go together")
 
 
 def _split(found: Survey, roles: Roles) -> Iterator[str]:
@@ -169,41 +191,84 @@ def _split(found: Survey, roles: Roles) -> Iterator[str]:
         yield _field("by", "recording", "the test is of recordings that were not trained on")
 
 
-def _cell(found: Survey, roles: Roles) -> Iterator[str]:
+def _cell(found: Survey, roles: Roles, vibration: Separation | None) -> Iterator[str]:
     yield from ("", "[cell]")
     if found.picture is not None:
-        height, width = found.picture
-        part = max(1, round(height / PICTURE_ROWS))
-        frames = {"kind": "frames", "frame": [height, width], "size": [height // part, width // part], "units": 32}
         yield _field("kind", "encoded")
-        yield _field("encoder", frames)
+        yield _field("encoder", _frames(*found.picture))
         yield _field("cell", {"kind": "cfc", "units": 32, "backbone_units": 32})
         return
-    units = 32 if len(roles.features) <= 8 else 64 if len(roles.features) <= 32 else 128
+    if vibration:
+        right = f"{vibration.frequencies:.0%} of the validation windows, by levels {vibration.levels:.0%}"
+        yield f"# By frequencies a linear fit gets {right}: an encoder of vibration."
+        yield _field("kind", "encoded")
+        yield _field("encoder", {"kind": "spectral"})
+        yield _field("cell", {"kind": "cfc", "units": 24, "backbone_units": 24})
+        return
+    units = _units(len(roles.features), sum(found.lengths))
     yield _field("kind", "cfc", "docs/cells.md has the others; gru and a stack of s5 are worth a try")
     yield _field("units", units)
     yield _field("backbone_units", units)
 
 
-def _training(found: Survey, roles: Roles) -> Iterator[str]:
+def _frames(height: int, width: int) -> dict[str, object]:
+    """Encoder of pictures; what changes between two of them tells how a camera moves."""
+    part = max(1, round(height / PICTURE_ROWS))
+    size = [height // part, width // part]
+    return {"kind": "frames", "frame": [height, width], "size": size, "units": 32, "motion": True}
+
+
+def _units(features: int, rows: int) -> int:
+    if features <= 8:
+        return 32
+    return 64 if features <= 32 and rows < MANY_ROWS else 128
+
+
+def _training(found: Survey, roles: Roles, vibration: Separation | None) -> Iterator[str]:
     pictures, rows = found.picture is not None, sum(found.lengths)
-    window = 16 if pictures else _window(found)
-    epochs = int(np.clip(TRAINED_ROWS / rows, LEAST_EPOCHS, MOST_EPOCHS))
+    window = 16 if pictures else _window(found, roles)
+    epochs = int(np.clip((VIBRATION_ROWS if vibration else TRAINED_ROWS) / rows, LEAST_EPOCHS, MOST_EPOCHS))
     yield from ("", "[training]", _field("epochs", epochs, "at most: patience ends it earlier"))
     yield _field("batch", 4 if pictures else 32)
-    yield _field("window", window, "rows per optimiser step" + ("" if pictures else f", about {TRAILING_S:g} s"))
+    yield _field("window", window, "rows per optimiser step")
     if roles.target and all(found.column(name).steady for name in roles.target):
         yield _field("segment", window, "one value in each recording: short pieces of them are examples enough")
     little = roles.classes and not pictures and rows < LITTLE_ROWS
-    yield _field("learning_rate", 0.002 if pictures or little else 0.005)
-    yield _field("weight_decay", 0.3 if little else 0.05, "few rows: else they are learned by heart" if little else "")
+    yield _field("learning_rate", 0.01 if vibration else 0.002 if pictures or little else 0.005)
+    if vibration:
+        yield _field("weight_decay", 1.0, "few recordings: else each is known by its own spectrum")
+    else:
+        why = "few rows: else they are learned by heart" if little else ""
+        yield _field("weight_decay", 0.3 if little else 0.05, why)
+    if roles.classes:
+        yield _field("keep_by", "score", "the epoch that is most often right; its loss may be worse")
 
 
-def _window(found: Survey) -> int:
-    """Rows of `TRAILING_S`, as a power of two, in bounds."""
+def _augment(found: Survey, roles: Roles) -> Iterator[str]:
+    """Random changes that do no harm, whatever was recorded."""
+    if found.picture is not None:
+        height, width = found.picture
+        yield from ("", "[training.augment]", _field("brightness", 0.3, "other light"))
+        yield _field("shift_pixels", [height // 10, width // 10], "another mounting of the camera")
+        turns = [name for name in roles.target if _is_turn(found.column(name))]
+        if turns and len(turns) == len(roles.target):
+            yield _field("mirror_pictures", turns, "CHECK THIS: left and right change places, and with them the sign")
+    elif found.steps_s is not None and found.steps_s[2] > MISSING_STEPS * found.steps_s[1]:
+        yield from ("", "[training.augment]", _field("keep_rows", [0.85, 0.85], "rows are missing, and more may be"))
+
+
+def _is_turn(column: ColumnSurvey) -> bool:
+    """Whether a column is called like a turn, and has both signs."""
+    both = column.range is not None and column.range[0] < 0 < column.range[1]
+    return both and _TURNS.search(column.name.lower()) is not None
+
+
+def _window(found: Survey, roles: Roles) -> int:
+    """Rows of `TRAILING_S`, as a power of two, in bounds; numbers follow sooner than classes."""
+    most = 256 if roles.classes else 64
     if found.steps_s is None:
-        return 128
-    return int(np.clip(2 ** round(np.log2(TRAILING_S / found.steps_s[1])), 32, 256))
+        return min(most, 128)
+    return int(np.clip(2 ** round(np.log2(TRAILING_S / found.steps_s[1])), 32, most))
 
 
 def _field(name: str, value: object, why: str = "") -> str:

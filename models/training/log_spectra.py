@@ -14,6 +14,8 @@ ROWS = 256
 """Rows of a window."""
 BANDS, BAND_WIDTH = 12, 0.04
 """Number of bands from 0 up, and their width in cycles a period: 4 Hz where rows come at 100 Hz."""
+VIBRATION_S = 0.05
+"""Longest nominal period at which vibration is looked for."""
 SILENCE = 1e-9
 """Added to energies."""
 _AT_ONCE = 512

@@ -22,7 +22,7 @@ from statestream.models.training.report_page import Worst, confusion_table, repo
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import CURVES, METRICS, PREDICTIONS, REPORT, WEIGHTS, save_network
 from statestream.models.training.splits import Split
-from statestream.models.training.tasks import ranked_by, recording_classes, recording_targets, scores
+from statestream.models.training.tasks import kept_by, ranked_by, recording_classes, recording_targets, scores
 
 MOST_GROUPS = 20
 """Most test groups that are also scored separately."""
@@ -74,11 +74,12 @@ def write_report(
 
 
 def stopped_early(config: Config, history: Sequence[dict[str, float]]) -> str:
-    """Say which epoch a training kept that ended without a better validation loss."""
-    losses = [(entry["val_loss"], int(entry["epoch"])) for entry in history if "val_loss" in entry]
+    """Say which epoch a training kept that ended without a better validation."""
+    name, sign = kept_by(config)
+    found = [(sign * entry[f"val_{name}"], int(entry["epoch"])) for entry in history if f"val_{name}" in entry]
     return (
-        f"stopped after epoch {len(history)} of {config.training.epochs}: the validation loss was best after epoch "
-        f"{1 + min(losses)[1]}, which is kept (training.patience = {config.training.patience})"
+        f"stopped after epoch {len(history)} of {config.training.epochs}: the validation {name} was best after epoch "
+        f"{1 + min(found)[1]}, which is kept (training.patience = {config.training.patience})"
     )
 
 

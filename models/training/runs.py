@@ -1,9 +1,9 @@
 """Run on disk, `runs/NAME/`: configuration, weights and scores of a training.
 
 config.json   the whole configuration          metrics.json   scores, history, provenance of the weights
-weights.pt    the kept network (of the best validation loss, else the last)
+weights.pt    the kept network (of the best validation, by training.keep_by, else the last)
 last.ckpt     everything that resuming needs, after the last epoch
-best.ckpt     weights of the best validation loss so far, for export
+best.ckpt     weights of the best validation so far, for export
 report.html   scores beside baselines, curves, predictions, worst recordings
 curves.png, predictions.png                    tensorboard/
 """

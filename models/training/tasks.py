@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+from statestream.models.config import Config
 from statestream.models.data.recordings import Recording
 from statestream.models.metrics import regression_errors
 from statestream.models.spec import Array, Float32Array
@@ -56,7 +57,17 @@ def scores(
 
 def ranked_by(scores: dict[str, float]) -> tuple[str, int]:
     """Name of the score that ranks models, and 1 if less is better, else -1."""
-    return ("mse", 1) if "mse" in scores else ("accuracy", -1)
+    return ranking("regression" if "mse" in scores else "classification")
+
+
+def ranking(kind: str) -> tuple[str, int]:
+    """`ranked_by` of a kind of task."""
+    return ("accuracy", -1) if kind == "classification" else ("mse", 1)
+
+
+def kept_by(config: Config) -> tuple[str, int]:
+    """Name of the validation score that chooses the epoch to keep, and 1 if less is better, else -1."""
+    return ("loss", 1) if config.training.keep_by == "loss" else ranking(config.task.kind)
 
 
 def recording_classes(outputs: Sequence[Float32Array]) -> Array:

@@ -40,6 +40,7 @@ from statestream.models.training.runs import (
     network_weights,
 )
 from statestream.models.training.splits import Split, split_dataset
+from statestream.models.training.tasks import kept_by
 
 
 class Interrupted(KeyboardInterrupt):
@@ -244,9 +245,11 @@ def _trainer(
     keep = partial(ModelCheckpoint, folder, enable_version_counter=False)
     callbacks: list[Callback] = [keep(filename=Path(LAST).stem, save_on_train_epoch_end=True)]
     if validated:
+        name, sign = kept_by(config)
+        score, mode = f"val_{name}", "min" if sign > 0 else "max"
         callbacks += [
-            EarlyStopping("val_loss", patience=options.patience, check_on_train_epoch_end=False),
-            keep(filename=Path(BEST).stem, monitor="val_loss", save_weights_only=True),
+            EarlyStopping(score, patience=options.patience, mode=mode, check_on_train_epoch_end=False),
+            keep(filename=Path(BEST).stem, monitor=score, mode=mode, save_weights_only=True),
         ]
     return lightning.Trainer(
         accelerator=options.accelerator,

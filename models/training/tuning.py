@@ -32,6 +32,7 @@ from statestream.models.training.run_folder import folder_to_resume, new_folder
 from statestream.models.training.runs import REPORT, RunError
 from statestream.models.training.search_space import SearchSpace, Tried
 from statestream.models.training.splits import split_dataset
+from statestream.models.training.tasks import kept_by, ranking
 from statestream.models.training.trainer import Interrupted, fit_without_report
 from statestream.models.training.tuning_page import tuning_page
 
@@ -57,7 +58,7 @@ class Tuning:
             raise ConfigError("split.validation is 0: trials are compared by a validation split")
         self.config = config
         self.folder = folder
-        self.score, self.sign = ("accuracy", -1) if config.task.kind == "classification" else ("mse", 1)
+        self.score, self.sign = ranking(config.task.kind)
         self._dataset = dataset
         self._space = SearchSpace(config, dataset, split.train)
         self._study = _opened(folder, config, self._space, "minimize" if self.sign > 0 else "maximize")
@@ -99,7 +100,7 @@ class Tuning:
 
     def _try(self, trial: optuna.Trial, until_s: float, on_epoch: OnEpoch) -> None:
         config = self._space.configuration(trial)
-        watch = _Watch(trial, f"val_{self.score}", until_s, on_epoch)
+        watch = _Watch(trial, self.score, kept_by(config), until_s, on_epoch)
         try:
             with TemporaryDirectory(dir=self.folder, prefix=".trial-") as checkpoints:
                 fit_without_report(config, self._dataset, Path(checkpoints), watch)
@@ -232,11 +233,14 @@ class _OutOfTime(Exception):
 class _Watch(Callback):
     """Reports the score of the weights that a training would keep, and ends it when it is pruned or out of time."""
 
-    def __init__(self, trial: optuna.Trial, name: str, until_s: float, on_epoch: OnEpoch) -> None:
+    def __init__(
+        self, trial: optuna.Trial, name: str, kept_by: tuple[str, int], until_s: float, on_epoch: OnEpoch
+    ) -> None:
         self.score = math.nan
-        self._loss = math.inf
+        self._best = math.inf
         self._trial = trial
         self._name = name
+        self._kept_by = kept_by
         self._until_s = until_s
         self._on_epoch = on_epoch
 
@@ -245,9 +249,10 @@ class _Watch(Callback):
             raise _OutOfTime
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["val_loss"])
-        if loss < self._loss:
-            self._loss, self.score = loss, float(trainer.callback_metrics[self._name])
+        found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        name, sign = self._kept_by
+        if sign * found[f"val_{name}"] < self._best and math.isfinite(found["val_loss"]):
+            self._best, self.score = sign * found[f"val_{name}"], found[f"val_{self._name}"]
         epoch = trainer.current_epoch + 1
         self._trial.report(self.score, epoch)
         self._on_epoch(self._trial.number + 1, epoch, trainer.max_epochs or epoch, self.score)

@@ -12,8 +12,10 @@ from statestream.service.cli.console import out
 from statestream.service.errors import FailedPrecondition
 
 if TYPE_CHECKING:
+    from statestream.models.config import Config
     from statestream.models.data.survey import ColumnSurvey, Survey
     from statestream.models.training.first_file import Roles
+    from statestream.models.training.separation import Separation
 
 _SHOWN = 6
 """Most values of a column that are listed."""
@@ -42,8 +44,7 @@ def init(
     """
     from statestream.models.config import load_config
     from statestream.models.data.survey import survey
-    from statestream.models.files import replacing
-    from statestream.models.training.first_file import first_file, roles_of
+    from statestream.models.training.first_file import first_file, may_vibrate, roles_of
 
     file = file or Path(f"{recordings.resolve().stem}.toml")
     if file.exists() and not overwrite:
@@ -52,11 +53,34 @@ def init(
     roles = roles_of(found, target or ())
     text = first_file(found, roles, file)
     _print(found, roles)
-    with replacing(file) as temporary:
-        temporary.write_text(text)
-    load_config(file)
+    _write(file, text)
+    config = load_config(file)
+    if may_vibrate(found, roles):
+        _write(file, first_file(found, roles, file, _separation(config)))
     out.print(f"wrote {file}", highlight=False, markup=False)
     out.print(f"next: statestream train {file}", highlight=False, markup=False)
+
+
+def _write(file: Path, text: str) -> None:
+    from statestream.models.files import replacing
+
+    with replacing(file) as temporary:
+        temporary.write_text(text)
+
+
+def _separation(config: Config) -> Separation | None:
+    """Compare levels and frequencies; None: there is no validation split, or `train` will refuse the recordings."""
+    from statestream.models.data.tables import DataError
+    from statestream.models.training.dataset import load_dataset
+    from statestream.models.training.separation import separation
+    from statestream.models.training.splits import split_dataset
+
+    try:
+        dataset = load_dataset(config)
+        split = split_dataset(dataset, config.split, classes=True)
+    except DataError:
+        return None
+    return separation(split, len(dataset.labels)) if split.validation else None
 
 
 def _print(found: Survey, roles: Roles) -> None:

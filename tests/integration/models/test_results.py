@@ -91,7 +91,9 @@ def test_the_page_and_the_json_say_what_was_measured(tmp_path: Path, capsys: pyt
     assert entry["seed"] == [0, 1]
     assert entry["wall_s"] == pytest.approx(sum(k["seconds"] for k in kept), abs=0.11)
     assert entry["command"].startswith("statestream train ")
-    page = (docs / "results.md").read_text().replace("<!-- /first-files -->", "| mine |\n<!-- /first-files -->")
+    page = (docs / "results.md").read_text()
+    for table in ("first-files", "tuned-files"):
+        page = page.replace(f"<!-- /{table} -->", f"| {table} |\n<!-- /{table} -->")
     (docs / "results.md").write_text(page)
     assert "## tiny" in page
     assert f"{100 * entry['value']:.2f} %" in page

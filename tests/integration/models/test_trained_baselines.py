@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from statestream.models.data.recordings import Recording
-from statestream.models.training.baselines import Kind, baseline_scores, lost_to, trailing_features
+from statestream.models.training.baselines import Kind, baseline_scores, lost_to
 from statestream.models.training.network import Network, Scaling
 from statestream.models.training.splits import Split
+from statestream.models.training.trailing import trailing_features
 from tests.integration.models.conftest import FEATURES, made_up, network_of
 
 LENGTHS = list(range(60, 120, 2))

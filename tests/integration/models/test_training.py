@@ -318,15 +318,18 @@ def test_a_regression_is_measured_by_the_spread_of_its_targets(data: Path, tmp_p
     assert output.std == pytest.approx(run.network.facts.targets.std, rel=1e-5)
 
 
-def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None:
-    options = {"epochs": 60, "patience": 2, "learning_rate": 0.3, "schedule": "constant"}
+@pytest.mark.parametrize(("keep_by", "name", "sign"), [("loss", "loss", 1), ("score", "accuracy", -1)])
+def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path, keep_by: str, name: str, sign: int) -> None:
+    options = {"epochs": 60, "patience": 2, "learning_rate": 0.1, "schedule": "constant", "seed": 3, "keep_by": keep_by}
     run = train(config_of(data, training=options), tmp_path, progress=False)
-    losses = [entry["val_loss"] for entry in run.metrics["history"]]
-    assert len(losses) < 60
-    best = 1 + int(np.argmin(losses))
-    assert f"stopped after epoch {len(losses)} of 60: " in run.metrics["stopped"]
-    assert f"best after epoch {best}, which is kept" in run.metrics["stopped"]
-    assert run.metrics["validation"]["loss"] == pytest.approx(min(losses), rel=1e-4)
+    found = {each: [entry[f"val_{each}"] for entry in run.metrics["history"]] for each in ("loss", "accuracy")}
+    epochs, best = len(found[name]), int(np.argmin(sign * np.array(found[name])))
+    assert epochs == best + 3 < 60, "two epochs later"
+    assert f"stopped after epoch {epochs} of 60: the validation {name} was " in run.metrics["stopped"]
+    assert f"best after epoch {1 + best}, which is kept" in run.metrics["stopped"]
+    kept = run.metrics["validation"]
+    assert kept == pytest.approx({**kept, "loss": found["loss"][best], "accuracy": found["accuracy"][best]}, rel=1e-4)
+    assert np.argmin(found["loss"]) != np.argmax(found["accuracy"]), "both would keep the same epoch"
 
 
 def test_a_run_shorter_than_its_validation_is_validated_once(data: Path, tmp_path: Path) -> None:

@@ -173,6 +173,20 @@ def test_a_trial_that_is_pruned_is_not_the_best(data: Path, tmp_path: Path, monk
     assert found.best == found.tried[0]
 
 
+@pytest.mark.parametrize(("keep_by", "score"), [("loss", 0.6), ("score", 0.8)])
+def test_a_trial_has_the_score_of_the_epoch_that_is_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep_by: str, score: float
+) -> None:
+    def fit(config: Config, dataset: Dataset, folder: Path, watch: Any) -> None:
+        for epoch, (loss, accuracy) in enumerate([(0.5, 0.8), (0.4, 0.6)]):
+            metrics = {"val_loss": loss, "val_accuracy": accuracy}
+            watch.on_validation_end(SimpleNamespace(callback_metrics=metrics, current_epoch=epoch, max_epochs=2), None)
+
+    monkeypatch.setattr(tuning, "fit_without_report", fit)
+    found = tune(quick(data, training={"keep_by": keep_by}), tmp_path, trials=1)
+    assert [each.score for each in found.tried] == [score]
+
+
 @pytest.mark.usefixtures("_no_training")
 def test_minutes_end_a_trial_that_is_tried_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 1.0, 61.0])

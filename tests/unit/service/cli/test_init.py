@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from statestream.models.config import Config, load_config
 from statestream.models.data.recordings import read_dataset
 from statestream.models.data.survey import survey
+from statestream.models.training.dataset import load_dataset
 from statestream.models.training.first_file import roles_of
+from statestream.models.training.separation import Separation, separation
+from statestream.models.training.splits import split_dataset
 from statestream.service.cli import main
 
 
@@ -106,6 +110,48 @@ def test_a_table_of_many_recordings_is_looked_at_one_by_one() -> None:
     assert (found.time, roles_of(found).target) == ("stamp_ms", ("label",))
 
 
+def hums(*, levels: bool, gaps: bool = False) -> Path:
+    """A file a recording at 50 Hz: classes differ by level, or by two frequencies, whose changes have one spread."""
+    random, path = np.random.default_rng(0), Path("hums")
+    path.mkdir()
+    for k in range(30):
+        t = 0.02 * np.arange(400)
+        low_hz, level = (3.0, k % 2) if levels else (3.0 + 6 * (k % 2), 0)
+        hums = [np.sin(2 * np.pi * hz * t + random.uniform(0, 6)) for hz in (low_hz, 25 - low_hz)]
+        x = level + sum(hums) + 0.3 * random.normal(size=t.size)
+        lines = [f"{t[row]:.2f},{x[row]:.4f},{'ab'[k % 2]}" for row in range(t.size) if not (gaps and row % 5 == 0)]
+        (path / f"{k}.csv").write_text("\n".join(["t,x,label", *lines]))
+    return path
+
+
+def test_classes_that_differ_by_frequency_get_a_spectral_encoder() -> None:
+    config = written(str(hums(levels=False)))
+    assert config.data.whiten
+    assert config.cell.kind == "encoded"
+    assert config.cell.encoder.kind == "spectral"
+    assert "gets 100% of the validation windows, by levels" in Path("hums.toml").read_text()
+    assert (config.training.keep_by, config.training.segment) == ("score", 128)
+
+
+def test_classes_that_differ_by_level_do_not_and_missing_rows_are_trained_for() -> None:
+    config = written(str(hums(levels=True, gaps=True)))
+    assert (config.data.whiten, config.cell.kind, config.training.keep_by) == (False, "cfc", "score")
+    assert config.training.augment.keep_rows == (0.85, 0.85)
+
+
+def test_what_a_linear_fit_finds_in_frequencies_and_levels() -> None:
+    config = written(str(hums(levels=False)))
+    split = split_dataset(load_dataset(config), config.split, classes=True)
+    found = separation(split, 2)
+    assert found.frequencies == 1
+    assert found.vibrates
+    without = replace(split, test=())
+    assert separation(without, 2) == found, "the test split is not looked at"
+    short = replace(split, train=tuple(r.where(slice(0, 9)) for r in split.train))
+    assert 0 <= separation(short, 2).levels <= 1, "recordings shorter than a window"
+    assert not Separation(0.5, 0.9, recordings=2).vibrates, "one recording of two would make as much"
+
+
 def test_pictures_get_an_encoder_of_their_size_and_need_a_target(capsys: pytest.CaptureFixture[str]) -> None:
     from statestream.models.jpeg import encode
 
@@ -123,6 +169,11 @@ def test_pictures_get_an_encoder_of_their_size_and_need_a_target(capsys: pytest.
     assert config.cell.kind == "encoded"
     assert config.cell.encoder.frame == (60, 80)  # type: ignore[union-attr]
     assert (config.data.features, config.split.by) == (("image",), "time")
+    augment = config.training.augment
+    assert (augment.brightness, augment.shift_pixels, augment.mirror_pictures) == (0.3, (6, 8), ())
+    steered = [lines[0], *(f"{line.rpartition(',')[0]},{k / 10 - 0.55:.2f}" for k, line in enumerate(lines[1:]))]
+    (folder / "labels.csv").write_text("\n".join(steered))
+    assert written("drive", "--target", "angle", "--overwrite").training.augment.mirror_pictures == ("angle",)
 
 
 @pytest.mark.parametrize("name", ["drive.mcap", "drive", "drive.bag"])
