@@ -78,7 +78,7 @@ bench-cameras: install ## Measure how many cameras a core holds, into docs/camer
 bench-bridge: install ## Measure what a bridge of live topics costs a message, and how late its predictions are (half a minute)
 	@$(PY) -m tests.bench.bridge
 
-screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium, and what `make demo` trains)
+screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium)
 	@$(PY) -m tests.screenshot
 
 bench-scrapes: install ## Measure what being scraped costs, into docs/performance.md (two minutes, two quiet cores)

@@ -110,13 +110,13 @@ def _simulate(random: np.random.RandomState, floor_TR: Int64Array, command_TR: A
     for k in range(steps):
         pull_R = (command_TR[k] - speed_R) / LAG_S
         speed_R = speed_R + STEP_S * pull_R
-        bump_R = shake_TR[k] * speed_R * 0.1
+        bump_R = shake_TR[k] * speed_R * 0.006
         lift_R = (SPRING * (bump_R - place_R) - DAMPING * rise_R) / load_R
         rise_R = rise_R + STEP_S * lift_R
         place_R = place_R + STEP_S * rise_R
         wheel_R = speed_R * (1 + slip_TR[k])
         current_R = 0.3 + rolling_TR[k] * speed_R + 0.6 * load_R * pull_R
-        x_TRF[k] = np.stack([pull_R + 0.1 * lift_R, lift_R, 3.0 * rise_R, wheel_R, current_R], axis=1)
+        x_TRF[k] = np.stack([pull_R + 0.1 * lift_R, lift_R, 20.0 * rise_R, wheel_R, current_R], axis=1)
     return x_TRF
 
 
