@@ -1,6 +1,6 @@
 """`make results`: trains every experiment, resumably, and writes docs/results.md, .json and .png.
 
-    python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]...
+    python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]... [--costs]
 
 A job's result is kept in `build/results/jobs`; the job is repeated only when its configuration has changed. The page is
 made from all results. Without results, an experiment keeps its entries of docs/results.json with the same
@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from statestream.models.experiments.results_page import Result, as_json, as_mark
 from statestream.models.experiments.results_plot import plot_results
 from statestream.models.files import replacing, write_json
 from statestream.models.training.dataset import load_dataset
+from statestream.models.training.network import Network
+from statestream.models.training.runs import load_checkpoint
 from statestream.models.training.splits import split_dataset
 from statestream.models.training.trainer import train
 
@@ -50,9 +52,17 @@ def run_job(job: Job, folder: Path) -> Result:
         seconds=round(time.monotonic() - started, 1),
         **facts,
     )
-    path = _path(job, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, asdict(result))
+    _keep(job, folder, result)
+    return result
+
+
+def measure_again(job: Job, folder: Path) -> Result | None:
+    """Measure the steps of a kept run once more; None if there is no such run, or it is a baseline's."""
+    result, run = known(job, folder), folder / "runs" / job.name
+    if result is None or job.experiment.baseline or not run.is_dir():
+        return None
+    result = replace(result, step_us=_step_us(load_checkpoint(run).network))
+    _keep(job, folder, result)
     return result
 
 
@@ -72,6 +82,12 @@ def known(job: Job, folder: Path) -> Result | None:
 
 def _path(job: Job, folder: Path) -> Path:
     return folder / "jobs" / f"{job.name}.json"
+
+
+def _keep(job: Job, folder: Path, result: Result) -> None:
+    path = _path(job, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(result))
 
 
 def collect(folder: Path) -> dict[str, list[Result]]:
@@ -96,7 +112,7 @@ def write_page(folder: Path, docs: Path) -> None:
 
 def _trained(job: Job, runs: Path) -> dict[str, Any]:
     run = train(job.config, runs, overwrite=True, progress=False)
-    cost, scores = step_cost(run.network), run.scores
+    scores = run.scores
     if job.experiment.int8:
         scores = in_int8(run)
     elif job.experiment.drifts:
@@ -107,8 +123,13 @@ def _trained(job: Job, runs: Path) -> dict[str, Any]:
         "epochs": len(run.metrics["history"]),
         "parameters": run.metrics["parameters"],
         "state_bytes": state_bytes(run.network),
-        "step_us": [round(cost.batch_1_us, 2), round(cost.batch_64_us, 2)],
+        "step_us": _step_us(run.network),
     }
+
+
+def _step_us(network: Network) -> list[float]:
+    cost = step_cost(network)
+    return [round(cost.batch_1_us, 2), round(cost.batch_64_us, 2)]
 
 
 def _baseline(job: Job) -> dict[str, Any]:
@@ -127,12 +148,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="*", help="only these: a benchmark, or BENCHMARK.MODEL")
     parser.add_argument("--folder", type=Path, default=Path("build/results"), help="where results are kept")
     parser.add_argument("--docs", type=Path, default=Path("docs"))
+    parser.add_argument("--costs", action="store_true", help="train nothing; measure the steps of kept runs again")
     options = parser.parse_args(arguments)
     wanted = [e for e in EXPERIMENTS if not options.names or {e.name, e.benchmark} & set(options.names)]
     if not wanted:
         parser.error(f"no such experiment; there are {', '.join(e.name for e in EXPERIMENTS)}")
     todo = [job for experiment in wanted for job in jobs(experiment)]
     console = Console(stderr=True)
+    if options.costs:
+        for job in todo:
+            if (again := measure_again(job, options.folder)) is not None:
+                console.print(f"{job.name}  {again.step_us} µs", highlight=False)
+        write_page(options.folder, options.docs)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=len(todo))

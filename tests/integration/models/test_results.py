@@ -73,6 +73,20 @@ def test_a_result_is_kept_until_its_configuration_changes(
     assert len(trained) == 2
 
 
+@pytest.mark.usefixtures("_only")
+def test_steps_are_measured_again_without_training(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = jobs(experiment)
+    before = run_job(job, tmp_path)
+    monkeypatch.setattr(results, "step_cost", lambda network: StepCost(0.5, 1.5))
+    results.main(["--costs", "--folder", str(tmp_path), "--docs", str(tmp_path / "docs")])
+    after = results.known(job, tmp_path)
+    assert after is not None
+    assert (after.step_us, after.scores, after.seconds) == ([0.5, 1.5], before.scores, before.seconds)
+    assert results.known(other, tmp_path) is None
+
+
 def test_a_damaged_result_is_made_again(experiment: Experiment, tmp_path: Path) -> None:
     job = next(jobs(experiment))
     (tmp_path / "jobs").mkdir()
