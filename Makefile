@@ -18,7 +18,7 @@ help: ## Show this list
 install: $(VENV)/.installed ## Make the environment: serving, training, development
 
 # torch first and pinned, so that nothing else chooses another build of it.
-$(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard service/transports/native/*.?pp)
+$(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard service/*/native/*.?pp)
 	@echo "Installing into $(VENV) (a minute or two) …"
 	@began=$$(date +%s) && \
 		{ test -x $(PY) || $(PYTHON) -m venv $(VENV); } && \
@@ -26,6 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt setup.py $(wildcard service/t
 		$(PIP) install -c constraints.txt --editable '.[cpu,train,dev,sim]' && \
 		echo "Installed in $$(($$(date +%s) - began)) s, most of it download."
 	@$(PY) -c 'from statestream.service.transports.choice import lacking; print(lacking() or "The native transport was built.")'
+	@$(PY) -c 'from statestream.service.engine.choice import lacking; print(lacking() or "The native engine was built.")'
 	@touch $@
 
 demo: install ## Train, export and serve a model, stream real recordings, kill the server, drop rows (some minutes)

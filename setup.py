@@ -1,6 +1,6 @@
-"""The native transport's extension module: part of the build where a C++ compiler and nghttp2 are found.
+"""The extension modules: part of the build where a C++ compiler is found, and nghttp2 for the native transport.
 
-Elsewhere the wheel is pure Python, and gRPC's library serves. `STATESTREAM_NATIVE=0` makes such a wheel anywhere.
+Elsewhere the wheel is pure Python. `STATESTREAM_NATIVE=0` makes such a wheel anywhere.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import sysconfig
 
 from setuptools import Extension, setup
 
-FOLDER = "service/transports/native"
-SOURCES = ("connection", "module", "results", "rows")
-HEADERS = ("nghttp2/nghttp2.h", "Python.h")
+ENGINE, TRANSPORT = "service/engine/native", "service/transports/native"
 
 
-def can_build() -> bool:
+def can_build(*headers: str) -> bool:
     """Whether the compiler is there and finds the headers."""
     if sys.platform != "linux" or os.environ.get("STATESTREAM_NATIVE") == "0":
         return False
     compiler = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")
-    include = "".join(f"#include <{header}>\n" for header in HEADERS)
+    include = "".join(f"#include <{header}>\n" for header in headers)
     command = [*compiler, "-E", "-x", "c++", f"-I{sysconfig.get_paths()['include']}", "-"]
     try:
         return subprocess.run(command, input=include.encode(), capture_output=True).returncode == 0
@@ -31,14 +29,26 @@ def can_build() -> bool:
         return False
 
 
-extension = Extension(
-    "statestream.service.transports.native._core",
-    sources=[f"{FOLDER}/{name}.cpp" for name in SOURCES],
-    depends=[f"{FOLDER}/{name}.hpp" for name in SOURCES if name != "module"],
-    libraries=["nghttp2"],
-    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
-    extra_link_args=["-s"],
-    optional=True,
-    language="c++",
-)
-setup(ext_modules=[extension] if can_build() else [])
+def extension(folder: str, sources: tuple[str, ...], headers: tuple[str, ...], libraries: tuple[str, ...]) -> Extension:
+    """The module `_core` of a folder."""
+    return Extension(
+        f"statestream.{folder.replace('/', '.')}._core",
+        sources=[f"{folder}/{name}.cpp" for name in sources],
+        depends=[*(f"{folder}/{name}.hpp" for name in headers), f"{ENGINE}/python.hpp"],
+        include_dirs=["."],
+        libraries=list(libraries),
+        extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+        extra_link_args=["-s"],
+        optional=True,
+        language="c++",
+    )
+
+
+modules = []
+if can_build("Python.h"):
+    headers = ("graph", "runtime", "session", "turns")
+    modules.append(extension(ENGINE, ("graph", "module", "session", "turns"), headers, ()))
+if can_build("Python.h", "nghttp2/nghttp2.h"):
+    headers = ("connection", "results", "rows")
+    modules.append(extension(TRANSPORT, (*headers, "module"), headers, ("nghttp2",)))
+setup(ext_modules=modules)

@@ -27,6 +27,7 @@ readonly COMMAND=/usr/local/bin/$NAME UNIT=/etc/systemd/system/$NAME.service
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE PYTHON=${PYTHON:-python3}
 readonly TRANSPORT='from statestream.service.transports.choice import lacking; print(lacking() or "the native transport was built")'
+readonly ENGINE='from statestream.service.engine.choice import lacking; print(lacking() or "the native engine was built")'
 readonly COMPILER=(g++ libnghttp2-dev python3-dev)
 
 from=$HERE/.. gpu=no runtime='' extras='' uid='' service=yes uninstall=no purge=no fetched=no
@@ -172,6 +173,7 @@ systemd_runs() { [ -d /run/systemd/system ]; }
 say_what_now() {
     say "installed: $("$COMMAND" --version), settings in $CONFIG/server.toml"
     say "$("$VENV/bin/python" -c "$TRANSPORT")"
+    say "$("$VENV/bin/python" -c "$ENGINE")"
     [ $service = no ] || say "now copy bundles (NAME/VERSION/) into $STATE/models, then: systemctl enable --now $NAME"
 }
 

@@ -80,6 +80,11 @@ class ServerConfig(BaseSettings):
     """What reads and writes the connections: gRPC's library (`grpc`), or HTTP/2 in C++ (`native`), which takes less CPU
     time and is built where a compiler and nghttp2 are; `auto`: the native one if it was built and uvloop runs.
     """
+    engine: Literal["auto", "native", "python"] = "auto"
+    """What runs turns of plain rows where the CPU runs the model: Python (`python`), or C++ (`native`), which takes
+    less CPU time and is built where a compiler is; `auto`: the native one if it was built and works with the
+    onnxruntime that is installed. Results are the same, bit by bit.
+    """
     admin_address: str = ""
     """Address where the `Admin` service is offered, alone; empty: at `address`, beside the others. At a socket,
     `unix:/path`, it requires no authentication: every user who may open the file operates the server. Worker k adds k

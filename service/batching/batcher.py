@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,6 +41,14 @@ class Limits:
     """Rows of one session in one turn."""
     turn_bytes: int = 64 << 20
     """Bytes of decoded images in one turn."""
+
+
+class PlainTurns(Protocol):
+    """A shorter way for turns whose rows are all APPLIED."""
+
+    def run(self, queue: RowQueue) -> Results | None:
+        """Run and store the next turn of the queued rows; None, with nothing changed, if it is not plain."""
+        ...
 
 
 Outcomes = Sequence[tuple[Tensors, Tensors]]
@@ -148,6 +156,7 @@ class Batcher:
     limits: Limits
     clock: Callable[[], float]
     queue: RowQueue = field(init=False)
+    plain_turns: PlainTurns | None = None
 
     def __post_init__(self) -> None:
         self.queue = RowQueue(self.manifest.inputs, self.clock)
@@ -160,15 +169,20 @@ class Batcher:
     ) -> Results | None:
         """Run a turn of the queued rows, from taking to committing; None if there are none.
 
-        A row that is alone and plain takes a shorter way to the same result. Images are not decoded.
+        A turn of plain rows takes `plain_turns`, and a row that is alone and plain another shorter way, both to the
+        same results. Images are not decoded.
 
         Args:
             cpu_s: clock of the thread's CPU time.
-            before_commit: called with the turn once it has run. No row takes the shorter way then, as it has no plan.
+            before_commit: called with the turn once it has run. No turn takes a shorter way then, as it has no plan.
 
         Raises:
             TurnFailed: the model failed.
         """
+        if before_commit is None and self.plain_turns is not None:
+            done = self.plain_turns.run(self.queue)
+            if done is not None:
+                return done
         if before_commit is None and (row := self.queue.single()) is not None:
             done = single_row.advance(row, self.table, model, self.manifest, self.limits.max_unacked, self.clock)
             if done is not None:

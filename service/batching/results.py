@@ -48,6 +48,8 @@ class TurnResults(NamedTuple):
     """CPU time of decoding images."""
     engine_s: float
     """CPU time of the engine calls."""
+    native: bool = False
+    """Whether it ran in C++."""
 
     @property
     def n(self) -> int:

@@ -68,6 +68,19 @@ class SingleRow(NamedTuple):
     """`[1, *shape]` by input name."""
 
 
+class PlainRows(NamedTuple):
+    """Columns of all queued rows, none of which has a flag, a problem or an image; valid until the queue changes."""
+
+    slot: array[int]
+    seq: array[int]
+    t_ns: array[int]
+    received_s: array[float]
+    due_s: array[float] | None
+    """None: no row has a deadline."""
+    data: tuple[bytes, ...]
+    """By input, in the manifest's order."""
+
+
 class GatheredRows(NamedTuple):
     """Rows without flags as bytes of columns; each row's data is as large as the model wants it."""
 
@@ -231,6 +244,29 @@ class RowQueue:
             for name, spec in self._inputs.items()
         }
         return SingleRow(self._slot[0], self._seq[0], self._t_ns[0], self._received_s[0], data)
+
+    def plain(self) -> PlainRows | None:
+        """Columns of the rows, which stay queued; None if there are none, or one has a flag, a problem or an image."""
+        if self.source is not None:
+            self.source.empty()
+        if not self._slot or self._flagged or self._problems or self._encoded:
+            return None
+        for parts in self._data.values():
+            if len(parts) > 1:
+                parts[:] = [b"".join(parts)]
+        data = tuple(parts[0] for parts in self._data.values())
+        due_s = self._due_s if self._due else None
+        return PlainRows(self._slot, self._seq, self._t_ns, self._received_s, due_s, data)
+
+    def drop(self, rows: int) -> None:
+        """Remove the first of the rows that `plain` gave."""
+        if rows == len(self._slot):
+            self.clear()
+            return
+        for column in (self._slot, self._seq, self._t_ns, self._flags, self._received_s, self._due_s):
+            del column[:rows]
+        for parts, spec in zip(self._data.values(), self._inputs.values(), strict=True):
+            parts[:] = [parts[0][rows * spec.row_bytes :]]
 
     def take(self) -> RowBatch:
         """Take all rows; the queue is empty afterwards."""

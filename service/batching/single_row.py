@@ -42,6 +42,8 @@ class SingleResult(NamedTuple):
     plain: bool = True
     batch: int = 1
     n: int = 1
+    native: bool = False
+    """Whether it ran in C++."""
 
     @property
     def flags(self) -> Int64Array:

@@ -13,9 +13,10 @@ from pathlib import Path
 import typer
 
 from statestream.service.cli.console import AsJson, out, print_json, version
+from statestream.service.engine import choice as engine
 from statestream.service.errors import StatestreamError
 from statestream.service.extras import need
-from statestream.service.transports.choice import lacking
+from statestream.service.transports import choice as transport
 
 _PACKAGES = ("grpcio", "protobuf", "numpy", "pydantic", "uvloop", "onnxruntime", "onnxruntime-gpu", "torch", "ncps")
 _EXTRAS = {
@@ -84,8 +85,7 @@ def examine(root: Path = Path("/")) -> Report:
     )
     _examine_runtime(report)
     _examine_extras(report)
-    if lack := lacking():
-        report.missing.append(lack)
+    report.missing += [lack for lack in (transport.lacking(), engine.lacking()) if lack]
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files < _FEW_FILES:
         report.missing.append(f"open files are limited to {files}, and each client needs one: ulimit -n 65536")

@@ -25,6 +25,10 @@ def serve(
         str | None,
         typer.Option(help="grpc, native (HTTP/2 in C++), or auto: the latter if built.", show_default="auto"),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="python, native (plain turns in C++), or auto: the latter if built.", show_default="auto"),
+    ] = None,
     admin_address: Annotated[
         str | None,
         typer.Option("--admin", help="HOST:PORT or unix:/PATH for `Admin` only.", show_default="that of --address"),

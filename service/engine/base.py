@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors
+
+
+class TurnLimits(NamedTuple):
+    """Limits of a turn."""
+
+    max_batch: int
+    """Sessions in a turn."""
+    turn_steps: int
+    """Rows of one session in a turn."""
+    credit_rows: int
+    """Rows of one session that may wait."""
+    max_unacked: int
+    """Settled rows of one session that may be unacknowledged."""
 
 
 class StepModel(Protocol):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,12 +16,16 @@ from statestream.models.bundle import Bundle, BundleError, odd_names
 from statestream.models.spec import Array, BoolArray, Float32Array, Manifest, Tensors, TensorSpec
 from statestream.service.engine import golden
 from statestream.service.engine import providers as presets
+from statestream.service.engine.base import TurnLimits
 from statestream.service.engine.coupling import culprit
 from statestream.service.engine.golden import Cost
 from statestream.service.engine.graph_file import GraphFile, check_weight_files
 from statestream.service.engine.providers import NO_BUILD, TensorRTCache
 from statestream.service.engine.refusal import reason, refusing
 from statestream.service.engine.runtimes import oldest, runs
+
+if TYPE_CHECKING:
+    from statestream.service.engine.native import _core
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +77,13 @@ class Graph:
 class Engine:
     """A bundle ready to run. `load` refuses one that does not reproduce its golden recording."""
 
-    def __init__(self, manifest: Manifest, step: Graph, chunk: Graph, provider: str, max_batch: int) -> None:
+    def __init__(
+        self, manifest: Manifest, step: Graph, chunk: Graph, provider: str, max_batch: int, native: bool = False
+    ) -> None:
         self._step = step
         self._chunk = chunk
+        self.native = native
+        """Whether C++ opened the graphs, so that it can run them, too."""
         self.manifest = manifest
         self.provider = provider
         self.max_batch = max_batch
@@ -93,6 +101,7 @@ class Engine:
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
         max_batch: int = _ANY_BATCH,
+        native: bool = False,
     ) -> Engine:
         """Open both graphs and check their tensors against the manifest; arguments and errors as for `load`."""
         m, chosen = bundle.manifest, presets.available(providers)
@@ -101,14 +110,17 @@ class Engine:
         step_file, chunk_file = GraphFile.read(bundle.step_path), GraphFile.read(bundle.chunk_path)
         check_weight_files(bundle, step_file, chunk_file)
         max_batch = min(max_batch, m.max_batch or max_batch)
+        native = native and chosen[0] == "cpu"
         # XNNPACK has threads of its own.
         own = 1 if "xnnpack" in chosen else threads
         step_arguments = presets.for_step(chosen, m, threads, cache)
-        step = _open(step_file, m, step_arguments, own, suffix="", extra=(), max_batch=max_batch)
+        session = _session(step_file, step_arguments, own, native)
+        step = _open(session, step_file.path, m, suffix="", extra=(), max_batch=max_batch)
         chunk_arguments = presets.for_chunk(chosen, m, threads, cache)
-        chunk = _open(chunk_file, m, chunk_arguments, own, suffix="_seq", extra=("valid",), max_batch=max_batch)
+        session = _session(chunk_file, chunk_arguments, own, native)
+        chunk = _open(session, chunk_file.path, m, suffix="_seq", extra=("valid",), max_batch=max_batch)
         provider = str(step.session.get_providers()[0])
-        engine = cls(m, step, chunk, provider, max_batch)
+        engine = cls(m, step, chunk, provider, max_batch, native)
         if provider != step_arguments[0][0]:
             engine.concerns.append(f"onnxruntime took {provider} instead of {step_arguments[0][0]}")
         states = [f"state_{s.name}" for s in m.states]
@@ -125,6 +137,7 @@ class Engine:
         threads: int = 1,
         cache: TensorRTCache = NO_BUILD,
         max_batch: int = _ANY_BATCH,
+        native: bool = False,
         measure: bool = True,
     ) -> Engine:
         """Open both graphs, check them (see `check`), and measure.
@@ -134,6 +147,7 @@ class Engine:
             threads: threads of ONNX Runtime within an operator.
             cache: where TensorRT's engines are, and whether to build missing ones.
             max_batch: most sessions in one run of a graph; the manifest may say fewer.
+            native: whether C++ opens the graphs, where the CPU runs them; results are the same, bit by bit.
             measure: whether to set `cost`; a caller that loads several at once measures them afterwards, one by one.
 
         Raises:
@@ -142,7 +156,9 @@ class Engine:
             FailedPrecondition: onnxruntime is not installed, or has none of `providers`, or TensorRT has no engine.
         """
         with refusing(f"{bundle.path} cannot be loaded"):
-            engine = cls.open(bundle, providers=providers, threads=threads, cache=cache, max_batch=max_batch)
+            engine = cls.open(
+                bundle, providers=providers, threads=threads, cache=cache, max_batch=max_batch, native=native
+            )
             engine.check(bundle)
             if measure:
                 engine.measure()
@@ -165,7 +181,9 @@ class Engine:
     @contextmanager
     def _ending(self) -> Iterator[None]:
         """Have the graphs' runs end with an error after `_CHECK_S`."""
-        options, graphs = presets.runtime().RunOptions(), (self._step, self._chunk)
+        session = self._step.session
+        options = session.run_options() if self.native else presets.runtime().RunOptions()
+        graphs = (self._step, self._chunk)
         self._step, self._chunk = (replace(graph, options=options) for graph in graphs)
         timer = threading.Timer(_CHECK_S, setattr, (options, "terminate", True))
         timer.daemon = True
@@ -193,6 +211,15 @@ class Engine:
         if len(dt_BT1) > self.max_batch:
             return _in_parts(self._chunk, self.max_batch, inputs, dt_BT1, valid_BT, states)
         return self._chunk.run(inputs, dt_BT1, valid_BT, states)
+
+    def plain_turns(self, limits: TurnLimits, clock: Callable[[], float]) -> _core.Turns | None:
+        """Plain turns in C++, by `limits` and `max_batch`; None if Python opened the graphs."""
+        if not self.native:
+            return None
+        from statestream.service.engine.native.session import plain_turns
+
+        limits = limits._replace(max_batch=min(limits.max_batch, self.max_batch))
+        return plain_turns(self.manifest, self._step.session, self._chunk.session, limits, clock)
 
     def initial(self, batch: int) -> dict[str, Array]:
         """Initial states, `[batch, *shape]` by name."""
@@ -229,16 +256,8 @@ def _in_parts(
     )
 
 
-def _open(
-    file: GraphFile,
-    manifest: Manifest,
-    providers: list[presets.Argument],
-    threads: int,
-    *,
-    suffix: str,
-    extra: tuple[str, ...],
-    max_batch: int,
-) -> Graph:
+def _session(file: GraphFile, providers: list[presets.Argument], threads: int, native: bool) -> Any:
+    """Open a graph, in C++ if `native`; BundleError if ONNX Runtime refuses it."""
     ort, path = presets.runtime(), file.path
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -249,9 +268,19 @@ def _open(
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        if native:
+            from statestream.service.engine.native.session import NativeSession
+
+            return NativeSession(str(path), options)
+        return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
         raise BundleError(f"{path}: {_refusal(file, ort.__version__, error)}") from error
+
+
+def _open(
+    session: Any, path: Path, manifest: Manifest, *, suffix: str, extra: tuple[str, ...], max_batch: int
+) -> Graph:
+    """Check that an opened graph has the manifest's tensors."""
     inputs: list[Named] = [(f"{t.name}{suffix}", t) for t in manifest.inputs]
     outputs: list[Named] = [(f"{name}{suffix}", t) for name, t in manifest.results.items()]
     states_in: list[Named] = [(f"state_{s.name}", s) for s in manifest.states]

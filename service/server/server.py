@@ -319,6 +319,7 @@ async def serve(
     gc.collect()
     gc.freeze()
     log.info("transport: %s", server.transport)
+    log.info("engine: %s", server.host.repository.engine)
     log.info("listening on %s", config.address if not server.port else f"port {server.port}")
     notify("READY=1")
     if started is not None:

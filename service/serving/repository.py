@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
+from functools import cached_property
 from pathlib import Path
 
 from statestream.models import bundle as bundles
 from statestream.models.bundle import Bundle, BundleError
 from statestream.models.spec import Manifest
 from statestream.service.config import ServerConfig
+from statestream.service.engine.choice import Kind, choose
 from statestream.service.engine.onnx import Engine
 from statestream.service.engine.providers import TensorRTCache
 from statestream.service.engine.refusal import refusing
@@ -31,6 +33,11 @@ class BundleRepository:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+
+    @cached_property
+    def engine(self) -> Kind:
+        """What runs plain turns; FailedPrecondition if it cannot be had."""
+        return choose(self._config.engine)
 
     def load(self, name: str, version: int = 0, *, build: bool = False, measure: bool = True) -> tuple[Bundle, Engine]:
         """Read a bundle of the repository, check it, and load its engine. Safe in any thread.
@@ -79,6 +86,7 @@ class BundleRepository:
             threads=config.threads,
             cache=TensorRTCache(config.engine_cache, config.max_batch, build),
             max_batch=config.max_batch,
+            native=self.engine == "native",
             measure=measure,
         )
         for concern in engine.concerns:

@@ -9,6 +9,7 @@ import numpy as np
 
 from statestream.models.bundle import Bundle
 from statestream.service.batching.batcher import Limits
+from statestream.service.batching.native_turn import native_turns
 from statestream.service.config import ServerConfig
 from statestream.service.engine.onnx import Engine
 from statestream.service.serving.frame_decoder import FrameDecoder
@@ -57,18 +58,21 @@ class ServedModels:
             deliver=self._router.deliver,
             failed=self._router.failed,
         )
+        if runner.inline and not bundle.manifest.encoded_inputs:
+            runner.batcher.plain_turns = native_turns(engine, runner.batcher)
         runner.attach(ModelStats())
         if self._on_load is not None:
             self._on_load(runner)
         self._versions.add(runner)
         log.info(
-            "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn",
+            "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn%s",
             bundle.manifest.ref,
             engine.provider,
             engine.cost.step_s * 1e6,
             engine.cost.batch_s * 1e6,
             "on the loop" if runner.inline else "in a thread",
             limits.turn_steps,
+            "" if runner.batcher.plain_turns is None else ", plain turns in C++",
         )
         return runner
 

@@ -71,6 +71,10 @@ class ModelStats(TurnObserver):
     """Counters of one model since it was loaded."""
 
     verdicts: list[int] = field(default_factory=lambda: [0] * len(Verdict))
+    native_rows: int = 0
+    """Rows that advanced in C++."""
+    python_rows: int = 0
+    """Rows that the batcher decided on."""
     failed_turns: int = 0
     failed_shadows: int = 0
     decode_cpu_s: float = 0.0
@@ -83,6 +87,10 @@ class ModelStats(TurnObserver):
 
     def after_commit(self, results: Results) -> None:
         """Count one turn."""
+        if results.native:
+            self.native_rows += results.n
+        else:
+            self.python_rows += results.n
         self.queue_s.observe(results.queue_s)
         self.compute_s.observe(results.compute_s)
         self.batch.observe(results.batch)

@@ -19,6 +19,11 @@ class StateArena:
         """All states, read-only; valid until the arena grows."""
         self.grow(capacity)
 
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """All states, to be written; valid until the arena grows."""
+        return self._arrays
+
     def grow(self, capacity: int) -> None:
         """Make room for `capacity` slots; existing ones keep their state."""
         for state in self._states:

@@ -67,9 +67,12 @@ class ServerCollector(Collector):
         )
         compute = HistogramMetricFamily("statestream_compute_seconds", "Duration of a turn.", labels=_MODEL)
         batch = HistogramMetricFamily("statestream_batch_sessions", "Sessions that advanced in a turn.", labels=_MODEL)
+        ran = CounterMetricFamily("statestream_engine_rows", "Rows by what ran their turn.", labels=(*_MODEL, "engine"))
         for runner in self._host.versions:
             model = [runner.manifest.name, str(runner.manifest.version)]
             stats = stats_of(runner)
+            ran.add_metric([*model, "native"], stats.native_rows)
+            ran.add_metric([*model, "python"], stats.python_rows)
             for verdict in list(Verdict)[1:]:
                 rows.add_metric([*model, verdict.name.lower()], stats.verdicts[verdict])
             failed.add_metric(model, stats.failed_turns)
@@ -100,6 +103,7 @@ class ServerCollector(Collector):
                 queue,
                 compute,
                 batch,
+                ran,
                 streams,
                 transport,
                 refused,

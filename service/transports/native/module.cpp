@@ -1,21 +1,19 @@
 // The Python module `_core`: connections, inflows and routes for Python's event loop.
-#include <patchlevel.h>
-#if PY_VERSION_HEX >= 0x030B0000
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "service/engine/native/python.hpp"
 
 #include <memory>
-#include <new>
 
 #include "connection.hpp"
 #include "results.hpp"
 
 namespace {
 
+using statestream::add;
+using statestream::Bytes;
+using statestream::bytes;
 using statestream::Columns;
 using statestream::Connection;
+using statestream::destroy;
 using statestream::Event;
 using statestream::Inflow;
 using statestream::Input;
@@ -23,18 +21,9 @@ using statestream::Limits;
 using statestream::Metadata;
 using statestream::Results;
 using statestream::Routes;
-
-// A Python object around a value of C++.
-template <class Value>
-struct Wrapped {
-  PyObject_HEAD
-  Value value;
-};
-
-template <class Value>
-Value& value_of(PyObject* self) {
-  return reinterpret_cast<Wrapped<Value>*>(self)->value;
-}
+using statestream::value_of;
+using statestream::wrap;
+using statestream::Wrapped;
 
 using SharedConnection = std::shared_ptr<Connection>;
 
@@ -49,40 +38,6 @@ PyTypeObject* inflow_type = nullptr;
 PyTypeObject* connection_type = nullptr;
 
 Connection& of(PyObject* self) { return *value_of<SharedConnection>(self); }
-
-template <class Value>
-PyObject* wrap(PyTypeObject* type, Value value) {
-  auto* allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
-  PyObject* self = allocate(type, 0);
-  if (self) new (&value_of<Value>(self)) Value(std::move(value));
-  return self;
-}
-
-template <class Value>
-void destroy(PyObject* self) {
-  PyTypeObject* type = Py_TYPE(self);
-  value_of<Value>(self).~Value();
-  reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
-  Py_DECREF(type);
-}
-
-// A view of a Python object's bytes, for as long as it lives.
-class Bytes {
- public:
-  ~Bytes() {
-    if (view_.obj) PyBuffer_Release(&view_);
-  }
-  Bytes() = default;
-  Bytes(const Bytes&) = delete;
-  Bytes& operator=(const Bytes&) = delete;
-  Py_buffer* operator&() { return &view_; }
-  operator std::string_view() const { return {static_cast<const char*>(view_.buf), size_t(view_.len)}; }
-
- private:
-  Py_buffer view_{};
-};
-
-PyObject* bytes(std::string_view text) { return PyBytes_FromStringAndSize(text.data(), Py_ssize_t(text.size())); }
 
 // Reads a sequence of pairs of bytes; false with Python's error set.
 bool read(PyObject* pairs, Metadata& into) {
@@ -501,18 +456,6 @@ PyType_Spec spec = {"statestream.service.transports.native._core.Connection", si
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_core", "HTTP/2, gRPC's framing, plain rows.", -1, functions,
                           nullptr, nullptr, nullptr, nullptr};
-
-}  // namespace
-
-namespace {
-
-// Adds a type to the module; null, with Python's error set, if that fails.
-PyTypeObject* add(PyObject* module, const char* name, PyType_Spec& spec) {
-  PyObject* type = PyType_FromSpec(&spec);
-  if (type && PyModule_AddObjectRef(module, name, type) == 0) return reinterpret_cast<PyTypeObject*>(type);
-  Py_XDECREF(type);
-  return nullptr;
-}
 
 }  // namespace
 

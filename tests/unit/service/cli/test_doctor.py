@@ -44,10 +44,11 @@ def test_without_onnxruntime_it_cannot_serve(
     assert json.loads(capsys.readouterr().out)["can_serve"] is False
 
 
-def test_a_missing_transport_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("statestream.service.cli.doctor.lacking", lambda: "the native transport was not built")
+@pytest.mark.parametrize("part", ["transport", "engine"])
+def test_a_missing_transport_or_engine_is_named(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    monkeypatch.setattr(getattr(doctor, part), "lacking", lambda: f"the native {part} was not built")
     report = doctor.examine()
-    assert "the native transport was not built" in report.missing
+    assert f"the native {part} was not built" in report.missing
     assert report.can_serve
 
 

@@ -1,0 +1,1 @@
+"""Native engine: graphs run by ONNX Runtime's C API, and plain turns in C++."""
