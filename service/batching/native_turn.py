@@ -5,21 +5,15 @@ A turn is plain if every row of it is APPLIED. Any other is left to the batcher,
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from statestream.models.spec import Int64Array, Manifest, Tensors
-from statestream.service.batching.admission import APPLIED
+from statestream.models.spec import Int64Array, Manifest
 from statestream.service.batching.batcher import Batcher
-from statestream.service.batching.result_batch import Details
-from statestream.service.batching.results import Results, TurnResults
-from statestream.service.batching.row_queue import PlainRows, RowQueue
-from statestream.service.batching.single_row import SingleResult
+from statestream.service.batching.plain_results import PlainColumns, PlainResults
+from statestream.service.batching.row_queue import RowQueue
 from statestream.service.engine.base import TurnLimits
 from statestream.service.engine.onnx import Engine
-from statestream.service.sessions.output_log import SettledRows
+from statestream.service.sessions.output_log import Shapes
 from statestream.service.sessions.table import SessionTable
 
 if TYPE_CHECKING:
@@ -27,32 +21,6 @@ if TYPE_CHECKING:
 
 _WRITTEN = ("settled_seq", "last_ns", "last_active_s", "latency_s")
 _READ = ("acked_seq", "route", "channel", "epoch", "keep_last", "late", "gap_resets")
-_IDS = struct.Struct("=5q")
-_FLAGS = struct.Struct("=q")
-_DT = struct.Struct("=f")
-_NO_DETAILS: Details = {}
-_Shapes = tuple[tuple[str, tuple[int, ...], Any], ...]
-
-
-class Done(NamedTuple):
-    """What C++ gives of a turn."""
-
-    ids: bytes
-    """`[5, rows]` int64: slot, seq, route, channel, epoch."""
-    dt_s: bytes
-    """`[rows]` float32."""
-    flags: bytes | None
-    """`[rows]` int64, bits of ResultFlag; None: no row has any."""
-    outputs: tuple[bytes, ...]
-    batch: int
-    begin_s: float
-    end_s: float
-    engine_s: float
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.dt_s) // _DT.size
 
 
 class NativeTurns:
@@ -63,11 +31,10 @@ class NativeTurns:
         self._table = table
         self._lent = table.lend()
         self._bound: Int64Array | None = None
-        self._inputs: _Shapes = tuple((t.name, t.shape, t.np_dtype) for t in manifest.inputs)
-        self._outputs: _Shapes = tuple((name, t.shape, t.np_dtype) for name, t in manifest.results.items())
-        self._reserve(1)
+        self._inputs: Shapes = tuple((t.name, t.shape, t.np_dtype) for t in manifest.inputs)
+        self._outputs: Shapes = tuple((name, t.shape, t.np_dtype) for name, t in manifest.results.items())
 
-    def run(self, queue: RowQueue) -> Results | None:
+    def run(self, queue: RowQueue) -> PlainResults | None:
         """Run and store the next turn of the queued rows; None, with nothing changed, if it is not plain."""
         rows = queue.plain()
         if rows is None:
@@ -77,10 +44,9 @@ class NativeTurns:
         ran = self._core.run(*rows)
         if ran is None:
             return None
-        done = Done(*ran)
-        results = self._single(done, rows) if done.rows == 1 else self._many(done, rows)
-        queue.drop(done.rows)
-        self._table.log_results(results.rows)
+        results = PlainResults(PlainColumns(*ran), self._outputs, rows.received_s[0], self._inputs, rows.data)
+        queue.drop(results.n)
+        self._table.log_results(results.packed)
         return results
 
     def _bind(self) -> None:
@@ -88,60 +54,6 @@ class NativeTurns:
         columns, arena = self._lent
         self._core.bind((*(getattr(columns, name) for name in _WRITTEN + _READ), *arena.arrays.values()))
         self._bound = columns.settled_seq
-
-    def _single(self, done: Done, rows: PlainRows) -> SingleResult:
-        _, seq, route, channel, epoch = _IDS.unpack(done.ids)
-        return SingleResult(
-            rows=self._settled(done, np.ndarray((5, 1), np.int64, done.ids)),
-            route=route,
-            channel=channel,
-            epoch=epoch,
-            seq=seq,
-            dt_s=_DT.unpack(done.dt_s)[0],
-            flag_bits=0 if done.flags is None else _FLAGS.unpack(done.flags)[0],
-            inputs=_tensors(self._inputs, 1, rows.data),
-            queue_s=done.begin_s - rows.received_s[0],
-            compute_s=done.end_s - done.begin_s,
-            engine_s=done.engine_s,
-            native=True,
-        )
-
-    def _many(self, done: Done, rows: PlainRows) -> TurnResults:
-        n = done.rows
-        if n > len(self._applied):
-            self._reserve(n)
-        ids = np.ndarray((5, n), np.int64, done.ids)
-        _, _, route, channel, epoch = ids
-        return TurnResults(
-            rows=self._settled(done, ids),
-            route=route,
-            channel=channel,
-            epoch=epoch,
-            flags=self._no_flags[:n] if done.flags is None else np.ndarray(n, np.int64, done.flags),
-            plain=True,
-            original=None,
-            details=_NO_DETAILS,
-            queue_s=done.begin_s - rows.received_s[0],
-            compute_s=done.end_s - done.begin_s,
-            batch=done.batch,
-            inputs=_tensors(self._inputs, n, rows.data),
-            decode_s=0.0,
-            engine_s=done.engine_s,
-            native=True,
-        )
-
-    def _settled(self, done: Done, ids: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> SettledRows:
-        n = ids.shape[1]
-        dt_s: Any = np.ndarray(n, np.float32, done.dt_s)
-        return SettledRows(
-            ids[0], ids[1], self._applied[:n], dt_s, self._places[:n], _tensors(self._outputs, n, done.outputs)
-        )
-
-    def _reserve(self, rows: int) -> None:
-        """Make the columns that are the same in every plain turn, as long as the longest so far."""
-        self._applied = np.full(rows, APPLIED)
-        self._places = np.arange(rows)
-        self._no_flags = np.zeros(rows, np.int64)
 
 
 def native_turns(engine: Engine, batcher: Batcher) -> NativeTurns | None:
@@ -152,10 +64,3 @@ def native_turns(engine: Engine, batcher: Batcher) -> NativeTurns | None:
     plain = TurnLimits(limits.max_batch, limits.turn_steps, limits.credit_rows, limits.max_unacked)
     core = engine.plain_turns(plain, batcher.clock)
     return None if core is None else NativeTurns(core, batcher.table, batcher.manifest)
-
-
-def _tensors(shapes: _Shapes, rows: int, data: tuple[bytes, ...]) -> Tensors:
-    """`[rows, *shape]` by name, of the first rows of `data`."""
-    return {
-        name: np.ndarray((rows, *shape), dtype, part) for (name, shape, dtype), part in zip(shapes, data, strict=True)
-    }

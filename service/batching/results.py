@@ -10,6 +10,7 @@ import numpy as np
 from statestream.models.spec import NO_TIME, Float32Array, Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED, Admission
 from statestream.service.batching.grid import GridLayout, PackedCells
+from statestream.service.batching.plain_results import PlainResults
 from statestream.service.batching.result_batch import Detail, Details, ResultBatch, by_route
 from statestream.service.batching.row_queue import RowBatch
 from statestream.service.batching.single_row import SingleResult
@@ -49,7 +50,7 @@ class TurnResults(NamedTuple):
     engine_s: float
     """CPU time of the engine calls."""
     native: bool = False
-    """Whether it ran in C++."""
+    """Whether C++ ran it."""
 
     @property
     def n(self) -> int:
@@ -87,7 +88,7 @@ class TurnResults(NamedTuple):
         )
 
 
-Results = TurnResults | SingleResult
+Results = TurnResults | SingleResult | PlainResults
 """Results of a turn, whichever way it ran."""
 
 

@@ -43,7 +43,7 @@ class SingleResult(NamedTuple):
     batch: int = 1
     n: int = 1
     native: bool = False
-    """Whether it ran in C++."""
+    """Whether C++ ran it."""
 
     @property
     def flags(self) -> Int64Array:

@@ -7,13 +7,13 @@ acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from statestream.models.spec import Array, Float32Array, Int64Array
-from statestream.service.protocol.verdict import NO_OUTPUT
+from statestream.service.protocol.verdict import NO_OUTPUT, Verdict
 
 
 class SettledRows(NamedTuple):
@@ -60,6 +60,71 @@ class SettledRows(NamedTuple):
         return SettledRows(self.slot[rows], self.seq[rows], self.verdict[rows], self.dt_s[rows], packed, outputs)
 
 
+class PackedRows(NamedTuple):
+    """Settled rows that are all APPLIED, as bytes of columns: no array is made of them before one is needed."""
+
+    slot: bytes
+    seq: bytes
+    dt_s: bytes
+    outputs: tuple[bytes, ...]
+    """`[rows, *shape]`, in the order of `shapes`."""
+    shapes: Shapes
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory, approximately."""
+        return len(self.slot) // 8 * 36 + sum(map(len, self.outputs))
+
+    def settled(self) -> SettledRows:
+        """The rows as arrays."""
+        rows = len(self.slot) // 8
+        return SettledRows(
+            slot=np.frombuffer(self.slot, np.int64),
+            seq=np.frombuffer(self.seq, np.int64),
+            verdict=np.full(rows, int(Verdict.APPLIED)),
+            dt_s=np.frombuffer(self.dt_s, np.float32),
+            out=np.arange(rows),
+            outputs=unpacked(self.shapes, rows, self.outputs),
+        )
+
+
+Shapes = tuple[tuple[str, tuple[int, ...], Any], ...]
+"""Name, shape of a row and dtype of each of several tensors."""
+
+
+def unpacked(shapes: Shapes, rows: int, data: Sequence[bytes]) -> dict[str, Array]:
+    """`[rows, *shape]` by name, of the first rows of `data`."""
+    return {
+        name: np.ndarray((rows, *shape), dtype, part) for (name, shape, dtype), part in zip(shapes, data, strict=True)
+    }
+
+
+def _packed_together(blocks: Sequence[PackedRows]) -> PackedRows:
+    slot, seq, dt_s, outputs, _ = zip(*blocks, strict=True)
+    return PackedRows(
+        b"".join(slot),
+        b"".join(seq),
+        b"".join(dt_s),
+        tuple(map(b"".join, zip(*outputs, strict=True))),
+        blocks[0].shapes,
+    )
+
+
+def _settled(blocks: Iterable[SettledRows | PackedRows]) -> list[SettledRows]:
+    """Blocks as arrays; those that were packed one after another are one."""
+    found: list[SettledRows] = []
+    waiting: list[PackedRows] = []
+    for block in blocks:
+        if isinstance(block, PackedRows):
+            waiting.append(block)
+            continue
+        if waiting:
+            found.append(_packed_together(waiting).settled())
+            waiting = []
+        found.append(block)
+    return [*found, _packed_together(waiting).settled()] if waiting else found
+
+
 def join(parts: list[SettledRows]) -> SettledRows:
     """Concatenate `parts`."""
     starts = np.cumsum([0] + [part.output_rows for part in parts])
@@ -80,7 +145,7 @@ class UnackedLog:
     _SWEEP_BYTES = 1 << 18
 
     def __init__(self) -> None:
-        self._blocks: list[SettledRows] = []
+        self._blocks: list[SettledRows | PackedRows] = []
         self._bytes = 0
         self._sweep_at = self._SWEEP_BYTES
 
@@ -89,7 +154,7 @@ class UnackedLog:
         """Size in memory, approximately."""
         return self._bytes
 
-    def append(self, rows: SettledRows, acked_seq: Int64Array) -> None:
+    def append(self, rows: SettledRows | PackedRows, acked_seq: Int64Array) -> None:
         """Add `rows`; sweep where the log has doubled since the last sweep."""
         self._blocks.append(rows)
         self._bytes += rows.nbytes
@@ -128,7 +193,8 @@ class UnackedLog:
         """Keep only the unacknowledged rows, in one block."""
         if not self._blocks:
             return None
-        whole = self._blocks[0] if len(self._blocks) == 1 else join(self._blocks)
+        blocks = _settled(self._blocks)
+        whole = blocks[0] if len(blocks) == 1 else join(blocks)
         keep = np.flatnonzero(whole.seq > acked_seq[whole.slot])
         if len(keep) < whole.n:
             whole = whole.take(keep)

@@ -11,7 +11,7 @@ import numpy as np
 from statestream.models.spec import NO_TIME, BoolArray, Int64Array, Manifest, Tensors
 from statestream.service.protocol.verdict import Verdict
 from statestream.service.sessions.columns import COLUMNS, DETACHED, Float64Array, TableColumns
-from statestream.service.sessions.output_log import SettledRows
+from statestream.service.sessions.output_log import PackedRows, SettledRows
 from statestream.service.sessions.policy import Policy
 from statestream.service.sessions.reader import SessionReader
 from statestream.service.sessions.snapshot import SessionColumns, Snapshot
@@ -214,7 +214,7 @@ class SessionTable(SessionReader):
         own.last_ns[slots] = last_ns
         own.last_active_s[slots] = self._clock()
 
-    def log_results(self, settled: SettledRows) -> None:
+    def log_results(self, settled: SettledRows | PackedRows) -> None:
         """Keep results until they are acknowledged."""
         self._log.append(settled, self._own.acked_seq)
 

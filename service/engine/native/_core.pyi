@@ -40,4 +40,7 @@ class Turns:
         received_s: Buffer,
         due_s: Buffer | None,
         data: tuple[Buffer, ...],
-    ) -> tuple[bytes, bytes, bytes | None, tuple[bytes, ...], int, float, float, float] | None: ...
+    ) -> (
+        tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes | None, tuple[bytes, ...], int, float, float, float]
+        | None
+    ): ...

@@ -314,15 +314,16 @@ double now_s(const BoundTurns& bound) {
   return found;
 }
 
-PyObject* gathered(const Turns& turns, const QueuedRows& rows) {
-  const TableView& table = turns.table;
-  PyObject* made = PyBytes_FromStringAndSize(nullptr, Py_ssize_t(5 * turns.rows() * sizeof(int64_t)));
-  if (!made) return nullptr;
-  auto* to = reinterpret_cast<int64_t*>(PyBytes_AsString(made));
-  to = std::copy(rows.slot, rows.slot + turns.rows(), to);
-  to = std::copy(rows.seq, rows.seq + turns.rows(), to);
-  for (const int64_t* column : {table.route, table.channel, table.epoch})
-    for (size_t row = 0; row < turns.rows(); row++) *to++ = column[rows.slot[row]];
+template <class Value>
+PyObject* bytes_of(const Value* values, size_t count) {
+  return bytes({reinterpret_cast<const char*>(values), count * sizeof(Value)});
+}
+
+// A column of the table for each row.
+PyObject* gathered(const int64_t* column, const Turns& turns, const QueuedRows& rows) {
+  PyObject* made = PyBytes_FromStringAndSize(nullptr, Py_ssize_t(turns.rows() * sizeof(int64_t)));
+  auto* to = made ? reinterpret_cast<int64_t*>(PyBytes_AsString(made)) : nullptr;
+  for (size_t row = 0; to && row < turns.rows(); row++) to[row] = column[rows.slot[row]];
   return made;
 }
 
@@ -333,11 +334,12 @@ PyObject* results(const Turns& turns, const QueuedRows& rows, double begin_s, do
     if (!output || PyTuple_SetItem(outputs, Py_ssize_t(k), output) < 0) Py_CLEAR(outputs);
   }
   if (!outputs) return nullptr;
-  PyObject* flags = turns.any_flags() ? bytes({reinterpret_cast<const char*>(turns.flags().data()), turns.rows() * 8})
-                                      : Py_NewRef(Py_None);
-  PyObject* dt_s = bytes({reinterpret_cast<const char*>(turns.dt_s().data()), turns.rows() * sizeof(float)});
-  return Py_BuildValue("(NNNNnddd)", gathered(turns, rows), dt_s, flags, outputs, Py_ssize_t(turns.batch()), begin_s,
-                       end_s, turns.engine_s());
+  const size_t count = turns.rows();
+  PyObject* flags = turns.any_flags() ? bytes_of(turns.flags().data(), count) : Py_NewRef(Py_None);
+  return Py_BuildValue("(NNNNNNNNnddd)", bytes_of(rows.slot, count), bytes_of(rows.seq, count),
+                       gathered(turns.table.route, turns, rows), gathered(turns.table.channel, turns, rows),
+                       gathered(turns.table.epoch, turns, rows), bytes_of(turns.dt_s().data(), count), flags, outputs,
+                       Py_ssize_t(turns.batch()), begin_s, end_s, turns.engine_s());
 }
 
 PyObject* run_turn(PyObject* self, PyObject* args) {

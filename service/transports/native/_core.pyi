@@ -64,7 +64,7 @@ class Routes:
         channel: Column,
         epoch: Column,
         seq: Column,
-        out: Column,
+        out: Column | None,
         dt_s: Column,
         outputs: tuple[tuple[str, Column, int], ...],
         timing: tuple[int, int, int],

@@ -2,6 +2,7 @@
 #include "service/engine/native/python.hpp"
 
 #include <memory>
+#include <numeric>
 
 #include "connection.hpp"
 #include "results.hpp"
@@ -395,16 +396,25 @@ const Value* array(std::string_view bytes, size_t rows) {
 
 PyObject* deliver(PyObject* self, PyObject* args) {
   Bytes route, channel, seq, epoch, out, dt_s;
-  PyObject* given;
+  PyObject *given, *places;
   unsigned long long queue_us, compute_us, batch;
-  if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*O!(KKK)", &route, &channel, &epoch, &seq, &out, &dt_s, &PyTuple_Type, &given,
+  if (!PyArg_ParseTuple(args, "y*y*y*y*Oy*O!(KKK)", &route, &channel, &epoch, &seq, &places, &dt_s, &PyTuple_Type, &given,
                         &queue_us, &compute_us, &batch))
     return nullptr;
+  if (places != Py_None && PyObject_GetBuffer(places, &out, PyBUF_SIMPLE) < 0) return nullptr;
   Results results{};
   results.rows = std::string_view(route).size() / sizeof(int64_t);
+  std::vector<int64_t> in_order;
+  if (places == Py_None) {
+    in_order.resize(results.rows);
+    std::iota(in_order.begin(), in_order.end(), 0);
+    results.out = in_order.data();
+  } else if (!(results.out = array<int64_t>(out, results.rows))) {
+    return nullptr;
+  }
   if (!(results.route = array<int64_t>(route, results.rows)) || !(results.channel = array<int64_t>(channel, results.rows)) ||
       !(results.seq = array<int64_t>(seq, results.rows)) || !(results.epoch = array<int64_t>(epoch, results.rows)) ||
-      !(results.out = array<int64_t>(out, results.rows)) || !(results.dt_s = array<float>(dt_s, results.rows)))
+      !(results.dt_s = array<float>(dt_s, results.rows)))
     return nullptr;
   results.queue_us = queue_us, results.compute_us = compute_us, results.batch = batch;
   const Py_ssize_t count = PyTuple_Size(given);

@@ -12,6 +12,7 @@ import numpy as np
 from statestream.service import failpoints
 from statestream.service.auth.identity import Identity
 from statestream.service.auth.quota import Quotas
+from statestream.service.batching.plain_results import PlainResults
 from statestream.service.batching.results import Results
 from statestream.service.batching.single_row import SingleResult
 from statestream.service.control.host import Host
@@ -25,6 +26,8 @@ from statestream.service.transports.native.stream import NativeStream
 
 _FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 _INT64 = struct.Struct("=q")
+Columns = tuple[Any, Any, Any, Any, Any, Any, tuple[tuple[str, Any, int], ...]]
+"""What `_core.Routes.deliver` takes of the rows: route, channel, epoch, seq, place of the outputs, dt_s, outputs."""
 
 
 class Plane:
@@ -93,15 +96,8 @@ class Plane:
         """See `subscriber.ResultSink`: a turn is taken if all rows are APPLIED, plain, and of native streams."""
         if (columns := _columns(results)) is None:
             return False
-        rows = results.rows
-        delivered = self._routes.deliver(
-            *columns,
-            np.ascontiguousarray(rows.seq),
-            np.ascontiguousarray(rows.out),
-            np.ascontiguousarray(rows.dt_s),
-            tuple((name, np.ascontiguousarray(y), y.nbytes // len(y)) for name, y in rows.outputs.items()),
-            (round(results.queue_s * 1e6), round(results.compute_s * 1e6), results.batch),
-        )
+        timing = (round(results.queue_s * 1e6), round(results.compute_s * 1e6), results.batch)
+        delivered = self._routes.deliver(*columns, timing)
         if delivered is None:
             return False
         row_bytes = runner.row_bytes + ROW_OVERHEAD_BYTES
@@ -115,11 +111,27 @@ class Plane:
         return True
 
 
-def _columns(results: Results) -> tuple[Any, Any, Any] | None:
-    """Route, channel and epoch of a turn's rows; None if some are not plain."""
+def _columns(results: Results) -> Columns | None:
+    """Columns of a turn's rows, as `_core.Routes` takes them; None if some are not plain."""
+    if isinstance(results, PlainResults):
+        return None if results.columns.flags is not None else _of_bytes(results)
     if isinstance(results, SingleResult):
-        ids = (results.route, results.channel, results.epoch)
-        return None if results.flag_bits else (_INT64.pack(ids[0]), _INT64.pack(ids[1]), _INT64.pack(ids[2]))
-    if not results.plain or results.flags.any():
+        if results.flag_bits:
+            return None
+        ids: list[Any] = [_INT64.pack(number) for number in (results.route, results.channel, results.epoch)]
+    elif not results.plain or results.flags.any():
         return None
-    return results.route, results.channel, results.epoch
+    else:
+        ids = [results.route, results.channel, results.epoch]
+    rows = results.rows
+    outputs = tuple((name, np.ascontiguousarray(y), y.nbytes // len(y)) for name, y in rows.outputs.items())
+    route, channel, epoch = ids
+    seq, out, dt_s = map(np.ascontiguousarray, (rows.seq, rows.out, rows.dt_s))
+    return route, channel, epoch, seq, out, dt_s, outputs
+
+
+def _of_bytes(results: PlainResults) -> Columns:
+    columns, rows = results.columns, results.n
+    names = (name for name, _, _ in results.packed.shapes)
+    outputs = tuple((name, y, len(y) // rows) for name, y in zip(names, columns.outputs, strict=True))
+    return columns.route, columns.channel, columns.epoch, columns.seq, None, columns.dt_s, outputs
