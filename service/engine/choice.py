@@ -15,6 +15,7 @@ import numpy as np
 from statestream.models.spec import Array
 from statestream.proto.onnx import graph_pb2 as onnx
 from statestream.service.engine import providers
+from statestream.service.engine.refusal import reason
 from statestream.service.errors import FailedPrecondition
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def lacking() -> str:
     try:
         same = _same(session.NativeSession, ort)
     except Exception as error:
-        return f"the native engine does not work with onnxruntime {ort.__version__}: {error}; {_GAIN}"
+        return f"the native engine does not work with onnxruntime {ort.__version__}: {reason(error)}; {_GAIN}"
     return "" if same else f"the native engine does not compute what onnxruntime {ort.__version__} does; {_GAIN}"
 
 

@@ -23,7 +23,8 @@ _CLI = "statestream.service.cli"
 INSTRUMENTED = "instrumented"
 ECHO, AFTERNOON, CPP_ECHO, OURS = "echo", "afternoon", "C++ echo", "statestream"
 GRPC = f"{OURS}, gRPC's library"
-"""Ours over the other transport, where ours is native."""
+"""Ours over the other transport and with the other engine, where ours is native."""
+_PYTHON_WAY = ["--transport", "grpc", "--engine", "python"]
 SQLITE, PAGE, MUTUAL_TLS = "SQLite", "page", "mutual TLS"
 TWO_WORKERS, WITH_PAGE = f"{OURS}, 2 workers", f"{OURS}, {PAGE}"
 
@@ -99,7 +100,7 @@ def command(name: str, bed: Bed) -> list[str]:
     serve = [*python, *cli, "serve", str(bed.repository), "--address", "127.0.0.1:0"]
     more = [flag for difference in name.split(", ")[1:] for flag in _flags(difference, bed)]
     # The stopwatch is in the Python way.
-    more += ["--transport", "grpc"] if name == INSTRUMENTED else []
+    more += _PYTHON_WAY if name == INSTRUMENTED else []
     return [*serve, "--providers", "cpu", "--log-level", "info", *more]
 
 
@@ -114,7 +115,7 @@ def _flags(difference: str, bed: Bed) -> list[str]:
         files = {"cert": "server.pem", "key": "server.key", "client-ca": "ca.pem"}
         return [word for flag, file in files.items() for word in (f"--tls-{flag}", str(bed.certificates / file))]
     return {
-        "2 workers": ["--workers", "2"], PAGE: ["--http", "127.0.0.1:0"], "gRPC's library": ["--transport", "grpc"]
+        "2 workers": ["--workers", "2"], PAGE: ["--http", "127.0.0.1:0"], "gRPC's library": _PYTHON_WAY
     }[difference]  # fmt: skip
 
 

@@ -29,8 +29,12 @@ def unused_tcp_port() -> int:
 
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Has a test run over each transport, in servers of its own process and of others."""
+    """Has a test run over each transport, in servers of its own process and of others.
+
+    With gRPC's library goes Python's engine, with the native transport the native one where it was built.
+    """
     monkeypatch.setenv("STATESTREAM_TRANSPORT", request.param)
+    monkeypatch.setenv("STATESTREAM_ENGINE", "python" if request.param == "grpc" else "auto")
     name: str = request.param
     return name
 
