@@ -2,7 +2,8 @@
 
 python -m tests.bench.calls              # a lone row, then a chunk of four
 
-All from the reading of a message to the writing of its reply, in the server's event loop. Nothing is timed.
+All from the reading of a message to the writing of its reply, in the server's event loop, with the engine in Python.
+Nothing is timed.
 
 - Calls of our own functions, by `sys.setprofile`; those of gRPC and asyncio are not counted.
 - Hops: entries that the loop's ready queue takes in between.
@@ -197,7 +198,7 @@ async def metered_server(folder: Path) -> AsyncIterator[tuple[Server, Meter]]:
     runner.INLINE_S = math.inf  # the wide model would run in a thread
     UnackedLog._SWEEP_BYTES = 1 << 26  # outputs this wide would have the log swept at every other row
     where = {"repository": folder, "address": "127.0.0.1:0", "transport": "grpc"}
-    server = Server(ServerConfig(**where, providers=("cpu",), max_turn_ms=1e3))
+    server = Server(ServerConfig(**where, providers=("cpu",), max_turn_ms=1e3, engine="python"))
     await server.start()
     engine: Any = server.host.versions.find(_WIDE).engine
     engine.step, engine.chunk = meter.of_engine(engine.step), meter.of_engine(engine.chunk)

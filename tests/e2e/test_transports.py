@@ -19,11 +19,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.client import Client, Policy
 from statestream.service.config import ServerConfig
+from statestream.service.engine import choice as engine
 from statestream.service.errors import FailedPrecondition
 from statestream.service.server.server import Server
+from statestream.service.serving.stats import stats_of
 from statestream.service.transports.choice import lacking
 from tests.support.server_process import COMMAND
-from tests.support.transports import native_only
+from tests.support.transports import TRANSPORTS, native_only
 from tests.support.wire_client import METHOD, steps, wire_stream
 
 BUILT = not lacking()
@@ -154,11 +156,21 @@ async def answers(server: Server) -> list[Any]:
 
 @native_only
 async def test_both_answer_rows_alike(start: Callable[..., Awaitable[Server]]) -> None:
-    native, reference = [await answers(await start(transport=name)) for name in ("native", "grpc")]
+    ways = (("native", "auto"), ("grpc", "python"))
+    native, reference = [await answers(await start(transport=name, engine=kind)) for name, kind in ways]
     for ours, theirs in zip(native, reference, strict=True):
         assert ours[:4] == theirs[:4]
         for one, other in zip(ours[4], theirs[4], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+@pytest.mark.skipif(bool(engine.lacking()), reason=engine.lacking() or "it was built")
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_plain_rows_run_in_cpp_over_either(transport: str, start: Callable[..., Awaitable[Server]]) -> None:
+    server = await start(transport=transport, engine="native")
+    found = await answers(server)
+    (stats,) = [stats_of(runner) for runner in server.host.versions if runner.manifest.ref == "leaky:2"]
+    assert 0 < stats.native_rows < stats.native_rows + stats.python_rows == sum(len(rows) for rows, *_ in found)
 
 
 async def test_a_transport_that_is_not_built_says_what_it_needs(

@@ -21,6 +21,7 @@ from statestream.service.batching.step_columns import StepColumns
 from statestream.service.engine.choice import lacking
 from statestream.service.engine.onnx import Engine
 from statestream.service.protocol.verdict import RowFlag, Verdict
+from statestream.service.serving.stats import ModelStats
 from statestream.service.sessions.columns import COLUMNS
 from statestream.service.sessions.policy import Late, Policy
 from statestream.service.sessions.table import SessionTable
@@ -90,7 +91,7 @@ class Server:
         self.slots: list[int] = []
         self.seq = [0] * SESSIONS
         self.said: list[Any] = []
-        self.native_rows = 0
+        self.stats = ModelStats()
 
     def open(self, session: int) -> int:
         """The slot of a session, which begins with its first row: the table grows between turns."""
@@ -112,7 +113,7 @@ class Server:
                 results = self.batcher.run(self.engine, float)
                 assert results is not None
                 self.said.append(said(results))
-                self.native_rows += results.n if results.native else 0
+                self.stats.after_commit(results)
 
     def offer(self, part: Part) -> None:
         slots = [self.open(row.session) for row in part.rows]
@@ -130,6 +131,10 @@ class Server:
             budget_us=[] if part.budget_us is None else [part.budget_us] * len(part.rows),
         )
         self.batcher.queue.add(slots, message)
+
+    @property
+    def native_rows(self) -> int:
+        return self.stats.native_rows
 
     def everything(self) -> dict[str, Any]:
         """All that the table has of its sessions."""
@@ -240,7 +245,7 @@ def rows_of(*sessions: int, first_ns: int = 10**9, value: float = 1.0) -> Part:
 )  # fmt: skip
 def test_plain_turns_run_in_cpp_and_no_others(engines: Engines, script: list[Part], native_rows: int) -> None:
     native, python = play(engines, script)
-    assert native.native_rows == native_rows
+    assert (native.native_rows, native.stats.python_rows) == (native_rows, python.stats.python_rows - native_rows)
     assert native.said == python.said
     assert native.everything() == python.everything()
 
