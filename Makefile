@@ -5,12 +5,13 @@ PY      := $(VENV)/bin/python
 PIP     := $(PY) -m pip --disable-pip-version-check --quiet
 PROTOC  := build/protoc
 OUT     ?= build/generated
+NODE    := build/interop
 STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-model balance drive test test-native test-oldest test-pythons test-fresh first-files bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
-	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels footprint results docs clean
+	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels wheels footprint results docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,7 +46,7 @@ drive: install ## A network learns to keep to the lane by camera, and drives thr
 # Bytecode is written, or each of the hundreds of processes would compile what it imports.
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 test: export PYTHONDONTWRITEBYTECODE =
-test: install $(PROTOC)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
+test: install $(PROTOC)/.installed $(NODE)/.installed ## Run the tests, side by side (WORKERS=1: one after the other)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-native: export STATESTREAM_TRANSPORT = native
@@ -109,6 +110,11 @@ footprint: install ## Measure disk, memory and start of a server, into docs/depl
 test-wheels: install ## Download every wheel that an aarch64 board needs, into docs/deploy.md; resolve all for 3.14
 	@$(PY) -m tests.deploy.wheels
 
+wheels: install ## Build wheels with the native transport into build/wheels, x86-64 and aarch64, and run them; docs/deploy.md
+	@deploy/wheels.sh
+	@$(PY) -m pytest -q tests/integration/test_wheels.py
+	@$(PY) -m tests.deploy.native_wheels
+
 test-fresh: install ## Install the wheel for Python 3.10, 3.12 and 3.13, and serve and stream with each
 	@$(PY) -m tests.deploy.pythons
 
@@ -143,6 +149,12 @@ $(PROTOC)/.installed:
 	@$(PROTOC)/bin/python -m pip --disable-pip-version-check --quiet install \
 		grpcio-tools==1.62.3 protobuf==4.25.3 'setuptools<70'
 	@touch $@
+
+# grpc-js, a client of the interop tests; these skip it where it is missing.
+$(NODE)/.installed: tests/e2e/interop/package.json
+	@mkdir -p $(NODE) && cp $< $(NODE)
+	@! command -v npm >/dev/null || { npm install --silent --no-audit --no-fund --no-package-lock --prefix $(NODE) && touch $@; } || \
+		echo "grpc-js could not be installed"
 
 # The messages of the Open Inference Protocol and of ONNX get pools of their own: other packages have the same names.
 proto: $(PROTOC)/.installed ## Regenerate the code in proto/

@@ -35,8 +35,8 @@ DEFAULT_FILE = Path("/etc/statestream/server.toml")
 ENV_PREFIX = "STATESTREAM_"
 
 Count = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Rate = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0.0)]
+Rate = Annotated[float, Field(ge=0.0)]
 Provider = Literal["cpu", "xnnpack", "cuda", "tensorrt"]
 
 
@@ -172,9 +172,9 @@ class ServerConfig(BaseSettings):
     """Most sessions in one run of the engine."""
     max_turn_ms: Seconds = 5.0
     """Target for the longest turn: long chunks must not delay other sessions."""
-    drain_s: Annotated[float, Field(ge=0)] = 10.0
+    drain_s: Annotated[float, Field(ge=0.0)] = 10.0
     """How long a drain waits for clients to leave."""
-    drain_wait_s: Annotated[float, Field(ge=0)] = 0.0
+    drain_wait_s: Annotated[float, Field(ge=0.0)] = 0.0
     """How long a drain reports NOT_SERVING before it refuses sessions. Proxies choose another server meanwhile. Not on
     Ctrl-C.
     """

@@ -39,21 +39,24 @@ _NOTICES = {
 def results(batch: ResultBatch, start: int, stop: int, wanted: tuple[str, ...]) -> bytes:
     """Encode rows `start` to `stop` of a turn's results, with the outputs `wanted`.
 
-    Outputs are appended as messages of their own, since a protobuf parser merges concatenated messages. So they are
-    copied once, where protobuf would copy them three times.
+    Outputs are appended to the other columns as bytes. So they are copied once, where protobuf would copy them three
+    times.
     """
     one_row = batch.plain and stop == start + 1
     parts: list[Any] = [_ONE_ROW.fill(batch, start) if one_row else _rows(batch, start, stop)]
+    size = len(parts[0])
     first, last = batch.place[start], batch.place[stop]
     for name in wanted if last > first else ():
         data = np.ascontiguousarray(batch.outputs[name][first:last])
-        parts += (_column_head(name, data.nbytes), data)
-    return b"".join(parts)
+        head = _column_head(name, data.nbytes)
+        size += len(head) + data.nbytes
+        parts += (head, data)
+    return b"".join((_results_head(size), *parts))
 
 
 def _rows(batch: ResultBatch, start: int, stop: int) -> bytes:
-    """Rows `start` to `stop` of a turn's results without their outputs."""
-    response = _results_message(
+    """Rows `start` to `stop` of a turn's results without their outputs, as `Results`."""
+    into = _results_message(
         batch.channel[start:stop],
         batch.seq[start:stop],
         batch.verdict[start:stop],
@@ -61,7 +64,6 @@ def _rows(batch: ResultBatch, start: int, stop: int) -> bytes:
         batch.epoch[start:stop],
         [],
     )
-    into = response.results
     into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
     if batch.flags is not None:
         into.flags.extend(batch.flags[start:stop])
@@ -70,7 +72,7 @@ def _rows(batch: ResultBatch, start: int, stop: int) -> bytes:
     for row in range(start, stop) if batch.details else ():
         if (detail := batch.details.get(row)) is not None:
             into.details.add(row=row - start, text=detail.text, resend_from=detail.resend_from)
-    return response.SerializeToString()
+    return into.SerializeToString()
 
 
 def opened(channel: int, held: Attachment, config: ServerConfig, durability: Durability | None) -> bytes:
@@ -138,7 +140,7 @@ def _unacknowledged(known: SettledRows, channel: int, epoch: int, wanted: tuple[
     out, n = known.out[known.out != NO_OUTPUT], known.n
     columns = [(name, known.outputs[name][out].tobytes()) for name in wanted] if len(out) else []
     seq, verdict, dt_s = known.seq.tolist(), known.verdict.tolist(), known.dt_s.tolist()
-    return _results_message([channel] * n, seq, verdict, dt_s, [epoch] * n, columns).results
+    return _results_message([channel] * n, seq, verdict, dt_s, [epoch] * n, columns)
 
 
 def _results_message(
@@ -148,10 +150,9 @@ def _results_message(
     dt_s: Sequence[float],
     epoch: Sequence[int],
     columns: Iterable[tuple[str, bytes]],
-) -> pb.StreamResponse:
-    """A response with these columns. Filling it in place takes half the time of keyword arguments."""
-    response = pb.StreamResponse()
-    into = response.results
+) -> pb.Results:
+    """Results with these columns. Filling them in place takes half the time of keyword arguments."""
+    into = pb.Results()
     into.channel.extend(channel)
     into.seq.extend(seq)
     into.verdict.extend(verdict)  # type: ignore[arg-type]  # numbers do as well
@@ -161,22 +162,34 @@ def _results_message(
         column = into.columns.add()
         column.name = name
         column.data = data
-    return response
+    return into
+
+
+@lru_cache(4096)
+def _results_head(size: int) -> bytes:
+    """The bytes of a `StreamResponse` before its only field, `Results` of `size` bytes.
+
+    Several such fields would do for most parsers, which merge them; protobuf.js keeps the last.
+    """
+    head = [pb.StreamResponse.RESULTS_FIELD_NUMBER << 3 | 2]
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*head, size])
 
 
 @lru_cache(4096)
 def _column_head(name: str, size: int) -> bytes:
-    """The bytes of a message before the data of its only output, which has `size` bytes."""
+    """The bytes of `Results` before the data of its only output, which has `size` bytes."""
     column = pb.Column(name=name, data=bytes(size))
-    return pb.StreamResponse(results=pb.Results(columns=[column])).SerializeToString()[: -size or None]
+    return pb.Results(columns=[column]).SerializeToString()[: -size or None]
 
 
 class _OneRow:
-    """The `StreamResponse` of one APPLIED row, the usual message; built once and filled in again each time."""
+    """The `Results` of one APPLIED row, the usual message; built once and filled in again each time."""
 
     def __init__(self) -> None:
-        self._response = _results_message([0], [0], [APPLIED], [0.0], [0], [])
-        self._results = self._response.results
+        self._results = _results_message([0], [0], [APPLIED], [0.0], [0], [])
         self._channel, self._seq = self._results.channel, self._results.seq
         self._dt_s, self._epoch = self._results.dt_s, self._results.epoch
 
@@ -186,7 +199,7 @@ class _OneRow:
         self._channel[0], self._seq[0] = batch.channel[row], batch.seq[row]
         self._dt_s[0], self._epoch[0] = batch.dt_s[row], batch.epoch[row]
         into.queue_us, into.compute_us, into.batch = batch.queue_us, batch.compute_us, batch.batch
-        return self._response.SerializeToString()
+        return into.SerializeToString()
 
 
 _ONE_ROW = _OneRow()

@@ -1,4 +1,4 @@
-"""The wheel on aarch64: installed in a Debian of an emulated processor, it streams what PyTorch computes here.
+"""The wheel for aarch64: installed in a Debian of an emulated processor, it streams what PyTorch computes here.
 
 `python -m tests.deploy.arm64 [--again]`, after `make demo`, whose bundle it serves.
 """
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,8 +22,8 @@ from statestream.models.training.runs import RunError, load_checkpoint
 from statestream.service.client import AsyncClient, connect
 from statestream.service.errors import StatestreamError
 from tests.bench.pages import put_output
-from tests.deploy import wheels
-from tests.deploy.checkout import ROOT, build_wheel
+from tests.deploy import native_wheels, wheels
+from tests.deploy.checkout import ROOT
 from tests.deploy.robot import until_serving
 from tests.deploy.root import ROOTS, SOURCES, Missing, Root, emulated, make
 from tests.deploy.said import Said
@@ -68,7 +69,10 @@ def _install(say: Said) -> Path:
     root = emulated(make("arm64", "ca-certificates", "python3-venv", arch="arm64"))
     machine = root.run("uname", "-m").strip()
     assert machine == "aarch64", machine
-    wheel = build_wheel(ROOT, root.path / "wheels")
+    subprocess.run([ROOT / "deploy/wheels.sh", "aarch64"], check=True)
+    (wheel,) = native_wheels.built("aarch64", "cp311")
+    (root.path / "wheels").mkdir()
+    shutil.copy(wheel, root.path / "wheels")
     wheels.download(root.path / "wheels", root.run("python3", "-c", _PYTHON).strip(), f"-c{ROOT}/constraints.txt")
     # 0 is pip's way to say yes to "no-compile".
     env = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_NO_COMPILE": "0"}
@@ -119,7 +123,8 @@ def _worst_of(root: Root, exported: Exported, model: str) -> float:
     """The largest error of a model's streamed outputs; StatestreamError where the server died meanwhile."""
     address = f"127.0.0.1:{free_port()}"
     serve = ("/opt/statestream/bin/statestream", "serve", str(exported.repository), "--model", model)
-    with root.running(*serve, "--address", address, "--providers", "cpu") as process:
+    flags = ("--address", address, "--providers", "cpu", "--transport", "native")
+    with root.running(*serve, *flags) as process:
         with connect(address) as client:
             until_serving(client, _READY_S)
         try:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +48,41 @@ assert any("--out" in option.opts for option in root.commands["stream"].params)
 def main() -> None:
     """Try every Python; AssertionError where one fails."""
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        wheel, network, recordings = build_wheel(ROOT, work / "dist"), network_of("cfc"), made_up(LENGTHS)
-        export_network(network, recordings, work / "repository", name="cfc")
-        write(work / "rows.csv", recordings)
-        wanted = np.concatenate([r.outputs for r in rollout(network, recordings, TimeSpec.around(NOMINAL_S))])
-        for number, python in enumerate(sys.argv[1:] or PYTHONS):
-            found = streamed(environment(work / f"environment-{number}", python, wheel), work)
-            off = float(np.max(np.abs(found - wanted) / wanted.std(axis=0)))
-            assert off < TOLERANCE, f"Python {python}: outputs are {off:.2g} of their spread off"
-            print(f"Python {python}: {len(found)} rows, at most {off:.1e} of their spread off; every option has help")
+        trial = prepared(Path(folder))
+        wheel = build_wheel(ROOT, Path(folder) / "dist")
+        for python in sys.argv[1:] or PYTHONS:
+            print(check(trial, python, wheel))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an installation serves and streams."""
+
+    work: Path
+    """Has the folder `repository`, whose model is `cfc`, and the file `rows.csv`."""
+    wanted: Array
+    """Outputs of those rows, by PyTorch."""
+
+
+def prepared(work: Path) -> Trial:
+    """A bundle and recordings, made in a folder."""
+    network, recordings = network_of("cfc"), made_up(LENGTHS)
+    export_network(network, recordings, work / "repository", name="cfc")
+    write(work / "rows.csv", recordings)
+    return Trial(work, np.concatenate([r.outputs for r in rollout(network, recordings, TimeSpec.around(NOMINAL_S))]))
+
+
+def check(trial: Trial, python: str, wheel: Path, *flags: str) -> str:
+    """Install a wheel for a Python, serve with these flags, stream; AssertionError where outputs differ.
+
+    Returns:
+        How it went.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        found = streamed(environment(Path(folder), python, wheel), trial.work, *flags)
+    off = float(np.max(np.abs(found - trial.wanted) / trial.wanted.std(axis=0)))
+    assert off < TOLERANCE, f"Python {python}: outputs are {off:.2g} of their spread off"
+    return f"Python {python}: {len(found)} rows, at most {off:.1e} of their spread off; every option has help"
 
 
 def environment(folder: Path, python: str, wheel: Path) -> Path:
@@ -78,11 +104,11 @@ def write(path: Path, recordings: Sequence[Recording]) -> None:
                 writer.writerow([recording.id, t_ns, *(f"{v:.9g}" for v in x_F.tolist())])
 
 
-def streamed(programs: Path, work: Path) -> Array:
+def streamed(programs: Path, work: Path, *flags: str) -> Array:
     """Outputs of the recordings, served and streamed by the commands of an environment."""
     program, out = str(programs / "statestream"), programs.parent / "predictions.csv"
     _check_help(programs / "python")
-    with _serving(program, work / "repository") as address:
+    with _serving(program, work / "repository", *flags) as address:
         command = [program, "stream", str(work / "rows.csv"), "--model", "cfc", "--target", address, "--out", str(out)]
         subprocess.run(command, check=True, capture_output=True, env=_environment())
     with out.open() as file:
@@ -97,8 +123,8 @@ def _check_help(python: Path) -> None:
 
 
 @contextmanager
-def _serving(program: str, repository: Path) -> Iterator[str]:
-    command = [program, "serve", str(repository), "--address", "127.0.0.1:0"]
+def _serving(program: str, repository: Path, *flags: str) -> Iterator[str]:
+    command = [program, "serve", str(repository), "--address", "127.0.0.1:0", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_environment()) as server:
         try:
             assert server.stderr is not None

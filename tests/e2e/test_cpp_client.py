@@ -43,6 +43,7 @@ async def run(program: Path, server: Server, model: str, rows: str) -> tuple[int
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("transport")
 async def test_it_streams_what_the_python_client_streams_and_resumes(program: Path, server: Server) -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(12, 2)).astype(np.float32)
@@ -63,6 +64,7 @@ async def test_it_streams_what_the_python_client_streams_and_resumes(program: Pa
     assert "columns['x']: element 1 ('b') is nan" in " ".join(said[7])
 
 
+@pytest.mark.usefixtures("transport")
 async def test_what_is_wrong_is_said_by_the_server_or_the_example(program: Path, server: Server) -> None:
     code, _, err = await run(program, server, "nope", "")
     assert (code, "no model 'nope' here" in err) == (1, True)
@@ -79,6 +81,7 @@ async def cut(server: Server) -> None:
     raise AssertionError("the proxy did not cut the stream")
 
 
+@pytest.mark.usefixtures("transport")
 async def test_it_comes_back_from_streams_that_haproxy_cuts(program: Path, server: Server, tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(4, 2)).astype(np.float32)
     t_ns = np.arange(1, len(x) + 1) * 10**8

@@ -23,7 +23,7 @@ from tests.conftest import leak
 from tests.support.proxies import CLOSED, haproxy_command, impatient_haproxy
 from tests.support.wire_client import METHOD, WireStream, outputs, steps
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("transport")]
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -1,6 +1,6 @@
 """What is in deploy/, looked at without running it: scripts, unit, images and manifests.
 
-`make test-install`, `make test-arm64` and `make test-wheels` run it.
+`make test-install`, `make test-arm64`, `make test-wheels` and `make wheels` run it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ def said(*command: str | Path) -> str:
     return (done.stdout + done.stderr).strip()
 
 
-def test_the_installer_is_sound_shell() -> None:
-    assert said(tool("shellcheck"), DEPLOY / "install.sh") == ""
+@pytest.mark.parametrize("script", ["install.sh", "wheels.sh"])
+def test_scripts_are_sound_shell(script: str) -> None:
+    assert said(tool("shellcheck"), DEPLOY / script) == ""
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,11 @@ from tests.bench.triton import CONCURRENCY, analyze, missing
 REQUESTS = 200
 STREAMING = ("--streaming",)
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+    pytest.mark.usefixtures("transport"),
+]
 
 
 @pytest.mark.parametrize(("concurrency", "flags"), [*((c, ()) for c in CONCURRENCY), (16, STREAMING)])

@@ -18,6 +18,8 @@ from statestream.service.serving.stats import stats_of
 from tests.conftest import leak
 from tests.support.wire_client import WireStream
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 ONES = np.ones((1, 2), np.float32)
 _SERVICE = "/inference.GRPCInferenceService"
 

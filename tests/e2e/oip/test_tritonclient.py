@@ -24,6 +24,8 @@ from tests.support.bundles import write_leaky
 from tests.support.cameras import NOMINAL_S, camera_rollout, encoded, film, seen, write_camera
 from tests.support.oip_clients import CLIENTS, Infer, tensor
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 ONES = np.ones((1, 2), np.float32)
 SCRIPT = Path(__file__).parents[2] / "support/triton_session.py"
 

@@ -101,7 +101,7 @@ def test_cbor() -> None:
     decoder = decoder_of("cbor", "", RosTypes)
     message = decoder.decode(cbor2.dumps({"timestamp": {"sec": 1, "nsec": 5}, "twist": {"angular": {"z": 0.5}}}))
     assert (decoder.value(message, FIELD), decoder.stamp_ns(message)) == (0.5, 1_000_000_005)
-    for wrong, problem in ((b"\xff", "it is not CBOR"), (cbor2.dumps([1]), "it is no map of CBOR")):
+    for wrong, problem in ((b"\xa1", "it is not CBOR"), (cbor2.dumps([1]), "it is no map of CBOR")):
         with pytest.raises(DataError, match=problem):
             decoder.decode(wrong)
 

@@ -1,4 +1,4 @@
-"""Replies as bytes: outputs are strung behind a message, and read as part of it."""
+"""Replies as bytes: outputs are appended to the other columns, and read as part of them."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def test_a_reply_has_its_rows_and_the_outputs_wanted(start: int, stop: int, want
     assert [column.name for column in found.columns] == list(wanted)
     for column in found.columns:
         assert column.data == OUTPUTS[column.name][start:stop].tobytes()
+
+
+def fields(message: bytes) -> list[bytes]:
+    """The fields of a message, each with a length and of a number below 16."""
+    found = []
+    while message:
+        size, shift, at = 0, 0, 1
+        while True:
+            size |= (message[at] & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 0x80:
+                break
+        found.append(message[at : at + size])
+        message = message[at + size :]
+    return found
+
+
+@pytest.mark.parametrize("floats", [2, 100, 10_000], ids=["a length of a byte", "of two", "of three"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_reply_has_its_results_once_for_parsers_that_merge_none(floats: int, plain: bool) -> None:
+    y = np.arange(3 * floats, dtype="<f4").reshape(3, floats)
+    (only,) = fields(results(batch(outputs={"y": y}, plain=plain), 1, 2, ("y",)))
+    found = pb.Results.FromString(only)
+    assert (list(found.seq), list(found.verdict), found.columns[0].data) == ([2], [APPLIED], y[1].tobytes())
 
 
 def test_rows_without_an_output_have_no_part_in_the_columns() -> None:

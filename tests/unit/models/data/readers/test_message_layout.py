@@ -147,7 +147,7 @@ def number(kind: str, random: np.random.Generator) -> Any:
     if kind.startswith("float"):
         return float(np.float32(random.normal()))
     limits = np.iinfo(dtype(kind))
-    return int(random.integers(limits.min, limits.max, dtype=dtype(kind), endpoint=True))
+    return int(random.integers(limits.min, limits.max, dtype=dtype(kind).type, endpoint=True))
 
 
 def dtype(kind: str) -> Any:

@@ -28,7 +28,8 @@ def write(path: Path, **columns: object) -> Path:
 @pytest.mark.parametrize("size", [-1, 3], ids=["list", "list of a fixed size"])
 def test_elements_of_lists_and_fields_of_structs_are_columns(tmp_path: Path, size: int) -> None:
     state = pyarrow.array(STATE.tolist(), pyarrow.list_(pyarrow.float32(), size))
-    pose = pyarrow.array([{"x": float(k), "at": [k, -k]} for k in range(ROWS)])
+    kind = pyarrow.struct([("x", pyarrow.float64()), ("at", pyarrow.list_(pyarrow.int64()))])
+    pose = pyarrow.array([{"x": float(k), "at": [k, -k]} for k in range(ROWS)], kind)
     path = write(tmp_path / "a.parquet", **{"observation.state": state, "pose": pose})
     dataset = read_dataset(path)
     assert dataset.features == (*(f"observation.state[{k}]" for k in range(3)), "pose.x", "pose.at[0]", "pose.at[1]")
