@@ -70,8 +70,8 @@ def _kind(schema: dict[str, Any]) -> str:
         return f"list of {_kind(schema['items'])}"
     kind = schema.get("format", {"string": "text", "boolean": "yes or no"}.get(schema["type"], schema["type"]))
     if "exclusiveMinimum" in schema:
-        return f"{kind} > {schema['exclusiveMinimum']}"
-    return f"{kind} ≥ {schema['minimum']}" if "minimum" in schema else str(kind)
+        return f"{kind} > {schema['exclusiveMinimum']:g}"
+    return f"{kind} ≥ {schema['minimum']:g}" if "minimum" in schema else str(kind)
 
 
 if __name__ == "__main__":
