@@ -146,9 +146,8 @@ class SessionTable(SessionReader):
 
     def detach(self, slot: int) -> None:
         """Detach a session from its stream; it can be resumed."""
-        own = self._own
-        own.route[slot] = DETACHED
-        own.last_active_s[slot] = self._clock()
+        self._own.route[slot] = DETACHED
+        self._own.last_active_s[slot] = self._clock()
         self.mark_dirty(slot)
 
     def set_policy(self, slot: int, policy: Policy) -> None:
@@ -174,6 +173,10 @@ class SessionTable(SessionReader):
         own = self._own
         if seq > own.acked_seq[slot]:
             own.acked_seq[slot] = min(seq, int(own.settled_seq[slot]))
+
+    def acknowledge_each(self, slots: Int64Array, seqs: Int64Array) -> None:
+        """Do what `acknowledge` does for each of these, of which some may be of the same slot."""
+        np.maximum.at(self._own.acked_seq, slots, np.minimum(seqs, self._own.settled_seq[slots]))
 
     # Turns
 

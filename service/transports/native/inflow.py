@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+
+import numpy as np
 
 from statestream.service.batching.row_queue import GatheredRows
 from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.transports.native import _core
 
+_ACK = struct.Struct("=2q")
 _MOST_BYTES = 8 << 20
 """Most bytes that gather before the queue takes them; rows beyond take the way of messages that are not plain."""
 
@@ -26,7 +30,7 @@ class ModelInflow:
         self.core = _core.Inflow(number, inputs, _MOST_BYTES)
         self.wake = runner.wake
         self._queue = runner.batcher.queue
-        self._acknowledge = runner.table.acknowledge
+        self._table = runner.table
         self._row_bytes = runner.row_bytes + ROW_OVERHEAD_BYTES
         self._offered = offered
 
@@ -38,8 +42,11 @@ class ModelInflow:
         if not self.core:
             return
         slot, seq, t_ns, received_s, due_s, data, acks, offered = self.core.take()
-        for ack in acks:
-            self._acknowledge(*ack)
+        if len(acks) == _ACK.size:
+            self._table.acknowledge(*_ACK.unpack(acks))
+        elif acks:
+            pairs = np.frombuffer(acks, np.int64).reshape(-1, 2)
+            self._table.acknowledge_each(pairs[:, 0], pairs[:, 1])
         if offered:
             self._queue.append(GatheredRows(slot, seq, t_ns, received_s, due_s, data))
         for stream, rows in offered:

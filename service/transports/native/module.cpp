@@ -301,25 +301,19 @@ PyObject* take_rows(PyObject* self, PyObject*) {
     PyObject* part = bytes(rows.data[k]);
     if (!part || PyTuple_SetItem(data, Py_ssize_t(k), part) < 0) Py_CLEAR(data);
   }
-  PyObject* acks = PyList_New(0);
-  for (size_t k = 0; acks && k < rows.acks.size(); k++) {
-    PyObject* ack = Py_BuildValue("(LL)", (long long)rows.acks[k].slot, (long long)rows.acks[k].seq);
-    if (!ack || PyList_Append(acks, ack) < 0) Py_CLEAR(acks);
-    Py_XDECREF(ack);
-  }
   PyObject* offered = PyList_New(0);
   for (size_t k = 0; offered && k < rows.offered.size(); k++) {
     PyObject* part = Py_BuildValue("(KL)", (unsigned long long)rows.offered[k].first, (long long)rows.offered[k].second);
     if (!part || PyList_Append(offered, part) < 0) Py_CLEAR(offered);
     Py_XDECREF(part);
   }
-  if (!data || !acks || !offered) {
-    Py_XDECREF(data), Py_XDECREF(acks), Py_XDECREF(offered);
+  if (!data || !offered) {
+    Py_XDECREF(data), Py_XDECREF(offered);
     return nullptr;
   }
   PyObject* due = rows.due ? column(rows.due_s) : Py_NewRef(Py_None);
   return Py_BuildValue("(NNNNNNNN)", column(rows.slot), column(rows.seq), column(rows.t_ns), column(rows.received_s),
-                       due, data, acks, offered);
+                       due, data, column(rows.acks), offered);
 }
 
 int has_any(PyObject* self) { return !value_of<SharedInflow>(self)->empty(); }

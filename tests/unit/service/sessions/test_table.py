@@ -87,6 +87,24 @@ def test_nobody_can_acknowledge_what_is_not_settled(table: SessionTable) -> None
     assert table.acked_seq[slot] == 5
 
 
+@pytest.mark.parametrize("seqs", [(3, 9, 1), (0, 4, 4), (2**61, 2, 6), (1, 1, 1)])
+def test_many_acknowledgements_at_once_are_those_one_by_one(seqs: tuple[int, int, int], clock: FakeClock) -> None:
+    found = []
+    for at_once in (True, False):
+        table = SessionTable(leaky_manifest(), clock=clock)
+        slots = np.array([table.create("a"), table.create("b")])[[0, 1, 0]]
+        for slot, settled in zip(slots[:2].tolist(), (5, 6), strict=True):
+            commit(table, slot, settled, NO_TIME, 1.0)
+            table.acknowledge(slot, 2)
+        if at_once:
+            table.acknowledge_each(slots, np.array(seqs))
+        else:
+            for slot, seq in zip(slots.tolist(), seqs, strict=True):
+                table.acknowledge(slot, seq)
+        found.append(table.acked_seq.tolist())
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", TableColumns.__annotations__)
 def test_no_column_can_be_written_from_outside(name: str, table: SessionTable) -> None:
     slot = table.create("s")
