@@ -36,13 +36,16 @@ rows; `share` is the score as a fraction of the preset's, or for an error the pr
 of walker2d, donkeycar (one seed each) and gesture_sessions (the same folds) are those above; that of borealtc's first
 fold is trained with the same seeds. The baselines are those of the training's own test, whole recordings, beside which
 `own test` has the network's score; persistence is left out of a regression's, as it knows the target of the row before.
-Minutes are of the longest training. Written by `make first-files`.
+Minutes are of the longest training, on a machine that did other things too; `of a core` is its CPU time, in minutes.
+Written by `make first-files`.
 
 <!-- first-files -->
 <!-- /first-files -->
 
-`statestream tune` searches from the same file, by the validation split alone; then both files are trained with the same
-new seeds, and scored once on the preset's test rows. Written by `python -m tests.bench.tuned_files --write`.
+`statestream tune` searches from the same file for ten minutes, by the validation split alone; then both files are
+trained with the same new seeds, and scored once on the preset's test rows. Written by
+`python -m tests.bench.tuned_files --write`; empty until that has run on a machine that does nothing else: beside other
+work ten minutes were two trials.
 
 <!-- tuned-files -->
 <!-- /tuned-files -->

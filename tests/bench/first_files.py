@@ -244,16 +244,21 @@ def rows(outcomes: Sequence[Outcome]) -> list[list[str]]:
     for name in [name for name in CASES if any(each.name == name for each in outcomes)]:
         case, own = CASES[name], [each for each in outcomes if each.name == name]
         values, preset = [each.found for each in own], np.mean([each.preset for each in own])
-        fair = {each: value for each, value in own[0].baselines.items() if each not in KNOWING}
-        best = (min if case.metric == "mse" else max)(fair, key=lambda each: fair[each])
+        fair = {key: np.mean([each.baselines[key] for each in own]) for key in own[0].baselines if key not in KNOWING}
+        best = (min if case.metric == "mse" else max)(fair, key=lambda key: fair[key])
         cells = [
-            *(name, case.files, case.metric, f"{np.mean(values):.3f} ± {np.std(values):.3f}", f"{preset:.3f}"),
+            *(name, case.files, case.metric, spread(values), f"{preset:.3f}"),
             *(f"{share(case.metric, np.mean(values), preset):.2f}", f"{np.mean([each.own for each in own]):.3f}"),
-            f"{best.replace('_', ' ')} {np.mean([each.baselines[best] for each in own]):.3f}",
+            f"{best.replace('_', ' ')} {fair[best]:.3f}",
             *(f"{max(each.seconds for each in own) / 60:.1f}", f"{max(each.cpu_seconds for each in own) / 60:.1f}"),
         ]
         found.append([*cells, f"{len(own)} {'folds' if case.folds else 'seeds' if len(own) > 1 else 'seed'}"])
     return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation over the runs, if there are several."""
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values):.3f}" if len(values) > 1 else "")
 
 
 HEADER = [

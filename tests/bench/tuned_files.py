@@ -13,11 +13,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from statestream.models.files import write_json
 from statestream.service.cli import main as command
-from tests.bench.first_files import CASES, OUT, Prepared, prepared, score, trained
+from tests.bench.first_files import CASES, OUT, Prepared, prepared, score, spread, trained
 from tests.bench.pages import put
 
 FIRST_SEED = 10
@@ -52,7 +50,7 @@ def _scores(name: str, files: Prepared, seeds: Sequence[int], *, best: bool) -> 
 
 def row(found: Tuned) -> list[str]:
     """A line of the table."""
-    means = [f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in (found.first, found.best)]
+    means = [spread(values) for values in (found.first, found.best)]
     return [found.name, CASES[found.name].metric, *means, f"{found.minutes:g}", str(len(found.first))]
 
 
