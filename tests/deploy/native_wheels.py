@@ -78,7 +78,7 @@ def main() -> None:
         trial = prepared(Path(folder))
         for python in filter(_is_here, PYTHONS):
             (wheel,) = built(platform.machine(), "cp310" if python == "3.10" else "cp311")
-            print(check(trial, python, wheel, "--transport", "native"))
+            print(check(trial, python, wheel, "--transport", "native", "--engine", "native"))
             ran[wheel].append(python)
     header = ["wheel", ".so, kB", "glibc", "run on Python"]
     print(put("deploy.md", "native_wheels", header, [row(wheel, pythons) for wheel, pythons in ran.items()]))

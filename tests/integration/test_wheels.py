@@ -35,12 +35,13 @@ def test_extensions_need_old_glibc_and_no_other_library(wheel: Path) -> None:
 
 
 @each
-def test_extensions_are_small_and_export_their_module_alone(wheel: Path) -> None:
+def test_extensions_are_small_and_export_what_is_called_from_outside_alone(wheel: Path) -> None:
     inside = extensions(wheel)
     assert sum(shared.size for shared in inside.values()) <= MOST_BYTES
     for name, shared in inside.items():
         assert shared.stripped, name
-        assert shared.exported == {f"PyInit_{name.rpartition('.')[2]}"}, name
+        called = {"RegisterCustomOps"} if ".engine." in name else set()
+        assert shared.exported == {f"PyInit_{name.rpartition('.')[2]}"} | called, name
 
 
 @each
