@@ -19,8 +19,9 @@ main() {
     [ $# -gt 0 ] || set -- x86_64 aarch64
     mkdir -p "$WORK"
     rm -f "$OUT"/*.whl
-    # The C++ library is part of an extension, and would be seen from outside. onnxruntime calls RegisterCustomOps.
-    echo '{ global: PyInit_*; RegisterCustomOps; local: *; };' >"$WORK/exports"
+    # The C++ library is part of an extension, and would be seen from outside. onnxruntime calls
+    # RegisterCustomOps, which one of them has: the linker wants a pattern for that.
+    echo '{ global: PyInit_*; RegisterCustomOp*; local: *; };' >"$WORK/exports"
     fetch_zig
     fetch_nghttp2
     local processor
