@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from functools import cache
 from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -69,14 +68,17 @@ def lacking() -> str:
 def _same(opened_natively: Any, ort: Any) -> bool:
     """Whether a small graph gives the same, opened by either."""
     x: Array = np.linspace(-3, 3, 12, dtype=np.float32).reshape(4, 3)
-    with TemporaryDirectory() as folder:
-        path = str(Path(folder) / "small.onnx")
-        Path(path).write_bytes(_small_model().SerializeToString())
+    file = os.memfd_create("small.onnx")  # A container may have no folder that can be written.
+    try:
+        os.write(file, _small_model().SerializeToString())
+        path = f"/proc/self/fd/{file}"
         sessions = (
             opened_natively(path, ort.SessionOptions()),
             ort.InferenceSession(path, ort.SessionOptions(), providers=["CPUExecutionProvider"]),
         )
         ours, theirs = ([each.run(["y"], {"x": part})[0] for part in (x, x[:1])] for each in sessions)
+    finally:
+        os.close(file)
     described = [[(each.name, each.type, each.shape) for each in session.get_inputs()] for session in sessions]
     return described[0] == described[1] and all(map(np.array_equal, ours, theirs))
 

@@ -88,3 +88,9 @@ def test_a_runtime_that_it_does_not_work_with_is_refused_by_name(
     monkeypatch.setattr(native, "NativeSession", session)
     assert said in lacking()
     assert providers.runtime().__version__ in lacking()
+
+
+def test_it_works_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(f"{choice._PACKAGE}._core", reason="the native engine is not built")
+    monkeypatch.setattr("tempfile.tempdir", "/dev/null/none")
+    assert lacking() == ""
