@@ -10,7 +10,7 @@ STATESTREAM_DATA ?= $(wildcard ../shared/data)
 export STATESTREAM_DATA
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-model balance drive test test-native test-oldest test-pythons test-fresh first-files bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
+.PHONY: help install demo demo-model balance drive test test-native test-oldest test-pythons test-fresh first-files dropped-rows bench bench-train bench-triton triton-clients bench-page bench-scrapes bench-cameras bench-bridge where wear sizing screenshot \
 	test-faults fuzz fuzz-files fuzz-native soak check view proto configuration training-file formats test-install test-arm64 test-wheels wheels footprint results docs clean
 
 help: ## Show this list
@@ -180,6 +180,9 @@ results: install ## Regenerate docs/results.md and results.json; goes on where i
 
 first-files: install ## Train on files as users have them, by init's training files, into docs/results.md (an hour)
 	@$(PY) -m tests.bench.first_files --write
+
+dropped-rows: install ## Stream borealtc to a server with rows missing, into docs/results.md (trains what is not kept)
+	@$(PY) -m tests.bench.dropped_rows --write
 
 docs: install view ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet

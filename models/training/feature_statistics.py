@@ -5,25 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 
 from statestream.models.cells.base import Cell
 from statestream.models.cells.composite import Chain
 from statestream.models.cells.whitening import Whitening
 from statestream.models.data.recordings import Recording
 from statestream.models.spec import Array, TimeSpec
-from statestream.models.training.network import Network
+from statestream.models.training.network import Features, Network
 from statestream.models.training.rollout import rollout
 
 TOGETHER = 64
 """Recordings whose features are in memory at once."""
-
-
-class Features(Network):
-    """A network without a readout: its outputs are those of its last cell."""
-
-    def _read(self, y: Tensor) -> Tensor:
-        return y
 
 
 def fix_whitening(network: Network, recordings: Sequence[Recording], time: TimeSpec, *, whiten: bool) -> None:

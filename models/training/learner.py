@@ -13,6 +13,7 @@ from statestream.models.cells.base import State
 from statestream.models.config import Config
 from statestream.models.spec import TimeSpec
 from statestream.models.training.batches import Batches, Epoch, Window
+from statestream.models.training.fixed_part import without_fixed_part
 from statestream.models.training.network import Network
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import rebuilding
@@ -39,10 +40,15 @@ class Learner(lightning.LightningModule):
         self.split = split
         self.time = time
         self.at_end = config.task.at == "end"
+        # In a tuple, which Lightning does not search for modules: the weights are those of `network`.
+        self._trained = without_fixed_part(network, split, time, config.training, at_end=self.at_end)
         self.history: list[dict[str, float]] = []
         self._state: State = {}
         self._losses: list[Tensor] = []
         self._made: Batches | None = None
+
+    def on_fit_start(self) -> None:
+        self._trained[0].to(self.device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -60,12 +66,13 @@ class Learner(lightning.LightningModule):
         return batch.to(device) if isinstance(batch, Window) else batch
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
+        network = self._trained[0]
         if batch.first:
-            self._state = self.network.initial_state(len(batch.valid_BT))
+            self._state = network.initial_state(len(batch.valid_BT))
         valid_BT = None if bool(batch.valid_BT.all()) else batch.valid_BT
-        y_BTK, state = self.network.unroll(batch.x_BTF, self._state, batch.dt_BT1, valid_BT)
+        y_BTK, state = network.unroll(batch.x_BTF, self._state, batch.dt_BT1, valid_BT)
         self._state = {name: value.detach() for name, value in state.items()}
-        found = loss(self.network, y_BTK, batch.y, batch.scored_BT)
+        found = loss(network, y_BTK, batch.y, batch.scored_BT)
         self._losses.append(found.detach())
         self.log("loss", found, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.valid_BT))
         return found
@@ -75,8 +82,9 @@ class Learner(lightning.LightningModule):
         self.network.cell.constrain()
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        outputs = [r.outputs for r in rollout(self.network, self.split.validation, self.time, batch=VALIDATED)]
-        found = scores(self.network, outputs, self.split.validation, at_end=self.at_end)
+        network, split = self._trained
+        outputs = [r.outputs for r in rollout(network, split.validation, self.time, batch=VALIDATED)]
+        found = scores(network, outputs, split.validation, at_end=self.at_end)
         self.log_dict({f"val_{name}": value for name, value in found.items()}, prog_bar=True, batch_size=1)
 
     def on_train_epoch_end(self) -> None:
@@ -107,13 +115,14 @@ class Learner(lightning.LightningModule):
 
     def _batches(self) -> Batches:
         if self._made is None:
+            network, split = self._trained
             self._made = Batches(
-                self.split.train,
-                self.network.facts.features,
+                split.train,
+                network.facts.features,
                 self.time,
                 self.config.training,
                 at_end=self.at_end,
-                labels=self.network.facts.labels,
+                labels=network.facts.labels,
                 rank=self.trainer.global_rank,
                 world=self.trainer.world_size,
             )

@@ -176,3 +176,10 @@ class Network(nn.Module):
             return torch.log_softmax(linear(y, weight, bias), dim=-1)
         # Units are restored in the weights, at no cost per step.
         return linear(y, weight * self.target_std.unsqueeze(-1), bias * self.target_std + self.target_mean)
+
+
+class Features(Network):
+    """A network without a readout: its outputs are those of its last cell."""
+
+    def _read(self, y: Tensor) -> Tensor:
+        return y

@@ -143,7 +143,7 @@ CASES = {
         *("donkeycar", (), "frames in a folder, with labels.csv", write_drive, "r2", "donkeycar.cfc"),
     ),
     "borealtc": Case(
-        *("borealtc", ("split.fold=0",), "a CSV file a run, with its label"),
+        *("borealtc_raw", ("split.fold=0",), "a CSV file a run, with its label"),
         *(lambda folder: write_labelled(folder, "borealtc/runs"), "accuracy"),
     ),
     "walker2d": Case("walker2d", (), "a CSV file a rollout", write_walks, "mse", "walker2d.cfc"),

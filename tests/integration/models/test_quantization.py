@@ -63,7 +63,7 @@ def test_graphs_are_those_of_the_rounded_network(family: str, kind: Weights, tmp
     assert Bundle.open(bundle.path).manifest == bundle.manifest
 
 
-@pytest.mark.parametrize(("preset", "kind", "most"), [("borealtc", "int8", 0.3), ("walker2d", "int8", 0.3),
+@pytest.mark.parametrize(("preset", "kind", "most"), [("borealtc_raw", "int8", 0.3), ("walker2d", "int8", 0.3),
                                                      ("walker2d", "fp16", 0.55)])  # fmt: skip
 def test_the_weights_of_presets_are_smaller(preset: str, kind: Weights, most: float, tmp_path: Path) -> None:
     from statestream.models.training.network import Facts, Scaling
@@ -71,7 +71,7 @@ def test_the_weights_of_presets_are_smaller(preset: str, kind: Weights, most: fl
 
     torch.manual_seed(0)
     config = load_config(preset)
-    features = 6 if preset == "borealtc" else 17
+    features = 6 if preset == "borealtc_raw" else 17
     facts = Facts("regression", [f"f{k}" for k in range(features)], [f"y{k}" for k in range(features)], NOMINAL_S,
                   Scaling.none(features), Scaling.none(features))  # fmt: skip
     network = rounded(build_network(config, facts), kind)
@@ -134,7 +134,7 @@ def test_a_run_becomes_a_small_bundle_with_both_scores(tmp_path: Path) -> None:
         x = random.normal((k % 2, 0), size=(50, 2)).astype(np.float32)
         recordings.append(Recording(str(k), np.arange(50) * 10**7, x, np.full(50, k % 2), str(k)))
     dataset = Dataset(tuple(recordings), ("a", "b"), ("no", "yes"))
-    config = load_config("borealtc", ["name=small", "split.folds=0", "training.epochs=3", "training.augment={}"])
+    config = load_config("borealtc_raw", ["name=small", "split.folds=0", "training.epochs=3", "training.augment={}"])
     run = train(config, tmp_path / "runs", progress=False, dataset=dataset)
     bundle = export(run, tmp_path / "repository", dataset=dataset, quantize="int8", max_drop=0.05)
     found = bundle.manifest.quantization
