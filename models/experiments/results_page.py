@@ -33,9 +33,10 @@ FIRST_FILES = """\
 A user has files and the name of a column, nothing else: `statestream init` writes the training file, without a look at
 the recordings that are tested on, and `train` is told which these are. Both networks are scored on the preset's test
 rows; `share` is the score as a fraction of the preset's, or for an error the preset's as a fraction of it. The presets
-of walker2d, donkeycar (one seed each) and gesture_sessions (the same folds) are those above; that of borealtc's first
-fold is trained with the same seeds. The baselines are those of the training's own test, whole recordings, beside which
-`own test` has the network's score; persistence is left out of a regression's, as it knows the target of the row before.
+of walker2d, donkeycar (one seed each) and gesture_sessions (the same folds) are those above; that of borealtc is
+`borealtc_raw`, fold 0, with the same seeds. The baselines are those of the training's own test, whole recordings,
+beside which `own test` has the network's score; persistence is left out of a regression's, as it knows the target of
+the row before.
 Minutes are of the longest training, on a machine that did other things too; `of a core` is its CPU time, in minutes.
 Written by `make first-files`.
 
