@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
-from tests.bench import cpp_figures
-from tests.bench.cpp_sender import LOADS, Sent
+from tests.bench import cpp_figures, ways
+from tests.bench.cpp_sender import BESIDES, LOADS, Sent
 from tests.bench.servers import CPP_ECHO, GRPC, OURS
 
 
@@ -33,6 +33,16 @@ def test_ratios_are_of_one_round() -> None:
         assert keys[f"sqlite64{kind}_vs_grpc"] == pytest.approx(0.25)
     assert keys["sqlite64_vs_grpc"] == pytest.approx(4.0)
     assert "sqlite64_vs_cpp_echo" not in keys
+
+
+def test_the_page_s_table_has_every_load_and_the_range_of_its_runs() -> None:
+    assert set(ways.ROWS) == {*LOADS, *BESIDES}
+    found = cpp_figures.keys(ROUNDS)
+    assert {column.format("single").replace("grpc", "cpp_echo") for column in ways.COLUMNS.values()} <= set(found)
+    runs = [{"single_vs_grpc": value} for value in (3.0, 1.0, 4.0)]
+    assert ways.cell(runs, "single_vs_grpc") == "3.00 (1.00–4.00)"
+    assert ways.cell(runs[:1], "single_vs_grpc") == "3.00"
+    assert ways.cell(runs, "burst16_vs_grpc") == "–"
 
 
 def test_a_row_that_the_sender_bounds_says_so() -> None:
