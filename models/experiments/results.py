@@ -1,4 +1,4 @@
-"""`make results`: trains every experiment, resumably, and writes docs/results.md, .json and .png.
+"""`make results`: trains every experiment, resumably, and writes docs/results.md, its plots and results.json.
 
     python -m statestream.models.experiments.results [BENCHMARK.MODEL | BENCHMARK]... [--costs]
 
@@ -107,7 +107,7 @@ def write_page(folder: Path, docs: Path) -> None:
     before = page.read_text() if page.exists() else ""
     with replacing(page) as temporary:
         temporary.write_text(as_markdown(content, before))
-    plot_results(docs / "results.png", content)
+    plot_results(docs, content)
 
 
 def _trained(job: Job, runs: Path) -> dict[str, Any]:

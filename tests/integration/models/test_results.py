@@ -13,7 +13,7 @@ from statestream.models.evaluation.latency import StepCost
 from statestream.models.experiments import experiments, results, results_page
 from statestream.models.experiments.experiments import BENCHMARKS, EXPERIMENTS, Benchmark, Experiment, Job, jobs
 from statestream.models.experiments.results import run_job
-from statestream.models.experiments.results_plot import plot_results, published
+from statestream.models.experiments.results_plot import PLOTS, plot_results, published
 from tests.integration.models.test_training import config_of, write
 
 
@@ -141,9 +141,11 @@ def test_an_unknown_name_is_an_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "no such experiment; there are tiny.gru" in capsys.readouterr().err
 
 
-def test_the_plot_has_ours_and_what_was_published(tmp_path: Path) -> None:
+def test_plots_have_ours_and_what_was_published(tmp_path: Path) -> None:
     docs = Path(__file__).parents[3] / "docs"
-    plot_results(tmp_path / "results.png", json.loads((docs / "results.json").read_text()))
-    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+    plot_results(tmp_path, json.loads((docs / "results.json").read_text()))
+    for name in PLOTS:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert f"({name})" in (docs / "results.md").read_text()
     seq_mnist = next(benchmark for benchmark in BENCHMARKS if benchmark.name == "seq_mnist")
     assert published(seq_mnist) == pytest.approx({"LSTM": 0.9841, "CT-GRU": 0.9827, "LTC": 0.9757})
