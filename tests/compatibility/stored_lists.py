@@ -40,7 +40,8 @@ def _lines(value: Any, path: str) -> Iterator[str]:
         yield path
         yield from (f"{path} has {json.dumps(one)}" for one in value)
     else:
-        yield f"{path} = {json.dumps(value)}"
+        whole = isinstance(value, float) and value.is_integer()  # 0 and 0.0 are one limit.
+        yield f"{path} = {json.dumps(int(value) if whole else value)}"
 
 
 def _path(name: str) -> Path:

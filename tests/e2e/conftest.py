@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -83,14 +84,18 @@ async def server(start: Callable[..., Any]) -> Server:
 
 
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes a server's leaky model take 20 ms a turn, or `seconds`, in its thread; comes before the server."""
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., threading.Event]:
+    """Makes a server's leaky model take 20 ms a turn, or `seconds`, in its thread; comes before the server.
+
+    What it returns is set once a turn runs.
+    """
     monkeypatch.setattr("statestream.service.serving.runner.INLINE_S", 0.0)
 
-    def slow_down(server: Server, seconds: float = 0.02) -> None:
-        engine = server.host.versions.find("leaky").engine
+    def slow_down(server: Server, seconds: float = 0.02) -> threading.Event:
+        engine, runs = server.host.versions.find("leaky").engine, threading.Event()
         for name in ("step", "chunk"):
             run = getattr(engine, name)
-            monkeypatch.setattr(engine, name, lambda *args, run=run: (time.sleep(seconds), run(*args))[1])
+            monkeypatch.setattr(engine, name, lambda *args, run=run: (runs.set(), time.sleep(seconds), run(*args))[2])
+        return runs
 
     return slow_down

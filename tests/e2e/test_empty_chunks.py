@@ -53,7 +53,7 @@ class Seen(Amplified):
 
 @pytest.mark.parametrize("flags", [(), [pb.ROW_FLAG_SKIP] * 3], ids=["not finite", "skipped"])
 async def test_from_a_client(start: Callable[..., Any], flags: Any) -> None:
-    server, seen = await start(), Seen()
+    server, seen = await start(engine="python"), Seen()
     runner = server.host.versions.find("leaky")
     runner.engine = seen
     async with wire_stream(server.port) as stream:

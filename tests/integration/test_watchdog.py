@@ -115,7 +115,7 @@ def measure(engine):
     engine.step = engine.chunk = hang
 Engine.measure = measure
 runner.INLINE_S = float(sys.argv[3])  # 0: in a thread
-run(ServerConfig(repository=sys.argv[1], address=sys.argv[2], providers=("cpu",), stuck_s=1.0))
+run(ServerConfig(repository=sys.argv[1], address=sys.argv[2], providers=("cpu",), engine="python", stuck_s=1.0))
 """
 
 

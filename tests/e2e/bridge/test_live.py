@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import struct
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -130,7 +131,7 @@ async def test_samples_that_are_lost_or_out_of_order_get_their_verdicts(
 
 
 async def test_samples_that_a_newer_one_overtakes_are_stale(
-    slow: Callable[[Server], None], wire: Wire, server: Server, tmp_path: Path
+    slow: Callable[..., threading.Event], wire: Wire, server: Server, tmp_path: Path
 ) -> None:
     of = drive(rows=40)
     slow(server)
@@ -146,13 +147,15 @@ async def test_samples_that_a_newer_one_overtakes_are_stale(
 
 @pytest.mark.parametrize(("late", "verdict"), [("drop", "STALE"), ("suppress", "SUPPRESSED")])
 async def test_samples_beyond_the_deadline_get_its_verdict(
-    slow: Callable[..., None], late: str, verdict: str, wire: Wire, server: Server, tmp_path: Path
+    slow: Callable[..., threading.Event], late: str, verdict: str, wire: Wire, server: Server, tmp_path: Path
 ) -> None:
     of = drive(rows=40)
-    slow(server, seconds=0.3)
+    runs = slow(server, seconds=0.3)
     async with bridge(wire, tmp_path, f"127.0.0.1:{server.port}", deadline_s=0.1, late=late) as running:
         publisher = await wire.publisher()
-        await publisher.publish(of.t_ns, of.x)
+        await publisher.publish(*part(of, 0, 1))
+        await asyncio.to_thread(runs.wait, 60)
+        await publisher.publish(*part(of, 1, 40))  # They wait for longer than the deadline.
         await running.until(lambda tally: sum(tally.messages.values()) + tally.lost >= 40)
         await running.until(lambda tally: sum(tally.verdicts.values()) == tally.messages[running.tally.topics[0]])
         found = await heard(wire, 1)
