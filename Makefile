@@ -77,8 +77,8 @@ bench-page: install ## Measure what an open page costs the server (six minutes, 
 bench-cameras: install ## Measure how many cameras a core holds, into docs/cameras.md (ten minutes, two quiet cores)
 	@$(PY) -m tests.bench.cameras
 
-bench-bridge: install ## Measure what a bridge of live topics costs a message, and how late its predictions are (half a minute)
-	@$(PY) -m tests.bench.bridge
+bench-bridge: install ## Measure what a bridge of live topics costs a message, and how late its predictions are, into docs/performance.md (four minutes)
+	@$(PY) -m tests.bench.bridge --runs 3 --write
 
 screenshot: install ## Take the picture of the page, docs/dashboard.png (needs Chromium)
 	@$(PY) -m tests.screenshot

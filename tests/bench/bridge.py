@@ -19,7 +19,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from statestream.service.bridge.ros_types import RosTypes
 from statestream.service.bridge.rows import HeldRows
 from statestream.service.bridge.run import Tally, run_bridge
 from statestream.service.client import Verdict
+from tests.bench.pages import put
 from tests.support.bundles import write_zeros
 from tests.support.robot_logs import built, header, typestore, vector
 from tests.support.server_process import ServerProcess
@@ -170,30 +171,63 @@ def publish(port: str, seconds: float) -> None:
                 publisher.put(bytes(payload))
 
 
+class Figures(NamedTuple):
+    """What one run has measured."""
+
+    alone_us: float
+    pressed_us: float
+    whole_us: float
+    p50_ms: float
+    p99_ms: float
+    machine_p50_ms: float
+    machine_p99_ms: float
+
+
+ROWS = (
+    f"the bridge alone, {RATE_HZ} messages a second: µs of CPU each (wanted: ≤ 150)",
+    "the same without pauses",
+    f"its process over Zenoh, {TOPICS * RATE_HZ:,} messages a second: µs of CPU each",
+    "receipt to prediction: p50, ms",
+    "p99, ms (wanted: ≤ 10)",
+    f"the machine alone, a fixed piece of work {RATE_HZ} times a second: p50, ms",
+    "p99, ms",
+)
+
+
+def measured(seconds: float) -> Figures:
+    """Measure once."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = bundle(folder / "repository").manifest
+        alone_us = asyncio.run(alone(manifest, seconds))
+        pressed_us = asyncio.run(alone(manifest, seconds, pause_s=0.0))
+        work = machine(min(os.sched_getaffinity(0)), seconds)
+        whole_us, latencies, tally = asyncio.run(whole(folder / "repository", folder, seconds))
+    print(f"load average {os.getloadavg()[0]:.1f}, verdicts {dict(tally.verdicts)}, lost {tally.lost}", flush=True)
+    of_rows, of_work = np.percentile(np.array(latencies) * 1e3, [50, 99]), np.percentile(work, [50, 99])
+    return Figures(alone_us, pressed_us, whole_us, *map(float, (*of_rows, *of_work)))
+
+
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.bridge", description=__doc__)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--publish", metavar="PORT")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--publish", metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.publish:
         publish(options.publish, options.seconds)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        manifest = bundle(folder / "repository").manifest
-        alone_us = asyncio.run(alone(manifest, options.seconds))
-        pressed_us = asyncio.run(alone(manifest, options.seconds, pause_s=0.0))
-        work = machine(min(os.sched_getaffinity(0)), options.seconds)
-        whole_us, latencies, tally = asyncio.run(whole(folder / "repository", folder, options.seconds))
-    p50, p99 = np.percentile(np.array(latencies) * 1e3, [50, 99])
-    print(f"bridge without take and send   {alone_us:.0f} us of CPU a message, median at {RATE_HZ} Hz (wanted <= 150)")
-    print(f"the same without pauses        {pressed_us:.0f} us of CPU a message, median")
-    print(f"whole process, {TOPICS} topics         {whole_us:.0f} us of CPU a message, {TOPICS * RATE_HZ} messages/s")
-    print(f"receipt to prediction          p50 {p50:.2f} ms, p99 {p99:.2f} ms (wanted p99 <= 10)")
-    fixed = np.percentile(work, [50, 99])
-    print(f"a fixed piece of work          p50 {fixed[0]:.2f} ms, p99 {fixed[1]:.2f} ms: the machine alone")
-    print(f"load average {os.getloadavg()[0]:.1f}, verdicts {dict(tally.verdicts)}, lost {tally.lost}")
+    runs = [measured(options.seconds) for _ in range(options.runs)]
+    table = [
+        [name, *(f"{value:.3g}" for value in values)]
+        for name, values in zip(ROWS, zip(*runs, strict=True), strict=True)
+    ]
+    for line in table:
+        print("  ".join(line))
+    if options.write:
+        put("performance.md", "bridge", ["", *(f"run {k + 1}" for k in range(len(runs)))], table)
 
 
 if __name__ == "__main__":
