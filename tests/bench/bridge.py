@@ -32,7 +32,7 @@ from statestream.service.bridge.ros_types import RosTypes
 from statestream.service.bridge.rows import HeldRows
 from statestream.service.bridge.run import Tally, run_bridge
 from statestream.service.client import Verdict
-from tests.bench.pages import put
+from tests.bench.pages import show
 from tests.support.bundles import write_zeros
 from tests.support.robot_logs import built, header, typestore, vector
 from tests.support.server_process import ServerProcess
@@ -224,10 +224,7 @@ def main() -> None:
         [name, *(f"{value:.3g}" for value in values)]
         for name, values in zip(ROWS, zip(*runs, strict=True), strict=True)
     ]
-    for line in table:
-        print("  ".join(line))
-    if options.write:
-        put("performance.md", "bridge", ["", *(f"run {k + 1}" for k in range(len(runs)))], table)
+    show("performance.md", "bridge", ["", *(f"run {k + 1}" for k in range(len(runs)))], table, write=options.write)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from statestream.models.training.trainer import train
 from statestream.service.client import AsyncClient, AsyncStream
 from statestream.service.config import ServerConfig
 from statestream.service.server.server import Server
-from tests.bench.pages import put
+from tests.bench.pages import show
 
 EXPERIMENT = "borealtc.bank_cfc"
 OUT = Path("build/dropped_rows")
@@ -66,10 +66,7 @@ def main() -> None:
         found.append(scored(_trained(job, Path("build/results/runs")), OUT / job.name))
         print(job.name, *("  ".join(f"{case[metric]:.4f}" for metric in METRICS) for case in found[-1]), sep="  ")
     table = rows(found)
-    if options.write:
-        put("results.md", "dropped-rows", HEADER, table)
-    for line in table:
-        print(" | ".join(line))
+    show("results.md", "dropped-rows", HEADER, table, write=options.write)
 
 
 def scored(run: Run, repository: Path) -> list[dict[str, float]]:

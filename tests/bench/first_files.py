@@ -31,7 +31,7 @@ from statestream.models.training.splits import Split, split_dataset
 from statestream.models.training.tasks import scores
 from statestream.models.training.trainer import train
 from statestream.service.cli import main as command
-from tests.bench.pages import DOCS, put
+from tests.bench.pages import DOCS
 
 OUT = Path("build/first_files")
 ENOUGH = 0.95
@@ -282,10 +282,7 @@ def main() -> None:
             print(json.dumps(vars(found)), "near the preset" if enough else "below the preset", flush=True)
     kept = [Outcome(**json.loads(path.read_text())) for path in sorted((OUT / "outcomes").glob("*.json"))]
     table = rows(kept)
-    if options.write:
-        put("results.md", "first-files", HEADER, table)
-    for line in table:
-        print(" | ".join(line))
+    show("results.md", "first-files", HEADER, table, write=options.write)
 
 
 if __name__ == "__main__":

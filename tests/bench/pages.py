@@ -19,6 +19,14 @@ def put(page: str, name: str, header: Sequence[str], rows: Sequence[Sequence[str
     return table
 
 
+def show(page: str, name: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, write: bool) -> None:
+    """Print the rows of a table, and `put` it if wanted."""
+    if write:
+        put(page, name, header, rows)
+    for line in rows:
+        print(" | ".join(line))
+
+
 def put_output(page: str, name: str, lines: Sequence[str]) -> None:
     """Write what a command said, as it said it, into `docs/<page>`."""
     _write(page, name, "\n" + "".join(f"    {line}\n" for line in lines) + "\n")

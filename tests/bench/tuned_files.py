@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statestream.models.files import write_json
 from statestream.service.cli import main as command
 from tests.bench.first_files import CASES, OUT, Prepared, prepared, score, spread, trained
-from tests.bench.pages import put
+from tests.bench.pages import show
 
 FIRST_SEED = 10
 """The first seed of the trainings; the search has seed 0."""
@@ -68,10 +68,7 @@ def main() -> None:
         write_json(OUT / "tuned" / f"{name}.json", vars(found))
     kept = [Tuned(**json.loads(path.read_text())) for path in sorted((OUT / "tuned").glob("*.json"))]
     table = [row(each) for each in kept]
-    if options.write:
-        put("results.md", "tuned-files", HEADER, table)
-    for line in table:
-        print(" | ".join(line))
+    show("results.md", "tuned-files", HEADER, table, write=options.write)
 
 
 if __name__ == "__main__":
