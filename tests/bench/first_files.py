@@ -31,7 +31,7 @@ from statestream.models.training.splits import Split, split_dataset
 from statestream.models.training.tasks import scores
 from statestream.models.training.trainer import train
 from statestream.service.cli import main as command
-from tests.bench.pages import DOCS
+from tests.bench.pages import DOCS, show
 
 OUT = Path("build/first_files")
 ENOUGH = 0.95
