@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from statestream.models.spec import Int64Array, Manifest
 from statestream.service.batching.batcher import Batcher
-from statestream.service.batching.plain_results import PlainColumns, PlainResults
+from statestream.service.batching.plain_results import PlainColumns, PlainResults, Signature
 from statestream.service.batching.row_queue import RowQueue
 from statestream.service.engine.base import TurnLimits
 from statestream.service.engine.onnx import Engine
-from statestream.service.sessions.output_log import Shapes
 from statestream.service.sessions.table import SessionTable
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ class NativeTurns:
         self._table = table
         self._lent = table.lend()
         self._bound: Int64Array | None = None
-        self._inputs: Shapes = tuple((t.name, t.shape, t.np_dtype) for t in manifest.inputs)
-        self._outputs: Shapes = tuple((name, t.shape, t.np_dtype) for name, t in manifest.results.items())
+        self._signature = Signature.of(manifest)
 
     def run(self, queue: RowQueue) -> PlainResults | None:
         """Run and store the next turn of the queued rows; None, with nothing changed, if it is not plain."""
@@ -44,7 +42,7 @@ class NativeTurns:
         ran = self._core.run(*rows)
         if ran is None:
             return None
-        results = PlainResults(PlainColumns(*ran), self._outputs, rows.received_s[0], self._inputs, rows.data)
+        results = PlainResults(PlainColumns(*ran), self._signature, rows.data)
         queue.drop(results.n)
         self._table.log_results(results.packed)
         return results

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from statestream.models.spec import Int64Array, Tensors
+from statestream.models.spec import Int64Array, Manifest, Tensors
 from statestream.service.batching.admission import APPLIED
 from statestream.service.batching.result_batch import Details, ResultBatch, by_route
 from statestream.service.sessions.output_log import PackedRows, SettledRows, Shapes, unpacked
@@ -33,9 +33,26 @@ class PlainColumns(NamedTuple):
     outputs: tuple[bytes, ...]
     """`[rows, *shape]`, in the manifest's order."""
     batch: int
-    begin_s: float
-    end_s: float
+    queue_s: float
+    """Of the first row."""
+    compute_s: float
     engine_s: float
+
+
+class Signature(NamedTuple):
+    """Tensors of a model, in the manifest's order."""
+
+    inputs: Shapes
+    outputs: Shapes
+    names: tuple[str, ...]
+    """Of the outputs."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Signature:
+        """Read a model's."""
+        inputs = tuple((t.name, t.shape, t.np_dtype) for t in manifest.inputs)
+        outputs = tuple((name, t.shape, t.np_dtype) for name, t in manifest.results.items())
+        return cls(inputs, outputs, tuple(manifest.results))
 
 
 class PlainResults:
@@ -46,26 +63,24 @@ class PlainResults:
     original = None
     decode_s = 0.0
 
-    def __init__(
-        self, columns: PlainColumns, outputs: Shapes, received_s: float, inputs: Shapes, data: tuple[bytes, ...]
-    ) -> None:
+    def __init__(self, columns: PlainColumns, signature: Signature, data: tuple[bytes, ...]) -> None:
         """Keep them.
 
         Args:
-            outputs, inputs: of the model, in the manifest's order.
-            received_s: when the first row was received.
             data: of the inputs, of these rows and perhaps more.
         """
         self.columns = columns
         self.n = len(columns.dt_s) // _FLOAT32_BYTES
         self.batch = columns.batch
-        self.queue_s = columns.begin_s - received_s
-        self.compute_s = columns.end_s - columns.begin_s
+        self.queue_s = columns.queue_s
+        self.compute_s = columns.compute_s
         self.engine_s = columns.engine_s
         self.details: Details = {}
-        self.packed = PackedRows(columns.slot, columns.seq, columns.dt_s, columns.outputs, outputs)
+        self.packed = PackedRows(columns.slot, columns.seq, columns.dt_s, columns.outputs, signature.outputs)
         """For the table's log."""
-        self._inputs, self._data = inputs, data
+        self.names = signature.names
+        """Of the outputs."""
+        self._inputs, self._data = signature.inputs, data
 
     @cached_property
     def rows(self) -> SettledRows:

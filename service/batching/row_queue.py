@@ -69,28 +69,15 @@ class SingleRow(NamedTuple):
 
 
 class PlainRows(NamedTuple):
-    """Columns of all queued rows, none of which has a flag, a problem or an image; valid until the queue changes."""
+    """Columns of rows without flags, problems or images; each row's data is as large as the model wants it."""
 
-    slot: array[int]
-    seq: array[int]
-    t_ns: array[int]
-    received_s: array[float]
-    due_s: array[float] | None
+    slot: bytes | array[int]
+    seq: bytes | array[int]
+    t_ns: bytes | array[int]
+    received_s: bytes | array[float]
+    due_s: bytes | array[float] | None
     """None: no row has a deadline."""
     data: tuple[bytes, ...]
-    """By input, in the manifest's order."""
-
-
-class GatheredRows(NamedTuple):
-    """Rows without flags as bytes of columns; each row's data is as large as the model wants it."""
-
-    slot: bytes
-    seq: bytes
-    t_ns: bytes
-    received_s: bytes
-    due_s: bytes | None
-    """None: no row has a deadline."""
-    data: Sequence[bytes]
     """By input, in the manifest's order."""
 
 
@@ -119,10 +106,14 @@ class RowQueue:
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
         self._images = FrameQueue(self._encoded)
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
+        self._packed: PlainRows | None = None
+        """Rows of the source, while no others are queued: a turn of them needs no columns that grow."""
+        self._packed_rows = 0
         self.clear()
 
     def clear(self) -> None:
         """Remove all rows."""
+        self._packed, self._packed_rows = None, 0
         self._slot = array("q")
         self._seq = array("q")
         self._t_ns = array("q")
@@ -138,17 +129,17 @@ class RowQueue:
             self._images.clear()
 
     def __len__(self) -> int:
-        return len(self._slot) + (0 if self.source is None else len(self.source))
+        return len(self._slot) + self._packed_rows + (0 if self.source is None else len(self.source))
 
     def gather(self) -> int:
         """Take what the source has; returns the number of queued rows."""
         if self.source is not None:
             self.source.empty()
-        return len(self._slot)
+        return len(self._slot) + self._packed_rows
 
     def count(self, slot: int) -> int:
         """Number of queued rows of the session in `slot`."""
-        self.gather()
+        self._collect()
         return self._slot.count(slot)
 
     def add(self, slots: Sequence[int], message: StepColumns) -> None:
@@ -166,7 +157,7 @@ class RowQueue:
         message.check(rows)
         if not rows:
             return
-        self.gather()
+        self._collect()
         start, flags = len(self._slot), message.flags
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
@@ -208,8 +199,8 @@ class RowQueue:
         for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
             if name != expected or len(part) != size:
                 return False
-        if self.source is not None:  # Not by `gather`: a call less on a lone row's way.
-            self.source.empty()
+        if self.source is not None:
+            self._collect()
         self._slot.append(slot)
         self._seq.append(seq)
         self._t_ns.append(t_ns)
@@ -220,23 +211,18 @@ class RowQueue:
             self._data[name].append(part)
         return True
 
-    def append(self, rows: GatheredRows) -> None:
-        """Append rows of the source."""
-        count = len(rows.slot) // self._slot.itemsize
-        self._slot.frombytes(rows.slot)
-        self._seq.frombytes(rows.seq)
-        self._t_ns.frombytes(rows.t_ns)
-        self._flags.frombytes(bytes(count))
-        self._received_s.frombytes(rows.received_s)
-        self._due_s.frombytes(rows.due_s or _NEVER_BYTES * count)
-        self._due = self._due or rows.due_s is not None
-        for parts, part in zip(self._data.values(), rows.data, strict=True):
-            parts.append(part)
+    def append(self, rows: PlainRows) -> None:
+        """Append rows of the source, as bytes."""
+        if self._slot or self._packed is not None:
+            self._unpack()
+            self._extend(rows)
+        else:
+            self._packed, self._packed_rows = rows, len(rows.slot) // self._slot.itemsize
 
     def single(self) -> SingleRow | None:
         """The only queued row, if it has neither flags nor a deadline; it stays queued."""
         if self.source is not None:
-            self.source.empty()
+            self._collect()
         if len(self._slot) != 1 or self._flagged or self._due or self._problems or self._encoded:
             return None
         data = {
@@ -249,6 +235,8 @@ class RowQueue:
         """Columns of the rows, which stay queued; None if there are none, or one has a flag, a problem or an image."""
         if self.source is not None:
             self.source.empty()
+            if self._packed is not None:
+                return self._packed
         if not self._slot or self._flagged or self._problems or self._encoded:
             return None
         for parts in self._data.values():
@@ -260,6 +248,10 @@ class RowQueue:
 
     def drop(self, rows: int) -> None:
         """Remove the first of the rows that `plain` gave."""
+        if rows == self._packed_rows:
+            self._packed, self._packed_rows = None, 0
+            return
+        self._unpack()
         if rows == len(self._slot):
             self.clear()
             return
@@ -270,7 +262,7 @@ class RowQueue:
 
     def take(self) -> RowBatch:
         """Take all rows; the queue is empty afterwards."""
-        self.gather()
+        self._collect()
         data = {
             name: np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), spec.np_dtype).reshape(
                 -1, *spec.shape
@@ -293,6 +285,7 @@ class RowQueue:
 
     def put_back(self, rows: RowBatch) -> None:
         """Append rows taken from this queue or another of the same inputs."""
+        self._unpack()
         start = len(self._slot)
         self._slot.frombytes(rows.slot.tobytes())
         self._seq.frombytes(rows.seq.tobytes())
@@ -307,6 +300,29 @@ class RowQueue:
         if self._encoded:
             self._images.put_back(rows.frames)
         self._problems |= {start + row: problem for row, problem in rows.problems.items()}
+
+    def _collect(self) -> None:
+        """Take what the source has, and have every queued row in the columns that grow."""
+        if self.source is not None:
+            self.source.empty()
+        self._unpack()
+
+    def _unpack(self) -> None:
+        if (packed := self._packed) is not None:
+            self._packed, self._packed_rows = None, 0
+            self._extend(packed)
+
+    def _extend(self, rows: PlainRows) -> None:
+        count = len(rows.slot) // self._slot.itemsize
+        self._slot.frombytes(rows.slot)
+        self._seq.frombytes(rows.seq)
+        self._t_ns.frombytes(rows.t_ns)
+        self._received_s.frombytes(rows.received_s)
+        self._flags.frombytes(bytes(count))
+        self._due_s.frombytes(rows.due_s or _NEVER_BYTES * count)
+        self._due = self._due or rows.due_s is not None
+        for parts, part in zip(self._data.values(), rows.data, strict=True):
+            parts.append(part)
 
     def _data_of(self, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
         """Collect each input's bytes for the rows with data, and any problem."""

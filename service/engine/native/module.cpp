@@ -327,7 +327,7 @@ PyObject* gathered(const int64_t* column, const Turns& turns, const QueuedRows& 
   return made;
 }
 
-PyObject* results(const Turns& turns, const QueuedRows& rows, double begin_s, double end_s) {
+PyObject* results(const Turns& turns, const QueuedRows& rows, double queue_s, double compute_s) {
   PyObject* outputs = PyTuple_New(Py_ssize_t(turns.outputs()));
   for (size_t k = 0; outputs && k < turns.outputs(); k++) {
     PyObject* output = bytes({turns.output(k), turns.output_bytes(k)});
@@ -339,7 +339,7 @@ PyObject* results(const Turns& turns, const QueuedRows& rows, double begin_s, do
   return Py_BuildValue("(NNNNNNNNnddd)", bytes_of(rows.slot, count), bytes_of(rows.seq, count),
                        gathered(turns.table.route, turns, rows), gathered(turns.table.channel, turns, rows),
                        gathered(turns.table.epoch, turns, rows), bytes_of(turns.dt_s().data(), count), flags, outputs,
-                       Py_ssize_t(turns.batch()), begin_s, end_s, turns.engine_s());
+                       Py_ssize_t(turns.batch()), queue_s, compute_s, turns.engine_s());
 }
 
 PyObject* run_turn(PyObject* self, PyObject* args) {
@@ -380,7 +380,7 @@ PyObject* run_turn(PyObject* self, PyObject* args) {
     if (!ran) Py_RETURN_NONE;
     const double end_s = now_s(bound);
     if (PyErr_Occurred()) return nullptr;
-    PyObject* made = results(turns, rows, begin_s, end_s);
+    PyObject* made = results(turns, rows, begin_s - rows.received_s[0], end_s - begin_s);
     if (made) turns.commit(rows, end_s);
     return made;
   });

@@ -64,6 +64,8 @@ class Routes:
         seq: Column,
         out: Column | None,
         dt_s: Column,
-        outputs: tuple[tuple[str, Column, int], ...],
+        output_rows: int,
+        names: tuple[str, ...],
+        outputs: tuple[Column, ...],
         timing: tuple[int, int, int],
     ) -> list[tuple[int, int]] | None: ...

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from statestream.service.batching.row_queue import GatheredRows
+from statestream.service.batching.row_queue import PlainRows
 from statestream.service.protocol.limits import ROW_OVERHEAD_BYTES
 from statestream.service.serving.runner import ModelRunner
 from statestream.service.transports.native import _core
@@ -48,6 +48,6 @@ class ModelInflow:
             pairs = np.frombuffer(acks, np.int64).reshape(-1, 2)
             self._table.acknowledge_each(pairs[:, 0], pairs[:, 1])
         if offered:
-            self._queue.append(GatheredRows(slot, seq, t_ns, received_s, due_s, data))
+            self._queue.append(PlainRows(slot, seq, t_ns, received_s, due_s, data))
         for stream, rows in offered:
             self._offered(stream, rows * self._row_bytes)

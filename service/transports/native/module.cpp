@@ -390,10 +390,11 @@ const Value* array(std::string_view bytes, size_t rows) {
 
 PyObject* deliver(PyObject* self, PyObject* args) {
   Bytes route, channel, seq, epoch, out, dt_s;
-  PyObject *given, *places;
+  PyObject *names, *given, *places;
+  Py_ssize_t output_rows;
   unsigned long long queue_us, compute_us, batch;
-  if (!PyArg_ParseTuple(args, "y*y*y*y*Oy*O!(KKK)", &route, &channel, &epoch, &seq, &places, &dt_s, &PyTuple_Type, &given,
-                        &queue_us, &compute_us, &batch))
+  if (!PyArg_ParseTuple(args, "y*y*y*y*Oy*nO!O!(KKK)", &route, &channel, &epoch, &seq, &places, &dt_s, &output_rows,
+                        &PyTuple_Type, &names, &PyTuple_Type, &given, &queue_us, &compute_us, &batch))
     return nullptr;
   if (places != Py_None && PyObject_GetBuffer(places, &out, PyBUF_SIMPLE) < 0) return nullptr;
   Results results{};
@@ -411,18 +412,23 @@ PyObject* deliver(PyObject* self, PyObject* args) {
       !(results.dt_s = array<float>(dt_s, results.rows)))
     return nullptr;
   results.queue_us = queue_us, results.compute_us = compute_us, results.batch = batch;
+  for (size_t row = 0; row < results.rows; row++)
+    if (results.out[row] < 0 || results.out[row] >= output_rows) {
+      PyErr_SetString(PyExc_ValueError, "a row's output is not among those given");
+      return nullptr;
+    }
   const Py_ssize_t count = PyTuple_Size(given);
+  if (PyTuple_Size(names) != count) {
+    PyErr_SetString(PyExc_ValueError, "each output needs a name");
+    return nullptr;
+  }
   const auto data = std::make_unique<Bytes[]>(size_t(count));
   for (Py_ssize_t k = 0; k < count; k++) {
-    const char* name;
-    Py_ssize_t row_bytes;
-    if (!PyArg_ParseTuple(PyTuple_GetItem(given, k), "sy*n", &name, &data[size_t(k)], &row_bytes)) return nullptr;
-    results.outputs.push_back({name, data[size_t(k)], size_t(row_bytes)});
-    for (size_t row = 0; row < results.rows; row++)
-      if (results.out[row] < 0 || size_t(results.out[row] + 1) * size_t(row_bytes) > results.outputs.back().data.size()) {
-        PyErr_SetString(PyExc_ValueError, "a row's output is not among those given");
-        return nullptr;
-      }
+    Bytes& output = data[size_t(k)];
+    Py_ssize_t size;
+    const char* name = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(names, k), &size);
+    if (!name || PyObject_GetBuffer(PyTuple_GetItem(given, k), &output, PyBUF_SIMPLE) < 0) return nullptr;
+    results.outputs.push_back({{name, size_t(size)}, output, results.rows ? output.size() / size_t(output_rows) : 0});
   }
   std::vector<Routes::Delivery> delivered;
   if (!value_of<Routes>(self).deliver(results, delivered)) Py_RETURN_NONE;

@@ -26,8 +26,9 @@ from statestream.service.transports.native.stream import NativeStream
 
 _FAILS_BEFORE_REPLY = failpoints.armed("before-reply")
 _INT64 = struct.Struct("=q")
-Columns = tuple[Any, Any, Any, Any, Any, Any, tuple[tuple[str, Any, int], ...]]
-"""What `_core.Routes.deliver` takes of the rows: route, channel, epoch, seq, place of the outputs, dt_s, outputs."""
+Columns = tuple[Any, Any, Any, Any, Any, Any, int, tuple[str, ...], tuple[Any, ...]]
+"""What `_core.Routes.deliver` takes: route, channel, epoch, seq, place of the outputs and dt_s by row; the outputs'
+number, names and data."""
 
 
 class Plane:
@@ -124,14 +125,13 @@ def _columns(results: Results) -> Columns | None:
     else:
         ids = [results.route, results.channel, results.epoch]
     rows = results.rows
-    outputs = tuple((name, np.ascontiguousarray(y), y.nbytes // len(y)) for name, y in rows.outputs.items())
+    names, outputs = tuple(rows.outputs), tuple(map(np.ascontiguousarray, rows.outputs.values()))
     route, channel, epoch = ids
     seq, out, dt_s = map(np.ascontiguousarray, (rows.seq, rows.out, rows.dt_s))
-    return route, channel, epoch, seq, out, dt_s, outputs
+    return route, channel, epoch, seq, out, dt_s, rows.output_rows, names, outputs
 
 
 def _of_bytes(results: PlainResults) -> Columns:
-    columns, rows = results.columns, results.n
-    names = (name for name, _, _ in results.packed.shapes)
-    outputs = tuple((name, y, len(y) // rows) for name, y in zip(names, columns.outputs, strict=True))
-    return columns.route, columns.channel, columns.epoch, columns.seq, None, columns.dt_s, outputs
+    columns = results.columns
+    ids = columns.route, columns.channel, columns.epoch
+    return *ids, columns.seq, None, columns.dt_s, results.n, results.names, columns.outputs

@@ -292,7 +292,7 @@ def test_replies_are_those_that_python_writes(
     delivered = table.deliver(
         *(np.array(column, np.int64) for column in (route, turn.channel, turn.epoch, turn.seq, range(n))),
         np.array(turn.dt_s, np.float32),
-        tuple((name, np.ascontiguousarray(y), y.nbytes // n) for name, y in turn.outputs.items()),
+        n, tuple(turn.outputs), tuple(map(np.ascontiguousarray, turn.outputs.values())),
         (turn.queue_us, turn.compute_us, turn.batch),
     )  # fmt: skip
     out = frames(core.take(1 << 20))
@@ -318,7 +318,7 @@ def test_a_turn_with_a_route_that_is_not_known_is_not_delivered() -> None:
     core.take(1 << 20)
     table.add(0, core, 1, ["y"])
     one = [np.zeros(2, np.int64)] * 4
-    columns = (*one, np.arange(2), np.zeros(2, np.float32), (("y", np.zeros(2, np.float32), 4),), (0, 0, 0))
+    columns = (*one, np.arange(2), np.zeros(2, np.float32), 2, ("y",), (np.zeros(2, np.float32),), (0, 0, 0))
     assert table.deliver(np.array([0, 1]), *columns[1:]) is None
     assert frames(core.take(1 << 20)) == []
     assert table.deliver(*columns) == [(0, 2)]
@@ -328,8 +328,13 @@ def test_a_turn_with_a_route_that_is_not_known_is_not_delivered() -> None:
 
 def test_wrong_columns_are_errors() -> None:
     table = _core.Routes()
-    one = [np.zeros(2, np.int64)] * 5
+    *ids, out = [np.zeros(2, np.int64)] * 5
+    dt_s, y, timing = np.zeros(2, np.float32), bytes(8), (0, 0, 0)
     with pytest.raises(ValueError, match="different lengths"):
-        table.deliver(*one, np.zeros(1, np.float32), (), (0, 0, 0))
+        table.deliver(*ids, out, dt_s[:1], 2, (), (), timing)
     with pytest.raises(ValueError, match="not among those given"):
-        table.deliver(*one[:4], np.array([0, 2]), np.zeros(2, np.float32), (("y", bytes(8), 4),), (0, 0, 0))
+        table.deliver(*ids, np.array([0, 2]), dt_s, 2, ("y",), (y,), timing)
+    with pytest.raises(ValueError, match="not among those given"):
+        table.deliver(*ids, None, dt_s, 0, ("y",), (y,), timing)
+    with pytest.raises(ValueError, match="needs a name"):
+        table.deliver(*ids, out, dt_s, 2, (), (y,), timing)
