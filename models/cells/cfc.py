@@ -29,6 +29,7 @@ from statestream.models.cells.base import Cell, Prepared, State, vector_state
 from statestream.models.cells.cfc_sequence import SequenceWeights, gated_sequence
 from statestream.models.cells.linear import RecurrentLinear, xavier_linear
 from statestream.models.cells.ncp_wiring import LAYERS, circuit, consecutive
+from statestream.models.cells.wired_sequence import WiringWeights
 from statestream.models.spec import WiringSpec
 
 Mode = Literal["default", "no_gate", "pure"]
@@ -228,6 +229,15 @@ class WiredCfC(Cell):
             y, moved = layer.unroll(y, {"h": h}, d_BT1, valid_BT)
             h_layers.append(moved["h"])
         return y, {"h": torch.cat(h_layers, dim=1)}
+
+    def sequence_weights(self) -> WiringWeights | None:
+        """What a sequence with its gradient by hand needs; None: it is not written for this form."""
+        first, *others = self._layers()
+        if first.mode == "pure":
+            return None
+        W = torch.block_diag(first.entry.weight_h, *(layer.entry.weight_h for layer in others))
+        b = torch.cat([first.entry.bias[:0], *(layer.entry.bias for layer in others)])
+        return WiringWeights(self.sizes, W, b, [layer.entry.weight_x for layer in others], first.mode == "default")
 
     def wiring(self) -> WiringSpec | None:
         """By the sign of what the learned weights do; each layer is besides connected within itself."""

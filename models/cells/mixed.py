@@ -8,9 +8,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from statestream.models.cells.base import Cell, Prepared, State, vector_state
-from statestream.models.cells.cfc import CfC
+from statestream.models.cells.cfc import CfC, WiredCfC
 from statestream.models.cells.gated import LSTM
 from statestream.models.cells.mixed_sequence import mixed_sequence
+from statestream.models.cells.wired_sequence import WiringWeights, wired_sequence
 from statestream.models.spec import WiringSpec
 
 
@@ -45,10 +46,13 @@ class MixedMemory(Cell):
     def unroll(
         self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        weights = self.cell.sequence_weights() if isinstance(self.cell, CfC) else None
+        weights = self.cell.sequence_weights() if isinstance(self.cell, CfC | WiredCfC) else None
         if weights is None:
             return super().unroll(x_BTI, state, d_BT1, valid_BT)
         x_BTG, u_BTP = self.prepare(x_BTI, d_BT1)
-        recurrent = self.memory.recurrent_map.weight
-        y_BTH, h_BH, c_BH = mixed_sequence(x_BTG, u_BTP, d_BT1, (state["h"], state["c"]), recurrent, weights, valid_BT)
-        return y_BTH, {"h": h_BH, "c": c_BH}
+        before, recurrent = (state["h"], state["c"]), self.memory.recurrent_map.weight
+        if isinstance(weights, WiringWeights):
+            y_BTO, h_BH, c_BH = wired_sequence(x_BTG, u_BTP, d_BT1, before, recurrent, weights, valid_BT)
+        else:
+            y_BTO, h_BH, c_BH = mixed_sequence(x_BTG, u_BTP, d_BT1, before, recurrent, weights, valid_BT)
+        return y_BTO, {"h": h_BH, "c": c_BH}

@@ -11,7 +11,7 @@ L            T, B, 3, H     derivative of c by the products before g, i and f
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,12 +60,7 @@ class _Mixed(torch.autograd.Function):
         Ut, Wt, Vt = U.t(), W.t(), None if V is None else V.t()
         for step in range(steps):
             h_before[step], c_before[step] = h, c
-            gates = torch.addmm(x[step], h, Ut, out=a[step])
-            g, i, f, o = gates.chunk(4, dim=1)
-            g.tanh_()
-            gates[:, units:].sigmoid_()
-            held = torch.addcmul(c * f, g, i)
-            torch.mul(o, torch.tanh(held, out=squashed[step]), out=m[step])
+            held = remember(torch.addmm(x[step], h, Ut, out=a[step]), c, squashed[step], m[step])
             torch.addmm(u[step], m[step], Wt, out=k[step])
             if Vt is not None and b is not None:
                 torch.addmm(b, k[step].tanh_(), Vt, out=z[step])
@@ -79,11 +74,8 @@ class _Mixed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
-        units = m.shape[-1]
         J, hidden = derivatives(z, d, ctx.gate_both), None if V is None else 1 - k * k
-        g, i, f, o = a.chunk(4, dim=-1)
-        L = torch.stack([i * (1 - g * g), g * i * (1 - i), c_before * f * (1 - f)], dim=2)
-        by_o, by_c = squashed * o * (1 - o), o * (1 - squashed * squashed)
+        by = memory_derivatives(a, c_before, squashed)
         g_a, g_z = torch.empty_like(a), torch.empty_like(z)
         g_k = g_z if V is None else torch.empty_like(k)
         for step in range(len(z) - 1, -1, -1):
@@ -93,12 +85,50 @@ class _Mixed(torch.autograd.Function):
             torch.mul(J[step], (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J[step].shape))
             if hidden is not None:
                 torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
-            g_m = g_k[step] @ W
-            g_c = torch.addcmul(g_c, g_m, by_c[step])
-            torch.mul(L[step], g_c.unsqueeze(1), out=g_a[step, :, : 3 * units].view(L[step].shape))
-            torch.mul(by_o[step], g_m, out=g_a[step, :, 3 * units :])
-            g_h, g_c = g_a[step] @ U, g_c * f[step]
+            g_h, g_c = through_memory(g_k[step] @ W, g_c, by.at(step), g_a[step], U)
             if kept is not None:
                 g_h, g_c = g_h + kept[0], g_c + kept[1]
         by_heads = (None, None) if V is None else (outer(g_z, k), g_z.sum(dim=(0, 1)))
         return g_a, g_k, None, g_h, g_c, outer(g_a, h_before), outer(g_k, m), *by_heads, None, None
+
+
+class MemoryDerivatives(NamedTuple):
+    """Derivatives of a memory's step, or of all steps."""
+
+    L: Tensor
+    by_o: Tensor
+    """Of m by the product before o."""
+    by_c: Tensor
+    """Of m by c."""
+    f: Tensor
+    """Of c by c before."""
+
+    def at(self, step: int) -> MemoryDerivatives:
+        """Those of one step."""
+        return MemoryDerivatives(*(part[step] for part in self))
+
+
+def remember(gates: Tensor, c: Tensor, squashed: Tensor, m: Tensor) -> Tensor:
+    """One step of the memory: activates its gates in place, writes `squashed` and `m`; returns the next c."""
+    g, i, f, o = gates.chunk(4, dim=1)
+    g.tanh_()
+    gates[:, c.shape[1] :].sigmoid_()
+    held = torch.addcmul(c * f, g, i)
+    torch.mul(o, torch.tanh(held, out=squashed), out=m)
+    return held
+
+
+def memory_derivatives(a: Tensor, c_before: Tensor, squashed: Tensor) -> MemoryDerivatives:
+    """Derivatives of all steps, from the gates as `remember` leaves them."""
+    g, i, f, o = a.chunk(4, dim=-1)
+    L = torch.stack([i * (1 - g * g), g * i * (1 - i), c_before * f * (1 - f)], dim=2)
+    return MemoryDerivatives(L, squashed * o * (1 - o), o * (1 - squashed * squashed), f)
+
+
+def through_memory(g_m: Tensor, g_c: Tensor, by: MemoryDerivatives, g_a: Tensor, U: Tensor) -> tuple[Tensor, Tensor]:
+    """One step backwards: writes the gates' gradient `g_a`; returns those of h and c before."""
+    units = g_m.shape[1]
+    g_c = torch.addcmul(g_c, g_m, by.by_c)
+    torch.mul(by.L, g_c.unsqueeze(1), out=g_a[:, : 3 * units].view(by.L.shape))
+    torch.mul(by.by_o, g_m, out=g_a[:, 3 * units :])
+    return g_a @ U, g_c * by.f

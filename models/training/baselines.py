@@ -112,14 +112,15 @@ class Trailing:
     mean_F: Array
     """What stands for a feature that was not measured yet."""
     at_end: bool
-    features: Callable[[Array], Array] | None = None
-    """Returns other features, `[T, G]`, of a recording's rows."""
+    features: Callable[[Array, slice], Array] | None = None
+    """Returns other features, `[T, G]`, of some rows of a recording."""
 
-    def __call__(self, recording: Recording) -> Array:
-        """Trailing features of every row, `[T, G]`; with `at_end` they alone of the last row, `[1, G]`."""
-        x_TF = self.known(recording)
-        found = self.features(x_TF) if self.features else trailing_features(x_TF, min(self.window, len(x_TF)))
-        return found[-1:] if self.at_end else found
+    def __call__(self, recording: Recording, rows: slice = slice(None)) -> Array:
+        """Trailing features of rows, `[T, G]`; with `at_end` of the last row, `[1, G]`."""
+        x_TF, rows = self.known(recording), slice(-1, None) if self.at_end else rows
+        if self.features:
+            return self.features(x_TF, rows)
+        return trailing_features(x_TF, min(self.window, len(x_TF)))[rows]
 
     def known(self, recording: Recording) -> Array:
         """Features in double precision, `[T, F]`; for NaN the last value, for a picture the grey of its cells."""
@@ -137,7 +138,7 @@ class Trailing:
         recordings = recordings[:: -(-len(recordings) // FITTED_RECORDINGS)]
         total = len(recordings) if self.at_end else sum(map(len, recordings))
         every = slice(None, None, -(-total // FITTED_ROWS))
-        pairs = [(self(r)[every], self.targets(r)[every]) for r in recordings]
+        pairs = [(self(r, every), self.targets(r)[every]) for r in recordings]
         return np.concatenate([x for x, _ in pairs]), np.concatenate([y for _, y in pairs])
 
 

@@ -33,8 +33,8 @@ def log_spectra(x_NFW: Array) -> Array:
     return np.concatenate([np.log(energy[..., band == k].sum(axis=-1) + SILENCE) for k in range(BANDS)], axis=-1)
 
 
-def trailing_spectra(x_TF: Array) -> Array:
-    """Log-spectra of the window that ends with each row, `[T, 12 F]`; the first row stands for those before it."""
+def trailing_spectra(x_TF: Array, rows: slice = slice(None)) -> Array:
+    """Log-spectra of the windows that end with `rows`, `[T, 12 F]`; the first row stands for those before it."""
     padded = np.concatenate([np.repeat(x_TF[:1], ROWS - 1, axis=0), x_TF])
-    windows = sliding_window_view(padded, ROWS, axis=0)
+    windows = sliding_window_view(padded, ROWS, axis=0)[rows]
     return np.concatenate([log_spectra(windows[k : k + _AT_ONCE]) for k in range(0, len(windows), _AT_ONCE)])

@@ -45,6 +45,7 @@ def test_the_spectrum_that_trails_a_row_is_that_of_the_window_that_ends_there() 
     x = np.random.default_rng(0).normal(size=(700, 2))
     trailing = trailing_spectra(x)
     assert trailing.shape == (700, BANDS * 2)
+    np.testing.assert_array_equal(trailing_spectra(x, slice(3, None, 7)), trailing[3::7])
     for row in (ROWS - 1, 511, 699):
         window = Recording("r", np.arange(ROWS) * 10_000_000, x[row - ROWS + 1 : row + 1])
         np.testing.assert_allclose(trailing[row], window_spectra(window, PERIOD_S)[0], rtol=1e-6)
