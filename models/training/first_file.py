@@ -32,18 +32,46 @@ WINDOWS = 40
 """Windows that few recordings of classes are cut to: the end alone would seldom have every class."""
 TRAILING_S = 3.0
 """Seconds of a window: what most movements take."""
-TRAINED_ROWS, MOST_EPOCHS, LEAST_EPOCHS = 30_000_000, 60, 10
-"""Rows that all epochs together train on, and bounds of their number."""
-VIBRATION_ROWS = 4_000_000
-"""The same behind an encoder of vibration, which leaves less to learn."""
+LEAST_EPOCHS = 10
+"""Fewest epochs, of however many rows."""
 LITTLE_ROWS = 50_000
 """Rows below which a classification needs more than the usual weight decay, and smaller steps."""
+PIECE_WINDOWS = 4
+"""Windows of the random pieces that a few long recordings are trained on."""
 MANY_ROWS = 100_000
 """Rows that a larger network learns from."""
+MANY_TARGETS, ALIKE = 8, 30.0
+"""Numbers from which on their common error is what counts, and how many times the range of one another's may be."""
 MISSING_STEPS = 1.5
 """Periods between rows from which one is missing."""
 PICTURE_ROWS = 30
 """Rows of pixels that a network sees of a picture."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training settings that fit a kind of recordings."""
+
+    learning_rate: float
+    weight_decay: float = 0.05
+    why: str = ""
+    """Why so much weight decay."""
+    batch: int = 32
+    """Recordings, or pieces of them."""
+    rows: int = 30_000_000
+    """Rows that all epochs together train on."""
+    most_epochs: int = 60
+
+
+PICTURES = Recipe(0.002, batch=4)
+VIBRATION = Recipe(0.01, 1.0, "few recordings: else each is known by its own spectrum", rows=4_000_000)
+"""An encoder leaves less to learn."""
+FEW = Recipe(0.003, 0.3, "few rows: else they are learned by heart", batch=2)
+"""Few rows of classes, in a few long recordings."""
+LITTLE = Recipe(0.002, 0.3, "few rows: else they are learned by heart")
+MANY = Recipe(0.008, most_epochs=80)
+"""Many numbers to predict: they take longer."""
+USUAL = Recipe(0.005)
 
 
 @dataclass(frozen=True)
@@ -109,16 +137,17 @@ def first_file(found: Survey, roles: Roles, file: Path, separation: Separation |
         there = ", ".join(roles.others) or "no other columns in what was looked at"
         raise ConfigError(f"{found.path}: pictures need a target: --target NAME; there are {there}")
     vibration = separation if separation is not None and separation.vibrates else None
+    recipe = _recipe(found, roles, vibration)
     lines = [
         f"# Written by `statestream init`: {len(found.lengths)} recordings of {sum(found.lengths):,} rows.",
         "# Every field, with what it is good for: docs/training-file.md",
         f"name = {value_to_toml(_name(file))}",
         *_task(roles),
-        *_data(found, roles, file, vibration),
+        *_data(found, roles, file, recipe),
         *_split(found, roles),
         *_cell(found, roles, vibration),
-        *_training(found, roles, vibration),
-        *_augment(found, roles),
+        *_training(found, roles, recipe),
+        *_augment(found, roles, recipe),
     ]
     return "\n".join(lines) + "\n"
 
@@ -153,7 +182,7 @@ def _task(roles: Roles) -> Iterator[str]:
         yield f"# To predict a column, name it in data.target; candidates: {_line(', '.join(others))}"
 
 
-def _data(found: Survey, roles: Roles, file: Path, vibration: Separation | None) -> Iterator[str]:
+def _data(found: Survey, roles: Roles, file: Path, recipe: Recipe) -> Iterator[str]:
     path = os.path.relpath(found.path, file.parent)
     yield from ("", "[data]", _field("path", path, "relative to this file"))
     yield _field("features", list(roles.features))
@@ -173,7 +202,9 @@ def _data(found: Survey, roles: Roles, file: Path, vibration: Separation | None)
     gaps = [name for name in roles.features if found.column(name).missing > 0]
     if gaps:
         yield _field("missing", "hold", f"not always measured: {', '.join(gaps)[:60]}")
-    if vibration:
+    if recipe is MANY:
+        yield _field("common_scale", ["targets"], "many targets of like size: the loss weighs them as mse does")
+    if recipe is VIBRATION:
         yield _field("whiten", True, "energies of neighbouring frequencies go together")
 
 
@@ -224,27 +255,35 @@ def _units(features: int, rows: int) -> int:
     return 64 if features <= 32 and rows < MANY_ROWS else 128
 
 
-def _training(found: Survey, roles: Roles, vibration: Separation | None) -> Iterator[str]:
-    pictures, rows = found.picture is not None, sum(found.lengths)
-    window = 16 if pictures else _window(found, roles)
-    epochs = int(np.clip((VIBRATION_ROWS if vibration else TRAINED_ROWS) / rows, LEAST_EPOCHS, MOST_EPOCHS))
-    yield from ("", "[training]", _field("epochs", epochs, "at most: patience ends it earlier"))
-    yield _field("batch", 4 if pictures else 32)
-    yield _field("window", window, "rows per optimiser step")
-    if roles.target and all(found.column(name).steady for name in roles.target):
-        yield _field("segment", window, "one value in each recording: short pieces of them are examples enough")
-    little = roles.classes and not pictures and rows < LITTLE_ROWS
-    yield _field("learning_rate", 0.01 if vibration else 0.002 if pictures or little else 0.005)
+def _recipe(found: Survey, roles: Roles, vibration: Separation | None) -> Recipe:
+    """Choose training settings by what is there to learn from."""
+    if found.picture is not None:
+        return PICTURES
     if vibration:
-        yield _field("weight_decay", 1.0, "few recordings: else each is known by its own spectrum")
-    else:
-        why = "few rows: else they are learned by heart" if little else ""
-        yield _field("weight_decay", 0.3 if little else 0.05, why)
+        return VIBRATION
+    if roles.classes and sum(found.lengths) < LITTLE_ROWS:
+        return FEW if _are_few(found, roles) else LITTLE
+    return MANY if _are_many(found, roles) else USUAL
+
+
+def _training(found: Survey, roles: Roles, recipe: Recipe) -> Iterator[str]:
+    window = 16 if recipe is PICTURES else _window(found, roles)
+    epochs = int(np.clip(recipe.rows / sum(found.lengths), LEAST_EPOCHS, recipe.most_epochs))
+    yield from ("", "[training]", _field("epochs", epochs, "at most: patience ends it earlier"))
+    yield _field("batch", recipe.batch)
+    yield _field("window", window, "rows per optimiser step")
+    if recipe is FEW:
+        yield _field("segment", PIECE_WINDOWS * window, "few recordings: an epoch has a random piece of each, once;")
+        yield _field("passes", 1, "with more they are learned by heart")
+    elif _is_steady(found, roles):
+        yield _field("segment", window, "one value in each recording: short pieces of them are examples enough")
+    yield _field("learning_rate", recipe.learning_rate)
+    yield _field("weight_decay", recipe.weight_decay, recipe.why)
     if roles.classes:
         yield _field("keep_by", "score", "the epoch that is most often right; its loss may be worse")
 
 
-def _augment(found: Survey, roles: Roles) -> Iterator[str]:
+def _augment(found: Survey, roles: Roles, recipe: Recipe) -> Iterator[str]:
     """Random changes that do no harm, whatever was recorded."""
     if found.picture is not None:
         height, width = found.picture
@@ -253,8 +292,33 @@ def _augment(found: Survey, roles: Roles) -> Iterator[str]:
         turns = [name for name in roles.target if _is_turn(found.column(name))]
         if turns and len(turns) == len(roles.target):
             yield _field("mirror_pictures", turns, "CHECK THIS: left and right change places, and with them the sign")
+    elif recipe is FEW:
+        yield from ("", "[training.augment]", _field("keep_rows", [0.6, 1.0], "few recordings: other rows of each,"))
+        yield _field("stretch", 0.15, "slower or faster, in every epoch")
     elif found.steps_s is not None and found.steps_s[2] > MISSING_STEPS * found.steps_s[1]:
         yield from ("", "[training.augment]", _field("keep_rows", [0.85, 0.85], "rows are missing, and more may be"))
+
+
+def _is_steady(found: Survey, roles: Roles) -> bool:
+    """Whether each recording has one value of the target."""
+    return bool(roles.target) and all(found.column(name).steady for name in roles.target)
+
+
+def _are_few(found: Survey, roles: Roles) -> bool:
+    """Whether recordings of changing classes are long, and too few for a batch."""
+    few = FEW_RECORDINGS <= len(found.lengths) < LITTLE.batch
+    long = max(found.lengths) > PIECE_WINDOWS * _window(found, roles)
+    return few and long and not _is_steady(found, roles)
+
+
+def _are_many(found: Survey, roles: Roles) -> bool:
+    """Whether the numbers to predict are many, and none is lost in the mean squared error of all."""
+    names = roles.target or roles.features
+    if roles.classes or len(names) < MANY_TARGETS:
+        return False
+    ranges = [found.column(name).range or (0.0, 0.0) for name in names]
+    spans = [most - least for least, most in ranges]
+    return max(spans) <= ALIKE * min(spans)
 
 
 def _is_turn(column: ColumnSurvey) -> bool:

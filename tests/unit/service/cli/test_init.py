@@ -152,6 +152,49 @@ def test_what_a_linear_fit_finds_in_frequencies_and_levels() -> None:
     assert not Separation(0.5, 0.9, recordings=2).vibrates, "one recording of two would make as much"
 
 
+def phases(*, recordings: int, rows: int) -> Path:
+    """A file a recording at 25 Hz, whose class changes every two seconds."""
+    random, path = np.random.default_rng(0), Path("phases")
+    path.mkdir(exist_ok=True)
+    for k in range(recordings):
+        lines = [f"{0.04 * row:.2f},{random.normal():.3f},{'ab'[row // 50 % 2]}" for row in range(rows)]
+        (path / f"{k}.csv").write_text("\n".join(["t,x,label", *lines]))
+    return path
+
+
+def test_a_few_long_recordings_of_changing_classes_are_trained_on_piece_by_piece() -> None:
+    training = written(str(phases(recordings=6, rows=300))).training
+    assert (training.window, training.segment, training.passes, training.batch) == (64, 256, 1, 2)
+    assert (training.augment.keep_rows, training.augment.stretch) == ((0.6, 1.0), 0.15)
+    assert "a random piece of each, once; with more they are learned by heart" in comments(Path("phases.toml"))
+
+
+@pytest.mark.parametrize(("recordings", "rows"), [(6, 100), (40, 300), (4, 300)], ids=["short", "many", "cut by time"])
+def test_of_other_classes_an_epoch_has_all_rows(recordings: int, rows: int) -> None:
+    training = written(str(phases(recordings=recordings, rows=rows))).training
+    assert (training.segment, training.passes, training.batch) == (None, None, 32)
+    assert training.augment.keep_rows == (1.0, 1.0)
+
+
+def comments(file: Path) -> str:
+    """Comments of a training file, in one line."""
+    return " ".join(line.partition("# ")[2] for line in file.read_text().splitlines())
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "of other size"])
+def test_many_targets_of_like_size_have_one_scale(alike: bool) -> None:
+    names, targets = [f"x{k}" for k in range(9)], [f"next_x{k}" for k in range(9)]
+    scale = np.where(np.arange(18) == 17, 1.0 if alike else 1000.0, 1.0)
+    values = np.random.default_rng(0).uniform(size=(40, 18)) * scale
+    lines = [f"{0.02 * row:.2f},{','.join(f'{value:.4f}' for value in values[row])}" for row in range(40)]
+    Path("robot.csv").write_text("\n".join([",".join(["t", *names, *targets]), *lines]))
+    config = written("robot.csv", *(word for name in targets for word in ("--target", name)))
+    assert (config.task.kind, config.data.target) == ("regression", tuple(targets))
+    assert config.data.common_scale == (("targets",) if alike else ())
+    assert (config.training.learning_rate, config.training.epochs) == ((0.008, 80) if alike else (0.005, 60))
+    assert ("the loss weighs them as mse does" in comments(Path("robot.toml"))) == alike
+
+
 def test_pictures_get_an_encoder_of_their_size_and_need_a_target(capsys: pytest.CaptureFixture[str]) -> None:
     from statestream.models.jpeg import encode
 
