@@ -235,7 +235,7 @@ class WiredCfC(Cell):
         first, *others = self._layers()
         if first.mode == "pure":
             return None
-        W = torch.block_diag(first.entry.weight_h, *(layer.entry.weight_h for layer in others))
+        W = torch.block_diag(*(layer.entry.weight_h for layer in self._layers()))  # type: ignore[no-untyped-call]
         b = torch.cat([first.entry.bias[:0], *(layer.entry.bias for layer in others)])
         return WiringWeights(self.sizes, W, b, [layer.entry.weight_x for layer in others], first.mode == "default")
 

@@ -103,7 +103,7 @@ class _Wired(torch.autograd.Function):
             kept = None if valid is None else [torch.where(valid[step], 0.0, g) for g in (g_h, g_c)]
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
-            carried = g_h.split(sizes, dim=1)
+            carried = _layers(g_h, sizes)
             for k in range(last, -1, -1):
                 by_next = g_y[step] if k == last else g_heads[k + 1][step] @ S[k]
                 J_k = J[k][step]
@@ -118,4 +118,4 @@ class _Wired(torch.autograd.Function):
 
 def _layers(values: Tensor, sizes: Sequence[int], each: int = 1) -> Sequence[Tensor]:
     """Views of what each layer has, `each` values a unit."""
-    return values.split([each * size for size in sizes], dim=-1)
+    return torch.split(values, [each * size for size in sizes], dim=-1)
