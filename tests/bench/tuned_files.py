@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ def tuned(name: str, minutes: float, seeds: Sequence[int]) -> Tuned:
     files = prepared(name, out=OUT / "to_tune")
     file = str(files.file)
     arguments = [file, *files.test, "--minutes", f"{minutes:g}", "--trials", "1000", "--out", str(OUT / "tuning")]
-    assert command(["tune", *arguments, "--overwrite"]) == 0
+    if command(["tune", *arguments, "--overwrite"]) != 0:
+        sys.exit(f"{name}: no trial was finished in {minutes:g} minutes; try more --minutes")
     return Tuned(name, minutes, _scores(name, files, seeds, best=False), _scores(name, files, seeds, best=True))
 
 
