@@ -7,16 +7,19 @@
     f        K            frequency of each, cycles a nominal period; 0 follows the signal's level
     β        scalar       bandwidth, cycles a nominal period: an oscillator forgets by 2πβ a period
     τ        scalar       smoothing of the energies, nominal periods
-    λ        B, G complex exp((−2πβ + 2πi·f)·d)
+    λ        B, G complex exp((−2πβ + 2πi·f)·d), λ₁ the same of d = 1
+    u        B, G         κ·x: what z comes to if x stays, up to its phase; κ = (1 − |λ₁|)/|1 − λ₁|
     z        B, G complex state: each oscillator's swing, as real and imaginary halves, [B, 2G]
     a        B, 1         exp(−d/τ)
     p        B, G         state: energy, summed with weights that fade
     n        B, 1         state: the sum of these weights, 1 after long, so that the first rows are averages too
 
-    z ← λ·z + (1 − |λ|)·x,   p ← a·p + (1 − a)·|z|²,   n ← a·n + (1 − a),   feature = log(10⁻⁶ + p/n)
+    z ← u + λ·(z − u),   p ← |z|² + a·(p − |z|²),   n ← 1 + a·(n − 1),   feature = log(10⁻⁶ + p/n)
 
-All states start at 0, and all are x ← a·x + b, so that a sequence is three scans. Without input two gaps are one gap
-for z and n, exactly; for p where z is at rest, as |z|² fades during a gap and counts as it is at the gap's end.
+x counts as held since the row before: a row that is missing costs what the held value differs from it, and a row that
+repeats a value costs nothing. Were each row an impulse, irregular rows would spread the energy of slow movements over
+all frequencies. All states start at 0, and all are x ← a·x + b, so that a sequence is three scans. For z and n two gaps
+are one gap, exactly; for p where z is at rest, as |z|² fades during a gap and counts as it is at the gap's end.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ LEAST_WEIGHT = 1e-12
 """Least n to divide by: at the start of a session n may be 0."""
 
 Move = Callable[[str, Parts, Parts], Parts]
-"""`move(state, a, b)` takes a state to a·state + b, where parts that b does not have are 0."""
+"""`move(state, a, b)` takes a state to a·state + b."""
 
 
 class SpectralEncoder(Cell):
@@ -80,9 +83,9 @@ class SpectralEncoder(Cell):
         after = State()
 
         def move(name: str, a: Parts, b: Parts) -> Parts:
-            first, *rest = times(a, _parts(state[name], len(a)))
-            moved = (first + b[0], *rest)
-            after[name] = torch.cat(moved, dim=-1) if rest else moved[0]
+            left = times(a, _parts(state[name], len(a)))
+            moved = tuple(part + drive for part, drive in zip(left, b, strict=True))
+            after[name] = torch.cat(moved, dim=-1) if len(moved) > 1 else moved[0]
             return moved
 
         return self._features(x_BI, d_B1, move), after
@@ -94,7 +97,6 @@ class SpectralEncoder(Cell):
 
         def move(name: str, a: Parts, b: Parts) -> Parts:
             a = tuple(part.expand_as(b[0]) for part in a)
-            b = (*b, *(torch.zeros_like(b[0]) for _ in a[1:]))
             moved = scan(*paused(a, b, valid_BT), _parts(state[name], len(a)))
             after[name] = torch.cat([part[:, -1] for part in moved], dim=-1)
             return moved
@@ -109,20 +111,30 @@ class SpectralEncoder(Cell):
         moves = State()
 
         def move(name: str, a: Parts, b: Parts) -> Parts:
-            missing = (torch.zeros_like(b[0]) for _ in a[1:])
-            moves[name] = torch.cat([*(part.expand_as(b[0]) for part in a), *b, *missing], dim=-1)
+            moves[name] = torch.cat([*(part.expand_as(b[0]) for part in a), *b], dim=-1)
             return _parts(after[name], len(a))
 
         return self._features(x_NI, d_N1, move), moves
 
     def _features(self, x: Tensor, d: Tensor, move: Move) -> Tensor:
-        size, turn = torch.exp(d * -self.decay), d * self._omega()
-        drive = (1 - size) * linear(x, self.spread, self.silence)
-        re, im = move("z", (size * torch.cos(turn), size * torch.sin(turn)), (drive,))
+        omega = self._omega()
+        size, half = torch.exp(d * -self.decay), d * (omega / 2)
+        u = linear(x, self.spread * self._reach(omega).unsqueeze(-1), self.silence)
+        # λ by half its angle: 1 − λ is as exact for slow oscillators as for fast ones, whose differences are features.
+        sine = torch.sin(half)
+        twice = 2 * size * sine
+        across = twice * sine
+        real, imaginary = size - across, twice * torch.cos(half)
+        re, im = move("z", (real, imaginary), ((1 - size + across) * u, -imaginary * u))
         left = torch.exp(d * (-1 / self.smoothing))
         (p,) = move("p", (left,), ((1 - left) * (re * re + im * im),))
         (n,) = move("n", (left,), (1 - left,))
         return torch.log(FLOOR + p / n.clamp(min=LEAST_WEIGHT))
+
+    def _reach(self, omega_G: Tensor) -> Tensor:
+        """κ, `[G]`."""
+        size = math.exp(-self.decay)
+        return (1 - size) * torch.rsqrt((1 - size) ** 2 + 4 * size * torch.sin(omega_G / 2) ** 2)
 
     def _omega(self) -> Tensor:
         """`[G]`, radians a nominal period."""

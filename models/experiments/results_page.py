@@ -62,8 +62,8 @@ DROPPED_ROWS = """\
 The preset `borealtc`, a spectral bank and a CfC, as a server runs it: exported, served over gRPC, and streamed the test
 recordings of each fold, mean ± standard deviation. `dropped` lacks 30 % of the rows, drawn at random; the training had
 them all. With timestamps the model knows how much time passed before each row that did arrive; without, a row counts as
-one period after the one before. The bank takes each row as an impulse, so that rows missing at random spread the energy
-of slow movements over all its frequencies: elapsed time alone does not make up for that. Written by `make
+one period after the one before. The bank takes a value as held until the next row: a missing row costs what the signal
+changed meanwhile, and only if the model knows how long that was. Written by `make
 dropped-rows`.
 
 <!-- dropped-rows -->

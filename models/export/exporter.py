@@ -215,7 +215,8 @@ def export_network(
     chunk, form = chunk_graph(network, step, manifest, quantization)
     manifest = manifest.model_copy(update={"training": {**manifest.training, "chunk_graph": form}})
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
-    golden = golden_vectors(reproduced(network, graphs, manifest, irregular), irregular[0], manifest)
+    network, manifest = reproduced(network, graphs, manifest, irregular)
+    golden = golden_vectors(network, irregular[0], manifest)
     return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
 
 

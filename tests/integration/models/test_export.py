@@ -12,7 +12,7 @@ import torch
 from statestream.models.bundle import Bundle
 from statestream.models.export.exporter import export_network, golden_vectors, step_graph, with_irregular_time
 from statestream.models.export.onnx_scan import wrap_in_scan
-from statestream.models.export.parity import ParityError, check_parity, reproduced
+from statestream.models.export.parity import ParityError, check_parity, reproduced, rounding_error
 from statestream.models.spec import TimeSpec
 from statestream.models.training.rollout import rollout
 from statestream.service.engine.onnx import Engine
@@ -116,10 +116,25 @@ def test_a_graph_is_not_wrong_for_what_pytorch_rounds(tmp_path: Path) -> None:
     single, double = (check_parity(each, graphs, manifests[1.0], recordings) for each in (network, network.exact()))
     assert double < single
     between = bundle.manifest.model_copy(update={"tolerance": (single * double) ** 0.5})
-    assert reproduced(network, graphs, bundle.manifest, recordings) is network
-    assert reproduced(network, graphs, between, recordings).mean.dtype == torch.float64
+    assert reproduced(network, graphs, bundle.manifest, recordings) == (network, bundle.manifest)
+    found, manifest = reproduced(network, graphs, between, recordings)
+    assert (found.mean.dtype, manifest) == (torch.float64, between)
     with pytest.raises(ParityError):
         reproduced(network, graphs, manifests[1e-12], recordings)
+
+
+def test_a_graph_need_not_be_more_exact_than_pytorch_itself(tmp_path: Path) -> None:
+    network, recordings = network_of("cfc_no_gate"), made_up([90, 60])
+    bundle = export_network(network, recordings, tmp_path, name="m")
+    graphs = {path.name: path.read_bytes() for path in (bundle.step_path, bundle.chunk_path)}
+    own = rounding_error(network, network.exact(), bundle.manifest, recordings)
+    narrow = bundle.manifest.model_copy(update={"tolerance": own / 4})
+    _, widened = reproduced(network, graphs, narrow, recordings)
+    assert widened.tolerance == pytest.approx(2 * own, rel=0.5)
+    with torch.no_grad():
+        network.readout.bias[0] += 100 * own
+    with pytest.raises(ParityError):
+        reproduced(network, graphs, narrow, recordings)
 
 
 def test_rows_may_be_lost_but_not_reordered() -> None:

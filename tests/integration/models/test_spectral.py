@@ -91,6 +91,25 @@ def test_two_gaps_are_one_without_input(gaps: tuple[float, float]) -> None:
     assert (two["p"] - one["p"]).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("gaps", [(0.5, 0.5), (0.1, 30.0), (20.0, 0.01)])
+def test_a_row_that_repeats_a_value_changes_nothing(gaps: tuple[float, float]) -> None:
+    cell, value = bank(), torch.full((1, 1), 3.0)
+    state = {"z": torch.randn(1, 8), "p": torch.rand(1, 4), "n": torch.rand(1, 1)}
+    two, one = at_gaps(cell, value, state, *gaps), at_gaps(cell, value, state, sum(gaps))
+    for name in ("z", "n"):
+        torch.testing.assert_close(two[name], one[name], atol=1e-5, rtol=1e-5)
+
+
+def test_rows_missing_from_a_slow_movement_change_no_feature() -> None:
+    """Were each row an impulse, those that are left would shake the oscillators of all frequencies."""
+    t_s = np.arange(1000) / RATE
+    kept = np.random.default_rng(0).random(len(t_s)) >= 0.3
+    kept[-1] = True
+    slow = 20 * np.sin(2 * np.pi * 0.3 * t_s)
+    whole, missing = energies(bank(), slow, t_s), energies(bank(), slow[kept], t_s[kept])
+    torch.testing.assert_close(missing, whole, atol=0.1, rtol=0)
+
+
 def test_no_time_leaves_the_states_and_a_first_row_finite() -> None:
     cell = bank()
     state = at_gaps(cell, torch.randn(1, 1), cell.initial_state(1), 1.0, 2.0)
@@ -162,7 +181,7 @@ def test_features_are_standardised_or_whitened_by_the_training_split(whiten: boo
     if whiten:
         np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=2e-2)
         assert (np.diag(covariance) < 1.01).all()
-        assert np.median(np.diag(covariance)) > 0.9
+        assert np.median(np.diag(covariance)) > 0.7
     else:
         np.testing.assert_allclose(np.diag(covariance), 1, rtol=1e-3)
         assert np.abs(covariance - np.eye(size)).max() > 0.3, "neighbouring oscillators hear the same"
