@@ -25,11 +25,10 @@ from rich.table import Table
 
 from examples import command
 from examples.server import KillableServer
-from examples.wrist_exercises.networks import Scores, baseline_scores, halved, learn, network_scores
+from examples.wrist_exercises.networks import Scores, baseline_scores, halved, learn, learned_scores
 from examples.wrist_exercises.streaming import CLIENTS, stream
 from statestream.models.bundle import Bundle
-from statestream.models.config import Config, load_config
-from statestream.models.data.recordings import Dataset
+from statestream.models.config import load_config
 from statestream.models.export import export
 from statestream.models.files import write_json
 from statestream.models.metrics import deviation
@@ -87,18 +86,21 @@ def main() -> None:
     dataset = load_dataset(config)
     split = split_dataset(dataset, config.split, classes=True)
     say(1, "Training a CfC with an NCP wiring, and one that is not told the time; persons 9 and 10 are held out")
-    run, untold = train_both(config, dataset)
-    baseline = baseline_scores(split.train, split.test, len(dataset.labels))
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        beside = pool.submit(learned_scores, config, dataset, BUILD / "demo", told=False)
+        run = learn(config, dataset, BUILD / "demo", told=True)
+        baseline = baseline_scores(split.train, split.test, len(dataset.labels))
 
-    say(2, "Exporting it: torch, step.onnx and chunk.onnx are compared on real recordings")
-    bundle = export(run, REPOSITORY, MODEL, 1, overwrite=True, dataset=dataset)
+        say(2, "Exporting it: torch, step.onnx and chunk.onnx are compared on real recordings")
+        bundle = export(run, REPOSITORY, MODEL, 1, overwrite=True, dataset=dataset)
+        untold = beside.result()
     m = bundle.manifest
     console.print(f"  {m.ref} in {shown(bundle.path)}, {m.state_bytes} bytes of state a session")
 
     streamed = asyncio.run(serve_and_stream(split, bundle))
     result = {name: score(played, m.outputs[0]) for name, played in vars(streamed).items()}
     figures = Figures(
-        **accuracies(result, baseline, network_scores(untold, split.test, told=False)),
+        **accuracies(result, baseline, untold),
         rows_lost=lost(streamed.all_rows) + lost(streamed.half),
         **deviations(run, bundle, [*streamed.all_rows, *streamed.half]),
         p50_ms=result["half"].p50_ms,
@@ -119,14 +121,6 @@ def say(step: int, text: str) -> None:
 def shown(path: Path) -> str:
     """A path as one would type it from the project's root."""
     return str(path.relative_to(BUILD.parent))
-
-
-def train_both(config: Config, dataset: Dataset) -> tuple[Path, Path]:
-    """Train the network and the one that is not told the time, side by side; returns their runs' folders."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        untold = pool.submit(learn, config, dataset, BUILD / "demo", told=False, progress=False)
-        run = learn(config, dataset, BUILD / "demo", told=True)
-        return run, untold.result()
 
 
 async def serve_and_stream(split: Split, bundle: Bundle) -> Streamed:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from examples import command
-from examples.wrist_exercises.networks import Scores, baseline_scores, learn, network_scores
+from examples.wrist_exercises.networks import Scores, baseline_scores, learned_scores
 from statestream.models.config import Config, load_config
 from statestream.models.data.recordings import Dataset
 from statestream.models.files import write_json
@@ -57,8 +57,7 @@ def main() -> None:
 def network_of_fold(fold: int, told: bool, validation: bool, overrides: Sequence[str], runs: Path) -> Scores:
     """Train one network of a fold, as the demo does, and score it."""
     config, dataset = of_fold(fold, overrides, validation=validation)
-    run = learn(config, dataset, runs / str(fold), told=told, progress=False)
-    return network_scores(run, split_dataset(dataset, config.split, classes=True).test, told=told)
+    return learned_scores(config, dataset, runs / str(fold), told=told)
 
 
 def baseline_of_fold(fold: int, *, validation: bool) -> Scores:

@@ -18,6 +18,7 @@ from statestream.models.spec import TimeSpec
 from statestream.models.training import train
 from statestream.models.training.rollout import rollout
 from statestream.models.training.runs import Run, load_checkpoint
+from statestream.models.training.splits import split_dataset
 from statestream.models.training.tasks import recording_classes, recording_targets
 
 UNTOLD = "wrist-untold"
@@ -55,6 +56,12 @@ def learn(config: Config, dataset: Dataset, runs: Path, *, told: bool, progress:
         data = config.data.model_copy(update={"period_s": PERIOD_S})
         config, dataset = config.model_copy(update={"name": UNTOLD, "data": data}), untold(dataset)
     return train(config, runs, overwrite=True, dataset=dataset, progress=progress).path
+
+
+def learned_scores(config: Config, dataset: Dataset, runs: Path, *, told: bool) -> Scores:
+    """Train a network without a word, and score it."""
+    run = learn(config, dataset, runs, told=told, progress=False)
+    return network_scores(run, split_dataset(dataset, config.split, classes=True).test, told=told)
 
 
 def network_scores(run: Path, test: Sequence[Recording], *, told: bool) -> Scores:
