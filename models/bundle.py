@@ -1,5 +1,7 @@
 """Bundle on disk: `NAME/VERSION/` with `manifest.json`, `step.onnx`, `chunk.onnx` and `golden.npz`.
 
+Beside them may be `step.fused.onnx` and `chunk.fused.onnx`: the same graphs with operators that not every runtime has.
+
 Reading checks everything that needs no run of the graph; the engine checks the rest.
 """
 
@@ -11,9 +13,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ValidationError
@@ -31,6 +33,17 @@ _MANIFEST_BYTES = 4 << 20
 _GOLDEN_BYTES = 1 << 30
 """Most bytes of a golden recording's arrays, which an archive can hold in a thousandth of that."""
 _BLOCK_BYTES = 1 << 20
+
+
+class Graphs(NamedTuple):
+    """Names of a step graph and of its chunk graph."""
+
+    step: str
+    chunk: str
+
+
+PLAIN = Graphs(STEP, CHUNK)
+FUSED = Graphs("step.fused.onnx", "chunk.fused.onnx")
 
 
 class BundleError(ValueError):
@@ -67,14 +80,19 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    graphs: Graphs = PLAIN
 
     @property
     def step_path(self) -> Path:
-        return self.path / STEP
+        return self.path / self.graphs.step
 
     @property
     def chunk_path(self) -> Path:
-        return self.path / CHUNK
+        return self.path / self.graphs.chunk
+
+    def fused(self) -> Bundle | None:
+        """This bundle with its fused graphs; None if it has none."""
+        return replace(self, graphs=FUSED) if self.manifest.files.keys() >= {*FUSED} else None
 
     @classmethod
     def open(cls, path: Path | str) -> Bundle:
@@ -218,7 +236,7 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
     """Write a bundle whole or not at all, by way of a temporary folder beside `path`.
 
     Args:
-        graphs: content of `step.onnx` and `chunk.onnx` by file name.
+        graphs: content of `step.onnx`, `chunk.onnx`, and of fused graphs if there are any, by file name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -227,7 +245,7 @@ def write_bundle(path: Path, manifest: Manifest, golden: Golden, graphs: Mapping
             (folder / name).write_bytes(content)
         arrays: dict[str, Any] = golden.arrays()
         np.savez(folder / GOLDEN, **arrays)
-        hashes = {name: file_hash(folder / name) for name in FILES}
+        hashes = {name: file_hash(folder / name) for name in (*graphs, GOLDEN)}
         manifest = manifest.model_copy(update={"files": hashes})
         manifest_text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
         (folder / MANIFEST).write_text(manifest_text, encoding="utf-8")

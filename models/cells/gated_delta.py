@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import pad, silu
 
 from statestream.models.cells.base import Prepared
 from statestream.models.cells.composite import CompositeCell, Run
@@ -41,14 +41,15 @@ class DeltaHeads(MatrixMemory):
     def __init__(self, *, heads: int, keys: int, width: int) -> None:
         super().__init__(heads * (2 * keys + width + 2), heads=heads, keys=keys, width=width)
         self.heads = heads
-        self.sizes = [heads * keys, heads * keys, heads * width, heads, heads]
+        self.sizes = [2 * heads * keys, heads * width, 2 * heads]
         self.decay = HeadDecay(heads)
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
-        *qkv, step, b = torch.split(x, self.sizes, dim=-1)
-        q, k, v = (by_heads(part, self.heads) for part in qkv)
-        beta = -torch.expm1(-even_softplus(b) * d)
-        return unit_length(q), unit_length(k), v, self.decay(step, d)[1], beta
+        # q with k, and δ with b: at batch 1 a step's cost is the number of its operations.
+        qk, v, rates = torch.split(x, self.sizes, dim=-1)
+        q, k = unit_length(by_heads(qk, 2 * self.heads)).chunk(2, dim=-2)
+        delta, b = (even_softplus(rates + pad(self.decay.bias, (0, self.heads))) * d).chunk(2, dim=-1)
+        return q, k, by_heads(v, self.heads), self.decay(delta), -torch.expm1(-b)
 
 
 class GatedDelta(CompositeCell):

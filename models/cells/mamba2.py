@@ -35,19 +35,18 @@ FASTEST = 16.0
 
 
 class HeadDecay(nn.Module):
-    """What time leaves of a head's state: its step, and the log of the decay over it."""
+    """What time leaves of a head's state: the log of its decay over a step δ."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.log_A = nn.Parameter(torch.log(torch.empty(heads).uniform_(1.0, FASTEST)))
         start = torch.exp(torch.empty(heads).uniform_(math.log(SHORTEST), math.log(LONGEST)))
-        # The inverse of softplus.
+        # Of the step before its softplus, whose inverse this is.
         self.bias = nn.Parameter(start + torch.log(-torch.expm1(-start)))
 
-    def forward(self, step: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        """δ and δA, `[..., H]`, of `step [..., H]` and elapsed time `d [..., 1]`."""
-        delta = even_softplus(step + self.bias) * d
-        return delta, delta * -torch.exp(self.log_A)
+    def forward(self, delta: Tensor) -> Tensor:
+        """δA of δ, `[..., H]`."""
+        return delta * -torch.exp(self.log_A)
 
 
 class StateSpaceHeads(MatrixMemory):
@@ -60,9 +59,9 @@ class StateSpaceHeads(MatrixMemory):
 
     def prepare(self, x: Tensor, d: Tensor) -> Prepared:
         x, B, C, step = torch.split(x, self.sizes, dim=-1)
-        delta, log_decay = self.decay(step, d)
+        delta = even_softplus(step + self.decay.bias) * d
         v = by_heads(x, len(self.decay.log_A)) * delta.unsqueeze(-1)
-        return C.unsqueeze(-2), B.unsqueeze(-2), v, log_decay
+        return C.unsqueeze(-2), B.unsqueeze(-2), v, self.decay(delta)
 
 
 class Mamba2(CompositeCell):

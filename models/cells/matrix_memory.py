@@ -1,6 +1,6 @@
 """Recurrence of a state that is a matrix, written and read by keys.
 
-Mamba-2 and the gated delta rule share it.
+Mamba-2 and the gated delta rule share it. `export.fused` leaves it to an operator of the runtime.
 
     symbol   shape          meaning
     H, K, V  sizes          heads, numbers of a key, numbers of a value

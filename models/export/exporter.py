@@ -1,6 +1,7 @@
 """Exporter: makes a bundle from a trained network: graphs, manifest, golden recording.
 
-A bundle is written only if step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`).
+A bundle is written only if step.onnx and chunk.onnx reproduce PyTorch on real recordings (see `parity`); fused graphs
+beside them (see `fused`) are written if they do, too.
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ import torch
 from onnxscript.optimizer import optimize
 from torch import Tensor, nn
 
-from statestream.models.bundle import CHUNK, STEP, Bundle, Golden, versions, write_bundle
+from statestream.models.bundle import CHUNK, FUSED, STEP, Bundle, Golden, versions, write_bundle
 from statestream.models.data.recordings import Dataset, Recording
 from statestream.models.export.adaptation import ADAPTIVE_TOLERANCE, AdaptiveNetwork, taught
 from statestream.models.export.folding import fold_constants
+from statestream.models.export.fused import Chunk, can_fuse, can_unroll, fused
 from statestream.models.export.hoisted import RECURRENCE, wrap_hoisted
-from statestream.models.export.onnx_scan import IR_VERSION, input_names, output_names, wrap_in_scan
-from statestream.models.export.parity import outputs_of, reproduced
+from statestream.models.export.onnx_scan import (
+    IR_VERSION,
+    chunk_inputs,
+    chunk_outputs,
+    input_names,
+    output_names,
+    wrap_in_scan,
+)
+from statestream.models.export.parity import check_parity, outputs_of, reproduced
 from statestream.models.export.quantization import Weights, pack, quantized
 from statestream.models.spec import (
     LOG_PROBABILITY,
@@ -48,6 +57,8 @@ from statestream.models.training.rollout import Rollout, rollout
 from statestream.models.training.runs import Run, load_checkpoint
 from statestream.models.training.splits import split_dataset
 from statestream.models.training.tasks import scores as task_scores
+
+log = logging.getLogger(__name__)
 
 OPSET = 20
 LARGEST_STATE = 256
@@ -215,9 +226,28 @@ def export_network(
     chunk, form = chunk_graph(network, step, manifest, quantization)
     manifest = manifest.model_copy(update={"training": {**manifest.training, "chunk_graph": form}})
     graphs = {STEP: step.SerializeToString(), CHUNK: chunk.SerializeToString()}
-    network, manifest = reproduced(network, graphs, manifest, irregular)
-    golden = golden_vectors(network, irregular[0], manifest)
+    exact, manifest = reproduced(network, graphs, manifest, irregular)
+    if can_fuse(network):
+        graphs |= _fused_if_equal(network, exact, manifest, irregular, quantization)
+    golden = golden_vectors(exact, irregular[0], manifest)
     return write_bundle(repository / name / str(manifest.version), manifest, golden, graphs)
+
+
+def _fused_if_equal(
+    network: Network,
+    exact: Network,
+    manifest: Manifest,
+    recordings: Sequence[Recording],
+    quantization: Quantization | None,
+) -> dict[str, bytes]:
+    """Fused graphs, if they reproduce a network here; else none, with a warning: a bundle does without them."""
+    try:
+        graphs = fused_graphs(network, manifest, quantization)
+        check_parity(exact, graphs, manifest, recordings)
+    except Exception as error:  # of torch's exporter, or of an onnxruntime without the operator
+        log.warning("%s: no fused graphs are written: %s", manifest.ref, str(error).partition("\n")[0])
+        return {}
+    return graphs
 
 
 def _version(repository: Path, name: str, wanted: int | None, *, overwrite: bool) -> int:
@@ -266,6 +296,30 @@ def hoisted_graph(network: Network, manifest: Manifest, quantization: Quantizati
     return wrap_hoisted(rows, manifest, network.state_parts or {})
 
 
+def fused_graphs(network: Network, manifest: Manifest, quantization: Quantization | None = None) -> dict[str, bytes]:
+    """Step and chunk graph of a network that `can_fuse`, by their files' names (see `fused`)."""
+    whole = can_unroll(network) and not manifest.aux
+    network = fused(network)
+    step = step_graph(network, manifest, normalisation=quantization is None)
+    chunk = _unrolled(network, manifest) if whole else None
+    if quantization is not None:
+        for graph in (step, *((chunk,) if chunk else ())):
+            pack(graph, quantization.weights)
+    chunk = chunk or wrap_in_scan(step, manifest)
+    return {FUSED.step: step.SerializeToString(), FUSED.chunk: chunk.SerializeToString()}
+
+
+def _unrolled(network: Network, manifest: Manifest) -> onnx.ModelProto:
+    """The chunk graph of a fused network, all rows at once."""
+    states = tuple(network.initial_state(2)[s.name] for s in network.states)
+    x_BTF, dt_BT1 = torch.zeros(2, 3, *network.input_shape), torch.full((2, 3, 1), network.facts.nominal_s)
+    valid_BT = torch.ones(2, 3, dtype=torch.bool)
+    inputs, outputs = ([value.name for value in part(manifest)] for part in (chunk_inputs, chunk_outputs))
+    module = Chunk(network, probabilities=len(manifest.outputs) > 1)
+    example = (*states, x_BTF, dt_BT1, valid_BT)
+    return _finished(traced_graph(module, example, inputs, outputs, len(example) - len(states)))
+
+
 def _graph(
     module: nn.Module, network: Network, manifest: Manifest, outputs: list[str], *, normalisation: bool
 ) -> onnx.ModelProto:
@@ -275,25 +329,35 @@ def _graph(
     dt_B1 = torch.full((2, 1), network.facts.nominal_s)
     states = tuple(network.initial_state(2)[s.name] for s in network.states)
     model = traced_graph(module, (*inputs, dt_B1, *states), input_names(manifest), outputs)
-    model.ir_version = min(model.ir_version, IR_VERSION)
     fold_constants(model, normalisation=normalisation)
+    return _finished(model)
+
+
+def _finished(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A traced graph for onnxruntime 1.18 and newer, without notes."""
+    model.ir_version = min(model.ir_version, IR_VERSION)
     _strip(model)
     onnx.checker.check_model(model)
     return model
 
 
 def traced_graph(
-    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str]
+    module: nn.Module, example: tuple[Tensor, ...], inputs: list[str], outputs: list[str], sequences: int = 0
 ) -> onnx.ModelProto:
-    """Trace a module on example tensors, whose first axis is dynamic, and translate it."""
-    batch = torch.export.Dim("batch")
+    """Trace a module on example tensors, whose first axis is dynamic, and translate it.
+
+    Args:
+        sequences: how many of the last ones have a second axis of time, which is dynamic too.
+    """
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("time")}
+    rows = len(example) - sequences
     with _quietly():
         program = torch.onnx.export(
             module,
             example,
             input_names=inputs,
             output_names=outputs,
-            dynamic_shapes=(tuple({0: batch} for _ in example),),
+            dynamic_shapes=(tuple({0: axes[0]} if k < rows else axes for k in range(len(example))),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

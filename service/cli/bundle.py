@@ -15,6 +15,7 @@ import typer
 from statestream.models.bundle import (
     CHUNK,
     FILES,
+    FUSED,
     GOLDEN,
     MANIFEST,
     STEP,
@@ -66,18 +67,26 @@ def check(
     describe(bundle.manifest)
     for concern in loaded.concerns:
         err.print(f"[yellow]warning[/] {concern}", soft_wrap=True, highlight=False)
-    needed = runtimes.oldest(*(_graph(path) for path in (bundle.step_path, bundle.chunk_path)))
+    needed = _oldest(bundle)
     out.print(
         f"[green]ok[/]: files, tensors and golden recording, alone and beside strangers; a step takes "
         f"{loaded.cost.step_s * 1e6:.0f} µs, 64 together {loaded.cost.batch_s * 1e6:.0f} µs",
         highlight=False,
     )
     out.print(f"runs on onnxruntime {needed or 'of this machine'} and newer", highlight=False)
+    if (fused := bundle.fused()) is not None:
+        here = "run here" if loaded.fused else "do not run here"
+        out.print(f"fused graphs {here}; they need onnxruntime {_oldest(fused)} or newer", highlight=False)
     if newest and not runtimes.runs(needed, newest):
         raise BundleError(
             f"{folder} needs onnxruntime {needed}, and {board} has {newest} at most: export it with opset 20 and IR "
             f"version 10, without newer operators"
         )
+
+
+def _oldest(bundle: Bundle) -> str:
+    """The oldest onnxruntime that runs a bundle's graphs; empty where none that is known does."""
+    return runtimes.oldest(_graph(bundle.step_path), _graph(bundle.chunk_path))
 
 
 def _graph(path: Path) -> GraphFile:
@@ -123,10 +132,11 @@ def golden(
             made.insert(0, CHUNK)
         weights = {name for graph in (STEP, CHUNK) for name in _graph(draft / graph).weight_files}
         files = {name: file_hash(draft / name) for name in (STEP, CHUNK, *sorted(weights))}
+        fused = [name for name in FUSED if (draft / name).is_file()]
         recording: dict[str, Any] = _run(draft, manifest.model_copy(update={"files": files}), rows, seed).arrays()
         np.savez(draft / GOLDEN, **recording)
         manifest = manifest.model_copy(
-            update={"files": {name: file_hash(draft / name) for name in (*FILES, *sorted(weights))}}
+            update={"files": {name: file_hash(draft / name) for name in (*FILES, *fused, *sorted(weights))}}
         )
         (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
         engine.Engine.load(Bundle.open(draft))
@@ -146,7 +156,7 @@ def _draft(folder: Path) -> Iterator[Path]:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.resolve().parent))
     try:
         with refusing(f"{folder} cannot be read"):
-            for name in (STEP, CHUNK, *_graph(folder / STEP).weight_files):
+            for name in (STEP, CHUNK, *FUSED, *_graph(folder / STEP).weight_files):
                 if Path(name).name != name:
                     raise BundleError(f"{folder / STEP} keeps weights in '{name}', which is not a plain file name")
                 if (folder / name).is_file():

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from statestream.models.bundle import FUSED
 from statestream.models.spec import MAX_DROP
 from statestream.service.cli.console import out, working
 from statestream.service.extras import need
@@ -86,6 +87,8 @@ def export(
         out.print(f"version {version} exists; --overwrite replaces it", highlight=False)
     out.print(f"[green]exported[/] {bundle.manifest.ref} to {bundle.path}", highlight=False)
     out.print(f"chunk graph: {bundle.manifest.training['chunk_graph']}", highlight=False)
+    if bundle.fused() is not None:
+        out.print(f"fused graphs: {', '.join(FUSED)}", highlight=False)
     if (small := bundle.manifest.quantization) is not None:
         out.print(
             f"{small.weights}: {small.weight_bytes:,} of {small.float32_bytes:,} bytes of weights; "

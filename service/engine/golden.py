@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from statestream.models.bundle import CHUNK, STEP, Bundle, BundleError, Golden
+from statestream.models.bundle import Bundle, BundleError, Golden
 from statestream.models.metrics import deviation, state_deviation
 from statestream.models.spec import Array, BoolArray, Float32Array, Int64Array, Manifest, Tensors, TimeSpec
 from statestream.service.engine.base import BundleModel
@@ -94,26 +95,26 @@ def check(model: BundleModel, bundle: Bundle, tolerance: float, culprit: Callabl
 
     Args:
         tolerance: how far a row may move with what stands beside it, in standard deviations.
-        culprit: names the operator of step.onnx that mixes the lines of a batch; empty where it finds none.
+        culprit: names the operator of the step graph that mixes the lines of a batch; empty where it finds none.
 
     Raises:
         BundleError: a graph strays from the recording, mixes sessions, or does not run.
     """
-    golden, step, chunk = bundle.golden(), bundle.path / STEP, bundle.path / CHUNK
+    golden, step, chunk = bundle.golden(), bundle.step_path, bundle.chunk_path
     with refusing(f"{step} does not run"):
         alone = rollout(model, golden.inputs, golden.dt_s)
-    _judge(bundle, STEP, alone.outputs, alone.final, golden)
+    _judge(bundle, step, alone.outputs, alone.final, golden)
     with refusing(f"{chunk} does not run"):
         outputs, states = _with_holes(model, golden)
-    _judge(bundle, CHUNK, outputs, states, golden)
+    _judge(bundle, chunk, outputs, states, golden)
     with refusing(f"{step} does not run with a batch of {BATCH}, of which half is {_SCALE:g} times as large"):
         coupling = _step_beside_strangers(model, golden, alone, tolerance)
     if coupling is not None:
-        raise BundleError(_mixes(bundle, STEP, coupling, culprit(coupling)))
+        raise BundleError(_mixes(step, coupling, culprit(coupling)))
     with refusing(f"{chunk} does not run with a batch of {BATCH}, of which half is {_SCALE:g} times as large"):
         coupling = _chunk_beside_strangers(model, golden, alone, tolerance)
     if coupling is not None:
-        raise BundleError(_mixes(bundle, CHUNK, coupling, ""))
+        raise BundleError(_mixes(chunk, coupling, ""))
 
 
 def measure(model: BundleModel) -> Cost:
@@ -136,10 +137,10 @@ def _errors(manifest: Manifest, found: tuple[Tensors, Tensors], expected: tuple[
     return {what: float(error.max(initial=0.0)) for what, error in errors.items()}
 
 
-def _mixes(bundle: Bundle, graph: str, coupling: Coupling, culprit: str) -> str:
+def _mixes(graph: Path, coupling: Coupling, culprit: str) -> str:
     by = f" by {culprit}" if culprit else ""
     return (
-        f"{bundle.path / graph} mixes the sessions of a batch{by}: {coupling.what} of a row moves by "
+        f"{graph} mixes the sessions of a batch{by}: {coupling.what} of a row moves by "
         f"{coupling.error:.2g} of its scale with the rows beside it. Make each row depend on itself alone (quantise "
         f"weights, not activations, or these with fixed ranges), or serve it one session at a time: max_batch = 1, in "
         f"the manifest or of the server"
@@ -285,14 +286,14 @@ def _check_shapes(manifest: Manifest, outputs: Tensors, states: Tensors, leading
             raise ValueError(f"{kind} '{name}' has shape {list(shape)}, expected {list(expected)}")
 
 
-def _judge(bundle: Bundle, graph: str, outputs: Tensors, states: Tensors, golden: Golden) -> None:
+def _judge(bundle: Bundle, graph: Path, outputs: Tensors, states: Tensors, golden: Golden) -> None:
     """Compare with the recording; BundleError names what is off."""
     tolerance = bundle.manifest.tolerance
     for what, error in _errors(bundle.manifest, (outputs, states), (golden.outputs, golden.states)).items():
         if not error <= tolerance:
             raise BundleError(
-                f"{bundle.path}: {graph} does not reproduce golden.npz: {what} is off by {error:.2g} of its scale, "
-                f"tolerance {tolerance:g}"
+                f"{bundle.path}: {graph.name} does not reproduce golden.npz: {what} is off by {error:.2g} of its "
+                f"scale, tolerance {tolerance:g}"
             )
 
 

@@ -89,6 +89,8 @@ class Engine:
         self.max_batch = max_batch
         """Sessions that the graphs are given at once; larger batches run in parts."""
         self.cost = Cost(0.0, 0.0)
+        self.fused = False
+        """Whether the bundle's fused graphs run."""
         self.concerns: list[str] = []
         """What is odd about the bundle, but no reason to refuse it."""
 
@@ -142,6 +144,8 @@ class Engine:
     ) -> Engine:
         """Open both graphs, check them (see `check`), and measure.
 
+        A bundle's fused graphs run in place of the plain ones if the CPU runs them and onnxruntime has their operators.
+
         Args:
             providers: keys of `PROVIDERS`, the preferred one first; those not available are skipped, with a log line.
             threads: threads of ONNX Runtime within an operator.
@@ -155,11 +159,16 @@ class Engine:
                 of a batch, or do not run; the message names the file and the cause.
             FailedPrecondition: onnxruntime is not installed, or has none of `providers`, or TensorRT has no engine.
         """
-        with refusing(f"{bundle.path} cannot be loaded"):
+
+        def checked(bundle: Bundle) -> Engine:
             engine = cls.open(
                 bundle, providers=providers, threads=threads, cache=cache, max_batch=max_batch, native=native
             )
             engine.check(bundle)
+            return engine
+
+        with refusing(f"{bundle.path} cannot be loaded"):
+            engine = _fused(bundle, checked) if presets.is_cpu(providers) else checked(bundle)
             if measure:
                 engine.measure()
             if cache.build and engine.provider == presets.PROVIDERS["tensorrt"]:
@@ -232,6 +241,30 @@ class Engine:
         """One session step by step: inputs `[time, *shape]`, `dt_s [time]` to outputs and final states `[*shape]`."""
         passed = golden.rollout(self, inputs, dt_s)
         return passed.outputs, passed.final
+
+
+def _fused(bundle: Bundle, checked: Callable[[Bundle], Engine]) -> Engine:
+    """The engine of a bundle's fused graphs if it has any that run here, else of its plain ones."""
+    if (fused := bundle.fused()) is None:
+        return checked(bundle)
+    try:
+        engine = checked(fused)
+    except BundleError as error:
+        engine, text = checked(bundle), f"the plain graphs run: {error}"
+        if _is_too_old(fused):
+            log.info("%s: %s", bundle.manifest.ref, text)
+        else:
+            engine.concerns.append(text)
+        return engine
+    engine.fused = True
+    return engine
+
+
+def _is_too_old(bundle: Bundle) -> bool:
+    """Whether the onnxruntime here is older than a bundle's graphs need."""
+    with refusing(f"{bundle.path} cannot be read"):
+        needed = oldest(*map(GraphFile.read, (bundle.step_path, bundle.chunk_path)))
+    return bool(needed) and not runs(needed, presets.runtime().__version__)
 
 
 def _in_parts(

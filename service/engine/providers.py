@@ -88,6 +88,12 @@ def installed_providers() -> list[str]:
     return [key for key, name in PROVIDERS.items() if name in installed]
 
 
+def is_cpu(wanted: Sequence[str]) -> bool:
+    """Whether the CPU is the first of `wanted` that is installed."""
+    installed = installed_providers()
+    return next((key for key in wanted if key in installed), "") == "cpu"
+
+
 def available(wanted: Sequence[str]) -> list[str]:
     """The installed ones of `wanted`, in their order.
 

@@ -65,9 +65,10 @@ class ServedModels:
             self._on_load(runner)
         self._versions.add(runner)
         log.info(
-            "serving %s on %s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn%s",
+            "serving %s on %s%s: %.0f µs a step, %.0f µs a batch of 64, %s, at most %d rows of a session a turn%s",
             bundle.manifest.ref,
             engine.provider,
+            ", fused graphs" if engine.fused else "",
             engine.cost.step_s * 1e6,
             engine.cost.batch_s * 1e6,
             "on the loop" if runner.inline else "in a thread",

@@ -26,13 +26,17 @@ from ncps import wirings
 from rich.table import Table
 from torch import Tensor, nn
 
+from statestream.models.bundle import CHUNK, FUSED, STEP
 from statestream.models.cells.base import Cell
 from statestream.models.cells.cfc import CfC
+from statestream.models.cells.gated_delta import GatedDelta
 from statestream.models.cells.ltc import LTC
+from statestream.models.cells.mamba2 import Mamba2
 from statestream.models.cells.s5 import S5
 from statestream.models.cells.synapses import DenseSynapses
 from statestream.models.config import load_config
-from statestream.models.export.exporter import OPSET, step_graph
+from statestream.models.export.exporter import OPSET, fused_graphs, step_graph
+from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.files import write_json
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling
@@ -43,6 +47,9 @@ from tests.bench import options
 INPUTS, UNITS = 16, 32
 NOMINAL_S = 0.02
 BATCHES = (8, 32, 128)
+CHUNK_ROWS = 256
+HEADS, WIDTH = 4, 32
+"""Of the cells whose states are matrices, `WIDTH` by `WIDTH` each."""
 
 Work = Callable[[], object]
 
@@ -57,10 +64,13 @@ class Effort:
     steps: int
     """Of the long sequence that is scanned."""
     calls: int
-    """Of a graph, in one measurement."""
+    """Of a step graph, in one measurement."""
+    chunks: int
+    """Calls of a chunk graph, in one measurement."""
 
 
-FULL, QUICK = Effort(rounds=15, rows=64, steps=1024, calls=400), Effort(rounds=1, rows=4, steps=64, calls=10)
+FULL = Effort(rounds=15, rows=64, steps=1024, calls=400, chunks=8)
+QUICK = Effort(rounds=1, rows=4, steps=64, calls=10, chunks=1)
 
 
 def main() -> None:
@@ -86,6 +96,10 @@ WANTED = {
     "cfc_fused_vs_plain_us_batch1": "≤ 0.8",
     "bank_cfc_vs_gru_us_batch1": "≤ 2",
     "bank_cfc_us_batch1": "≤ 30",
+    "gated_delta_fused_vs_plain_us_batch1": "≤ 0.77",
+    "gated_delta_fused_vs_plain_us_chunk": "≤ 0.2",
+    "mamba2_fused_vs_plain_us_batch1": "",
+    "mamba2_fused_vs_plain_us_chunk": "",
 }
 """Ratios of speed, those with `us` of time, and what the project asks of them."""
 
@@ -102,18 +116,46 @@ def measure(effort: Effort) -> dict[str, Any]:
     scanned, looped = turns(effort.rounds, *scans(effort.steps))
     facts["s5_scan_vs_loop"] = ratio(looped, scanned)
     facts["s5_scan_ms"], facts["s5_steps"] = 1e3 * median(scanned), effort.steps
-    listed, dense = turns(effort.rounds, *(calls(graph, 64, effort) for graph in ltc_graphs()))
+    listed, dense = turns(effort.rounds, *(calls(graph, 64, effort.calls) for graph in ltc_graphs()))
     facts["ltc_list_vs_dense_batch64"] = ratio(dense, listed)
     facts["ltc_list_us_batch64"] = 1e6 * median(listed) / effort.calls
-    fused, plain = turns(effort.rounds, *(calls(graph, 1, effort) for graph in cfc_graphs()))
+    fused, plain = turns(effort.rounds, *(calls(graph, 1, effort.calls) for graph in cfc_graphs()))
     facts["cfc_fused_vs_plain_us_batch1"] = ratio(fused, plain)
     facts["cfc_fused_us_batch1"] = 1e6 * median(fused) / effort.calls
     facts["cfc_plain_us_batch1"] = 1e6 * median(plain) / effort.calls
-    bank, gru = turns(effort.rounds, *(calls(graph, 1, effort) for graph in terrain_graphs()))
+    bank, gru = turns(effort.rounds, *(calls(graph, 1, effort.calls) for graph in terrain_graphs()))
     facts["bank_cfc_vs_gru_us_batch1"] = ratio(bank, gru)
     facts["bank_cfc_us_batch1"] = 1e6 * median(bank) / effort.calls
     facts["gru_us_batch1"] = 1e6 * median(gru) / effort.calls
+    return facts | matrices(effort)
+
+
+def matrices(effort: Effort) -> dict[str, float]:
+    """Fused graphs of cells whose states are matrices, beside the plain ones: µs a step, and a row of a chunk."""
+    cells = {
+        "gated_delta": GatedDelta(INPUTS, UNITS, heads=HEADS, keys=WIDTH, width=WIDTH),
+        "mamba2": Mamba2(INPUTS, UNITS, heads=HEADS, width=WIDTH, states=WIDTH),
+    }
+    facts: dict[str, float] = {}
+    for name, cell in cells.items():
+        graphs = {file: session(graph) for file, graph in plain_and_fused(network(cell)).items()}
+        for what, ours, theirs, count, rows in (
+            ("batch1", FUSED.step, STEP, effort.calls, 1),
+            ("chunk", FUSED.chunk, CHUNK, effort.chunks, CHUNK_ROWS),
+        ):
+            fused, plain = turns(effort.rounds, *(calls(graphs[file], 1, count, rows) for file in (ours, theirs)))
+            facts[f"{name}_fused_vs_plain_us_{what}"] = ratio(fused, plain)
+            facts[f"{name}_fused_us_{what}"] = 1e6 * median(fused) / count / rows
+            facts[f"{name}_plain_us_{what}"] = 1e6 * median(plain) / count / rows
     return facts
+
+
+def plain_and_fused(module: Network) -> dict[str, bytes]:
+    """Graphs of a network by their files' names."""
+    manifest = manifest_of(module)
+    step = step_graph(module, manifest)
+    plain = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
+    return plain | fused_graphs(module, manifest)
 
 
 def turns(rounds: int, *works: Work) -> list[list[float]]:
@@ -276,12 +318,17 @@ def session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def calls(graph: onnxruntime.InferenceSession, batch: int, effort: Effort) -> Work:
+def calls(graph: onnxruntime.InferenceSession, batch: int, count: int, rows: int = 1) -> Work:
+    """So many calls of a step graph, or of a chunk graph with rows that are all valid."""
     random = np.random.default_rng(0)
-    feed = {i.name: random.random((batch, i.shape[1]), dtype=np.float32) for i in graph.get_inputs()}
+    sizes = {"batch": batch, "time": rows}
+    shapes = {i.name: [sizes.get(axis, axis) for axis in i.shape] for i in graph.get_inputs()}
+    feed: dict[str, np.ndarray] = {name: random.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+    if "valid" in feed:
+        feed["valid"] = np.ones((batch, rows), np.bool_)
 
     def run() -> None:
-        for _ in range(effort.calls):
+        for _ in range(count):
             graph.run(None, feed)
 
     return run

@@ -133,7 +133,8 @@ def test_a_verification_of_a_load_test() -> None:
 
 def test_the_golden_recording() -> None:
     recording, seen = leaky_golden(), Seen()
-    bundle = SimpleNamespace(path=Path("leaky/1"), manifest=seen.manifest, golden=lambda: recording)
+    paths = {"path": Path("leaky/1"), "step_path": Path("leaky/1/step.onnx"), "chunk_path": Path("leaky/1/chunk.onnx")}
+    bundle = SimpleNamespace(**paths, manifest=seen.manifest, golden=lambda: recording)
     golden.check(seen, bundle, 1e-5, lambda coupling: "")  # type: ignore[arg-type]
     assert any(not call.all() for call in seen.calls), "rows that are not valid stand between the others"
     assert all(call.reshape(len(call), -1).any(axis=1).all() for call in seen.calls)

@@ -83,6 +83,7 @@ class Amplified(LeakyModel):
         self.cost = SimpleNamespace(step_s=1e-6, batch_s=batch_s)
         self.provider = "numpy"
         self.native = False
+        self.fused = False
 
     def step(self, inputs: Tensors, dt_B1: Float32Array, states: Tensors) -> tuple[Tensors, Tensors]:
         y, after = super().step({"x": inputs["x"] * self._gain}, dt_B1, {"h": states[self._state]})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -13,6 +15,7 @@ from statestream.models.cells.base import Cell, State
 from statestream.models.cells.options import CellOptions
 from statestream.models.cells.registry import build_cell
 from statestream.models.data.recordings import Recording
+from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling, Task
 from tests.support.fast_exports import speed_up_exports
 
@@ -129,3 +132,33 @@ def made_up(lengths: Sequence[int], seed: int = 0) -> list[Recording]:
         x = random.normal(size=(rows, FEATURES)).cumsum(axis=0) / 3
         recordings.append(Recording(str(k), np.cumsum(gaps).astype(np.int64), x.astype(np.float32)))
     return recordings
+
+
+def manifest_of(network: Network) -> Manifest:
+    return Manifest(
+        name="m", version=1, inputs=network.inputs, outputs=(OutputSpec(name="y", shape=(3,), std=(1.0,)),),
+        states=network.states, time=TimeSpec.around(NOMINAL_S),
+    )  # fmt: skip
+
+
+def chunk(network: Network, batch: int, rows: int, *, longest: float = 4.0) -> dict[str, Array]:
+    """A chunk graph's inputs: ragged, with holes, at irregular times, from states that were reached."""
+    random = np.random.default_rng(rows)
+    with torch.no_grad():
+        x = torch.from_numpy(random.normal(size=(batch, 9, FEATURES))).float()
+        _, state = network.unroll(x, network.initial_state(batch), torch.full((batch, 9, 1), NOMINAL_S))
+    valid = random.random((batch, rows)) > 0.3
+    valid[:, -1] = False
+    return {
+        "x_seq": random.normal(size=(batch, rows, FEATURES)).astype(np.float32),
+        "dt_seq": (random.uniform(0.05, longest, (batch, rows, 1)) * NOMINAL_S).astype(np.float32),
+        "valid": valid,
+        **{f"state_{name}": value.numpy() for name, value in state.items()},
+    }
+
+
+def answers(graph: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array]:
+    """A graph's outputs by name."""
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))

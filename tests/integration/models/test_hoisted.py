@@ -6,47 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from statestream.models.export import exporter
 from statestream.models.export.exporter import can_hoist, export_network, hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
-from statestream.models.spec import Array, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Network
-from tests.integration.models.conftest import FAMILIES, FEATURES, NOMINAL_S, made_up, network_of
+from tests.integration.models.conftest import FAMILIES, FEATURES, answers, chunk, made_up, manifest_of, network_of
 
 LINEAR = {"s5", "s5_bilinear", "s4d", "s4d_bilinear", "lru", "linoss", "damped_linoss", "mingru", "liquid_s4",
           "spectral", "spectral_s5", "stack_scanned"}  # fmt: skip
-
-
-def manifest_of(network: Network) -> Manifest:
-    return Manifest(
-        name="m", version=1, inputs=network.inputs, outputs=(OutputSpec(name="y", shape=(3,), std=(1.0,)),),
-        states=network.states, time=TimeSpec.around(NOMINAL_S),
-    )  # fmt: skip
-
-
-def chunk(network: Network, batch: int, rows: int, *, longest: float = 4.0) -> dict[str, Array]:
-    random = np.random.default_rng(rows)
-    with torch.no_grad():
-        x = torch.from_numpy(random.normal(size=(batch, 9, FEATURES))).float()
-        _, state = network.unroll(x, network.initial_state(batch), torch.full((batch, 9, 1), NOMINAL_S))
-    valid = random.random((batch, rows)) > 0.3
-    valid[:, -1] = False
-    return {
-        "x_seq": random.normal(size=(batch, rows, FEATURES)).astype(np.float32),
-        "dt_seq": (random.uniform(0.05, longest, (batch, rows, 1)) * NOMINAL_S).astype(np.float32),
-        "valid": valid,
-        **{f"state_{name}": value.numpy() for name, value in state.items()},
-    }
-
-
-def answers(graph: onnx.ModelProto, feed: dict[str, Array]) -> dict[str, Array]:
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 @pytest.fixture(scope="module", params=sorted(LINEAR))

@@ -79,8 +79,8 @@ def test_two_gaps_are_one_under_a_key_without_a_value(gaps: tuple[float, float])
     heads = cell_of("gated_delta").inner["heads"]
     assert isinstance(heads, DeltaHeads)
     state = random_state(heads)
-    q, k, v, step, b = torch.randn(3, heads.input_size).split(heads.sizes, dim=-1)
-    x = torch.cat([q, k, torch.zeros_like(v), step, b], dim=-1)
+    qk, v, rates = torch.randn(3, heads.input_size).split(heads.sizes, dim=-1)
+    x = torch.cat([qk, torch.zeros_like(v), rates], dim=-1)
     assert furthest(after(heads, x, state, *gaps), after(heads, x, state, sum(gaps))) <= 1e-5
 
 
@@ -197,8 +197,9 @@ def test_the_gated_delta_rule_at_the_nominal_rate_is_the_papers() -> None:
     assert isinstance(heads, DeltaHeads)
     rows, S = torch.randn(3, heads.input_size), torch.randn(3, 2, 3, 4)
     with torch.no_grad():
-        q, k, v, step, b = rows.split(heads.sizes, dim=-1)
-        q, k = (torch.nn.functional.normalize(part.view(3, 2, 3), dim=-1) for part in (q, k))
+        qk, v, rates = rows.split(heads.sizes, dim=-1)
+        q, k = torch.nn.functional.normalize(qk.view(3, 2, 2, 3), dim=-1).unbind(1)
+        step, b = rates.chunk(2, dim=-1)
         alpha = torch.exp(-heads.decay.log_A.exp() * torch.nn.functional.softplus(step + heads.decay.bias))
         beta = torch.sigmoid(b)[..., None, None]
         erase = torch.eye(3) - beta * k.unsqueeze(-1) * k.unsqueeze(-2)
