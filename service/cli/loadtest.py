@@ -65,6 +65,9 @@ def loadtest(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the data and the arrivals.")] = 0,
     processes: Annotated[int, typer.Option(help="Processes that run the streams.")] = 1,
+    sender: Annotated[
+        str, typer.Option(help="What sends: auto, native or grpc; native takes a fraction of the CPU time.")
+    ] = "auto",
     server_pid: Annotated[
         list[int] | None,
         typer.Option(help="Process id of the server, may be repeated.", show_default="the local listener"),
@@ -105,7 +108,7 @@ def loadtest(
         duration_s=duration, warmup_s=warmup, arrival=arrival, trace_s=read_trace(trace) if trace else (), chunk=chunk,
         channels=channels_per_stream, max_inflight=max_inflight or 0, deadline_ms=deadline_ms or 0.0,
         reconnect_every_s=reconnect_every or 0.0, verify=repository if verify else None, seed=seed,
-        processes=processes,
+        processes=processes, sender=sender,
     )  # fmt: skip
     outcome, found, interrupted = asyncio.run(_run(plan, server_pid or [], frames, search=search))
     why = _print_report(outcome, found, csv, html, as_json=as_json)

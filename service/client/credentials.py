@@ -5,11 +5,20 @@ from __future__ import annotations
 from codecs import BOM_UTF8
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
 from statestream.models.files import read_text
 from statestream.service.errors import InvalidArgument
+
+
+class Pem(NamedTuple):
+    """Contents of a client's TLS files; see `Access`."""
+
+    ca: bytes | None
+    key: bytes | None
+    cert: bytes | None
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,16 @@ class Access:
         Raises:
             InvalidArgument: a file cannot be read, or is not PEM.
         """
-        if not self._encrypts:
-            return None
-        return grpc.ssl_channel_credentials(*map(_read_pem, (self.ca, self.key, self.cert)))
+        pem = self.read()
+        return None if pem is None else grpc.ssl_channel_credentials(*pem)
+
+    def read(self) -> Pem | None:
+        """Read the files; None: plain text.
+
+        Raises:
+            InvalidArgument: a file cannot be read, or is not PEM.
+        """
+        return Pem(*map(_read_pem, (self.ca, self.key, self.cert))) if self._encrypts else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata of a call: the token, if there is one.

@@ -5,5 +5,6 @@ from sending, and so the worst latencies ("coordinated omission"). Here every me
 starts. A message that could not be sent in time is sent late, is counted as late, and its wait is part of its latency.
 
     Plan ──▶ coordinator ──▶ worker processes: load_process ─▶ load_stream ─▶ counters
+                  │                                                    └─▶ call: native_call or grpc_call
                   └────◀ counters, merged ──▶ report ──▶ table, JSON, CSV, HTML
 """

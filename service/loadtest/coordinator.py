@@ -22,6 +22,7 @@ from statestream.service.loadtest.load_process import READY_S, WorkerPart
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.process_usage import ProcessMonitor, Usage
 from statestream.service.loadtest.requests import NO_FRAMES, Frames
+from statestream.service.loadtest.senders import choose
 from statestream.service.loadtest.worker import encode_part
 
 _LEAD_S = 0.3
@@ -109,9 +110,14 @@ async def run_load(
         on_progress: called about once a second.
         frames: pictures for the encoded inputs.
 
+    Returns:
+        The outcome, of a plan with the sender that was chosen.
+
     Raises:
         Unavailable: the streams could not be opened.
+        FailedPrecondition: the native sender is wanted, and cannot be used.
     """
+    plan = plan.model_copy(update={"sender": choose(plan)})
     run = uuid.uuid4().hex[:8]
     workers: list[_Worker] = []
     try:

@@ -9,6 +9,9 @@ from hdrh.histogram import HdrHistogram
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _MOST_US = 3_600_000_000
 _DIGITS = 3
+_BITS = 11
+_EXACT_US = 1 << _BITS
+"""Values below are told apart; above, their first 11 bits count, which are three digits."""
 
 
 class Histogram:
@@ -18,10 +21,22 @@ class Histogram:
     """
 
     def __init__(self) -> None:
-        self._hdr = HdrHistogram(1, _MOST_US, _DIGITS)
+        self._whole = HdrHistogram(1, _MOST_US, _DIGITS)
+        self._new: dict[int, int] = {}
+        """Counts of values that are not in `_whole` yet, for one call of `HdrHistogram` costs several microseconds."""
 
     def record(self, microseconds: int) -> None:
-        self._hdr.record_value(microseconds if microseconds < _MOST_US else _MOST_US)
+        if microseconds >= _EXACT_US:
+            # The lowest of the values that HdrHistogram takes for equal.
+            microseconds &= -1 << (microseconds.bit_length() - _BITS)
+        self._new[microseconds] = self._new.get(microseconds, 0) + 1
+
+    @property
+    def _hdr(self) -> HdrHistogram:
+        for microseconds, count in self._new.items():
+            self._whole.record_value(min(microseconds, _MOST_US), count)
+        self._new.clear()
+        return self._whole
 
     def add(self, other: Histogram) -> None:
         """Add the counts of another histogram."""

@@ -13,12 +13,12 @@ from statestream.models.bundle import Bundle
 from statestream.models.spec import Manifest
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.arrivals import arrivals
-from statestream.service.loadtest.connection import connect
 from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.load_stream import LoadStream
 from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Frames, Messages
+from statestream.service.loadtest.senders import opener
 from statestream.service.loadtest.timer import PreciseTimer
 from statestream.service.loadtest.verify import verify
 
@@ -61,9 +61,9 @@ async def generate(
         Unavailable: the streams could not be opened.
     """
     plan, numbers = part.plan, part.plan.share(part.process)
-    window, tls = MeasuredWindow(plan), plan.access.credentials()
+    window, open_call = MeasuredWindow(plan), opener(plan)
     messages = Messages(part.manifest, channels=plan.channels, chunk=plan.chunk, seed=plan.seed, frames=part.frames)
-    streams = [LoadStream(n, plan, messages, lambda: connect(plan, tls), window, part.run) for n in numbers]
+    streams = [LoadStream(n, plan, messages, open_call, window, part.run) for n in numbers]
     tasks: list[asyncio.Task[None]] = []
     try:
         await _open_all(streams, tasks)
@@ -154,9 +154,10 @@ async def _pace(plan: Plan, streams: Sequence[LoadStream], window: MeasuredWindo
                 in_a_row += 1
                 if when_ns > now_ns or in_a_row > _BEFORE_OTHERS:
                     await timer.until(when_ns)
-                    now_ns, in_a_row = time.monotonic_ns(), 0
+                    in_a_row = 0
+                now_ns = time.monotonic_ns()
                 window.dispatched(when_ns, now_ns)
-                streams[which].due(when_ns)
+                streams[which].due(when_ns, now_ns)
         await timer.until(begin_ns + int(until_s * 1e9))
     finally:
         timer.close()

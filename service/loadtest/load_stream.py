@@ -7,34 +7,31 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-import grpc
 from google.rpc import code_pb2  # type: ignore[import-untyped]
 
 from statestream.proto.v1 import inference_pb2 as pb
-from statestream.service.client.core.server_status import server_status
 from statestream.service.errors import Unavailable
+from statestream.service.loadtest.call import Call, Open
 from statestream.service.loadtest.counters import LATE_NS
 from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.requests import Messages, acks, row_times
 from statestream.service.loadtest.unanswered import BrokenError, Unanswered
 from statestream.service.loadtest.verify import Life
-from statestream.service.protocol.services import STREAM
 
 ACK_EVERY = 32
 """Most messages between acknowledgements; fewer if the server keeps fewer results."""
-_MAX_BACK_OFF_S = 1.0
-
-Connect = Callable[[], grpc.aio.Channel]
+_MIN_BACK_OFF_S, _MAX_BACK_OFF_S = 0.05, 1.0
+_GOODBYE_S = 1.0
+"""Longest wait for the end of a stream that has left."""
 
 
 class LoadStream:
     """Sends due messages, reconnects as planned, and starts new sessions after a failure."""
 
     def __init__(
-        self, number: int, plan: Plan, messages: Messages, connect: Connect, window: MeasuredWindow, run: str
+        self, number: int, plan: Plan, messages: Messages, open_call: Open, window: MeasuredWindow, run: str
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
@@ -42,25 +39,30 @@ class LoadStream:
         self.lives: list[Life] = []
         self._plan = plan
         self._messages = messages
-        self._connect = connect
+        self._open_call = open_call
         self._window = window
         self._run = run
         self._queue: deque[int] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._closing = False
-        self._left = False
         self._reconnect_ns = 0
         self._life_number = 0
         self._next = 0
         self._previous_ns = 0
         self._max_inflight = 1
         self._ack_every = 1
-        self._failure: Exception | None = None
+        self._call: Call | None = None
+        """Set while due messages may be sent."""
+        self._opening = 0
+        """Sessions that are not open yet."""
+        self._failure: BrokenError | None = None
+        """Why the call is over; also after an orderly end."""
+        self._back_off_s = _MIN_BACK_OFF_S
 
-    def due(self, when_ns: int) -> None:
-        """Queue a message that was due at `when_ns`."""
-        self._queue.append(when_ns)
-        self._notify()
+    def due(self, due_ns: int, now_ns: int) -> None:
+        """Queue a message that was due at `due_ns`, and send it if that may be."""
+        self._queue.append(due_ns)
+        self._advance(now_ns)
 
     @property
     def waiting(self) -> list[int]:
@@ -69,30 +71,20 @@ class LoadStream:
 
     async def run(self) -> None:
         """Run until `finish`; raises Unavailable if the first open fails."""
-        back_off_s = 0.05
         resume = False
         self._begin_life()
         while not self._closing:
-            left_ns = time.monotonic_ns()
             try:
-                async with self._connect() as channel:
-                    call: Any = channel.stream_stream(STREAM, None, None)(metadata=self._plan.access.metadata())
-                    with server_status(call):
-                        await self._open(call, resume=resume)
-                        if resume:
-                            self._window.reconnected(time.monotonic_ns() - left_ns)
-                        self.ready.set()
-                        back_off_s = 0.05
-                        await self._serve(call)
-                    resume = True
-            except (grpc.aio.AioRpcError, BrokenError) as error:
+                await self._serve(resume=resume)
+                resume = True
+            except BrokenError as error:
                 self._fail(error)
                 if not self.ready.is_set():
                     raise Unavailable(self._window.tally.first_error, field="target") from None
                 resume = False
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._until(lambda: self._closing), back_off_s)
-                back_off_s = min(2 * back_off_s, _MAX_BACK_OFF_S)
+                    await asyncio.wait_for(self._until(lambda: self._closing), self._back_off_s)
+                self._back_off_s = min(2 * self._back_off_s, _MAX_BACK_OFF_S)
 
     def finish(self) -> None:
         """Count all outstanding messages as unanswered and end the sessions."""
@@ -111,18 +103,39 @@ class LoadStream:
         self.lives.append(Life(name, self.number, self._previous_ns))
         if not self._plan.verify:
             del self.lives[:-1]
+        self._keeps = self.lives[-1] if self._plan.verify else None
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BrokenError) -> None:
         """Count a failure and all outstanding messages as unanswered; start new sessions."""
-        if isinstance(error, grpc.aio.AioRpcError):
-            self._window.failed(error.code().name, f"{error.code().name}: {error.details()}")
-        else:
-            self._window.failed(str(error).partition(":")[0], str(error))
+        self._window.failed(str(error).partition(":")[0], str(error))
         self._unanswered.give_up()
-        self._failure = None
         self._begin_life()
 
-    async def _open(self, call: Any, *, resume: bool) -> None:
+    async def _serve(self, *, resume: bool) -> None:
+        """Open the sessions, send and receive, and leave when it is time, once every message is answered.
+
+        Raises BrokenError if the sessions fail.
+        """
+        self._opening, self._failure = self._plan.channels, None
+        left_ns = time.monotonic_ns()
+        call = await self._open_call(self)
+        try:
+            call.send(self._opens(resume=resume))
+            await self._until(lambda: self._failed() or not self._opening)
+            self._opened(resume=resume, took_ns=time.monotonic_ns() - left_ns)
+            self._call = call
+            self._advance(time.monotonic_ns())
+            await self._until(lambda: self._failed() or self._leaves())
+            self._call = None
+            call.send(self._last_message())
+            call.finish()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._until(lambda: self._failure is not None), _GOODBYE_S)
+        finally:
+            self._call = None
+            await call.close()
+
+    def _opens(self, *, resume: bool) -> bytes:
         plan, mode = self._plan, pb.RESUME_MODE_EXISTING if resume else pb.RESUME_MODE_NEW
         opens = [
             pb.Open(
@@ -136,17 +149,21 @@ class LoadStream:
             )
             for channel in range(plan.channels)
         ]
-        await call.write(pb.StreamRequest(open=opens).SerializeToString())
-        waiting = plan.channels
-        while waiting:
-            response = _parsed(await call.read())
-            _raise_refusals(response.failed)
-            for opened in response.opened:
-                waiting -= 1
-                if opened.settled_seq != self._next * plan.chunk:
-                    raise BrokenError(f"LOST: settled_seq {opened.settled_seq}, expected {self._next * plan.chunk}")
-                self._limit(opened)
-        every_ns = int(plan.reconnect_every_s * 1e9)
+        return pb.StreamRequest(open=opens).SerializeToString()
+
+    def _take_opened(self, opened: pb.Opened) -> None:
+        self._opening -= 1
+        self._notify()
+        if opened.settled_seq != self._next * self._plan.chunk:
+            raise BrokenError(f"LOST: settled_seq {opened.settled_seq}, expected {self._next * self._plan.chunk}")
+        self._limit(opened)
+
+    def _opened(self, *, resume: bool, took_ns: int) -> None:
+        if resume:
+            self._window.reconnected(took_ns)
+        self.ready.set()
+        self._back_off_s = _MIN_BACK_OFF_S
+        every_ns = int(self._plan.reconnect_every_s * 1e9)
         # The first reconnects are spread out: each stream starts at another point of the interval.
         part = 1.0 if resume else 0.5 + (self.number * 0.618) % 1.0 / 2
         self._reconnect_ns = time.monotonic_ns() + int(every_ns * part) if every_ns else 0
@@ -170,70 +187,41 @@ class LoadStream:
 
     # Sending
 
-    async def _serve(self, call: Any) -> None:
-        """Send and receive until it is time to leave.
+    def _advance(self, now_ns: int) -> None:
+        """Send what may be sent, and wake `run` if it is time to leave."""
+        call, queue, unanswered = self._call, self._queue, self._unanswered.due_ns
+        while queue and call is not None and call.room and len(unanswered) < self._max_inflight:
+            if self._reconnect_ns and queue[0] >= self._reconnect_ns:
+                break
+            self._send(call, queue.popleft(), now_ns)
+        if (self._closing or self._reconnect_ns) and not unanswered:
+            self._notify()
 
-        Returns once every message is answered.
-        """
-        self._left = False
-        reader = asyncio.create_task(self._receive(call))
-        try:
-            await self._send(call)
-            self._left = True
-            await call.write(self._last_message())
-            await call.done_writing()
-            await asyncio.wait([reader], timeout=1.0)
-        except asyncio.InvalidStateError:  # grpc raises it for a write after the end; the reader has the reason.
-            await asyncio.wait([reader], timeout=1.0)
-            raise self._failure or BrokenError("UNKNOWN: the stream ended") from None
-        finally:
-            call.cancel()
-            reader.cancel()
-            with suppress(asyncio.CancelledError):
-                await reader
-
-    async def _send(self, call: Any) -> None:
-        queue, window, unanswered, chunk = self._queue, self._window, self._unanswered, self._plan.chunk
-        keep = self._plan.verify is not None
-        while True:
-            if not self._may_send():
-                if self._leaves():
-                    return
-                await self._until(self._may_act)
-                continue
-            due_ns = queue.popleft()
-            window.sent(due_ns, late=time.monotonic_ns() - due_ns > LATE_NS)
-            number = self._next
-            self._next += 1
-            unanswered.sent(number, due_ns)
-            if keep:
-                self.lives[-1].due_ns.append(due_ns)
-            message = self._messages.steps(number, self.number, row_times(self._previous_ns, due_ns, chunk))
-            self._previous_ns = due_ns
-            if number % self._ack_every == self._ack_every - 1:
-                message = acks(self._plan.channels, next(iter(unanswered.due_ns)) * chunk) + message
-            await call.write(message)
-
-    def _may_send(self) -> bool:
-        return (
-            bool(self._queue)
-            and len(self._unanswered) < self._max_inflight
-            and not self._failure
-            and not (self._reconnect_ns and self._queue[0] >= self._reconnect_ns)
-        )
+    def _send(self, call: Call, due_ns: int, now_ns: int) -> None:
+        self._window.sent(due_ns, late=now_ns - due_ns > LATE_NS)
+        number, chunk = self._next, self._plan.chunk
+        self._next += 1
+        self._unanswered.sent(number, due_ns)
+        if self._keeps is not None:
+            self._keeps.due_ns.append(due_ns)
+        message = self._messages.steps(number, self.number, row_times(self._previous_ns, due_ns, chunk))
+        self._previous_ns = due_ns
+        if number % self._ack_every == self._ack_every - 1:
+            message = acks(self._plan.channels, next(iter(self._unanswered.due_ns)) * chunk) + message
+        call.send(message)
 
     def _leaves(self) -> bool:
         """Whether to leave now: every message is answered, and closing or a reconnect is due."""
-        if self._failure:
-            raise self._failure
         if self._unanswered:
             return False
         if self._closing:
             return not self._queue
         return bool(self._reconnect_ns) and time.monotonic_ns() >= self._reconnect_ns
 
-    def _may_act(self) -> bool:
-        return self._may_send() or bool(self._failure) or self._leaves()
+    def _failed(self) -> bool:
+        if self._failure:
+            raise self._failure
+        return False
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -246,37 +234,41 @@ class LoadStream:
 
     # Receiving
 
-    async def _receive(self, call: Any) -> None:
-        keep = self.lives[-1].responses if self._plan.verify is not None else None
+    def received(self, raw: bytes) -> None:
+        """Take an encoded response."""
+        if self._failure is not None:
+            return
+        now_ns = time.monotonic_ns()
+        response = pb.StreamResponse.FromString(raw)
         try:
-            while (raw := await call.read()) is not grpc.aio.EOF:
-                now_ns = time.monotonic_ns()
-                response = pb.StreamResponse.FromString(raw)
-                if response.HasField("results"):
-                    if keep is not None:
-                        keep.append(raw)
-                    self._unanswered.answers(response.results, now_ns)
-                if response.notices:
-                    self._window.noticed(
-                        pb.NoticeKind.Name(n.kind).removeprefix("NOTICE_KIND_") for n in response.notices
-                    )
-                _raise_refusals(response.failed)
-                if self._wake is not None:
-                    self._notify()
-            if not self._left:
-                code = await call.code()
-                raise BrokenError(f"{code.name}: {await call.details() or 'the server ended the stream'}")
-        except (grpc.aio.AioRpcError, BrokenError) as error:
-            self._failure = error
-            self._notify()
+            if response.HasField("results"):
+                if self._keeps is not None:
+                    self._keeps.responses.append(raw)
+                self._unanswered.answers(response.results, now_ns)
+            self._take_rest(response)
+        except BrokenError as error:
+            self._break(error)
+        self._advance(now_ns)
 
+    def has_room(self) -> None:
+        """Send what waits."""
+        self._advance(time.monotonic_ns())
 
-def _parsed(raw: Any) -> pb.StreamResponse:
-    if raw is grpc.aio.EOF:
-        raise BrokenError("UNKNOWN: the server ended the stream while it was opened")
-    return pb.StreamResponse.FromString(raw)
+    def ended(self, code: str, details: str) -> None:
+        """Take the status of the call."""
+        if self._opening and code == "OK":
+            code, details = "UNKNOWN", "the server ended the stream while it was opened"
+        self._break(BrokenError(f"{code}: {details or 'the server ended the stream'}"))
 
+    def _take_rest(self, response: pb.StreamResponse) -> None:
+        if response.notices:
+            self._window.noticed(pb.NoticeKind.Name(n.kind).removeprefix("NOTICE_KIND_") for n in response.notices)
+        for refusal in response.failed:
+            raise BrokenError(f"{code_pb2.Code.Name(refusal.code)}: {refusal.field}: {refusal.text}")
+        for opened in response.opened:
+            self._take_opened(opened)
 
-def _raise_refusals(failed: Any) -> None:
-    for refusal in failed:
-        raise BrokenError(f"{code_pb2.Code.Name(refusal.code)}: {refusal.field}: {refusal.text}")
+    def _break(self, error: BrokenError) -> None:
+        """Have `run` start new sessions, or end if it has left these."""
+        self._failure = self._failure or error
+        self._notify()

@@ -31,9 +31,10 @@ class MeasuredWindow:
     def dispatched(self, due_ns: int, now_ns: int) -> None:
         """Count a message that the tool handed to its stream at `now_ns`."""
         if self.within(due_ns):
-            self.tally.due += 1
-            self.tally.lag.record((now_ns - due_ns) // 1000)
-            self.tally.late_by_tool += now_ns - due_ns > LATE_NS
+            tally, lag_ns = self.tally, now_ns - due_ns
+            tally.due += 1
+            tally.lag.record(lag_ns // 1000)
+            tally.late_by_tool += lag_ns > LATE_NS
 
     def sent(self, due_ns: int, *, late: bool) -> None:
         if late and self.within(due_ns):
@@ -70,10 +71,11 @@ class MeasuredWindow:
         """Record the server's figures of a turn."""
         if not self.within(now_ns):
             return
-        self.tally.responses += 1
-        self.tally.queue.record(queue_us)
-        self.tally.compute.record(compute_us)
-        self.tally.batches += batch
+        tally = self.tally
+        tally.responses += 1
+        tally.queue.record(queue_us)
+        tally.compute.record(compute_us)
+        tally.batches += batch
 
     def verdict(self, name: str, rows: int) -> None:
         self.tally.verdicts[name] += rows

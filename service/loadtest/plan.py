@@ -58,6 +58,8 @@ class Plan(BaseModel):
     access: Access = Access()
     drain_s: Positive = 5.0
     """Longest wait for outstanding answers at the end."""
+    sender: Literal["auto", "native", "grpc"] = "auto"
+    """What sends the messages; see `senders.choose`."""
 
     @model_validator(mode="after")
     def _whole(self) -> Plan:

@@ -1,4 +1,4 @@
-"""Requests of the load, encoded ahead except for seqs and timestamps.
+"""Requests of the load, made ahead except for seqs and timestamps.
 
 Message n of a stream has rows n*chunk+1 to (n+1)*chunk of each of its sessions, channel after channel. The data of a
 row depends on its number only, so that a rollout can compute it again.
@@ -16,12 +16,19 @@ from statestream.proto.v1 import inference_pb2 as pb
 
 VARIANTS = 32
 """Number of different messages, used in turn."""
-_STEPS_TAG = bytes([pb.StreamRequest.STEPS_FIELD_NUMBER << 3 | 2])
 
 
 Frames = Mapping[str, Sequence[bytes]]
 """JPEGs by input name."""
 NO_FRAMES: Frames = {}
+
+
+class _Template:
+    """A request whose seqs and timestamps are set for each message."""
+
+    def __init__(self, steps: pb.Steps) -> None:
+        self.request = pb.StreamRequest(steps=steps)
+        self.seq, self.t_ns = self.request.steps.seq, self.request.steps.timestamp_ns
 
 
 class Messages:
@@ -36,6 +43,8 @@ class Messages:
         shape = (VARIANTS, channels, chunk)
         self.channels = channels
         self.chunk = chunk
+        self.rows_each = channels * chunk
+        """Rows of a message."""
         self.row_bytes = manifest.row_bytes
         """Most bytes of one row."""
         self._specs = manifest.encoded_inputs
@@ -43,10 +52,9 @@ class Messages:
         self._frames = frames
         # Sessions of one message get different pictures of the film.
         self._frame = np.arange(VARIANTS)[:, None, None] + 7 * np.arange(channels)[:, None] + np.arange(chunk)
-        self._channel = pb.Steps(channel=np.repeat(np.arange(channels), chunk).tolist()).SerializeToString()
-        self._columns = [pb.Steps(columns=self._columns_of(k)).SerializeToString() for k in range(VARIANTS)]
+        self._templates = [_Template(self._steps_of(k)) for k in range(VARIANTS)]
 
-    def steps(self, number: int, phase: int, t_ns: Int64Array | list[int]) -> bytes:
+    def steps(self, number: int, phase: int, t_ns: list[int]) -> bytes:
         """Build an encoded StreamRequest that has steps only.
 
         Args:
@@ -54,12 +62,14 @@ class Messages:
             phase: variant of the stream's first message.
             t_ns: `[chunk]` timestamps of the rows.
         """
-        seq = list(range(number * self.chunk + 1, (number + 1) * self.chunk + 1))
-        times = t_ns if isinstance(t_ns, list) else t_ns.tolist()
-        rows = pb.Steps(seq=seq * self.channels, timestamp_ns=times * self.channels).SerializeToString()
-        # Concatenated parts of an encoded protobuf message are the encoded message.
-        columns = self._columns[(number + phase) % VARIANTS]
-        return _STEPS_TAG + _varint(len(self._channel) + len(rows) + len(columns)) + self._channel + rows + columns
+        template = self._templates[(number + phase) % VARIANTS]
+        if self.rows_each == 1:
+            template.seq[0], template.t_ns[0] = number + 1, t_ns[0]
+        else:
+            first = number * self.chunk + 1
+            template.seq[:] = list(range(first, first + self.chunk)) * self.channels
+            template.t_ns[:] = list(t_ns) * self.channels
+        return template.request.SerializeToString()
 
     def rows(self, channel: int, phase: int, begin: int, end: int) -> dict[str, Array]:
         """Rows `begin` to `end` (from 0) of a session, `[end - begin, *shape]` by input name."""
@@ -68,6 +78,11 @@ class Messages:
         found = {name: values[variant, channel, row % self.chunk] for name, values in self._data.items()}
         frame = self._frame[variant, channel, row % self.chunk]
         return found | {name: self._seen(spec, frame) for name, spec in self._specs.items()}
+
+    def _steps_of(self, variant: int) -> pb.Steps:
+        rows = self.channels * self.chunk
+        channel = np.repeat(np.arange(self.channels), self.chunk).tolist()
+        return pb.Steps(channel=channel, seq=[0] * rows, timestamp_ns=[0] * rows, columns=self._columns_of(variant))
 
     def _columns_of(self, variant: int) -> list[pb.Column]:
         columns = [pb.Column(name=name, data=values[variant].tobytes()) for name, values in self._data.items()]
@@ -109,12 +124,3 @@ def _noise(spec: TensorSpec, leading: tuple[int, ...], rng: np.random.Generator)
     if spec.np_dtype.kind == "f":
         return rng.standard_normal(shape).astype(spec.np_dtype)
     return rng.integers(0, 2 if spec.np_dtype.kind == "b" else 256, shape).astype(spec.np_dtype)
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)

@@ -34,7 +34,10 @@ def facts(plan: Plan, run: dict[str, Any], found: Found | None = None) -> Facts:
     if run["reconnects"]["count"]:
         lines.append(("reconnects", f"{run['reconnects']['count']}, {_percentiles(run['reconnects'])}"))
     lines += _server(server)
-    lines.append(("this tool", f"{tool['cpu_percent']:.0f} % CPU, lag p99 {tool['lag']['p99_ms']:.2f} ms"))
+    sender = {"native": "C++", "grpc": "grpc.aio"}[plan.sender]
+    lines.append(
+        ("this tool", f"{tool['cpu_percent']:.0f} % CPU, lag p99 {tool['lag']['p99_ms']:.2f} ms, sends by {sender}")
+    )
     if run["verify"] is not None:
         lines.append(("verified", _verified(run["verify"])))
     if found is not None:

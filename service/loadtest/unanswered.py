@@ -11,7 +11,6 @@ from statestream.service.loadtest.plan import Plan
 from statestream.service.protocol.verdict import Verdict
 
 _NAMES = {int(verdict): verdict.name for verdict in Verdict}
-_APPLIED = int(Verdict.APPLIED)
 _UNSETTLED = (int(Verdict.GAP), int(Verdict.BUSY))
 
 
@@ -29,7 +28,7 @@ class Unanswered:
         self.due_ns: dict[int, int] = {}
         """Due time of each message, in order of number."""
         self._rows_left: dict[int, int] = {}
-        self._plan = plan
+        self._rows, self._chunk = plan.rows, plan.chunk
         self._window = window
         self._last_latency_ns = -1
 
@@ -39,8 +38,8 @@ class Unanswered:
     def sent(self, number: int, due_ns: int) -> None:
         """Add a message that was due at `due_ns`."""
         self.due_ns[number] = due_ns
-        if self._plan.rows > 1:
-            self._rows_left[number] = self._plan.rows
+        if self._rows > 1:
+            self._rows_left[number] = self._rows
 
     def give_up(self, others: Iterable[int] = ()) -> None:
         """Count all messages, and those due at `others`, as unanswered, and forget them."""
@@ -57,11 +56,12 @@ class Unanswered:
             BrokenError: a row has no verdict that settles it.
         """
         self._window.response(now_ns, results.queue_us, results.compute_us, results.batch)
-        if len(results.seq) == 1 and self._plan.rows == 1:
-            verdict = results.verdict[0]
+        seqs = results.seq
+        if self._rows == 1 and len(seqs) == 1:
+            (verdict,) = results.verdict
             self._window.verdict(_NAMES.get(verdict, str(verdict)), 1)
-            if verdict == _APPLIED or verdict not in _UNSETTLED:
-                self._answered(results.seq[0] - 1, now_ns)
+            if verdict not in _UNSETTLED:
+                self._answered(seqs[0] - 1, now_ns)
                 return
         else:
             verdicts = Counter(results.verdict)
@@ -74,7 +74,7 @@ class Unanswered:
         raise BrokenError(f"{_NAMES[unsettled]}: {results.details[0].text if results.details else ''}")
 
     def _count_down(self, results: pb.Results, now_ns: int) -> None:
-        chunk, left = self._plan.chunk, self._rows_left
+        chunk, left = self._chunk, self._rows_left
         numbers = Counter(results.seq) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in results.seq)
         for one_based, count in numbers.items():
             number = one_based - 1

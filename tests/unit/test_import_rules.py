@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "config", "addresses", "failpoints", "extras", "protocol"),
     ("engine", "sessions", "auth", "client"),
-    ("batching", "durability", "playback", "bridge", "loadtest"),
+    ("batching", "durability", "playback", "bridge"),
     ("serving",),
     ("control", "recording", "embedded"),
     ("streams", "oip", "telemetry"),
     ("transports", "dashboard"),
-    ("server",),
+    ("server", "loadtest"),
 )
 """Packages and modules of service/, lowest layer first. An import leads to a lower layer, or stays in its package; in
 the lowest, where words and numbers are, it may also lead to a neighbour."""

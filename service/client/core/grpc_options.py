@@ -70,11 +70,16 @@ _EXEMPT = ("no_grpc_proxy", "no_proxy")
 _NEVER_CONNECTED = ("failed to connect", "errors resolving")
 
 
-def _proxy_advice(target: str) -> str:
-    """What to look at where the environment sends this target's connections by a proxy; empty where it does not."""
+def proxy_variable(target: str) -> str:
+    """The environment's variable by which this target's connections go through a proxy; empty where they do not."""
     proxy = next(filter(os.environ.get, _PROXIES), "")
     exempt = os.environ.get(next(filter(os.environ.get, _EXEMPT), ""), "")
     host = target.rpartition(":")[0].strip("[]")
     if not proxy or is_local(target) or any(host.endswith(end) for end in exempt.replace(",", " ").split()):
         return ""
-    return f"the environment's {proxy} was in between, unless no_proxy has the server's name"
+    return proxy
+
+
+def _proxy_advice(target: str) -> str:
+    proxy = proxy_variable(target)
+    return proxy and f"the environment's {proxy} was in between, unless no_proxy has the server's name"

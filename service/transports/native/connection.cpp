@@ -1,30 +1,14 @@
 #include "connection.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <stdexcept>
 
 namespace statestream {
 
 namespace {
 
-constexpr size_t kPrefix = 5;           // of a message: compressed or not, and its length
-constexpr size_t kHeaderOverhead = 32;  // bytes that HTTP/2 counts for each header beside its text
-constexpr uint32_t kConnectionWindow = 16 << 20;
 constexpr size_t kMostWaiting = 1 << 16;  // messages of a call that the server still has; windows bound bytes alone
-constexpr int kUnimplemented = 12, kInternal = 13, kResourceExhausted = 8;
-
-nghttp2_nv header(std::string_view name, std::string_view value) {
-  const auto bytes = [](std::string_view text) { return reinterpret_cast<uint8_t*>(const_cast<char*>(text.data())); };
-  return {bytes(name), bytes(value), name.size(), value.size(), NGHTTP2_NV_FLAG_NONE};
-}
-
-std::vector<nghttp2_nv> headers(const Metadata& metadata) {
-  std::vector<nghttp2_nv> found;
-  found.reserve(metadata.size() + 2);
-  for (const auto& [name, value] : metadata) found.push_back(header(name, value));
-  return found;
-}
+constexpr int kUnimplemented = 12;
 
 bool is_grpc(std::string_view content_type) {
   constexpr std::string_view kGrpc = "application/grpc";
@@ -62,12 +46,7 @@ struct Connection::Call {
   Metadata metadata;
   size_t metadata_bytes = 0;
 
-  // The message that is arriving.
-  uint8_t prefix[kPrefix];
-  size_t prefix_bytes = 0;
-  size_t length = 0;
-  std::string message;
-
+  Arriving arriving;
   size_t unhandled = 0;  // bytes of messages that the server still has
   size_t waiting = 0;    // their number
   size_t withheld = 0;   // bytes for which the client's window waits for that
@@ -82,9 +61,7 @@ struct Connection::Call {
   };
   std::unique_ptr<Adopted> adopted;
 
-  std::deque<std::string> out;
-  size_t out_begin = 0;  // of the first
-  size_t unsent = 0;     // bytes of all
+  Leaving leaving;
   bool answered = false, finished = false, waits_for_data = false, wants_sent = false;
   Metadata trailers;
 };
@@ -258,11 +235,11 @@ void Connection::received(const nghttp2_frame& frame) {
 
 void Connection::begin(Call& call) {
   if (call.metadata_bytes > limits_.metadata)
-    return reject(call, kResourceExhausted, "the metadata of the call is too large");
+    return reject(call, {kResourceExhausted, "the metadata of the call is too large"});
   if (call.method != "POST") return refuse(call, "405");
   if (!is_grpc(call.content_type)) return refuse(call, "415");
   if (!call.encoding.empty() && call.encoding != "identity")
-    return reject(call, kUnimplemented, "Compression algorithm '" + call.encoding + "' is disabled.");
+    return reject(call, {kUnimplemented, "Compression algorithm '" + call.encoding + "' is disabled."});
   call.announced = true;
   events_.push_back({Event::CALL, call.id, std::move(call.path), std::move(call.metadata)});
 }
@@ -272,44 +249,20 @@ void Connection::receive(Call& call, std::string_view bytes) {
     nghttp2_session_consume_stream(session_, call.id, bytes.size());
   else
     call.withheld += bytes.size();
-  while (!bytes.empty() && !call.ignored) {
-    if (call.prefix_bytes < kPrefix) {
-      const size_t part = std::min(kPrefix - call.prefix_bytes, bytes.size());
-      std::memcpy(call.prefix + call.prefix_bytes, bytes.data(), part);
-      bytes.remove_prefix(part);
-      if ((call.prefix_bytes += part) < kPrefix) return;
-      begin_message(call);
-      if (call.ignored) return;
-    }
-    if (call.message.empty() && bytes.size() >= call.length) {
-      const std::string_view whole = bytes.substr(0, call.length);
-      bytes.remove_prefix(call.length);
-      complete(call, whole);
-      continue;
-    }
-    const size_t part = std::min(call.length - call.message.size(), bytes.size());
-    call.message.append(bytes.data(), part);
-    bytes.remove_prefix(part);
-    if (call.message.size() == call.length) complete(call, std::exchange(call.message, {}));
-  }
-}
-
-void Connection::begin_message(Call& call) {
-  const uint8_t* p = call.prefix;
-  call.length = size_t(p[1]) << 24 | size_t(p[2]) << 16 | size_t(p[3]) << 8 | p[4];
-  if (p[0]) return reject(call, kInternal, "a message has the compressed flag, and the call no encoding");
-  if (call.length > limits_.message)
-    return reject(call, kResourceExhausted, "Received message larger than max (" + std::to_string(call.length) + " vs. " +
-                                                std::to_string(limits_.message) + ")");
+  if (call.ignored) return;
+  const Fault fault = call.arriving.take(bytes, limits_.message, [&](std::string_view message) {
+    complete(call, message);
+    return !call.ignored;
+  });
+  if (fault.status) reject(call, fault);
 }
 
 void Connection::complete(Call& call, std::string_view message) {
-  call.prefix_bytes = 0;
   if (Call::Adopted* own = call.adopted.get()) {
     if (!own->held && parser().take(message, own->bindings, own->stream, own->most_rows, now_s_)) return;
     own->held = true;
   }
-  if (call.waiting == kMostWaiting) return reject(call, kResourceExhausted, "too many messages wait");
+  if (call.waiting == kMostWaiting) return reject(call, {kResourceExhausted, "too many messages wait"});
   call.waiting++;
   call.unhandled += kPrefix + message.size();
   events_.push_back({Event::MESSAGE, call.id, std::string(message), {}});
@@ -318,13 +271,13 @@ void Connection::complete(Call& call, std::string_view message) {
 void Connection::end_of_input(Call& call) {
   call.input_ended = true;
   if (call.ignored) return;
-  if (call.prefix_bytes > 0) return reject(call, kInternal, "the last message is cut off");
+  if (call.arriving.begun()) return reject(call, {kInternal, "the last message is cut off"});
   events_.push_back({Event::HALF_CLOSED, call.id, {}, {}});
 }
 
 // Ends a call that a client does wrong, and the server's work for it.
-void Connection::reject(Call& call, int status, std::string_view text) {
-  finish(call.id, {{"grpc-status", std::to_string(status)}, {"grpc-message", std::string(text)}});
+void Connection::reject(Call& call, const Fault& fault) {
+  finish(call.id, fault.trailers());
   if (std::exchange(call.announced, false)) events_.push_back({Event::GONE, call.id, {}, {}});
 }
 
@@ -338,7 +291,7 @@ void Connection::closed(int32_t id) {
   Call* call = find(id);
   if (!call) return;
   if (call->announced) events_.push_back({Event::GONE, id, {}, {}});
-  count(*call, -ssize_t(call->unsent));
+  unsent_ -= call->leaving.bytes();
   calls_.erase(id);
 }
 
@@ -351,11 +304,6 @@ void Connection::lost() {
 }
 
 // What leaves
-
-void Connection::count(Call& call, ssize_t bytes) {
-  call.unsent += size_t(bytes);
-  unsent_ += size_t(bytes);
-}
 
 void Connection::answer(int32_t id, const Metadata& more) {
   Call* call = find(id);
@@ -374,13 +322,7 @@ void Connection::send(int32_t id, std::string_view message) {
   Call* call = find(id);
   if (!call || call->finished) return;
   answer(id, {});
-  const auto size = uint32_t(message.size());
-  std::string framed;
-  framed.reserve(kPrefix + size);
-  for (const uint32_t byte : {0u, size >> 24, size >> 16, size >> 8, size}) framed.push_back(char(byte));
-  framed.append(message);
-  count(*call, ssize_t(framed.size()));
-  call->out.push_back(std::move(framed));
+  unsent_ += call->leaving.add(message);
   resume(*call);
 }
 
@@ -388,7 +330,7 @@ void Connection::finish(int32_t id, Metadata trailers) {
   Call* call = find(id);
   if (!call || call->finished) return;
   call->finished = call->ignored = true;
-  call->message = {};
+  call->arriving.drop();
   call->trailers = std::move(trailers);
   if (call->withheld) nghttp2_session_consume_stream(session_, id, std::exchange(call->withheld, 0));
   if (call->answered) return resume(*call);
@@ -412,19 +354,9 @@ void Connection::resume(Call& call) {
 }
 
 ssize_t Connection::read(Call& call, uint8_t* into, size_t most, uint32_t* flags) {
-  size_t bytes = 0;
-  while (bytes < most && !call.out.empty()) {
-    const std::string& first = call.out.front();
-    const size_t part = std::min(most - bytes, first.size() - call.out_begin);
-    std::memcpy(into + bytes, first.data() + call.out_begin, part);
-    bytes += part;
-    if ((call.out_begin += part) == first.size()) {
-      call.out.pop_front();
-      call.out_begin = 0;
-    }
-  }
-  count(call, -ssize_t(bytes));
-  if (!call.out.empty()) return ssize_t(bytes);
+  const size_t bytes = call.leaving.read(into, most);
+  unsent_ -= bytes;
+  if (!call.leaving.empty()) return ssize_t(bytes);
   if (!call.finished) {
     sent(call);
     if (bytes > 0) return ssize_t(bytes);
@@ -454,23 +386,18 @@ void Connection::sent(Call& call) {
 
 bool Connection::await_sent(int32_t id) {
   Call* call = find(id);
-  if (!call || (call->out.empty() && !call->finished)) return true;
+  if (!call || (call->leaving.empty() && !call->finished)) return true;
   call->wants_sent = true;
   return false;
 }
 
 size_t Connection::unsent(int32_t id) const {
   const Call* call = find(id);
-  return call ? call->unsent : 0;
+  return call ? call->leaving.bytes() : 0;
 }
 
 void Connection::clear(int32_t id) {
-  Call* call = find(id);
-  if (!call) return;
-  while (call->out.size() > (call->out_begin > 0 ? 1 : 0)) {
-    count(*call, -ssize_t(call->out.back().size()));
-    call->out.pop_back();
-  }
+  if (Call* call = find(id)) unsent_ -= call->leaving.drop();
 }
 
 // Plain messages

@@ -7,7 +7,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "framing.hpp"
 #include "rows.hpp"
 
 namespace statestream {
@@ -25,8 +25,6 @@ struct Limits {
   uint32_t metadata = 16 << 10;   // bytes of a call's
   uint32_t window = 1 << 20;      // bytes that a call may send ahead
 };
-
-using Metadata = std::vector<std::pair<std::string, std::string>>;
 
 // What a client did, in order.
 struct Event {
@@ -124,15 +122,13 @@ class Connection {
   Call* find(int32_t id) const;
   void begin(Call& call);
   void receive(Call& call, std::string_view bytes);
-  void begin_message(Call& call);
   void complete(Call& call, std::string_view message);
   void end_of_input(Call& call);
-  void reject(Call& call, int status, std::string_view text);
+  void reject(Call& call, const Fault& fault);
   void refuse(Call& call, const char* http_status);
   void resume(Call& call);
   void stop_taking();
   void sent(Call& call);
-  void count(Call& call, ssize_t bytes);
   bool begins_now(const nghttp2_frame& frame);
   void received(const nghttp2_frame& frame);
   void left(const nghttp2_frame& frame);

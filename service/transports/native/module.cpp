@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "client_call.hpp"
 #include "connection.hpp"
 #include "results.hpp"
 
@@ -12,9 +13,11 @@ namespace {
 using statestream::add;
 using statestream::Bytes;
 using statestream::bytes;
+using statestream::ClientCall;
 using statestream::Columns;
 using statestream::Connection;
 using statestream::destroy;
+using statestream::End;
 using statestream::Event;
 using statestream::Inflow;
 using statestream::Input;
@@ -453,6 +456,88 @@ PyType_Slot routes_slots[] = {{Py_tp_new, reinterpret_cast<void*>(make_routes)},
 PyType_Spec routes_spec = {"statestream.service.transports.native._core.Routes", sizeof(Wrapped<Routes>), 0,
                            Py_TPFLAGS_DEFAULT, routes_slots};
 
+// ClientCall
+
+using OwnCall = std::unique_ptr<ClientCall>;
+
+ClientCall& call_of(PyObject* self) { return *value_of<OwnCall>(self); }
+
+PyObject* make_call(PyTypeObject* type, PyObject* args, PyObject*) {
+  PyObject* given;
+  Py_ssize_t most;
+  Metadata metadata;
+  if (!PyArg_ParseTuple(args, "On", &given, &most) || !read(given, metadata)) return nullptr;
+  try {
+    return wrap(type, std::make_unique<ClientCall>(metadata, size_t(most)));
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyObject* take_output(PyObject* self, PyObject*) {
+  std::string out;
+  call_of(self).take(out);
+  return bytes(out);
+}
+
+PyObject* feed_call(PyObject* self, PyObject* given) {
+  Bytes data;
+  if (PyObject_GetBuffer(given, &data, PyBUF_SIMPLE) < 0) return nullptr;
+  call_of(self).feed(data);
+  const std::vector<std::string> found = call_of(self).messages();
+  PyObject* list = PyList_New(Py_ssize_t(found.size()));
+  for (size_t k = 0; list && k < found.size(); k++) {
+    PyObject* message = bytes(found[k]);
+    if (!message || PyList_SetItem(list, Py_ssize_t(k), message) < 0) Py_CLEAR(list);
+  }
+  return list ? Py_BuildValue("(NN)", list, take_output(self, nullptr)) : nullptr;
+}
+
+PyObject* send_message(PyObject* self, PyObject* given) {
+  Bytes message;
+  if (PyObject_GetBuffer(given, &message, PyBUF_SIMPLE) < 0) return nullptr;
+  call_of(self).send(message);
+  return take_output(self, nullptr);
+}
+
+template <void (ClientCall::*act)()>
+PyObject* output_of(PyObject* self, PyObject*) {
+  (call_of(self).*act)();
+  return take_output(self, nullptr);
+}
+
+PyObject* end_of(PyObject* self, void*) {
+  const std::optional<End>& end = call_of(self).end();
+  if (!end) Py_RETURN_NONE;
+  PyObject* headers = pairs(end->headers);
+  return headers ? Py_BuildValue("(NI)", headers, unsigned(end->error)) : nullptr;
+}
+
+PyObject* unsent_of_call(PyObject* self, void*) { return PyLong_FromSize_t(call_of(self).unsent()); }
+
+PyMethodDef call_methods[] = {
+    {"feed", feed_call, METH_O, "Take what arrived; messages, and what is to be sent."},
+    {"take", take_output, METH_NOARGS, "What is to be sent."},
+    {"send", send_message, METH_O, "Queue a message; what is to be sent."},
+    {"finish", output_of<&ClientCall::finish>, METH_NOARGS, "Send no more messages; what is to be sent."},
+    {"cancel", output_of<&ClientCall::cancel>, METH_NOARGS, "End the call at once; what is to be sent."},
+    {"ping", output_of<&ClientCall::ping>, METH_NOARGS, "Ask for a sign of life; what is to be sent."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyGetSetDef call_properties[] = {
+    {"end", end_of, nullptr, "The last headers and HTTP/2's error code; None: the call goes on.", nullptr},
+    {"unsent", unsent_of_call, nullptr, "Bytes that wait for the server's window.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+PyType_Slot call_slots[] = {{Py_tp_new, reinterpret_cast<void*>(make_call)},
+                            {Py_tp_dealloc, reinterpret_cast<void*>(destroy<OwnCall>)},
+                            {Py_tp_methods, call_methods},
+                            {Py_tp_getset, call_properties},
+                            {0, nullptr}};
+
+PyType_Spec call_spec = {"statestream.service.transports.native._core.ClientCall", sizeof(Wrapped<OwnCall>), 0,
+                         Py_TPFLAGS_DEFAULT, call_slots};
+
 // The module
 
 PyType_Slot slots[] = {{Py_tp_new, reinterpret_cast<void*>(make)},
@@ -474,7 +559,8 @@ PyMODINIT_FUNC PyInit__core() {
   if (!module) return nullptr;
   connection_type = add(module, "Connection", spec);
   inflow_type = add(module, "Inflow", inflow_spec);
-  if (!connection_type || !inflow_type || !add(module, "Routes", routes_spec)) {
+  if (!connection_type || !inflow_type || !add(module, "Routes", routes_spec) ||
+      !add(module, "ClientCall", call_spec)) {
     Py_DECREF(module);
     return nullptr;
   }

@@ -40,7 +40,7 @@ def _context(pem: Pem) -> ssl.SSLContext:
     made.options |= ssl.OP_NO_TICKET
     made.num_tickets = 0
     try:
-        _load(made, pem.cert + b"\n" + pem.key)
+        load_chain(made, pem.cert + b"\n" + pem.key)
         if pem.client_ca is not None:
             made.load_verify_locations(cadata=pem.client_ca.decode("ascii"))
             made.verify_mode = ssl.CERT_REQUIRED
@@ -49,7 +49,7 @@ def _context(pem: Pem) -> ssl.SSLContext:
     return made
 
 
-def _load(context: ssl.SSLContext, chain: bytes) -> None:
+def load_chain(context: ssl.SSLContext, chain: bytes) -> None:
     """Load certificate and key. Python's `ssl` takes them from files alone: one in memory."""
     file = os.memfd_create("certificate")
     try:

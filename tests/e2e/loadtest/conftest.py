@@ -7,16 +7,19 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from statestream.service.loadtest.coordinator import Outcome, run_load
+from statestream.service.loadtest.coordinator import OnProgress, Outcome, run_load
 from statestream.service.loadtest.plan import Plan
 from statestream.service.loadtest.process_usage import ProcessMonitor
 from tests.conftest import leaky_manifest
+from tests.support.transports import TRANSPORTS
 
+Load = Callable[..., Awaitable[Outcome]]
 ROOT = Path(__file__).parents[3]
 
 
@@ -40,10 +43,23 @@ async def stub() -> AsyncIterator[Callable[..., Awaitable[int]]]:
         await process.wait()
 
 
-async def load(port: int, *, host: str = "127.0.0.1", **values: Any) -> Outcome:
-    """Run a plan against a port."""
+async def run(target: int | str, *, on_progress: OnProgress = lambda _: None, **values: Any) -> Outcome:
+    """Run a plan against a port of this machine, or another target."""
     defaults = {"model": "leaky", "warmup_s": 0.3, "duration_s": 1.0, "drain_s": 2.0}
-    plan = Plan.of(target=f"{host}:{port}", **(defaults | values))
+    plan = Plan.of(target=f"127.0.0.1:{target}" if isinstance(target, int) else target, **(defaults | values))
     return await run_load(
-        plan, leaky_manifest(), watch=ProcessMonitor([]), stop=asyncio.Event(), on_progress=lambda _: None
+        plan, leaky_manifest(), watch=ProcessMonitor([]), stop=asyncio.Event(), on_progress=on_progress
     )
+
+
+@pytest.fixture(params=TRANSPORTS)
+def sender(request: pytest.FixtureRequest) -> str:
+    """Each of what sends."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def load(sender: str) -> Load:
+    """Runs plans by each sender."""
+    return partial(run, sender=sender)

@@ -41,15 +41,21 @@ async def _start(port: int, *flags: str) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
-async def test_json_html_and_csv(server: Server, repository: Path, tmp_path: Path) -> None:  # noqa: F811
+async def test_json_html_and_csv(
+    server: Server,  # noqa: F811
+    repository: Path,  # noqa: F811
+    tmp_path: Path,
+    sender: str,
+) -> None:
     html, csv = tmp_path / "report.html", tmp_path / "seconds.csv"
     code, out, err = await loadtest(
         server.port, "--streams", "4", "--rate-hz", "25", "--duration", "2", "--deadline-ms", "100", "--json",
-        "--verify", "--repository", str(repository), "--html", str(html), "--csv", str(csv),
+        "--verify", "--repository", str(repository), "--html", str(html), "--csv", str(csv), "--sender", sender,
     )  # fmt: skip
     assert code == 0, err
     run: dict[str, Any] = json.loads(out)
     assert run.keys() == KEYS
+    assert run["plan"]["sender"] == sender
     assert run["latency"].keys() == LATENCY
     assert run["messages"]["answered"] == run["messages"]["due"] == 200
     assert run["verify"]["wrong"] == 0 < run["verify"]["outputs"]
@@ -147,6 +153,7 @@ async def test_wrong_usage_is_one_line(server: Server, start: Callable[..., Any]
     for flags, text in (
         (["--search"], "--search needs --deadline-ms"),
         (["--streams", "0"], "streams"),
+        (["--sender", "mail"], "sender"),
         (["--arrival", "trace"], "--trace FILE"),
         (["--verify", "--repository", str(tmp_path)], "--repository"),
     ):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from tests.e2e.loadtest.conftest import load
+from tests.e2e.loadtest.conftest import Load
 from tests.support.wire_client import steps, wire_stream
 
 pytestmark = pytest.mark.alone
@@ -40,7 +40,7 @@ async def closed_loop_ms(port: int, seconds: float) -> float:
 
 
 async def test_reported_percentiles_are_the_planted_ones_and_a_closed_loop_misses_them(
-    stub: Callable[..., Awaitable[int]],
+    stub: Callable[..., Awaitable[int]], load: Load
 ) -> None:
     port = await stub(stall_s=STALL_S, delay_s=DELAY_S)
     p99_ms, p999_ms = planted_ms()
@@ -61,7 +61,7 @@ async def test_reported_percentiles_are_the_planted_ones_and_a_closed_loop_misse
     assert closed_ms < 0.5 * p99_ms
 
 
-async def test_a_message_held_back_counts_from_when_it_was_due(stub: Callable[..., Awaitable[int]]) -> None:
+async def test_a_message_held_back_counts_from_when_it_was_due(stub: Callable[..., Awaitable[int]], load: Load) -> None:
     """One message of 20 ms at a time, one due every 10 ms: each waits 10 ms longer than the one before."""
     port = await stub(delay_s=(0.02, 0.02))
     outcome = await load(port, rate_hz=100.0, max_inflight=1, deadline_ms=50.0, warmup_s=0.0)

@@ -13,7 +13,7 @@ from statestream.service.client.credentials import Access
 from statestream.service.errors import Unavailable
 from statestream.service.loadtest.report import failed
 from tests.conftest import leaky_manifest
-from tests.e2e.loadtest.conftest import load
+from tests.e2e.loadtest.conftest import Load
 from tests.support.bundles import leaky_golden, write_leaky
 
 StartStub = Callable[..., Awaitable[int]]
@@ -27,7 +27,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return write_bundle(tmp_path / "leaky" / "1", manifest, leaky_golden(), graphs)
 
 
-async def test_verify_finds_every_output_right(stub: StartStub, bundle: Bundle) -> None:
+async def test_verify_finds_every_output_right(stub: StartStub, bundle: Bundle, load: Load) -> None:
     port = await stub(delay_s=(0.0, 0.02))
     outcome = await load(
         port, streams=3, channels=2, chunk=4, rate_hz=25.0, arrival="poisson", verify=bundle.path, processes=2
@@ -38,7 +38,7 @@ async def test_verify_finds_every_output_right(stub: StartStub, bundle: Bundle) 
     assert verified.outputs == outcome.tally.verdicts["APPLIED"] >= outcome.tally.answered * 8 > 100
 
 
-async def test_verify_catches_one_wrong_output(stub: StartStub, bundle: Bundle) -> None:
+async def test_verify_catches_one_wrong_output(stub: StartStub, bundle: Bundle, load: Load) -> None:
     port = await stub(wrong_seq=13)
     outcome = await load(port, streams=2, rate_hz=40.0, verify=bundle.path)
     verified = outcome.tally.verified
@@ -48,7 +48,7 @@ async def test_verify_catches_one_wrong_output(stub: StartStub, bundle: Bundle) 
     assert "2 of" in failed(outcome)
 
 
-async def test_answers_that_come_together_each_count(stub: StartStub, bundle: Bundle) -> None:
+async def test_answers_that_come_together_each_count(stub: StartStub, bundle: Bundle, load: Load) -> None:
     """Rows of a session that waited for one turn are answered by one message."""
     port = await stub(together=3)
     outcome = await load(port, streams=2, rate_hz=50.0, verify=bundle.path)
@@ -59,7 +59,7 @@ async def test_answers_that_come_together_each_count(stub: StartStub, bundle: Bu
     assert tally.verified.wrong == 0 < tally.verified.outputs
 
 
-async def test_streams_leave_and_resume_their_sessions(stub: StartStub, bundle: Bundle) -> None:
+async def test_streams_leave_and_resume_their_sessions(stub: StartStub, bundle: Bundle, load: Load) -> None:
     port = await stub()
     outcome = await load(port, streams=4, rate_hz=40.0, reconnect_every_s=0.4, verify=bundle.path, duration_s=1.5)
     tally = outcome.tally
@@ -72,7 +72,7 @@ async def test_streams_leave_and_resume_their_sessions(stub: StartStub, bundle: 
     assert tally.verified.wrong == 0
 
 
-async def test_a_broken_stream_is_counted_and_starts_anew(stub: StartStub) -> None:
+async def test_a_broken_stream_is_counted_and_starts_anew(stub: StartStub, load: Load) -> None:
     port = await stub(dies_at_seq=20)
     outcome = await load(port, streams=2, rate_hz=40.0, warmup_s=0.0, deadline_ms=500.0)
     tally = outcome.tally
@@ -83,7 +83,7 @@ async def test_a_broken_stream_is_counted_and_starts_anew(stub: StartStub) -> No
     assert tally.answered + tally.unanswered == tally.due
 
 
-async def test_what_is_answered_after_the_end_is_counted_once(stub: StartStub) -> None:
+async def test_what_is_answered_after_the_end_is_counted_once(stub: StartStub, load: Load) -> None:
     """Answers that come while sessions are being ended were given up already."""
     port = await stub(rows_per_s=40.0)
     tally = (await load(port, streams=2, rate_hz=50.0, duration_s=2.0, deadline_ms=20.0, drain_s=0.5)).tally
@@ -92,14 +92,14 @@ async def test_what_is_answered_after_the_end_is_counted_once(stub: StartStub) -
     assert tally.misses <= tally.due
 
 
-async def test_the_server_s_own_account_and_verdicts_are_reported(stub: StartStub) -> None:
+async def test_the_server_s_own_account_and_verdicts_are_reported(stub: StartStub, load: Load) -> None:
     tally = (await load(await stub(), rate_hz=50.0)).tally
     assert (tally.queue.p(50), tally.compute.p(50)) == (7, 11)
     assert tally.verdicts["APPLIED"] >= tally.answered == tally.due
     assert tally.batches == tally.responses
 
 
-async def test_a_load_that_cannot_begin_says_why(stub: StartStub, unused_tcp_port: int) -> None:
+async def test_a_load_that_cannot_begin_says_why(stub: StartStub, unused_tcp_port: int, load: Load) -> None:
     with pytest.raises(Unavailable, match="UNAVAILABLE"):
         await load(unused_tcp_port)
 
@@ -118,9 +118,9 @@ def certificate(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_tls_target(stub: StartStub, certificate: Path) -> None:
+async def test_a_tls_target(stub: StartStub, certificate: Path, load: Load) -> None:
     port = await stub(certificate=str(certificate))
-    outcome = await load(port, host="localhost", access=Access(ca=certificate / "cert.pem"), rate_hz=50.0)
+    outcome = await load(f"localhost:{port}", access=Access(ca=certificate / "cert.pem"), rate_hz=50.0)
     assert outcome.tally.answered == outcome.tally.due > 0
     with pytest.raises(Unavailable):
-        await load(port, host="localhost")
+        await load(f"localhost:{port}")

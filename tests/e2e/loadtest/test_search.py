@@ -8,7 +8,7 @@ import pytest
 
 from statestream.service.loadtest.capacity_search import search
 from statestream.service.loadtest.coordinator import Outcome
-from tests.e2e.loadtest.conftest import load
+from tests.e2e.loadtest.conftest import run
 
 
 @pytest.mark.alone
@@ -17,7 +17,7 @@ async def test_search_finds_the_planted_capacity(stub: Callable[..., Awaitable[i
     port = await stub(rows_per_s=275.0)
 
     async def try_streams(count: int) -> Outcome:
-        return await load(port, streams=count, rate_hz=50.0, duration_s=1.6, drain_s=1.0)
+        return await run(port, streams=count, rate_hz=50.0, duration_s=1.6, drain_s=1.0)
 
     found = await search(try_streams, deadline_ms=100.0, start=3, on_probe=print)
     assert found.streams == 5

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,27 @@ from typing import Any, NamedTuple
 
 from statestream.proto.v1 import inference_pb2 as pb
 from tests.support.conclusion import BUILD, conclude, parser
-from tests.support.http2 import END_STREAM, PING, call, data, frame, greeting, message
+from tests.support.http2 import (
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    SETTINGS,
+    call,
+    data,
+    frame,
+    greeting,
+    header_block,
+    message,
+)  # fmt: skip
 
 PROGRAMS = Path(__file__).parent
-WHAT = {"connection": "bytes of HTTP/2", "rows": "messages, beside protobuf"}
+WHAT = {
+    "connection": "bytes of HTTP/2",
+    "client_call": "a server's bytes of HTTP/2",
+    "rows": "messages, beside protobuf",
+}
 """What each fuzzer feeds."""
 
 
@@ -44,7 +62,15 @@ def seeds() -> dict[str, list[bytes]]:
     whole += (
         frame(PING, payload=bytes(8)) + call(3, "/x/Y") + data(message(b"z" * 5000), 3, END_STREAM) + data(b"", 1, 1)
     )
-    return {"connection": [b"\xff" + whole, b"\x03" + whole], "rows": bodies}
+    answer = frame(SETTINGS) + frame(HEADERS, 1, header_block([(":status", "200")]), END_HEADERS)
+    answer += b"".join(data(message(body)) for body in bodies) + frame(PING, payload=bytes(8))
+    answer += data(message(b"z" * 5000)) + frame(GOAWAY, payload=struct.pack(">II", 1, 0))
+    answer += frame(HEADERS, 1, header_block([("grpc-status", "0")]), END_HEADERS | END_STREAM)
+    return {
+        "connection": [b"\xff" + whole, b"\x03" + whole],
+        "client_call": [b"\xff" + answer, b"\x03" + answer],
+        "rows": bodies,
+    }
 
 
 class Fuzzed(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+from hdrh.histogram import HdrHistogram
 
 from statestream.service.loadtest.counters import Counters
 from statestream.service.loadtest.histogram import Histogram
@@ -29,6 +30,19 @@ def test_percentiles_are_those_of_the_values_within_a_thousandth() -> None:
         assert abs(found / np.percentile(values, percentile) - 1) < 2e-3
     assert abs(histogram.max_us / values.max() - 1) < 1e-3
     assert sum(count for _, _, count in histogram.bars()) == 20_000
+
+
+def test_values_are_counted_as_hdrhistogram_counts_them() -> None:
+    values = [0, 1, 2047, 2048, 2049, 4095, 4096, 10**9, 3_599_999_999, 10**10]
+    values += np.random.default_rng(1).lognormal(9, 3, 2000).astype(int).tolist()
+    direct = HdrHistogram(1, 3_600_000_000, 3)
+    for value in values:
+        direct.record_value(min(value, 3_600_000_000))
+    histogram = histogram_of(values)
+    assert histogram.encode() == direct.encode().decode()
+    assert histogram.max_us == direct.get_max_value()
+    histogram.record(7)
+    assert histogram.count == len(values) + 1
 
 
 def test_nothing_counted_is_zero_everywhere() -> None:

@@ -17,7 +17,7 @@ from statestream.service.loadtest.summary import facts
 from statestream.service.loadtest.verify import Verified
 from tests.conftest import leaky_manifest
 
-PLAN = Plan.of(target="t", model="leaky", deadline_ms=20.0, streams=4, rate_hz=25.0)
+PLAN = Plan.of(target="t", model="leaky", deadline_ms=20.0, streams=4, rate_hz=25.0, sender="native")
 
 
 USAGE = Usage((7,), 2.0, 0.5, 50 << 20)
