@@ -49,6 +49,6 @@ if can_build("Python.h"):
     headers = ("graph", "runtime", "session", "turns")
     modules.append(extension(ENGINE, ("graph", "module", "session", "turns"), headers, ()))
 if can_build("Python.h", "nghttp2/nghttp2.h"):
-    headers = ("client_call", "connection", "framing", "results", "rows")
-    modules.append(extension(TRANSPORT, (*headers, "module"), headers, ("nghttp2",)))
+    sources = ("applied_rows", "client_call", "connection", "framing", "results", "rows")
+    modules.append(extension(TRANSPORT, (*sources, "module"), (*sources, "wire"), ("nghttp2",)))
 setup(ext_modules=modules)

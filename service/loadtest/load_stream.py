@@ -16,6 +16,7 @@ from statestream.service.loadtest.call import Call, Open
 from statestream.service.loadtest.counters import LATE_NS
 from statestream.service.loadtest.measurement import MeasuredWindow
 from statestream.service.loadtest.plan import Plan
+from statestream.service.loadtest.replies import applied_rows
 from statestream.service.loadtest.requests import Messages, acks, row_times
 from statestream.service.loadtest.unanswered import BrokenError, Unanswered
 from statestream.service.loadtest.verify import Life
@@ -239,13 +240,14 @@ class LoadStream:
         if self._failure is not None:
             return
         now_ns = time.monotonic_ns()
-        response = pb.StreamResponse.FromString(raw)
+        if self._keeps is not None:
+            self._keeps.responses.append(raw)
         try:
-            if response.HasField("results"):
-                if self._keeps is not None:
-                    self._keeps.responses.append(raw)
-                self._unanswered.answers(response.results, now_ns)
-            self._take_rest(response)
+            applied = applied_rows(raw)
+            if applied is not None:
+                self._unanswered.applied(*applied, now_ns)
+            else:
+                self._take(pb.StreamResponse.FromString(raw), now_ns)
         except BrokenError as error:
             self._break(error)
         self._advance(now_ns)
@@ -260,7 +262,9 @@ class LoadStream:
             code, details = "UNKNOWN", "the server ended the stream while it was opened"
         self._break(BrokenError(f"{code}: {details or 'the server ended the stream'}"))
 
-    def _take_rest(self, response: pb.StreamResponse) -> None:
+    def _take(self, response: pb.StreamResponse, now_ns: int) -> None:
+        if response.HasField("results"):
+            self._unanswered.answers(response.results, now_ns)
         if response.notices:
             self._window.noticed(pb.NoticeKind.Name(n.kind).removeprefix("NOTICE_KIND_") for n in response.notices)
         for refusal in response.failed:
@@ -270,5 +274,5 @@ class LoadStream:
 
     def _break(self, error: BrokenError) -> None:
         """Have `run` start new sessions, or end if it has left these."""
-        self._failure = self._failure or error
+        self._failure, self._call = self._failure or error, None
         self._notify()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from statestream.proto.v1 import inference_pb2 as pb
 from statestream.service.loadtest.measurement import MeasuredWindow
@@ -11,6 +11,7 @@ from statestream.service.loadtest.plan import Plan
 from statestream.service.protocol.verdict import Verdict
 
 _NAMES = {int(verdict): verdict.name for verdict in Verdict}
+_APPLIED = Verdict.APPLIED.name
 _UNSETTLED = (int(Verdict.GAP), int(Verdict.BUSY))
 
 
@@ -49,6 +50,12 @@ class Unanswered:
         self._rows_left.clear()
         self._last_latency_ns = -1
 
+    def applied(self, seqs: Sequence[int], queue_us: int, compute_us: int, batch: int, now_ns: int) -> None:
+        """Count the answers of a message whose rows were all APPLIED; see `answers`."""
+        self._window.response(now_ns, queue_us, compute_us, batch)
+        self._window.verdict(_APPLIED, len(seqs))
+        self._settled(seqs, now_ns)
+
     def answers(self, results: pb.Results, now_ns: int) -> None:
         """Count the answers of a message, which came at `now_ns`.
 
@@ -56,29 +63,24 @@ class Unanswered:
             BrokenError: a row has no verdict that settles it.
         """
         self._window.response(now_ns, results.queue_us, results.compute_us, results.batch)
-        seqs = results.seq
-        if self._rows == 1 and len(seqs) == 1:
-            (verdict,) = results.verdict
-            self._window.verdict(_NAMES.get(verdict, str(verdict)), 1)
-            if verdict not in _UNSETTLED:
-                self._answered(seqs[0] - 1, now_ns)
-                return
-        else:
-            verdicts = Counter(results.verdict)
-            for verdict, count in verdicts.items():
-                self._window.verdict(_NAMES.get(verdict, str(verdict)), count)
-            if not any(verdict in verdicts for verdict in _UNSETTLED):
-                self._count_down(results, now_ns)
-                return
+        verdicts = Counter(results.verdict)
+        for verdict, count in verdicts.items():
+            self._window.verdict(_NAMES.get(verdict, str(verdict)), count)
+        if not any(verdict in verdicts for verdict in _UNSETTLED):
+            self._settled(results.seq, now_ns)
+            return
         unsettled = next(verdict for verdict in _UNSETTLED if verdict in results.verdict)
         raise BrokenError(f"{_NAMES[unsettled]}: {results.details[0].text if results.details else ''}")
 
-    def _count_down(self, results: pb.Results, now_ns: int) -> None:
+    def _settled(self, seqs: Sequence[int], now_ns: int) -> None:
+        if self._rows == 1:
+            for seq in seqs:
+                self._answered(seq - 1, now_ns)
+            return
         chunk, left = self._chunk, self._rows_left
-        numbers = Counter(results.seq) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in results.seq)
+        numbers = Counter(seqs) if chunk == 1 else Counter((seq - 1) // chunk + 1 for seq in seqs)
         for one_based, count in numbers.items():
             number = one_based - 1
-            # A message of one row is not in `_rows_left`, but its answer may come together with others.
             rest = left.pop(number, 1) - count
             if rest > 0:
                 left[number] = rest

@@ -13,6 +13,7 @@ HAS_EVENTS: int
 HAS_OUTPUT: int
 HAS_ROWS: int
 
+def applied_rows(message: bytes, /) -> tuple[tuple[int, ...], int, int, int] | None: ...
 def woken() -> list[int]: ...
 
 class Connection:

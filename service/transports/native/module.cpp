@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "applied_rows.hpp"
 #include "client_call.hpp"
 #include "connection.hpp"
 #include "results.hpp"
@@ -346,7 +347,23 @@ PyObject* woken(PyObject*, PyObject*) {
   return list;
 }
 
-PyMethodDef functions[] = {{"woken", woken, METH_NOARGS, "Numbers of the inflows that got rows and had none."},
+PyObject* applied_rows(PyObject*, PyObject* given) {
+  Bytes message;
+  if (PyObject_GetBuffer(given, &message, PyBUF_SIMPLE) < 0) return nullptr;
+  statestream::AppliedRows rows;
+  if (!statestream::read(message, rows)) Py_RETURN_NONE;
+  PyObject* seq = PyTuple_New(Py_ssize_t(rows.seq.size()));
+  for (size_t k = 0; seq && k < rows.seq.size(); k++) {
+    PyObject* number = PyLong_FromUnsignedLongLong(rows.seq[k]);
+    if (!number || PyTuple_SetItem(seq, Py_ssize_t(k), number) < 0) Py_CLEAR(seq);
+  }
+  if (!seq) return nullptr;
+  return Py_BuildValue("(NKKK)", seq, (unsigned long long)rows.queue_us, (unsigned long long)rows.compute_us,
+                       (unsigned long long)rows.batch);
+}
+
+PyMethodDef functions[] = {{"applied_rows", applied_rows, METH_O, "Seqs and figures of a reply; None: not all APPLIED."},
+                           {"woken", woken, METH_NOARGS, "Numbers of the inflows that got rows and had none."},
                            {nullptr, nullptr, 0, nullptr}};
 
 // Routes

@@ -2,57 +2,13 @@
 
 #include <cstring>
 
+#include "wire.hpp"
+
 namespace statestream {
 
 namespace {
 
 constexpr uint64_t kMaxChannel = 65'535, kSeqLimit = uint64_t(1) << 62, kMaxBudget = 0xFFFFFFFF;
-constexpr size_t kMaxVarint = 9;  // bytes; longer ones are of numbers that no plain row has
-
-// Reads protobuf's wire format; after a failure everything fails.
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {}
-
-  bool done() const { return rest_.empty(); }
-
-  // A varint in its shortest form.
-  bool number(uint64_t& value) {
-    value = 0;
-    for (size_t k = 0; k < kMaxVarint && k < rest_.size(); k++) {
-      const auto byte = uint8_t(rest_[k]);
-      value |= uint64_t(byte & 0x7F) << (7 * k);
-      if (byte & 0x80) continue;
-      rest_.remove_prefix(k + 1);
-      return byte != 0 || k == 0;
-    }
-    return false;
-  }
-
-  // The number of a field of bytes, and these.
-  bool field(uint64_t& field, std::string_view& bytes) {
-    uint64_t tag, size;
-    if (!number(tag) || (tag & 7) != 2 || !number(size) || size > rest_.size()) return false;
-    field = tag >> 3;
-    bytes = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return true;
-  }
-
- private:
-  std::string_view rest_;
-};
-
-// Reads packed numbers, each at most `most`.
-bool numbers(std::string_view bytes, uint64_t most, std::vector<uint64_t>& into) {
-  Reader reader(bytes);
-  while (!reader.done()) {
-    uint64_t value;
-    if (!reader.number(value) || value > most) return false;
-    into.push_back(value);
-  }
-  return true;
-}
 
 int64_t time_at(std::string_view times, size_t row) {
   int64_t value;  // little-endian, as is every machine that this runs on

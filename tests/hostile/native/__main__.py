@@ -58,6 +58,12 @@ def seeds() -> dict[str, list[bytes]]:
         pb.StreamRequest(open=[pb.Open(channel=1, session_id="s")], close=[pb.Close(channel=2)]),
     ]  # fmt: skip
     bodies = [request.SerializeToString() for request in requests]
+    reply = pb.StreamResponse(
+        results=pb.Results(
+            channel=[0, 300], seq=[1, 500], verdict=[1, 1], dt_s=[0.1, 0.2], epoch=[1, 2],
+            columns=[pb.Column(name="y", data=bytes(8))], queue_us=70, compute_us=300, batch=2,
+        )
+    ).SerializeToString()  # fmt: skip
     whole = greeting() + call() + b"".join(data(message(body)) for body in bodies)
     whole += (
         frame(PING, payload=bytes(8)) + call(3, "/x/Y") + data(message(b"z" * 5000), 3, END_STREAM) + data(b"", 1, 1)
@@ -69,7 +75,7 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "connection": [b"\xff" + whole, b"\x03" + whole],
         "client_call": [b"\xff" + answer, b"\x03" + answer],
-        "rows": bodies,
+        "rows": [*bodies, reply],
     }
 
 

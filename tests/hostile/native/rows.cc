@@ -3,6 +3,7 @@
 #include <cstring>
 #include <iostream>
 
+#include "applied_rows.hpp"
 #include "rows.hpp"
 #include "v1/inference.pb.h"
 
@@ -17,6 +18,22 @@ void check(bool good, const char* what) {
   abort();
 }
 
+void check_reply(std::string_view bytes) {
+  AppliedRows found;
+  if (!read(bytes, found)) return;
+  pb::StreamResponse response;
+  check(response.ParseFromArray(bytes.data(), int(bytes.size())), "a reply cannot be parsed");
+  check(response.opened_size() + response.notices_size() + response.failed_size() + response.closed_size() == 0 &&
+            !response.has_progress() && response.results().details_size() == 0,
+        "a reply holds more");
+  const pb::Results& results = response.results();
+  check(size_t(results.seq_size()) == found.seq.size() && results.verdict_size() == results.seq_size(), "replies");
+  for (int row = 0; row < results.seq_size(); row++)
+    check(results.seq(row) == found.seq[size_t(row)] && results.verdict(row) == pb::VERDICT_APPLIED, "reply");
+  check(results.queue_us() == found.queue_us && results.compute_us() == found.compute_us, "times of a reply");
+  check(results.batch() == found.batch, "batch of a reply");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -24,6 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Bindings bindings = {{0, {inflow, 40}}, {1, {inflow, 41}}, {300, {inflow, 42}}};
   static Message message;
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  check_reply(bytes);
   const bool taken = message.take(bytes, bindings, 7, 64, 0.5);
   message.woken();
   const Columns rows = inflow->take();
