@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from statestream.models.spec import NO_TIME, Array, InputSpec, Int64Array
 from statestream.service.batching.frame_queue import FrameQueue
+from statestream.service.batching.row_sizes import RowSizes
 from statestream.service.batching.step_columns import StepColumns
 from statestream.service.protocol.limits import SEQ_LIMIT
 from statestream.service.protocol.verdict import RowFlag
@@ -102,7 +103,7 @@ class RowQueue:
     def __init__(self, inputs: tuple[InputSpec, ...], clock: Callable[[], float]) -> None:
         self._clock = clock
         self._inputs = {spec.name: spec for spec in inputs if spec.encoding == "raw"}
-        self._row_sizes = [(spec.name, spec.row_bytes) for spec in inputs]
+        self._sizes = RowSizes(inputs)
         self._encoded = {spec.name: spec for spec in inputs if spec.encoding != "raw"}
         self._images = FrameQueue(self._encoded)
         self._data: dict[str, list[bytes]] = {name: [] for name in self._inputs}
@@ -161,16 +162,16 @@ class RowQueue:
         start, flags = len(self._slot), message.flags
         skipped = sum(1 for flag in flags if flag & _SKIP) if flags else 0
         has_data = np.frombuffer(bytes(flags), np.uint8) & _SKIP == 0 if skipped else None
-        data, problem = self._data_of(rows - skipped, message.columns)
+        data, problem = self._sizes.split(message.columns, rows - skipped)
         problem = self._images.stray(message.frames) or problem
         if self._encoded:
             problem = problem or self._images.missing(message.frames, rows - skipped)
             too_long = self._images.append({} if problem else message.frames, rows, has_data)
             self._problems |= {start + row: why for row, why in too_long.items()}
         if problem or skipped == rows:
-            data = {name: bytes(rows * spec.row_bytes) for name, spec in self._inputs.items()}
+            data = self._sizes.zeros(rows)
         elif has_data is not None:
-            data = self._expand(data, has_data)
+            data = self._sizes.spread(data, has_data)
         self._slot.extend(slots)
         self._seq.extend(message.seq)
         self._flags.frombytes(bytes(flags) if flags else bytes(rows))
@@ -194,9 +195,9 @@ class RowQueue:
         Returns:
             False if the row is not valid or the model takes images, and nothing was added; `add` decides.
         """
-        if self._encoded or not 0 < seq < SEQ_LIMIT or len(columns) != len(self._row_sizes):
+        if self._encoded or not 0 < seq < SEQ_LIMIT or len(columns) != len(self._sizes.by_name):
             return False
-        for (name, part), (expected, size) in zip(columns, self._row_sizes, strict=True):
+        for (name, part), (expected, size) in zip(columns, self._sizes.by_name.items(), strict=True):
             if name != expected or len(part) != size:
                 return False
         if self.source is not None:
@@ -285,6 +286,8 @@ class RowQueue:
 
     def put_back(self, rows: RowBatch) -> None:
         """Append rows taken from this queue or another of the same inputs."""
+        if not rows.n:
+            return
         self._unpack()
         start = len(self._slot)
         self._slot.frombytes(rows.slot.tobytes())
@@ -323,43 +326,3 @@ class RowQueue:
         self._due = self._due or rows.due_s is not None
         for parts, part in zip(self._data.values(), rows.data, strict=True):
             parts.append(part)
-
-    def _data_of(self, with_data: int, columns: Iterable[tuple[str, bytes]]) -> tuple[dict[str, bytes], str]:
-        """Collect each input's bytes for the rows with data, and any problem."""
-        data: dict[str, bytes] = {}
-        problem = ""
-        for name, part in columns:
-            spec = self._inputs.get(name)
-            if spec is None:
-                problem = f"steps.columns: {self._no_data(name)}"
-            elif name in data:
-                problem = f"steps.columns: '{name}' is given twice"
-            elif len(part) != with_data * spec.row_bytes:
-                problem = (
-                    f"steps.columns['{name}']: {len(part)} bytes for {with_data} rows; expected "
-                    f"{with_data * spec.row_bytes}, each row {spec.row_bytes} bytes ({spec.dtype} {list(spec.shape)})"
-                )
-            data[name] = part
-        if not problem and with_data and len(data) < len(self._inputs):
-            missing = next(name for name in self._inputs if name not in data)
-            problem = f"steps.columns: input '{missing}' is missing"
-        return data, problem
-
-    def _expand(
-        self, data: Mapping[str, bytes], has_data: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    ) -> dict[str, bytes]:
-        """Expand data to all rows, with zeros for rows without any."""
-        spread = {}
-        for name, part in data.items():
-            row_bytes = self._inputs[name].row_bytes
-            whole = np.zeros((len(has_data), row_bytes), np.uint8)
-            whole[has_data] = np.frombuffer(part, np.uint8).reshape(-1, row_bytes)
-            spread[name] = whole.tobytes()
-        return spread
-
-    def _no_data(self, name: str) -> str:
-        """Why data of this name cannot be used."""
-        if name in self._encoded:
-            return f"input '{name}' takes frames, got data"
-        names = ", ".join(f"'{each}'" for each, _ in self._row_sizes)
-        return f"the model has no input '{name}'; its inputs are {names}"

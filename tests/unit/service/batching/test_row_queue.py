@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import count
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from statestream.models.spec import NO_TIME
@@ -53,6 +53,7 @@ def seqs(queue: RowQueue) -> list[int]:
 
 
 @settings(deadline=None)
+@example(["put back", "gather 1", "gather 1", "gather 1", "drop"])
 @given(st.lists(st.sampled_from(["gather 1", "gather 3", "add", "plain", "drop", "count", "put back", "take"])))
 def test_rows_stay_in_order_from_wherever_they_come(steps: list[str]) -> None:
     queue, numbers = RowQueue(INPUTS, lambda: 0.0), count(1)
