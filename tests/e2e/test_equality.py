@@ -1,7 +1,7 @@
 """What a server streams is what PyTorch computes offline, whoever shares the batch and however rows are cut.
 
 Tolerances are in units of each output's standard deviation: 1e-5 between PyTorch and the service (other kernels, other
-order of summation), 1e-6 between two ways of asking the service the same thing.
+order of summation), 1e-6 between two ways of asking the service the same thing (1e-5 where a chunk is computed otherwise).
 """
 
 from __future__ import annotations
@@ -70,13 +70,18 @@ async def test_streamed_outputs_equal_the_offline_rollout(family: str, exported:
     assert worst <= 1e-5
 
 
+SUMMED_OTHERWISE = ("mamba2", "gated_delta", "spectral")
+"""Families whose chunk rounds otherwise than their steps: by an operator over all rows, or before a logarithm."""
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.asyncio(loop_scope="module")
 async def test_stepped_equals_chunked(family: str, exported: Exported, stream: AsyncStream) -> None:
     recording = exported.recordings[0].where(slice(0, 200))
     stepped = await played(stream, family, recording, lambda start: 1)
     chunked = await played(stream, family, recording, lambda start: 200)
-    np.testing.assert_array_less(np.abs(stepped - chunked) / exported.std[family], 1e-6 + 1e-12)
+    tolerance = 1e-5 if family in SUMMED_OTHERWISE else 1e-6
+    np.testing.assert_array_less(np.abs(stepped - chunked) / exported.std[family], tolerance + 1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
