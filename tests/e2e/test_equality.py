@@ -1,7 +1,8 @@
 """What a server streams is what PyTorch computes offline, whoever shares the batch and however rows are cut.
 
 Tolerances are in units of each output's standard deviation: 1e-5 between PyTorch and the service (other kernels, other
-order of summation), 1e-6 between two ways of asking the service the same thing (1e-5 where a chunk is computed otherwise).
+order of summation), 1e-6 between two ways of asking the service the same thing, or 1e-5 where a chunk is computed
+otherwise.
 """
 
 from __future__ import annotations
