@@ -49,10 +49,11 @@ class MixedMemory(Cell):
         weights = self.cell.sequence_weights() if isinstance(self.cell, CfC | WiredCfC) else None
         if weights is None:
             return super().unroll(x_BTI, state, d_BT1, valid_BT)
-        x_BTG, u_BTP = self.prepare(x_BTI, d_BT1)
+        x, u, d = (part.transpose(0, 1) for part in (*self.prepare(x_BTI, d_BT1), d_BT1))
+        valid = None if valid_BT is None else valid_BT.t().unsqueeze(-1)
         before, recurrent = (state["h"], state["c"]), self.memory.recurrent_map.weight
         if isinstance(weights, WiringWeights):
-            y_BTO, h_BH, c_BH = wired_sequence(x_BTG, u_BTP, d_BT1, before, recurrent, weights, valid_BT)
+            y_TBO, h_BH, c_BH = wired_sequence(x, u, d, before, recurrent, weights, valid)
         else:
-            y_BTO, h_BH, c_BH = mixed_sequence(x_BTG, u_BTP, d_BT1, before, recurrent, weights, valid_BT)
-        return y_BTO, {"h": h_BH, "c": c_BH}
+            y_TBO, h_BH, c_BH = mixed_sequence(x, u, d, before, recurrent, weights, valid)
+        return y_TBO.transpose(0, 1), {"h": h_BH, "c": c_BH}

@@ -20,21 +20,19 @@ from statestream.models.cells.cfc_sequence import SequenceWeights, derivatives, 
 
 
 def mixed_sequence(
-    x_BTG: Tensor,
-    u_BTP: Tensor,
-    d_BT1: Tensor,
+    x_TBG: Tensor,
+    u_TBP: Tensor,
+    d_TB1: Tensor,
     state: tuple[Tensor, Tensor],
     recurrent: Tensor,
     weights: SequenceWeights,
-    valid_BT: Tensor | None,
+    valid_TB1: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`y_BTH` of all steps, and h and c after the last valid one. `state` is h and c, `recurrent` U."""
-    valid = None if valid_BT is None else valid_BT.t().unsqueeze(-1)
-    x, u, d = (part.transpose(0, 1) for part in (x_BTG, u_BTP, d_BT1))
+    """`y_TBH` of all steps, and h and c after the last valid one. `state` is h and c, `recurrent` U."""
     y_TBH, h_BH, c_BH = _Mixed.apply(  # type: ignore[no-untyped-call]
-        x, u, d, *state, recurrent, *weights[:3], valid, weights.gate_both
+        x_TBG, u_TBP, d_TB1, *state, recurrent, *weights[:3], valid_TB1, weights.gate_both
     )
-    return y_TBH.transpose(0, 1), h_BH, c_BH
+    return y_TBH, h_BH, c_BH
 
 
 class _Mixed(torch.autograd.Function):

@@ -35,22 +35,20 @@ class WiringWeights(NamedTuple):
 
 
 def wired_sequence(
-    x_BTG: Tensor,
-    u_BTP: Tensor,
-    d_BT1: Tensor,
+    x_TBG: Tensor,
+    u_TBP: Tensor,
+    d_TB1: Tensor,
     state: tuple[Tensor, Tensor],
     recurrent: Tensor,
     weights: WiringWeights,
-    valid_BT: Tensor | None,
+    valid_TB1: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output of all steps, `[B, T, n]`, and h and c after the last valid one. `state` is h and c, `recurrent` U."""
-    valid = None if valid_BT is None else valid_BT.t().unsqueeze(-1)
-    x, u, d = (part.transpose(0, 1) for part in (x_BTG, u_BTP, d_BT1))
+    """Output of all steps, `[T, B, n]`, and h and c after the last valid one. `state` is h and c, `recurrent` U."""
     sizes, W, b, S, gate_both = weights
     y_TBn, h_BH, c_BH = _Wired.apply(  # type: ignore[no-untyped-call]
-        x, u, d, *state, recurrent, W, b, valid, gate_both, sizes, *S
+        x_TBG, u_TBP, d_TB1, *state, recurrent, W, b, valid_TB1, gate_both, sizes, *S
     )
-    return y_TBn.transpose(0, 1), h_BH, c_BH
+    return y_TBn, h_BH, c_BH
 
 
 class _Wired(torch.autograd.Function):
