@@ -59,7 +59,7 @@ def learn(config: Config, dataset: Dataset, runs: Path, *, told: bool, progress:
 
 
 def learned_scores(config: Config, dataset: Dataset, runs: Path, *, told: bool) -> Scores:
-    """Train a network without a word, and score it."""
+    """Train a network without printing, and score it."""
     run = learn(config, dataset, runs, told=told, progress=False)
     return network_scores(run, split_dataset(dataset, config.split, classes=True).test, told=told)
 

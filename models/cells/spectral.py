@@ -16,10 +16,11 @@
 
     z ← u + λ·(z − u),   p ← |z|² + a·(p − |z|²),   n ← 1 + a·(n − 1),   feature = log(10⁻⁶ + p/n)
 
-x counts as held since the row before: a row that is missing costs what the held value differs from it, and a row that
-repeats a value costs nothing. Were each row an impulse, irregular rows would spread the energy of slow movements over
-all frequencies. All states start at 0, and all are x ← a·x + b, so that a sequence is three scans. For z and n two gaps
-are one gap, exactly; for p where z is at rest, as |z|² fades during a gap and counts as it is at the gap's end.
+x counts as constant since the row before. So a missing row matters only as far as its value differs from the one after
+it, and a row that repeats a value changes nothing. Were each row an impulse, irregular rows would spread the energy of
+slow movements over all frequencies. All states start at 0, and all are x ← a·x + b, so that a sequence is three scans.
+For z and n two gaps are one gap, exactly; for p where z is at rest, as |z|² fades during a gap and counts as it is at
+the gap's end.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ Written by `make first-files`.
 
 `statestream tune` searches from the same file for ten minutes, by the validation split alone; then both files are
 trained with the same new seeds, and scored once on the preset's test rows. Written by
-`python -m tests.bench.tuned_files --write`, each search on a core of its own. The file for a validation of few rows can
-get worse: that of donkeycar has 100 frames.
+`python -m tests.bench.tuned_files --write`, each search on a core of its own. Where the validation split has few rows,
+the search can choose worse settings: that of donkeycar has 100 frames.
 
 <!-- tuned-files -->
 <!-- /tuned-files -->
@@ -62,9 +62,9 @@ DROPPED_ROWS = """\
 The preset `borealtc`, a spectral bank and a CfC, as a server runs it: exported, served over gRPC, and streamed the test
 recordings of each fold, mean ± standard deviation. `dropped` lacks 30 % of the rows, drawn at random; the training had
 them all. With timestamps the model knows how much time passed before each row that did arrive; without, a row counts as
-one period after the one before. The bank takes a value as held until the next row: a missing row costs what the signal
-changed meanwhile, and only if the model knows how long that was. Written by `make
-dropped-rows`.
+one period after the one before. The bank takes a value as constant since the row before, so that a missing row matters
+only as far as its value differs from the next one's; but it has to know how long that was. Written by
+`make dropped-rows`.
 
 <!-- dropped-rows -->
 <!-- /dropped-rows -->

@@ -127,7 +127,7 @@ class Chunk(nn.Module):
         *states, x_BTF, dt_BT1, valid_BT = tensors
         before = {spec.name: state for spec, state in zip(self.network.states, states, strict=True)}
         place_BT, order_BT, first_BT = _valid_first(valid_BT)
-        # A row that does not exist may be anything, no number too.
+        # A row that is not valid may hold anything, NaN too.
         x_BTF = _take(torch.where(valid_BT.unsqueeze(-1), x_BTF, 0.0), order_BT)
         y_BTK, after = self.network.unroll(x_BTF, before, _take(dt_BT1, order_BT), first_BT)
         y_BTK = _take(y_BTK, place_BT)

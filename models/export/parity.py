@@ -24,8 +24,10 @@ from statestream.models.training.rollout import Padded, pad, rollout
 BATCHES = (1, 3, 64)
 ROWS = 256
 """Most rows compared per recording; at batch 1 whole recordings are."""
-OWN_ERRORS, MOST_WIDER = 2.0, 10.0
-"""A graph may err so many times as much as PyTorch in float32 does, which widens a tolerance so many times at most."""
+OWN_ERRORS = 2.0
+"""Largest error of a graph, in errors of PyTorch in float32, where these exceed the tolerance."""
+MOST_WIDER = 10.0
+"""Largest factor by which that widens a tolerance."""
 
 
 class ParityError(ValueError):

@@ -33,15 +33,17 @@ WINDOWS = 40
 TRAILING_S = 3.0
 """Seconds of a window: what most movements take."""
 LEAST_EPOCHS = 10
-"""Fewest epochs, of however many rows."""
+"""Fewest epochs, even of many rows."""
 LITTLE_ROWS = 50_000
 """Rows below which a classification needs more than the usual weight decay, and smaller steps."""
 PIECE_WINDOWS = 4
 """Windows of the random pieces that a few long recordings are trained on."""
 MANY_ROWS = 100_000
 """Rows that a larger network learns from."""
-MANY_TARGETS, ALIKE = 8, 30.0
-"""Numbers from which on their common error is what counts, and how many times the range of one another's may be."""
+MANY_TARGETS = 8
+"""Fewest numbers to predict that are weighed alike."""
+ALIKE = 30.0
+"""Largest ratio of their ranges."""
 MISSING_STEPS = 1.5
 """Periods between rows from which one is missing."""
 PICTURE_ROWS = 30

@@ -1,4 +1,4 @@
-"""Row sizes: the data of a message's rows, divided by the model's inputs."""
+"""Row sizes: bytes that a row of each input has, and messages checked by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statestream.models.spec import BoolArray, InputSpec
 
 
 class RowSizes:
-    """Bytes of a row of each input, and what a message's columns are by them."""
+    """Sizes of a model's inputs, which tell whether a message's columns fit."""
 
     def __init__(self, inputs: tuple[InputSpec, ...]) -> None:
         self.by_name = {spec.name: spec.row_bytes for spec in inputs}
