@@ -65,8 +65,9 @@ bench: install ## Measure the server beside bare echoes and a simple server (som
 bench-train: install ## Measure training and graphs beside ncps (a few minutes, a quiet machine)
 	@$(PY) -m tests.bench.train
 
-bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (a minute, two quiet cores)
+bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (some minutes, two quiet cores)
 	@$(PY) -m tests.bench.triton
+	@$(PY) -m tests.bench.triton_core
 
 triton-clients: install ## Run versions of tritonclient and perf_analyzer, each in an environment of its own, into docs/how-to/triton.md
 	@$(PY) -m tests.bench.triton_clients

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
+from statestream.models.npy import unhindered
 from statestream.models.problems import first_problem
 from statestream.models.spec import Array, Float32Array, Manifest, TensorSpec
 
@@ -223,7 +224,7 @@ def _arrays(path: Path, wanted: Set[str]) -> dict[str, Array]:
             size = sum(each.file_size for each in archive.zip.infolist() if each.filename.removesuffix(".npy") in names)
             if size > _GOLDEN_BYTES:
                 raise BundleError(f"{path}: {GOLDEN} unpacks to {size} bytes, at most {_GOLDEN_BYTES} are read")
-            return {name: archive[name] for name in names}
+            return {name: unhindered(archive.__getitem__, name) for name in names}
     except BundleError:
         raise
     except OSError as error:

@@ -13,6 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 
 from examples import command
 from examples.wrist_exercises.networks import Scores, baseline_scores, learned_scores
@@ -23,6 +25,7 @@ from statestream.models.training.dataset import load_dataset
 from statestream.models.training.splits import split_dataset
 
 BUILD = Path(__file__).parents[2] / "build"
+CONSOLE = Console(stderr=True)
 FOLDS = 5
 PEOPLE = 10
 
@@ -41,7 +44,8 @@ def main() -> None:
         (fold, told, given.validation, tuple(given.overrides), given.out.with_suffix("")) for fold, told in parts
     ]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
-        scores = dict(zip(parts, pool.map(network_of_fold, *zip(*arguments, strict=True)), strict=True))
+        trained = pool.map(network_of_fold, *zip(*arguments, strict=True))
+        scores = dict(zip(parts, track(trained, "training", len(parts), console=CONSOLE), strict=True))
     rows: dict[str, list[Scores]] = {
         "network": [scores[fold, True] for fold in given.folds],
         "logistic regression": [baseline_of_fold(fold, validation=given.validation) for fold in given.folds],

@@ -26,6 +26,7 @@ from statestream.models.data.picture_formats import JPEG, grey_of, pillow, pixel
 from statestream.models.data.tables import DataError, Table
 from statestream.models.files import replacing
 from statestream.models.levels import levels
+from statestream.models.npy import unhindered
 from statestream.models.spec import Array, PictureRange
 
 CHANNELS = ("red", "green", "blue")
@@ -125,7 +126,7 @@ def _film(table: Table, name: str, shape: tuple[int, ...], span: PictureRange | 
             _filled(table, name, np.lib.format.open_memmap(temporary, "w+", np.uint8, shape), span).flush()
         _sweep(path.parent)
     os.utime(path)
-    return np.asarray(np.load(path, mmap_mode="r"))
+    return np.asarray(unhindered(np.load, path, mmap_mode="r"))
 
 
 def jpegs(table: Table, name: str, size: tuple[int, int], span: PictureRange | None = None) -> Array:

@@ -26,7 +26,7 @@ RELEASES = (
     Release("1.32", 14, 28),
 )
 """Oldest first. Older ones than the first are not supported."""
-_CONTRIBUTED = {"LinearAttention": "1.25", "CausalConvWithState": "1.25"}
+_CONTRIBUTED = {"LinearAttention": "1.25.1", "CausalConvWithState": "1.25.1"}
 """Operators of `com.microsoft` that came with a release after the first of `RELEASES`."""
 BOARDS = {"jetpack6": "1.23", "ubuntu22.04": "1.23", "python3.10": "1.23"}
 """The newest onnxruntime with public wheels for a board or system: 1.23.2 is the last one for Python 3.10."""
@@ -49,4 +49,4 @@ def runs(needed: str, version: str) -> bool:
 
 
 def _number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))

@@ -15,6 +15,7 @@ import numpy as np
 
 from statestream.models.bundle import read_manifest
 from statestream.models.metrics import deviation
+from statestream.models.npy import unhindered
 from statestream.models.spec import Array, BoolArray, Int64Array, Manifest, Tensors
 from statestream.service.batching.grid import GridLayout, place, split
 from statestream.service.engine.onnx import Engine
@@ -94,7 +95,7 @@ class Replayer:
         check_same_interface(recording.manifest, self.engine.manifest)
         takes: dict[int, _Take] = {}
         for path in recording.segments:
-            segment = _read(path)
+            segment = read_segment(path)
             self._start(takes, segment, recording.manifest)
             self._segment(takes, segment, recording.manifest)
             on_segment()
@@ -234,9 +235,10 @@ def _manifests(folder: Path) -> Iterator[Path]:
     return folder.glob("*/[0-9]*/*/manifest.json")
 
 
-def _read(path: Path) -> Segment:
+def read_segment(path: Path) -> Segment:
+    """Arrays of a segment's file. FailedPrecondition: it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: unhindered(archive.__getitem__, name) for name in archive.files}
     except (OSError, ValueError, EOFError) as error:
         raise FailedPrecondition(f"cannot read {path}: {error}", field="recording") from error

@@ -12,6 +12,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,25 +111,35 @@ def _environment() -> dict[str, str]:
     return os.environ | {"LD_LIBRARY_PATH": ":".join(folders)}
 
 
+@contextmanager
+def serving() -> Iterator[str]:
+    """Our server with the model `bundle.NAME`, on a core of its own, and what runs here on another; its target."""
+    from tests.bench.bundle import write
+
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "repository")
+        bed = Bed(Path(folder) / "repository", Path(folder), Path(folder), *cores())
+        os.sched_setaffinity(0, {bed.load_core})
+        with running(OURS, bed) as server:
+            yield f"127.0.0.1:{server.port}"
+
+
 def main() -> None:
     """Rows by sequences at a time."""
     if why := missing():
         sys.exit(why)
-    from tests.bench.bundle import INPUTS, NAME, write
+    from tests.bench.bundle import INPUTS, NAME
 
     header = ["sequences at a time", "steps/s", "p50, ms", "p99, ms", "steps a turn", "steps", "errors"]
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "repository")
-        bed = Bed(Path(folder) / "repository", Path(folder), Path(folder), *cores())
-        with running(OURS, bed) as server:
-            for flags in ((), ("--streaming",)):
-                for concurrency in CONCURRENCY:
-                    found = analyze(f"127.0.0.1:{server.port}", NAME, INPUTS, concurrency, 5000, *flags)
-                    words = f"{concurrency}, streamed" if flags else str(concurrency)
-                    times = (f"{found.steps_s:,.0f}", f"{found.p50_us / 1e3:.2f}", f"{found.p99_us / 1e3:.2f}")
-                    counts = (f"{found.steps / found.turns:.1f}", f"{found.steps:,}", str(found.errors))
-                    rows.append([words, *times, *counts])
+    with serving() as target:
+        for flags in ((), ("--streaming",)):
+            for concurrency in CONCURRENCY:
+                found = analyze(target, NAME, INPUTS, concurrency, 5000, *flags)
+                words = f"{concurrency}, streamed" if flags else str(concurrency)
+                times = (f"{found.steps_s:,.0f}", f"{found.p50_us / 1e3:.2f}", f"{found.p99_us / 1e3:.2f}")
+                counts = (f"{found.steps / found.turns:.1f}", f"{found.steps:,}", str(found.errors))
+                rows.append([words, *times, *counts])
     out.print(put("how-to/triton.md", "perf_analyzer", header, rows), highlight=False)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from statestream.models.data.readers.reader import Column, Facts, Reader, columns_of, ends_with, errors_of
 from statestream.models.data.tables import DataError, Table, check_unique
+from statestream.models.npy import unhindered
 from statestream.models.spec import Array
 
 SUFFIXES = (".npz",)
@@ -51,7 +52,7 @@ class Npz(Reader):
                 raise DataError(f"{path}: cannot read it: it is no archive of arrays")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+                arrays = {name: unhindered(archive.__getitem__, name) for name in archive.files}
         for name, array in arrays.items():
             if isinstance(array, bytes):  # What the library makes of a member without its mark.
                 raise DataError(f"{path}: cannot read it: '{name}' is no array of numpy's")

@@ -91,18 +91,19 @@ def test_where_they_cannot_the_plain_ones_do_and_it_is_said(tmp_path: Path, step
     assert abs(outputs["y"] - golden.outputs["y"]).max() <= 1e-5
 
 
+@pytest.mark.parametrize("version", ["1.23.2", "1.25.0"])
 def test_an_older_runtime_is_no_concern(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, version: str
 ) -> None:
     runtime = providers.runtime()
-    old = SimpleNamespace(**{**vars(runtime), "__version__": "1.23.2"})
+    old = SimpleNamespace(**{**vars(runtime), "__version__": version})
     monkeypatch.setattr(providers, "runtime", lambda: old)
     with caplog.at_level("INFO"):
         engine = Engine.load(with_fused(tmp_path, newer_operator()), measure=False)
     assert not engine.fused
     assert engine.concerns == []
     assert "own:1: the plain graphs run: " in caplog.text
-    assert "needs onnxruntime 1.25, here is 1.23.2" in caplog.text
+    assert f"needs onnxruntime 1.25.1, here is {version}" in caplog.text
 
 
 @pytest.mark.parametrize(
