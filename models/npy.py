@@ -1,7 +1,7 @@
 """Reads arrays of numpy's files, which threads of Python 3.11 hinder each other in.
 
-numpy parses the header of an array with `ast`. Python 3.11 counts its depth in one place for all threads: two that parse
-at once may end in a SystemError, whatever the files hold.
+numpy parses the header of an array with `ast`. Python 3.11 counts its depth in one place for all threads: two that
+parse at once may end in a SystemError, whatever the files hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Triton's own core beside ours, both under its perf_analyzer, into the table of `docs/how-to/triton.md`.
 
-`python -m tests.bench.triton_core`, which says so and does nothing where the core is not here. `STATESTREAM_TRITON` names a folder with two programs: `start.sh LAB PORT` serves `cfc`, a CfC of 32 units with 8 inputs,
-on core 0 until it is ended; `make_cfc_onnx.py` writes its graph, `cfc32.onnx`.
+`python -m tests.bench.triton_core`, which says so and does nothing where the core is not here. `STATESTREAM_TRITON`
+names a folder with two programs: `start.sh LAB PORT` serves `cfc`, a CfC of 32 units with 8 inputs, on core 0 until it
+is ended; `make_cfc_onnx.py` writes its graph, `cfc32.onnx`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def _core() -> Iterator[str]:
     _LAB.mkdir(parents=True, exist_ok=True)
     graph = _LAB / "cfc32.onnx"
     if not graph.is_file():
-        subprocess.run([sys.executable, folder / "make_cfc_onnx.py"], cwd=_LAB, check=True, stdout=subprocess.DEVNULL)
+        out.print("making its graph, and installing it", highlight=False)
+        subprocess.run([sys.executable, folder / "make_cfc_onnx.py"], cwd=_LAB, check=True, capture_output=True)
     port = free_port()
     environment = os.environ | {"CFC32_ONNX": str(graph)}
     with (_LAB / "log").open("w") as log:

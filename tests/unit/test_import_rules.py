@@ -33,7 +33,7 @@ MOVED = (
 )
 """Import paths of version 0.1 that lead to where things are now: for users, not for us."""
 MODELS: tuple[tuple[str, ...], ...] = (
-    ("files", "spec", "demo", "jpeg", "bundle", "metrics", "relative", "levels", "problems", "toml"),
+    ("files", "npy", "spec", "demo", "jpeg", "bundle", "metrics", "relative", "levels", "problems", "toml"),
     ("cells",),
     ("data",),
     ("config", "presets"),
@@ -190,6 +190,7 @@ def test_import_rules(name: str) -> None:
             "spec",
             "bundle",
             "files",
+            "npy",
             "jpeg",
             "metrics",
             "relative",
@@ -200,7 +201,7 @@ def test_import_rules(name: str) -> None:
         theirs = [n for n in mine if within(n, "models")]
         stray = [n for n in theirs if n != "models" and not within(n, *(f"models.{each}" for each in allowed))]
         assert not stray, (
-            "service knows spec, bundle, files, jpeg, metrics, relative, levels; what plays and bridges, data too"
+            "service knows spec, bundle, files, npy, jpeg, metrics, relative, levels; what plays and bridges, data too"
         )
         if name != "service.engine.providers":
             assert not any(within(n, "onnxruntime") for n in everything), "onnxruntime is for engine.providers"

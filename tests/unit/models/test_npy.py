@@ -63,7 +63,7 @@ def segment(folder: Path) -> Any:
 
 def film(folder: Path) -> Any:
     path = write_folder(folder / "film")
-    (recording,) = read_dataset(path, Columns(features=("image",)), frame=(HEIGHT, WIDTH)).recordings
+    (recording,) = read_dataset(path, Columns(features=("image",), period_s=0.1), frame=(HEIGHT, WIDTH)).recordings
     return recording.features
 
 
