@@ -35,6 +35,7 @@ COLUMNS = {
     "of the C++ echo's": "{}_cpu_vs_cpp_echo",
     "messages a second, over gRPC's": "{}_vs_grpc",
     "p50, of gRPC's": "{}_p50_vs_grpc",
+    "p50, of the C++ echo's": "{}_p50_vs_cpp_echo",
     "p99": "{}_p99_vs_grpc",
     "p99.9": "{}_p999_vs_grpc",
 }
