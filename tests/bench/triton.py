@@ -51,7 +51,14 @@ def missing() -> str:
 
 
 def analyze(
-    target: str, model: str, size: int, concurrency: int, requests: int, *flags: str, program: Path = ANALYZER
+    target: str,
+    model: str,
+    size: int,
+    concurrency: int,
+    requests: int,
+    *flags: str,
+    program: Path = ANALYZER,
+    timeout_s: float | None = None,
 ) -> Found:
     """Stream `concurrency` sequences at a time until `requests` or more were answered, several times over.
 
@@ -59,9 +66,11 @@ def analyze(
         size: elements of the model's input `x`.
         flags: more of perf_analyzer's own.
         program: another perf_analyzer than the one of our environment.
+        timeout_s: ends it if it takes longer; it waits for ever for a server that is gone.
 
     Raises:
         RuntimeError: it failed, and what it said.
+        subprocess.TimeoutExpired: it was not ready in time.
     """
     before = _statistics(target, model)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +82,7 @@ def analyze(
             # Whether its windows agree is a matter of the machine, not of the server.
             *("--measurement-request-count", str(requests), "--stability-percentage", "999", *flags),
         ]
-        done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=timeout_s)
         if done.returncode:
             raise RuntimeError(f"perf_analyzer ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         (row,) = csv.DictReader(report.read_text().splitlines())
