@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def run_one(name: str, *, full: bool, say: Any) -> dict[str, Any]:
         except SkippedError as skipped:
             ended, reason = "skipped", str(skipped)
         except Exception as error:
+            traceback.print_exc()
             ended, reason = "wrong", f"{type(error).__name__}: {error}"
     return {
         "ended": ended,

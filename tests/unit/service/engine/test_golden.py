@@ -336,3 +336,10 @@ def test_a_model_without_state_and_one_of_a_single_row_are_served(tmp_path: Path
     manifest, step = leaky_manifest("own"), plain_step()
     graphs = {STEP: step.SerializeToString(), CHUNK: wrap_in_scan(step, manifest).SerializeToString()}
     Engine.load(write_bundle(tmp_path / "own/1", manifest, recorded(step, manifest, rows=1), graphs))
+
+
+def test_a_rollout_over_no_rows_leaves_the_initial_state(tmp_path: Path) -> None:
+    engine = Engine.load(write_own(tmp_path, plain_step()), measure=False)
+    outputs, states = engine.rollout({"x": np.empty((0, 2), np.float32)}, np.empty(0, np.float32))
+    assert outputs["y"].shape == (0, 2)
+    np.testing.assert_array_equal(states["h"], engine.initial(1)["h"][0])
