@@ -139,12 +139,17 @@ def running(name: str, bed: Bed) -> Iterator[Running]:
         certificates = bed.certificates if MUTUAL_TLS in name else None
         yield Running(name, port, tuple(listening(f"127.0.0.1:{port}")), page[1] if page else "", certificates)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server, by SIGKILL if it takes long."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _port(process: subprocess.Popen[bytes], log: Path, workers: int) -> int:

@@ -23,7 +23,7 @@ from examples.server import free_port
 from statestream.proto.oip import inference_pb2 as pb
 from statestream.service.cli.console import out
 from tests.bench.pages import put
-from tests.bench.servers import ROOT, STOP_S
+from tests.bench.servers import ROOT, end
 from tests.bench.triton import Found, analyze, serving
 from tests.bench.triton import missing as analyzer_missing
 
@@ -116,12 +116,7 @@ def _core() -> Iterator[str]:
         _wait(process, f"127.0.0.1:{port}")
         yield f"127.0.0.1:{port}"
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def _wait(process: subprocess.Popen[bytes], target: str) -> None:
