@@ -27,6 +27,8 @@ from statestream.service.transports.native.protocol import ConnectionLimits, Grp
 from statestream.service.transports.native.server import NativeServer
 
 CHANNELS = 3
+CREDIT = 6
+"""Rows of a session that may wait."""
 POLICIES = (pb.Policy(), pb.Policy(keep=pb.KEEP_LAST, keep_last=1), pb.Policy(keep=pb.KEEP_DEADLINE))
 TIMING = ("queue_us", "compute_us", "batch")
 
@@ -77,7 +79,7 @@ async def quiet() -> None:
 async def play(script: Sequence[Feed], *, native: bool) -> Played:
     """Have a server of its own answer a script; `native`: by columns."""
     clock = FakeClock()
-    host = await make_host(None, clock, credit_rows=6, max_unacked=12)
+    host = await make_host(None, clock, credit_rows=CREDIT, max_unacked=12)
     quotas = Quotas(host.config, clock)
     plane = Plane(host, quotas)
     taken = 0
@@ -204,6 +206,21 @@ def alone(script: Sequence[Feed]) -> list[Feed]:
     ]
 
 
+def within_credit(script: Sequence[Feed]) -> list[Feed]:
+    """The same messages, of which no more arrive at once than have `CREDIT` rows: how long rows wait may differ."""
+    parts: list[Feed] = []
+    for part in script:
+        rows, requests = 0, []
+        for request in part.requests:
+            rows += len(request.steps.seq)
+            if rows > CREDIT:
+                parts.append(Feed(requests, part.after_ms))
+                part, rows, requests = Feed([]), len(request.steps.seq), []
+            requests.append(request)
+        parts.append(Feed(requests, part.after_ms))
+    return parts
+
+
 @settings(max_examples=150, deadline=None)
 @given(scripts())
 def test_both_ways_have_the_same_results_and_states(script: list[Feed]) -> None:
@@ -216,8 +233,19 @@ def test_both_ways_have_the_same_results_and_states(script: list[Feed]) -> None:
 @given(scripts())
 def test_messages_that_arrive_together_keep_their_order(script: list[Feed]) -> None:
     """Which turn a row falls into may differ, and with it what a policy drops: of that, the sessions without one."""
+    script = within_credit(script)
     ours, reference = (asyncio.run(play(script, native=native)) for native in (True, False))
     assert [row[:2] for row in ours.results.get(0, [])] == [row[:2] for row in reference.results.get(0, [])]
+
+
+def test_rows_before_a_close_are_applied() -> None:
+    script = [
+        Feed([rows([0] * 4, [1, 2, 3, 4]), rows([0], [5], flags=[0]), pb.StreamRequest(close=[pb.Close(channel=0)])])
+    ]
+    for native in (True, False):
+        assert [row[:2] for row in asyncio.run(play(script, native=native)).results[0]] == [
+            (seq, pb.VERDICT_APPLIED) for seq in range(1, 6)
+        ]
 
 
 def test_plain_rows_do_go_by_columns() -> None:
