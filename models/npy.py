@@ -1,4 +1,4 @@
-"""Reads arrays of numpy's files, which threads of Python 3.11 hinder each other in.
+"""Reads numpy's arrays again where threads of Python 3.11 disturbed each other.
 
 numpy parses the header of an array with `ast`. Python 3.11 counts its depth in one place for all threads: two that
 parse at once may end in a SystemError, whatever the files hold.

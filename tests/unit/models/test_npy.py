@@ -1,4 +1,4 @@
-"""Arrays are read although Python 3.11's threads hinder each other in their headers."""
+"""Arrays are read although threads of Python 3.11 disturb each other while numpy parses headers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MET = "AST constructor recursion depth mismatch (before=66, after=65)"
 
 
 class Threads:
-    """Others that meet every second call."""
+    """Other threads, which disturb every second parse."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -207,7 +207,7 @@ def alone(script: Sequence[Feed]) -> list[Feed]:
 
 
 def within_credit(script: Sequence[Feed]) -> list[Feed]:
-    """The same messages, of which no more arrive at once than have `CREDIT` rows: how long rows wait may differ."""
+    """Split what arrives at once into parts of at most `CREDIT` rows: beyond it, BUSY depends on the turns."""
     parts: list[Feed] = []
     for part in script:
         rows, requests = 0, []
