@@ -12,8 +12,8 @@ Yang, Kautz & Hatamizadeh, 2024, arXiv:2412.06464.
 
     S ← α·S;   S ← S + k (β·(v − kᵀS))ᵀ,   y = qᵀS,   out = W (norm(y)·SiLU(z))
 
-norm divides by the root mean square of each head, times a weight a channel. What β does in one period it does for d
-periods, as 1 − σ(b) = exp(−softplus(b)): without a value, or without decay, two gaps are one.
+norm divides by the root mean square of each head, times V weights, the same for all heads. What β does in one period it
+does for d periods, as 1 − σ(b) = exp(−softplus(b)): without a value, or without decay, two gaps are one.
 """
 
 from __future__ import annotations
@@ -48,8 +48,9 @@ class DeltaHeads(MatrixMemory):
         # q with k, and δ with b: at batch 1 a step's cost is the number of its operations.
         qk, v, rates = torch.split(x, self.sizes, dim=-1)
         q, k = unit_length(by_heads(qk, 2 * self.heads)).chunk(2, dim=-2)
-        delta, b = (even_softplus(rates + pad(self.decay.bias, (0, self.heads))) * d).chunk(2, dim=-1)
-        return q, k, by_heads(v, self.heads), self.decay(delta), -torch.expm1(-b)
+        rates = even_softplus(rates + pad(self.decay.bias, (0, self.heads))) * d
+        g, left = (rates * pad(self.decay.rate(), (0, self.heads), value=-1.0)).chunk(2, dim=-1)
+        return q, k, by_heads(v, self.heads), g, 1 - torch.exp(left)
 
 
 class GatedDelta(CompositeCell):
@@ -66,12 +67,13 @@ class GatedDelta(CompositeCell):
         super().__init__(input_size, units, inner)
         self.sizes = [channels, convolved, 2 * heads]
         self.entry = nn.Linear(input_size, sum(self.sizes), bias=False)
-        self.scale = nn.Parameter(torch.ones(heads, width))
+        self.heads = heads
+        self.scale = nn.Parameter(torch.ones(width))
         self.exit = nn.Linear(channels, units, bias=False)
 
     def compose(self, x: Tensor, run: Run) -> Tensor:
         z, convolved, rates = torch.split(self.entry(x), self.sizes, dim=-1)
         y = run("heads", torch.cat([silu(run("conv", convolved)), rates], dim=-1))
-        y = (root_mean_square_norm(by_heads(y, len(self.scale))) * self.scale).flatten(-2)
+        y = root_mean_square_norm(by_heads(y, self.heads), self.scale).flatten(-2)
         out: Tensor = self.exit(y * silu(z))
         return out

@@ -44,9 +44,9 @@ class HeadDecay(nn.Module):
         # Of the step before its softplus, whose inverse this is.
         self.bias = nn.Parameter(start + torch.log(-torch.expm1(-start)))
 
-    def forward(self, delta: Tensor) -> Tensor:
-        """δA of δ, `[..., H]`."""
-        return delta * -torch.exp(self.log_A)
+    def rate(self) -> Tensor:
+        """A, `[H]`."""
+        return -torch.exp(self.log_A)
 
 
 class StateSpaceHeads(MatrixMemory):
@@ -61,7 +61,7 @@ class StateSpaceHeads(MatrixMemory):
         x, B, C, step = torch.split(x, self.sizes, dim=-1)
         delta = even_softplus(step + self.decay.bias) * d
         v = by_heads(x, len(self.decay.log_A)) * delta.unsqueeze(-1)
-        return C.unsqueeze(-2), B.unsqueeze(-2), v, self.decay(delta)
+        return C.unsqueeze(-2), B.unsqueeze(-2), v, delta * self.decay.rate()
 
 
 class Mamba2(CompositeCell):
@@ -88,5 +88,5 @@ class Mamba2(CompositeCell):
         convolved = silu(run("conv", convolved))
         skip = by_heads(convolved[..., : self.sizes[0]], len(self.D)) * self.D
         y = run("ssm", torch.cat([convolved, step], dim=-1)) + skip.flatten(-2)
-        out: Tensor = self.exit(root_mean_square_norm(y * silu(z)) * self.scale)
+        out: Tensor = self.exit(root_mean_square_norm(y * silu(z), self.scale))
         return out

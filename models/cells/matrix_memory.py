@@ -114,14 +114,13 @@ def even_softplus(x: Tensor) -> Tensor:
 
 def unit_length(x: Tensor) -> Tensor:
     """Each vector on the last axis, divided by its length."""
-    return x * torch.rsqrt(_squares(x) + 1e-6)
+    size = x.shape[-1]
+    return root_mean_square_norm(x, x.new_full((size,), size**-0.5), 1e-6 / size)
 
 
-def root_mean_square_norm(x: Tensor) -> Tensor:
-    """Each vector on the last axis, divided by the root of its mean square."""
-    return x * torch.rsqrt(_squares(x) / x.shape[-1] + 1e-5)
+def root_mean_square_norm(x: Tensor, weight: Tensor, floor: float = 1e-5) -> Tensor:
+    """Each vector on the last axis, divided by the root of its mean square, times `weight`.
 
-
-def _squares(x: Tensor) -> Tensor:
-    # A product with ones, not a sum: see `synapses.DenseSynapses`.
-    return (x * x) @ x.new_ones(x.shape[-1], 1)
+    In this order of operations it is one operator of onnxruntime, SimplifiedLayerNormalization.
+    """
+    return x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + floor) * weight

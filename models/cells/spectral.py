@@ -44,8 +44,8 @@ BANDWIDTH, SMOOTHING = 0.015, 50.0
 LEAST_WEIGHT = 1e-12
 """Least n to divide by: at the start of a session n may be 0."""
 
-Move = Callable[[str, Parts, Parts], Parts]
-"""`move(state, a, b)` takes a state to a·state + b."""
+Move = Callable[[str, Parts, Parts, Tensor | float], Parts]
+"""`move(state, a, rest, u)` takes a state to u + a·(state − u), which is a·state + rest·u, where rest is 1 − a."""
 
 
 class SpectralEncoder(Cell):
@@ -83,11 +83,15 @@ class SpectralEncoder(Cell):
     def step(self, x_BI: Tensor, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         after = State()
 
-        def move(name: str, a: Parts, b: Parts) -> Parts:
-            left = times(a, _parts(state[name], len(a)))
-            moved = tuple(part + drive for part, drive in zip(left, b, strict=True))
-            after[name] = torch.cat(moved, dim=-1) if len(moved) > 1 else moved[0]
-            return moved
+        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
+            x = _parts(state[name], len(a))
+            if len(a) == 1:
+                after[name] = a[0] * x[0] + rest[0] * u
+                return (after[name],)
+            # As λ·z + (1 − λ)·u the graph would have five operators more; p and n, written so, would lose digits.
+            re, im = times(a, (x[0] - u, x[1]))
+            after[name] = torch.cat((re + u, im), dim=-1)
+            return re + u, im
 
         return self._features(x_BI, d_B1, move), after
 
@@ -96,7 +100,8 @@ class SpectralEncoder(Cell):
     ) -> tuple[Tensor, State]:
         after = State()
 
-        def move(name: str, a: Parts, b: Parts) -> Parts:
+        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
+            b = tuple(part * u for part in rest)
             a = tuple(part.expand_as(b[0]) for part in a)
             moved = scan(*paused(a, b, valid_BT), _parts(state[name], len(a)))
             after[name] = torch.cat([part[:, -1] for part in moved], dim=-1)
@@ -111,7 +116,8 @@ class SpectralEncoder(Cell):
     def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
         moves = State()
 
-        def move(name: str, a: Parts, b: Parts) -> Parts:
+        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
+            b = tuple(part * u for part in rest)
             moves[name] = torch.cat([*(part.expand_as(b[0]) for part in a), *b], dim=-1)
             return _parts(after[name], len(a))
 
@@ -119,17 +125,13 @@ class SpectralEncoder(Cell):
 
     def _features(self, x: Tensor, d: Tensor, move: Move) -> Tensor:
         omega = self._omega()
-        size, half = torch.exp(d * -self.decay), d * (omega / 2)
+        size, angle = torch.exp(d * -self.decay), d * omega
         u = linear(x, self.spread * self._reach(omega).unsqueeze(-1), self.silence)
-        # λ by half its angle: 1 − λ is as exact for slow oscillators as for fast ones, whose differences are features.
-        sine = torch.sin(half)
-        twice = 2 * size * sine
-        across = twice * sine
-        real, imaginary = size - across, twice * torch.cos(half)
-        re, im = move("z", (real, imaginary), ((1 - size + across) * u, -imaginary * u))
+        real, imaginary = size * torch.cos(angle), size * torch.sin(angle)
+        re, im = move("z", (real, imaginary), (1 - real, -imaginary), u)
         left = torch.exp(d * (-1 / self.smoothing))
-        (p,) = move("p", (left,), ((1 - left) * (re * re + im * im),))
-        (n,) = move("n", (left,), (1 - left,))
+        (p,) = move("p", (left,), (1 - left,), re * re + im * im)
+        (n,) = move("n", (left,), (1 - left,), 1.0)
         return torch.log(FLOOR + p / n.clamp(min=LEAST_WEIGHT))
 
     def _reach(self, omega_G: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class FusedMemory(Cell):
 
     def step(self, x_BI: Tensor, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         y_B1O, after = self.unroll(x_BI.unsqueeze(1), state, d_B1.unsqueeze(1))
-        return y_B1O.squeeze(1), after
+        return y_B1O.flatten(1), after
 
     def unroll(
         self, x_BTI: Tensor, state: State, d_BT1: Tensor, valid_BT: Tensor | None = None

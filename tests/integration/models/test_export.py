@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
 from statestream.models.bundle import Bundle
 from statestream.models.export.exporter import export_network, golden_vectors, step_graph, with_irregular_time
+from statestream.models.export.folding import fold_constants
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.export.parity import ParityError, check_parity, reproduced, rounding_error
 from statestream.models.spec import TimeSpec
@@ -21,7 +23,17 @@ from tests.integration.models.conftest import FAMILIES, NOMINAL_S, made_up, netw
 from tests.support.bundles import leaky_step
 
 TIME = TimeSpec.around(NOMINAL_S)
-MOST_NODES = {"cfc": 20, "cfc_pure": 19, "cfc_ncp": 40, "gru": 20, "lstm": 19, "stack": 220}
+MOST_NODES = {
+    "cfc": 20,
+    "cfc_pure": 19,
+    "cfc_ncp": 40,
+    "gru": 20,
+    "lstm": 19,
+    "stack": 220,
+    "spectral": 36,
+    "gated_delta": 62,
+    "mamba2": 53,
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,3 +183,17 @@ def test_normalisation_is_folded_where_float32_allows(mean: float, folded: bool,
     bundle = export_network(network, made_up([50]), tmp_path, name="m")
     (first,) = [node for node in onnx.load(bundle.step_path).graph.node if "x" in node.input]
     assert first.op_type == ("Gemm" if folded else "Sub")
+
+
+def test_a_softplus_is_one_operator_right_at_every_size() -> None:
+    """torch.onnx chooses x itself above 20; the operator comes to the same there."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]> softplus (float[batch, 1] x) => (float[batch, 1] y)
+        <float most = {20.0}> { large = Greater (x, most)  small = Softplus (x)  y = Where (large, x, small) }"""
+    )
+    fold_constants(model)
+    assert [node.op_type for node in model.graph.node] == ["Softplus"]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.linspace(-80, 90, 3401, dtype=np.float32).reshape(-1, 1)
+    (y,) = session.run(None, {"x": x})
+    np.testing.assert_allclose(y, np.logaddexp(x.astype(np.float64), 0), rtol=1e-6)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from statestream.models.bundle import Bundle
@@ -59,6 +60,22 @@ def test_they_hold_the_operator_where_the_plain_ones_hold_none(exported: Exporte
         assert graph.ir_version <= 10
         assert {each.domain: each.version <= 20 for each in graph.opset_import} == {"": True, "com.microsoft": True}
     assert ("Scan" in operators(fused.chunk_path)) == (bundle.manifest.name == "mixed")
+
+
+@pytest.mark.parametrize("family", ["gated_delta", "mamba2"])
+def test_a_normalisation_is_one_operator_and_a_softplus_too(family: str, tmp_path: Path) -> None:
+    """At batch 1 a step's cost is the number of its operators: onnxruntime makes one of those of a norm."""
+    bundle = Bundle.open(export_network(network_of(family), made_up([60]), tmp_path, name=family).path)
+    fused = bundle.fused()
+    assert fused is not None
+    for path in (bundle.step_path, fused.step_path):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "run.onnx"), 3
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        found = operators(tmp_path / "run.onnx")
+        assert found["SimplifiedLayerNormalization"] == (2 if family == "gated_delta" else 1)
+        assert found["Softplus"] == 1
+        assert not found.keys() & {"Sqrt", "ReduceMean", "Where", "Greater"}
 
 
 def assert_equal(found: dict[str, Array], wanted: dict[str, Array], valid: Array) -> None:
