@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from statestream.models.cells.cfc_sequence import SequenceWeights, derivatives, gate, outer
+from statestream.models.cells.cfc_sequence import SequenceWeights, derivatives, gate, last_first, outer, tanh
 
 
 def mixed_sequence(
@@ -61,7 +61,7 @@ class _Mixed(torch.autograd.Function):
             held = remember(torch.addmm(x[step], h, Ut, out=a[step]), c, squashed[step], m[step])
             torch.addmm(u[step], m[step], Wt, out=k[step])
             if Vt is not None and b is not None:
-                torch.addmm(b, k[step].tanh_(), Vt, out=z[step])
+                torch.addmm(b, tanh(k[step], out=k[step]), Vt, out=z[step])
             gate(z[step], d[step], y[step], gate_both)
             h = y[step] if valid is None else torch.where(valid[step], y[step], h)
             c = held if valid is None else torch.where(valid[step], held, c)
@@ -72,15 +72,15 @@ class _Mixed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
-        J, hidden = derivatives(z, d, ctx.gate_both), None if V is None else 1 - k * k
+        hidden = None if V is None else 1 - k * k
         by = memory_derivatives(a, c_before, squashed)
         g_a, g_z = torch.empty_like(a), torch.empty_like(z)
         g_k = g_z if V is None else torch.empty_like(k)
-        for step in range(len(z) - 1, -1, -1):
+        for step, J in last_first(len(z), lambda steps: derivatives(z[steps], d[steps], ctx.gate_both)):
             kept = None if valid is None else [torch.where(valid[step], 0.0, carried) for carried in (g_h, g_c)]
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
-            torch.mul(J[step], (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J[step].shape))
+            torch.mul(J, (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J.shape))
             if hidden is not None:
                 torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
             g_h, g_c = through_memory(g_k[step] @ W, g_c, by.at(step), g_a[step], U)
@@ -109,10 +109,10 @@ class MemoryDerivatives(NamedTuple):
 def remember(gates: Tensor, c: Tensor, squashed: Tensor, m: Tensor) -> Tensor:
     """One step of the memory: activates its gates in place, writes `squashed` and `m`; returns the next c."""
     g, i, f, o = gates.chunk(4, dim=1)
-    g.tanh_()
+    tanh(g, out=g)
     gates[:, c.shape[1] :].sigmoid_()
     held = torch.addcmul(c * f, g, i)
-    torch.mul(o, torch.tanh(held, out=squashed), out=m)
+    torch.mul(o, tanh(held, out=squashed), out=m)
     return held
 
 
