@@ -16,6 +16,8 @@ matrix product each.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +27,7 @@ BLOCK = 4
 """Steps whose derivatives are made at once: their tensors fit a cache of half a megabyte in usual batches."""
 
 _MINUS_ONE = torch.tensor(-1.0)
+_coarse: ContextVar[bool] = ContextVar("coarse", default=False)
 
 
 class SequenceWeights(NamedTuple):
@@ -48,6 +51,21 @@ def gated_sequence(
         u_BTP.transpose(0, 1), d_BT1.transpose(0, 1), h_BH, *weights[:3], valid, weights.gate_both
     )
     return y_TBH.transpose(0, 1), last
+
+
+@contextmanager
+def coarse_gradients() -> Iterator[None]:
+    """Sequences in this context multiply matrices in bfloat16 when they go backwards; forwards they don't."""
+    token = _coarse.set(True)
+    try:
+        yield
+    finally:
+        _coarse.reset(token)
+
+
+def gradient_dtype(forwards: Tensor) -> torch.dtype:
+    """Type of the matrices that are multiplied backwards."""
+    return torch.bfloat16 if _coarse.get() else forwards.dtype
 
 
 class _Gated(torch.autograd.Function):
@@ -77,15 +95,15 @@ class _Gated(torch.autograd.Function):
             gate(z_k, d_k, y_k, gate_both)
             h = y_k if valid_k is None else torch.where(valid_k, y_k, h)
         ctx.save_for_backward(d, before, k, z, W, V, valid)
-        ctx.gate_both = gate_both
+        ctx.gate_both, ctx.dtype = gate_both, gradient_dtype(z)
         return y, h.clone()
 
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_last: Tensor) -> tuple[Tensor | None, ...]:
         d, before, k, z, W, V, valid = ctx.saved_tensors
-        hidden = None if V is None else 1 - k * k
-        g_z, g_k = torch.empty_like(z), torch.empty_like(k)
-        g = g_last
+        dtype = ctx.dtype
+        W, V, hidden = W.to(dtype), None if V is None else V.to(dtype), None if V is None else (1 - k * k).to(dtype)
+        g_z, g_k, g = torch.empty_like(z, dtype=dtype), torch.empty_like(k, dtype=dtype), g_last.to(dtype)
         for step, J in last_first(len(z), lambda steps: derivatives(z[steps], d[steps], ctx.gate_both)):
             through = g if valid is None else torch.where(valid[step], g, 0.0)
             at = g_z[step]
@@ -95,8 +113,9 @@ class _Gated(torch.autograd.Function):
                 at = g_k[step]
             g = at @ W if valid is None else torch.addmm(torch.where(valid[step], 0.0, g), at, W)
         if V is None:
-            return g_z, None, g, outer(g_z, before), None, None, None, None
-        return g_k, None, g, outer(g_k, before), outer(g_z, k), g_z.sum(dim=(0, 1)), None, None
+            return g_z.to(z.dtype), None, g.to(z.dtype), outer(g_z, before), None, None, None, None
+        g_b = g_z.sum(dim=(0, 1), dtype=z.dtype)
+        return g_k.to(z.dtype), None, g.to(z.dtype), outer(g_k, before), outer(g_z, k), g_b, None, None
 
 
 def tanh(x: Tensor, out: Tensor) -> Tensor:
@@ -132,4 +151,4 @@ def derivatives(z: Tensor, d: Tensor, gate_both: bool) -> Tensor:
 
 def outer(g: Tensor, x: Tensor) -> Tensor:
     """Gradient of a matrix over all steps and the batch."""
-    return g.flatten(0, 1).t() @ x.flatten(0, 1)
+    return (g.flatten(0, 1).t() @ x.to(g.dtype).flatten(0, 1)).to(x.dtype)

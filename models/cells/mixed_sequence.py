@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from statestream.models.cells.cfc_sequence import SequenceWeights, derivatives, gate, last_first, outer, tanh
+from statestream.models.cells.cfc_sequence import (
+    SequenceWeights,
+    derivatives,
+    gate,
+    gradient_dtype,
+    last_first,
+    outer,
+    tanh,
+)
 
 
 def mixed_sequence(
@@ -66,16 +74,18 @@ class _Mixed(torch.autograd.Function):
             h = y[step] if valid is None else torch.where(valid[step], y[step], h)
             c = held if valid is None else torch.where(valid[step], held, c)
         ctx.save_for_backward(d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid)
-        ctx.gate_both = gate_both
+        ctx.gate_both, ctx.dtype = gate_both, gradient_dtype(z)
         return y, h.clone(), c
 
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
-        hidden = None if V is None else 1 - k * k
+        dtype = ctx.dtype
+        U, W, V = U.to(dtype), W.to(dtype), None if V is None else V.to(dtype)
+        hidden = None if V is None else (1 - k * k).to(dtype)
         by = memory_derivatives(a, c_before, squashed)
-        g_a, g_z = torch.empty_like(a), torch.empty_like(z)
-        g_k = g_z if V is None else torch.empty_like(k)
+        g_a, g_z = torch.empty_like(a, dtype=dtype), torch.empty_like(z, dtype=dtype)
+        g_k = g_z if V is None else torch.empty_like(k, dtype=dtype)
         for step, J in last_first(len(z), lambda steps: derivatives(z[steps], d[steps], ctx.gate_both)):
             kept = None if valid is None else [torch.where(valid[step], 0.0, carried) for carried in (g_h, g_c)]
             if kept is not None:
@@ -83,11 +93,22 @@ class _Mixed(torch.autograd.Function):
             torch.mul(J, (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J.shape))
             if hidden is not None:
                 torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
-            g_h, g_c = through_memory(g_k[step] @ W, g_c, by.at(step), g_a[step], U)
+            g_h, g_c = through_memory((g_k[step] @ W).to(z.dtype), g_c, by.at(step), g_a[step], U)
             if kept is not None:
                 g_h, g_c = g_h + kept[0], g_c + kept[1]
-        by_heads = (None, None) if V is None else (outer(g_z, k), g_z.sum(dim=(0, 1)))
-        return g_a, g_k, None, g_h, g_c, outer(g_a, h_before), outer(g_k, m), *by_heads, None, None
+        by_heads = (None, None) if V is None else (outer(g_z, k), g_z.sum(dim=(0, 1), dtype=z.dtype))
+        return (
+            g_a.to(z.dtype),
+            g_k.to(z.dtype),
+            None,
+            g_h,
+            g_c,
+            outer(g_a, h_before),
+            outer(g_k, m),
+            *by_heads,
+            None,
+            None,
+        )
 
 
 class MemoryDerivatives(NamedTuple):
@@ -129,4 +150,4 @@ def through_memory(g_m: Tensor, g_c: Tensor, by: MemoryDerivatives, g_a: Tensor,
     g_c = torch.addcmul(g_c, g_m, by.by_c)
     torch.mul(by.L, g_c.unsqueeze(1), out=g_a[:, : 3 * units].view(by.L.shape))
     torch.mul(by.by_o, g_m, out=g_a[:, 3 * units :])
-    return g_a @ U, g_c * by.f
+    return (g_a @ U).to(g_m.dtype), g_c * by.f

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from statestream.models.cells.cfc_sequence import derivatives, gate, outer
+from statestream.models.cells.cfc_sequence import derivatives, gate, gradient_dtype, outer
 from statestream.models.cells.mixed_sequence import memory_derivatives, remember, through_memory
 
 
@@ -86,16 +86,17 @@ class _Wired(torch.autograd.Function):
             h = y[step] if valid is None else torch.where(valid[step], y[step], h)
             c = held if valid is None else torch.where(valid[step], held, c)
         ctx.save_for_backward(d, a, h_before, c_before, squashed, m, z, y, U, W, valid, *S)
-        ctx.gate_both, ctx.sizes = gate_both, sizes
+        ctx.gate_both, ctx.sizes, ctx.dtype = gate_both, sizes, gradient_dtype(z)
         return y[..., units - sizes[-1] :], h.clone(), c
 
     @staticmethod
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, z, y, U, W, valid, *S = ctx.saved_tensors
-        sizes = ctx.sizes
+        sizes, dtype = ctx.sizes, ctx.dtype
+        U, W, S = U.to(dtype), W.to(dtype), [weight.to(dtype) for weight in S]
         J = [derivatives(part, d, ctx.gate_both) for part in _layers(z, sizes, 4)]
         by = memory_derivatives(a, c_before, squashed)
-        g_a, g_z = torch.empty_like(a), torch.empty_like(z)
+        g_a, g_z = torch.empty_like(a, dtype=dtype), torch.empty_like(z, dtype=dtype)
         g_heads, last = _layers(g_z, sizes, 4), len(sizes) - 1
         for step in range(len(z) - 1, -1, -1):
             kept = None if valid is None else [torch.where(valid[step], 0.0, g) for g in (g_h, g_c)]
@@ -106,12 +107,13 @@ class _Wired(torch.autograd.Function):
                 by_next = g_y[step] if k == last else g_heads[k + 1][step] @ S[k]
                 J_k = J[k][step]
                 torch.mul(J_k, (carried[k] + by_next).unsqueeze(1), out=g_heads[k][step].view(J_k.shape))
-            g_h, g_c = through_memory(g_z[step] @ W, g_c, by.at(step), g_a[step], U)
+            g_h, g_c = through_memory((g_z[step] @ W).to(z.dtype), g_c, by.at(step), g_a[step], U)
             if kept is not None:
                 g_h, g_c = g_h + kept[0], g_c + kept[1]
-        g_b = g_z[..., 4 * sizes[0] :].sum(dim=(0, 1))
+        g_b = g_z[..., 4 * sizes[0] :].sum(dim=(0, 1), dtype=z.dtype)
         g_S = [outer(part, before) for part, before in zip(g_heads[1:], _layers(y, sizes), strict=False)]
-        return g_a, g_heads[0], None, g_h, g_c, outer(g_a, h_before), outer(g_z, m), g_b, None, None, None, *g_S
+        g_x, g_u = g_a.to(z.dtype), g_heads[0].to(z.dtype)
+        return g_x, g_u, None, g_h, g_c, outer(g_a, h_before), outer(g_z, m), g_b, None, None, None, *g_S
 
 
 def _layers(values: Tensor, sizes: Sequence[int], each: int = 1) -> Sequence[Tensor]:

@@ -18,14 +18,15 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from statestream.models.config import Config
+from statestream.models.cells.cfc import CfC
+from statestream.models.config import Config, ConfigError
 from statestream.models.data.recordings import Dataset, median_period_s
 from statestream.models.data.tables import DataError
 from statestream.models.spec import TimeSpec
 from statestream.models.training.dataset import channel_statistics, load_dataset, target_statistics
 from statestream.models.training.feature_statistics import fix_whitening
 from statestream.models.training.learner import Learner
-from statestream.models.training.network import Facts, Scaling
+from statestream.models.training.network import Facts, Network, Scaling
 from statestream.models.training.plan import Plan, plan_of
 from statestream.models.training.progress import EpochProgress
 from statestream.models.training.report import stopped_early, write_report
@@ -72,6 +73,7 @@ def train(
         command: what repeats the training, for the report.
 
     Raises:
+        ConfigError: training.precision is not for this network.
         DataError: the recordings cannot be used.
         RunError: the folder to overwrite is no run, or the run to resume had another configuration.
         Interrupted: Ctrl-C.
@@ -127,9 +129,20 @@ def _learner(config: Config, dataset: Dataset) -> Learner:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     lightning.seed_everything(config.training.seed, verbose=False)
     network = build_network(config, facts_of(config, dataset, split))
+    _check_precision(config, network)
     time = TimeSpec.around(network.facts.nominal_s)
     fix_whitening(network, split.train, time, whiten=config.data.whiten)
     return Learner(network, config, split, time)
+
+
+def _check_precision(config: Config, network: Network) -> None:
+    """bf16 is for gradients that are written by hand."""
+    by_hand = any(isinstance(m, CfC) and m.sequence_weights() is not None for m in network.modules())
+    if config.training.precision == "bf16" and not by_hand:
+        raise ConfigError(
+            f"training.precision = 'bf16' needs a CfC with a time gate and at most one backbone layer; cell.kind is "
+            f"'{config.cell.kind}'"
+        )
 
 
 def facts_of(config: Config, dataset: Dataset, split: Split) -> Facts:

@@ -13,7 +13,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from statestream.models.bundle import CHUNK, FUSED, STEP
 from statestream.models.cells.base import Cell
 from statestream.models.cells.cfc import CfC
+from statestream.models.cells.cfc_sequence import coarse_gradients
 from statestream.models.cells.gated_delta import GatedDelta
 from statestream.models.cells.ltc import LTC
 from statestream.models.cells.mamba2 import Mamba2
@@ -91,6 +92,7 @@ def main() -> None:
 
 WANTED = {
     **{f"{cell}_vs_ncps_batch{batch}": "≥ 1.5" if batch < 128 else "" for cell in ("cfc", "ltc") for batch in BATCHES},
+    "cfc_bf16_vs_float32": "≤ 0.86",
     "s5_scan_vs_loop": "≥ 1.8",
     "ltc_list_vs_dense_batch64": "≥ 2.5",
     "cfc_fused_vs_plain_us_batch1": "≤ 0.8",
@@ -113,6 +115,9 @@ def measure(effort: Effort) -> dict[str, Any]:
             facts[f"{name}_vs_ncps_batch{batch}"] = ratio(times[1], times[0])
             facts[f"{name}_sequences_s_batch{batch}"] = batch / median(times[0])
             facts[f"ncps_{name}_sequences_s_batch{batch}"] = batch / median(times[1])
+    coarse, fine = turns(effort.rounds, *precisions(effort.rows))
+    facts["cfc_bf16_vs_float32"] = ratio(coarse, fine)
+    facts["cfc_float32_ms"] = 1e3 * median(fine)
     scanned, looped = turns(effort.rounds, *scans(effort.steps))
     facts["s5_scan_vs_loop"] = ratio(looped, scanned)
     facts["s5_scan_ms"], facts["s5_steps"] = 1e3 * median(scanned), effort.steps
@@ -213,6 +218,17 @@ def ours(cell: Cell) -> Trained:
         return cell.unroll(x_BTI, cell.initial_state(len(x_BTI)), torch.ones(*x_BTI.shape[:2], 1))[0]
 
     return Trained(cell, forward, cell.constrain)
+
+
+def precisions(rows: int) -> tuple[Work, Work]:
+    """A CfC of the size of the preset `walker2d`, trained with bf16 gradients, and with float32's."""
+    cell, x_BTI = ours(CfC(17, 128, backbone_units=128)), torch.randn(64, rows, 17)
+
+    def forward(x_BTI: Tensor) -> Tensor:
+        with coarse_gradients():
+            return cell.forward(x_BTI)
+
+    return training(replace(cell, forward=forward), x_BTI), training(cell, x_BTI)
 
 
 def scans(steps: int) -> tuple[Work, Work]:

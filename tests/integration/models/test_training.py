@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from statestream.models.bundle import Bundle
-from statestream.models.config import Config, parse_config
+from statestream.models.config import Config, ConfigError, parse_config
 from statestream.models.data.recordings import Columns
 from statestream.models.data.tables import DataError
 from statestream.models.export.exporter import export
@@ -248,6 +248,26 @@ def test_augmenting_a_feature_that_is_not_there_is_an_error(data: Path, tmp_path
 def test_a_class_has_no_sign_that_a_mirrored_picture_could_change(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"training\.augment\.mirror_pictures: no target number 'x'; there are none"):
         train(config_of(data, training={"augment": {"mirror_pictures": ["x"]}}), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("cell", [{"kind": "gru"}, {"kind": "cfc", "mode": "pure"}])
+def test_coarse_gradients_need_a_cell_that_has_them(data: Path, tmp_path: Path, cell: dict[str, Any]) -> None:
+    config = config_of(data, cell=cell, training={"precision": "bf16"})
+    with pytest.raises(
+        ConfigError, match=rf"training\.precision = 'bf16' needs a CfC .*; cell\.kind is '{cell['kind']}'"
+    ):
+        train(config, tmp_path, progress=False)
+
+
+def test_coarse_gradients_train_another_network(data: Path, tmp_path: Path) -> None:
+    cell = {"kind": "cfc", "units": 6, "backbone_units": 8}
+    losses = [
+        train(
+            config_of(data, name=name, cell=cell, training={"epochs": 3, "precision": name}), tmp_path, progress=False
+        ).metrics["history"][-1]["loss"]
+        for name in ("float32", "bf16")
+    ]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 @pytest.mark.slow
