@@ -108,7 +108,7 @@ class _Gated(torch.autograd.Function):
             through = g if valid is None else torch.where(valid[step], g, 0.0)
             at = g_z[step]
             torch.mul(J, (through + g_y[step]).unsqueeze(1), out=at.view(J.shape))
-            if hidden is not None:
+            if V is not None and hidden is not None:
                 torch.mm(at, V, out=g_k[step]).mul_(hidden[step])
                 at = g_k[step]
             g = at @ W if valid is None else torch.addmm(torch.where(valid[step], 0.0, g), at, W)

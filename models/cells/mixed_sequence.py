@@ -91,7 +91,7 @@ class _Mixed(torch.autograd.Function):
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
             torch.mul(J, (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J.shape))
-            if hidden is not None:
+            if V is not None and hidden is not None:
                 torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
             g_h, g_c = through_memory((g_k[step] @ W).to(z.dtype), g_c, by.at(step), g_a[step], U)
             if kept is not None:
