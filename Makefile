@@ -62,8 +62,9 @@ test-pythons: ## Run the unit tests on every Python of 3.10 to 3.14 that is on P
 bench: install ## Measure the server beside bare echoes and a simple server (some minutes, two quiet cores)
 	@$(PY) -m tests.bench
 
-bench-train: install ## Measure training and graphs beside ncps (a few minutes, a quiet machine)
-	@$(PY) -m tests.bench.train
+bench-train: install ## Measure training and graphs, into docs/performance.md (a few minutes, a quiet machine)
+	@$(PY) -m tests.bench.train --write
+	@$(PY) -m tests.bench.chunks --write
 
 bench-triton: install ## Measure with Triton's perf_analyzer, into docs/how-to/triton.md (some minutes, two quiet cores)
 	@$(PY) -m tests.bench.triton

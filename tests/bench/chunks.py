@@ -1,6 +1,6 @@
 """Hoisted chunk graphs beside the Scan of the same step: CPU time of one over the other, in turns.
 
-`python -m tests.bench.chunks [--quick] [--out build]`: a minute on a quiet machine, one thread, irregular rows.
+`python -m tests.bench.chunks [--quick] [--out build] [--write]`: a minute, on one thread, with irregular rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from rich.table import Table
 
 from statestream.models.cells.base import Cell
 from statestream.models.cells.linoss import LinOSS
@@ -29,9 +28,9 @@ from statestream.models.export.exporter import hoisted_graph, step_graph
 from statestream.models.export.onnx_scan import wrap_in_scan
 from statestream.models.files import write_json
 from statestream.models.training.network import Network
-from statestream.service.cli.console import out
 from tests.bench import options
-from tests.bench.train import INPUTS, NOMINAL_S, manifest_of, network, ratio, session, turns
+from tests.bench.pages import show
+from tests.bench.train import INPUTS, NOMINAL_S, PAGE, manifest_of, network, ratio, session, turns
 
 SHAPES = ((1, 2), (1, 4), (1, 8), (1, 64), (1, 256), (16, 2), (16, 8), (16, 64))
 """Sessions and rows of a chunk."""
@@ -40,18 +39,23 @@ QUICK = ("s5",)
 
 
 def main() -> None:
-    given = options.given("tests.bench.chunks")
+    given = options.given("tests.bench.chunks", PAGE)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     chosen = {name: cell for name, cell in cells().items() if not given.quick or name in QUICK}
     facts = measure(chosen, rounds=1 if given.quick else 11) | {"quick": given.quick}
     given.out.mkdir(parents=True, exist_ok=True)
     write_json(given.out / "bench_chunks.json", facts)
-    table = Table("cell", "numbers of state", *(f"batch {b}, {t} rows" for b, t in SHAPES), box=None)
+    header = ["cell", "numbers of state", *(f"{batch} × {rows}" for batch, rows in SHAPES)]
+    show(PAGE, "chunks", header, table(chosen, facts), write=given.write)
+
+
+def table(chosen: Mapping[str, Cell], facts: dict[str, Any]) -> list[list[str]]:
+    rows = []
     for name, cell in chosen.items():
         found = [f"{facts[f'{name}_batch{b}_rows{t}']:.2f}" for b, t in SHAPES]
-        table.add_row(name, str(sum(prod(spec.shape) for spec in cell.states)), *found)
-    out.print(table)
+        rows.append([f"`{name}`", str(sum(prod(spec.shape) for spec in cell.states)), *found])
+    return rows
 
 
 def cells() -> dict[str, Cell]:

@@ -2,7 +2,7 @@
 
 Everything on one thread, in CPU time, so that another process on the core counts for little. The two sides of a ratio
 take turns within a round; a ratio is the median over the rounds.
-`python -m tests.bench.train [--quick] [--out build]`
+`python -m tests.bench.train [--quick] [--out build] [--write]`
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import numpy as np
 import onnxruntime
 import torch
 from ncps import wirings
-from rich.table import Table
 from torch import Tensor, nn
 
 from statestream.models.bundle import CHUNK, FUSED, STEP
@@ -42,8 +41,8 @@ from statestream.models.files import write_json
 from statestream.models.spec import InputSpec, Manifest, OutputSpec, TimeSpec
 from statestream.models.training.network import Facts, Network, Scaling
 from statestream.models.training.runs import build_network
-from statestream.service.cli.console import out
 from tests.bench import options
+from tests.bench.pages import show
 
 INPUTS, UNITS = 16, 32
 NOMINAL_S = 0.02
@@ -51,6 +50,9 @@ BATCHES = (8, 32, 128)
 CHUNK_ROWS = 256
 HEADS, WIDTH = 4, 32
 """Of the cells whose states are matrices, `WIDTH` by `WIDTH` each."""
+
+MATRICES = ("gated_delta", "mamba2")
+PAGE = "performance.md"
 
 Work = Callable[[], object]
 
@@ -75,7 +77,7 @@ QUICK = Effort(rounds=1, rows=4, steps=64, calls=10, chunks=1)
 
 
 def main() -> None:
-    given = options.given("tests.bench.train")
+    given = options.given("tests.bench.train", PAGE)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     # The exporter's advice about its own internals.
@@ -84,10 +86,21 @@ def main() -> None:
     facts = measure(QUICK if given.quick else FULL) | {"quick": given.quick}
     given.out.mkdir(parents=True, exist_ok=True)
     write_json(given.out / "bench_train.json", facts)
-    table = Table("figure", "value", "wanted", box=None)
-    for name, wanted in WANTED.items():
-        table.add_row(name, f"{facts[name]:.3g}", wanted)
-    out.print(table)
+    show(PAGE, "train", ["figure", "value", "wanted"], figures(facts), write=given.write)
+    show(PAGE, "fused", ["", "plain, µs a row", "fused, µs a row", "fused over plain"], fused(facts), write=given.write)
+
+
+def figures(facts: dict[str, Any]) -> list[list[str]]:
+    return [[f"`{name}`", f"{facts[name]:.3g}", wanted] for name, wanted in WANTED.items()]
+
+
+def fused(facts: dict[str, Any]) -> list[list[str]]:
+    rows = []
+    for cell in MATRICES:
+        for key, what in (("batch1", "a step"), ("chunk", f"a chunk of {CHUNK_ROWS}")):
+            plain, us, part = (facts[f"{cell}_{form}_us_{key}"] for form in ("plain", "fused", "fused_vs_plain"))
+            rows.append([f"`{cell}`, {what}", f"{plain:.1f}", f"{us:.1f}", f"{part:.2f}"])
+    return rows
 
 
 WANTED = {
@@ -137,12 +150,12 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 def matrices(effort: Effort) -> dict[str, float]:
     """Fused graphs of cells whose states are matrices, beside the plain ones: µs a step, and a row of a chunk."""
-    cells = {
-        "gated_delta": GatedDelta(INPUTS, UNITS, heads=HEADS, keys=WIDTH, width=WIDTH),
-        "mamba2": Mamba2(INPUTS, UNITS, heads=HEADS, width=WIDTH, states=WIDTH),
-    }
+    cells = (
+        GatedDelta(INPUTS, UNITS, heads=HEADS, keys=WIDTH, width=WIDTH),
+        Mamba2(INPUTS, UNITS, heads=HEADS, width=WIDTH, states=WIDTH),
+    )
     facts: dict[str, float] = {}
-    for name, cell in cells.items():
+    for name, cell in zip(MATRICES, cells, strict=True):
         graphs = {file: session(graph) for file, graph in plain_and_fused(network(cell)).items()}
         for what, ours, theirs, count, rows in (
             ("batch1", FUSED.step, STEP, effort.calls, 1),
