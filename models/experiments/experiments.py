@@ -265,7 +265,7 @@ EXPERIMENTS = (
         ),
         seeds=(0,),
     ),
-    Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.epochs=3")),
+    Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.learning_rate=0.005", "training.epochs=12")),
     Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12")),
     Experiment("metro_traffic", "cfc", "metro_traffic"),
     Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),)),
