@@ -216,7 +216,7 @@ class TrainingOptions(Spec):
     threads: Annotated[int, Field(ge=0)] = 1
     """Threads of torch; 0: torch's default. Small cells are fastest with one."""
     precision: Literal["float32", "bf16"] = "float32"
-    """"bf16": gradients of CfC networks are multiplied in bfloat16, to about three digits: a tenth less time, on
+    """"bf16": gradients of CfC networks are multiplied in bfloat16, to two or three digits: about a tenth less time, on
     processors with instructions for it. What the network computes stays float32."""
     augment: AugmentOptions = AugmentOptions()
     """Random changes of training recordings, for networks that meet more than was recorded."""

@@ -49,8 +49,9 @@ class DeltaHeads(MatrixMemory):
         qk, v, rates = torch.split(x, self.sizes, dim=-1)
         q, k = unit_length(by_heads(qk, 2 * self.heads)).chunk(2, dim=-2)
         rates = even_softplus(rates + pad(self.decay.bias, (0, self.heads))) * d
-        g, left = (rates * pad(self.decay.rate(), (0, self.heads), value=-1.0)).chunk(2, dim=-1)
-        return q, k, by_heads(v, self.heads), g, 1 - torch.exp(left)
+        # Logs of what is left: of all values, and of the value under k.
+        g, kept = (rates * pad(self.decay.rate(), (0, self.heads), value=-1.0)).chunk(2, dim=-1)
+        return q, k, by_heads(v, self.heads), g, 1 - torch.exp(kept)
 
 
 class GatedDelta(CompositeCell):

@@ -119,8 +119,9 @@ def unit_length(x: Tensor) -> Tensor:
 
 
 def root_mean_square_norm(x: Tensor, weight: Tensor, floor: float = 1e-5) -> Tensor:
-    """Each vector on the last axis, divided by the root of its mean square, times `weight`.
+    """Vectors on the last axis over their root mean square, times `weight`.
 
-    In this order of operations it is one operator of onnxruntime, SimplifiedLayerNormalization.
+    In this order of operations it is one operator of onnxruntime, SimplifiedLayerNormalization. That rounds a row alike
+    whatever its batch; a mean of its own would not.
     """
     return x / torch.sqrt(x.pow(2).mean(dim=-1, keepdim=True) + floor) * weight

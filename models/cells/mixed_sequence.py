@@ -81,8 +81,9 @@ class _Mixed(torch.autograd.Function):
     def backward(ctx: Any, g_y: Tensor, g_h: Tensor, g_c: Tensor) -> tuple[Tensor | None, ...]:
         d, a, h_before, c_before, squashed, m, k, z, U, W, V, valid = ctx.saved_tensors
         dtype = ctx.dtype
-        U, W, V = U.to(dtype), W.to(dtype), None if V is None else V.to(dtype)
-        hidden = None if V is None else (1 - k * k).to(dtype)
+        U, W = U.to(dtype), W.to(dtype)
+        if V is not None:
+            V, hidden = V.to(dtype), (1 - k * k).to(dtype)
         by = memory_derivatives(a, c_before, squashed)
         g_a, g_z = torch.empty_like(a, dtype=dtype), torch.empty_like(z, dtype=dtype)
         g_k = g_z if V is None else torch.empty_like(k, dtype=dtype)
@@ -91,24 +92,14 @@ class _Mixed(torch.autograd.Function):
             if kept is not None:
                 g_h, g_c = g_h - kept[0], g_c - kept[1]
             torch.mul(J, (g_h + g_y[step]).unsqueeze(1), out=g_z[step].view(J.shape))
-            if V is not None and hidden is not None:
+            if V is not None:
                 torch.mm(g_z[step], V, out=g_k[step]).mul_(hidden[step])
             g_h, g_c = through_memory((g_k[step] @ W).to(z.dtype), g_c, by.at(step), g_a[step], U)
             if kept is not None:
                 g_h, g_c = g_h + kept[0], g_c + kept[1]
         by_heads = (None, None) if V is None else (outer(g_z, k), g_z.sum(dim=(0, 1), dtype=z.dtype))
-        return (
-            g_a.to(z.dtype),
-            g_k.to(z.dtype),
-            None,
-            g_h,
-            g_c,
-            outer(g_a, h_before),
-            outer(g_k, m),
-            *by_heads,
-            None,
-            None,
-        )
+        g_x, g_u = g_a.to(z.dtype), g_k.to(z.dtype)
+        return g_x, g_u, None, g_h, g_c, outer(g_a, h_before), outer(g_k, m), *by_heads, None, None
 
 
 class MemoryDerivatives(NamedTuple):

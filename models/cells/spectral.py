@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from statestream.models.cells.base import Cell, State, vector_state
-from statestream.models.cells.scan import Parts, paused, scan, times
+from statestream.models.cells.scan import Parts, paused, scan
 
 FLOOR = 1e-6
 """Energy of silence, in units of a signal's variance over the training data."""
@@ -44,8 +44,8 @@ BANDWIDTH, SMOOTHING = 0.015, 50.0
 LEAST_WEIGHT = 1e-12
 """Least n to divide by: at the start of a session n may be 0."""
 
-Move = Callable[[str, Parts, Parts, Tensor | float], Parts]
-"""`move(state, a, rest, u)` takes a state to u + a·(state − u), which is a·state + rest·u, where rest is 1 − a."""
+Move = Callable[[str, Parts, Tensor | float], Parts]
+"""`move(state, a, u)` takes a state to a·state + (1 − a)·u; a may be complex."""
 
 
 class SpectralEncoder(Cell):
@@ -83,15 +83,17 @@ class SpectralEncoder(Cell):
     def step(self, x_BI: Tensor, state: State, d_B1: Tensor) -> tuple[Tensor, State]:
         after = State()
 
-        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
+        def move(name: str, a: Parts, u: Tensor | float) -> Parts:
             x = _parts(state[name], len(a))
             if len(a) == 1:
-                after[name] = a[0] * x[0] + rest[0] * u
+                after[name] = a[0] * x[0] + (1 - a[0]) * u
                 return (after[name],)
-            # As λ·z + (1 − λ)·u the graph would have five operators more; p and n, written so, would lose digits.
-            re, im = times(a, (x[0] - u, x[1]))
-            after[name] = torch.cat((re + u, im), dim=-1)
-            return re + u, im
+            (a_re, a_im), (x_re, x_im) = a, x
+            re = a_re * x_re - a_im * x_im + (1 - a_re) * u
+            # a_im·x_re − a_im·u in two operators.
+            im = a_re * x_im + a_im * (x_re - u)
+            after[name] = torch.cat((re, im), dim=-1)
+            return re, im
 
         return self._features(x_BI, d_B1, move), after
 
@@ -100,8 +102,8 @@ class SpectralEncoder(Cell):
     ) -> tuple[Tensor, State]:
         after = State()
 
-        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
-            b = tuple(part * u for part in rest)
+        def move(name: str, a: Parts, u: Tensor | float) -> Parts:
+            b = _drive(a, u)
             a = tuple(part.expand_as(b[0]) for part in a)
             moved = scan(*paused(a, b, valid_BT), _parts(state[name], len(a)))
             after[name] = torch.cat([part[:, -1] for part in moved], dim=-1)
@@ -116,8 +118,8 @@ class SpectralEncoder(Cell):
     def row_wise(self, x_NI: Tensor, after: State, d_N1: Tensor) -> tuple[Tensor, State]:
         moves = State()
 
-        def move(name: str, a: Parts, rest: Parts, u: Tensor | float) -> Parts:
-            b = tuple(part * u for part in rest)
+        def move(name: str, a: Parts, u: Tensor | float) -> Parts:
+            b = _drive(a, u)
             moves[name] = torch.cat([*(part.expand_as(b[0]) for part in a), *b], dim=-1)
             return _parts(after[name], len(a))
 
@@ -127,11 +129,10 @@ class SpectralEncoder(Cell):
         omega = self._omega()
         size, angle = torch.exp(d * -self.decay), d * omega
         u = linear(x, self.spread * self._reach(omega).unsqueeze(-1), self.silence)
-        real, imaginary = size * torch.cos(angle), size * torch.sin(angle)
-        re, im = move("z", (real, imaginary), (1 - real, -imaginary), u)
+        re, im = move("z", (size * torch.cos(angle), size * torch.sin(angle)), u)
         left = torch.exp(d * (-1 / self.smoothing))
-        (p,) = move("p", (left,), (1 - left,), re * re + im * im)
-        (n,) = move("n", (left,), (1 - left,), 1.0)
+        (p,) = move("p", (left,), re * re + im * im)
+        (n,) = move("n", (left,), 1.0)
         return torch.log(FLOOR + p / n.clamp(min=LEAST_WEIGHT))
 
     def _reach(self, omega_G: Tensor) -> Tensor:
@@ -146,3 +147,9 @@ class SpectralEncoder(Cell):
 
 def _parts(state: Tensor, count: int) -> Parts:
     return state.chunk(count, dim=-1) if count > 1 else (state,)
+
+
+def _drive(a: Parts, u: Tensor | float) -> Parts:
+    """(1 − a)·u."""
+    first, *others = a
+    return ((1 - first) * u, *(-part * u for part in others))

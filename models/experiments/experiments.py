@@ -55,7 +55,7 @@ class Experiment:
     preset: str
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One training per seed, of a baseline one; with `split.folds`, one per fold, all with the configured seed."""
+    """One training per seed, or one of a baseline; with `split.folds`, one per fold, all with the configured seed."""
     baseline: Literal["", "statistics", "log_spectra", "ridge"] = ""
     """Fit a baseline on the preset's split, not its network: ridge, or logistic regression on features of windows."""
     int8: bool = False
@@ -263,6 +263,7 @@ EXPERIMENTS = (
             "data.period_s=1.0",
             "training.epochs=14",
         ),
+        # A quarter of an hour each.
         seeds=(0,),
     ),
     Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.learning_rate=0.005", "training.epochs=12")),

@@ -204,12 +204,15 @@ def _is_own_product(graph: _Graph, name: str) -> bool:
 
 
 def _fold_softplus(graph: _Graph) -> None:
+    outputs = {value.name for value in graph.proto.output}
     for chosen in [node for node in graph.proto.node if node.op_type == "Where"]:
         large, x, small = (graph.maker(chosen.input[0]), chosen.input[1], graph.maker(chosen.input[2]))
         if large is None or small is None or small.op_type != "Softplus" or small.input[0] != x:
             continue
         threshold = graph.constant(large.input[1]) if large.op_type == "Greater" and large.input[0] == x else None
-        if threshold is None or threshold.min() < SATURATED or len(graph.readers(small.output[0])) > 1:
+        if threshold is None or threshold.ndim or threshold < SATURATED:
+            continue
+        if outputs & {large.output[0], small.output[0]} or len(graph.readers(small.output[0])) > 1:
             continue
         small.output[0] = chosen.output[0]
         graph.proto.node.remove(chosen)

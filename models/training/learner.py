@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from statestream.models.cells.base import State
-from statestream.models.cells.cfc_sequence import coarse_gradients
+from statestream.models.cells.cfc_sequence import bf16_gradients
 from statestream.models.config import Config
 from statestream.models.spec import TimeSpec
 from statestream.models.training.batches import Batches, Epoch, Window
@@ -72,7 +72,7 @@ class Learner(lightning.LightningModule):
         if batch.first:
             self._state = network.initial_state(len(batch.valid_BT))
         valid_BT = None if bool(batch.valid_BT.all()) else batch.valid_BT
-        with coarse_gradients() if self.config.training.precision == "bf16" else nullcontext():
+        with bf16_gradients() if self.config.training.precision == "bf16" else nullcontext():
             y_BTK, state = network.unroll(batch.x_BTF, self._state, batch.dt_BT1, valid_BT)
         self._state = {name: value.detach() for name, value in state.items()}
         found = loss(network, y_BTK, batch.y, batch.scored_BT)

@@ -70,6 +70,8 @@ class SearchSpace:
         cell = self._cell(trial)
         if cell is not None:
             values["cell"] = {**values["cell"], "cell": cell} if "encoder" in values["cell"] else cell
+            if cell["kind"] != "cfc":
+                values["training"]["precision"] = "float32"
         values["training"] |= {"learning_rate": self._learning_rate(trial), **self._segment(trial)}
         values["training"]["augment"] |= self._augmentation(trial)
         return Config.model_validate(values)

@@ -80,12 +80,12 @@ def train(
     """
     started = clock.monotonic()
     dataset = dataset or load_dataset(config)
-    learner = _learner(config, dataset)
-    split = learner.split
     folder = folder_to_resume(Path(runs), config) if resume else None
     last = None if folder is None else folder / LAST
     if last is not None:
-        load_tensors(last)  # Lightning's errors on a damaged file do not name it.
+        load_checkpoint(last)  # Lightning's errors on a damaged file, or one of another version, do not name it.
+    learner = _learner(config, dataset)
+    split = learner.split
     if getattr(rank_zero_only, "rank", 0) == 0:
         folder = _prepared(folder, Path(runs), config, overwrite=overwrite)
     shown: list[Callback] = []
@@ -136,12 +136,12 @@ def _learner(config: Config, dataset: Dataset) -> Learner:
 
 
 def _check_precision(config: Config, network: Network) -> None:
-    """bf16 is for gradients that are written by hand."""
+    """Raise ConfigError if no gradient of the network is written by hand."""
     by_hand = any(isinstance(m, CfC) and m.sequence_weights() is not None for m in network.modules())
     if config.training.precision == "bf16" and not by_hand:
         raise ConfigError(
-            f"training.precision = 'bf16' needs a CfC with a time gate and at most one backbone layer; cell.kind is "
-            f"'{config.cell.kind}'"
+            "training.precision = 'bf16' needs a CfC with a time gate, tanh and at most one backbone layer; "
+            f"cell.kind is '{config.cell.kind}'"
         )
 
 

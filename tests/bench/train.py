@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from statestream.models.bundle import CHUNK, FUSED, STEP
 from statestream.models.cells.base import Cell
 from statestream.models.cells.cfc import CfC
-from statestream.models.cells.cfc_sequence import coarse_gradients
+from statestream.models.cells.cfc_sequence import bf16_gradients
 from statestream.models.cells.gated_delta import GatedDelta
 from statestream.models.cells.ltc import LTC
 from statestream.models.cells.mamba2 import Mamba2
@@ -49,9 +49,12 @@ NOMINAL_S = 0.02
 BATCHES = (8, 32, 128)
 CHUNK_ROWS = 256
 HEADS, WIDTH = 4, 32
-"""Of the cells whose states are matrices, `WIDTH` by `WIDTH` each."""
+MATRICES: dict[str, Callable[[], Cell]] = {
+    "gated_delta": lambda: GatedDelta(INPUTS, UNITS, heads=HEADS, keys=WIDTH, width=WIDTH),
+    "mamba2": lambda: Mamba2(INPUTS, UNITS, heads=HEADS, width=WIDTH, states=WIDTH),
+}
+"""Cells whose states are matrices, `WIDTH` by `WIDTH` each."""
 
-MATRICES = ("gated_delta", "mamba2")
 PAGE = "performance.md"
 
 Work = Callable[[], object]
@@ -86,8 +89,14 @@ def main() -> None:
     facts = measure(QUICK if given.quick else FULL) | {"quick": given.quick}
     given.out.mkdir(parents=True, exist_ok=True)
     write_json(given.out / "bench_train.json", facts)
-    show(PAGE, "train", ["figure", "value", "wanted"], figures(facts), write=given.write)
-    show(PAGE, "fused", ["", "plain, µs a row", "fused, µs a row", "fused over plain"], fused(facts), write=given.write)
+    show(PAGE, "train", ["figure", "value", "wanted"], figures(facts), write=given.write and not given.quick)
+    show(
+        PAGE,
+        "fused",
+        ["", "plain, µs a row", "fused, µs a row", "fused over plain"],
+        fused(facts),
+        write=given.write and not given.quick,
+    )
 
 
 def figures(facts: dict[str, Any]) -> list[list[str]]:
@@ -150,13 +159,9 @@ def measure(effort: Effort) -> dict[str, Any]:
 
 def matrices(effort: Effort) -> dict[str, float]:
     """Fused graphs of cells whose states are matrices, beside the plain ones: µs a step, and a row of a chunk."""
-    cells = (
-        GatedDelta(INPUTS, UNITS, heads=HEADS, keys=WIDTH, width=WIDTH),
-        Mamba2(INPUTS, UNITS, heads=HEADS, width=WIDTH, states=WIDTH),
-    )
     facts: dict[str, float] = {}
-    for name, cell in zip(MATRICES, cells, strict=True):
-        graphs = {file: session(graph) for file, graph in plain_and_fused(network(cell)).items()}
+    for name, cell in MATRICES.items():
+        graphs = {file: session(graph) for file, graph in plain_and_fused(network(cell())).items()}
         for what, ours, theirs, count, rows in (
             ("batch1", FUSED.step, STEP, effort.calls, 1),
             ("chunk", FUSED.chunk, CHUNK, effort.chunks, CHUNK_ROWS),
@@ -238,7 +243,7 @@ def precisions(rows: int) -> tuple[Work, Work]:
     cell, x_BTI = ours(CfC(17, 128, backbone_units=128)), torch.randn(64, rows, 17)
 
     def forward(x_BTI: Tensor) -> Tensor:
-        with coarse_gradients():
+        with bf16_gradients():
             return cell.forward(x_BTI)
 
     return training(replace(cell, forward=forward), x_BTI), training(cell, x_BTI)

@@ -78,6 +78,25 @@ def test_a_normalisation_is_one_operator_and_a_softplus_too(family: str, tmp_pat
         assert not found.keys() & {"Sqrt", "ReduceMean", "Where", "Greater"}
 
 
+@pytest.mark.parametrize(
+    "cell", [{"kind": "mamba2", "heads": 5, "width": 37}, {"kind": "gated_delta", "heads": 3, "keys": 17, "width": 67}]
+)
+def test_a_norm_of_any_width_rounds_a_row_alike_in_every_batch(cell: dict[str, object], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "wide", {**cell, "units": 6})
+        network = network_of("wide")
+    step = onnx.load(export_network(network, made_up([60]), tmp_path, name="wide").path / "step.onnx")
+    feed = {name: value for name, value in chunk(network, 16, 1).items() if name.startswith("state_")}
+    random = np.random.default_rng(0)
+    feed |= {"x": random.normal(size=(16, len(network.facts.features))).astype(np.float32)}
+    feed |= {"dt": np.full((16, 1), network.facts.nominal_s, np.float32)}
+    together = answers(step, feed)
+    for row in range(16):
+        alone = answers(step, {name: value[row : row + 1] for name, value in feed.items()})
+        for name, value in alone.items():
+            np.testing.assert_array_equal(value[0], together[name][row], err_msg=name)
+
+
 def assert_equal(found: dict[str, Array], wanted: dict[str, Array], valid: Array) -> None:
     """≤ 1e-5 of the largest value."""
     assert found.keys() == wanted.keys()

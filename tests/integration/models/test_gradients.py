@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from statestream.models.cells.base import Cell, State
-from statestream.models.cells.cfc_sequence import coarse_gradients
+from statestream.models.cells.cfc_sequence import bf16_gradients
 from tests.integration.models.conftest import FAMILIES, FEATURES, cell_of
 
 BY_HAND = [f for f in FAMILIES if f.startswith(("cfc", "ltc"))]
@@ -41,7 +41,7 @@ def test_gradients_of_a_sequence_are_those_of_its_steps(family: str, ragged: boo
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["whole", "ragged"])
 @pytest.mark.parametrize("family", COARSE)
-def test_coarse_gradients_are_near_and_outputs_the_same(family: str, ragged: bool) -> None:
+def test_gradients_in_bf16_are_near_and_outputs_the_same(family: str, ragged: bool) -> None:
     """bfloat16 has eight bits; a gradient is off by about a hundredth of its length."""
     cell = cell_of(family)
     torch.manual_seed(3)
@@ -51,7 +51,7 @@ def test_coarse_gradients_are_near_and_outputs_the_same(family: str, ragged: boo
     start = {spec.name: torch.randn(4, *spec.shape, requires_grad=True) for spec in cell.states}
     wanted = [x, *start.values(), *cell.parameters()]
     fine = cell.unroll(x, start, d, valid if ragged else None)
-    with coarse_gradients():
+    with bf16_gradients():
         coarse = cell.unroll(x, start, d, valid if ragged else None)
     torch.testing.assert_close(coarse, fine, rtol=0, atol=0)
     pairs = list(zip(gradients(cell, coarse, wanted, valid), gradients(cell, fine, wanted, valid), strict=True))

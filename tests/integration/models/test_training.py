@@ -251,7 +251,7 @@ def test_a_class_has_no_sign_that_a_mirrored_picture_could_change(data: Path, tm
 
 
 @pytest.mark.parametrize("cell", [{"kind": "gru"}, {"kind": "cfc", "mode": "pure"}])
-def test_coarse_gradients_need_a_cell_that_has_them(data: Path, tmp_path: Path, cell: dict[str, Any]) -> None:
+def test_bf16_needs_a_cell_with_gradients_by_hand(data: Path, tmp_path: Path, cell: dict[str, Any]) -> None:
     config = config_of(data, cell=cell, training={"precision": "bf16"})
     with pytest.raises(
         ConfigError, match=rf"training\.precision = 'bf16' needs a CfC .*; cell\.kind is '{cell['kind']}'"
@@ -259,7 +259,7 @@ def test_coarse_gradients_need_a_cell_that_has_them(data: Path, tmp_path: Path, 
         train(config, tmp_path, progress=False)
 
 
-def test_coarse_gradients_train_another_network(data: Path, tmp_path: Path) -> None:
+def test_bf16_trains_another_network(data: Path, tmp_path: Path) -> None:
     cell = {"kind": "cfc", "units": 6, "backbone_units": 8}
     losses = [
         train(
@@ -382,6 +382,15 @@ def test_weights_of_another_layout_are_refused(data: Path, tmp_path: Path) -> No
     torch.save(content, run.path / "weights.pt")
     with pytest.raises(RunError, match="another version of this cell"):
         load_checkpoint(run.path)
+
+
+def test_a_run_of_another_layout_is_not_resumed(data: Path, tmp_path: Path) -> None:
+    run = train(config_of(data), tmp_path, stop_after=1, progress=False)
+    content = torch.load(run.path / "last.ckpt", weights_only=True)
+    content["state_dict"]["network.readout.bias"] = torch.zeros(7)
+    torch.save(content, run.path / "last.ckpt")
+    with pytest.raises(RunError, match=r"last\.ckpt: its weights are of another version of this cell; train it again"):
+        train(config_of(data), tmp_path, resume=True, progress=False)
 
 
 @pytest.mark.slow

@@ -219,6 +219,9 @@ def test_every_choice_is_a_configuration(data: Path, kind: str, level: str) -> N
     assert set(found.training.augment.shift) == {"a", "b"}
     assert found.training.augment.keep_rows[0] < 1
     assert found.cell != config.cell
+    coarse = quick(data, cell={"kind": "cfc"}, training={"precision": "bf16"})
+    precision = space_of(coarse).configuration(FixedTrial(settings)).training.precision
+    assert precision == ("bf16" if kind.startswith("cfc") else "float32")
     assert found.model_copy(update={"cell": config.cell, "training": config.training}) == config
 
 
