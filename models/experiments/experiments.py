@@ -247,10 +247,18 @@ EXPERIMENTS = (
     Experiment("occupancy_dark", "gru", "occupancy_dark", (GRU.format(units=32),)),
     Experiment("occupancy_dark", "white_cfc", "occupancy_dark", (WHITE,)),
     Experiment("occupancy_dark", "bank_cfc", "occupancy_dark", (WHITE, BANK.format(units=32))),
-    Experiment("seq_mnist", "cfc_mixed", "seq_mnist"),
-    Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),)),
-    *(Experiment("seq_mnist", kind, "seq_mnist", (TWO.format(units=64, kind=kind),)) for kind in NEWER),
-    Experiment("xor", "cfc", "xor"),
+    Experiment("seq_mnist", "cfc_mixed", "seq_mnist", seeds=(0,)),
+    Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),), seeds=(0,)),
+    *(
+        Experiment("seq_mnist", kind, "seq_mnist", (TWO.format(units=64, kind=kind),), seeds=seeds)
+        for kind, seeds in (
+            ("damped_linoss", (0, 1, 2)),
+            ("lrc_ssm", (0, 1, 2)),
+            ("mamba2", (0,)),
+            ("gated_delta", (0,)),
+        )
+    ),
+    Experiment("xor", "cfc", "xor", seeds=(0,)),
     Experiment(
         "xor",
         "cfc_mixed",
@@ -267,10 +275,10 @@ EXPERIMENTS = (
         seeds=(0,),
     ),
     Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.learning_rate=0.005", "training.epochs=12")),
-    Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12")),
-    Experiment("metro_traffic", "cfc", "metro_traffic"),
-    Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),)),
-    Experiment("metro_traffic", "ltc", "metro_traffic", (LTC.format(units=32),)),
+    Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12"), seeds=(0,)),
+    Experiment("metro_traffic", "cfc", "metro_traffic", seeds=(0,)),
+    Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),), seeds=(0,)),
+    Experiment("metro_traffic", "ltc", "metro_traffic", (LTC.format(units=32),), seeds=(0,)),
     Experiment("borealtc", "bank_cfc", "borealtc"),
     *(Experiment("borealtc", f"bank_{kind}", "borealtc", (SHAKEN.format(kind=kind),)) for kind in ("s5", *NEWER)),
     Experiment("borealtc", "log_spectra", "borealtc_raw", baseline="log_spectra"),
@@ -297,7 +305,7 @@ EXPERIMENTS = (
     Experiment("int8", "gesture_phase", "gesture_phase", int8=True),
     Experiment("int8", "occupancy_dark", "occupancy_dark", int8=True),
     *(
-        Experiment(track, model, track, overrides, baseline="ridge" if model == "ridge" else "")
+        Experiment(track, model, track, overrides, baseline="ridge" if model == "ridge" else "", seeds=(0,))
         for track, grey in (("donkeycar", "donkeycar_test_tub"), ("rc_indoor", "rc_indoor_track"))
         for model, overrides in (
             ("cfc", ()),
