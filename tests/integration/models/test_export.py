@@ -30,7 +30,7 @@ MOST_NODES = {
     "gru": 20,
     "lstm": 19,
     "stack": 220,
-    "spectral": 36,
+    "spectral": 38,
     "gated_delta": 62,
     "mamba2": 53,
 }
