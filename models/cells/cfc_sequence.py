@@ -54,12 +54,12 @@ def gated_sequence(
 
 
 @contextmanager
-def bf16_gradients() -> Iterator[None]:
+def bf16_gradients(*, enabled: bool = True) -> Iterator[None]:
     """Context in which sequences multiply matrices backwards in bfloat16.
 
     Forwards they use float32.
     """
-    token = _bf16.set(True)
+    token = _bf16.set(enabled)
     try:
         yield
     finally:
@@ -141,7 +141,7 @@ def gate(z: Tensor, d: Tensor, y: Tensor, gate_both: bool) -> None:
 
 
 def last_first(steps: int, derive: Callable[[slice], Tensor]) -> Iterator[tuple[int, Tensor]]:
-    """Each step from the last on, with its derivatives.
+    """Yield the steps from the last to the first, with their derivatives.
 
     `derive` makes those of a block of steps.
     """

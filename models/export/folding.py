@@ -6,9 +6,9 @@
     orientation      h·W                =  h·(Wᵀ)ᵀ, which is faster in onnxruntime at batch 1 (measured)
     softplus         x if x > 20 else log(1 + eˣ)  =  log(1 + eˣ), which onnxruntime computes for large x, too
 
-At batch 1 a step's cost is the overhead of its operations. A rule applies only if every reader of the removed operation
-is such a product. The first rule also needs means that are small beside the deviations: its right-hand side subtracts
-two numbers of the size of m/s, and loses that much of float32.
+At batch 1 a step's cost is the overhead of its operations. A rule of products applies only if every reader of the
+removed operation is such a product. The first rule also needs means that are small beside the deviations: its
+right-hand side subtracts two numbers of the size of m/s, and loses that much of float32.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import lightning
@@ -72,7 +71,7 @@ class Learner(lightning.LightningModule):
         if batch.first:
             self._state = network.initial_state(len(batch.valid_BT))
         valid_BT = None if bool(batch.valid_BT.all()) else batch.valid_BT
-        with bf16_gradients() if self.config.training.precision == "bf16" else nullcontext():
+        with bf16_gradients(enabled=self.config.training.precision == "bf16"):
             y_BTK, state = network.unroll(batch.x_BTF, self._state, batch.dt_BT1, valid_BT)
         self._state = {name: value.detach() for name, value in state.items()}
         found = loss(network, y_BTK, batch.y, batch.scored_BT)

@@ -137,8 +137,9 @@ def _learner(config: Config, dataset: Dataset) -> Learner:
 
 def _check_precision(config: Config, network: Network) -> None:
     """Raise ConfigError if no gradient of the network is written by hand."""
-    by_hand = any(isinstance(m, CfC) and m.sequence_weights() is not None for m in network.modules())
-    if config.training.precision == "bf16" and not by_hand:
+    if config.training.precision != "bf16":
+        return
+    if not any(isinstance(module, CfC) and module.sequence_weights() for module in network.modules()):
         raise ConfigError(
             "training.precision = 'bf16' needs a CfC with a time gate, tanh and at most one backbone layer; "
             f"cell.kind is '{config.cell.kind}'"

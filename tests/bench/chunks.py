@@ -47,7 +47,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_json(given.out / "bench_chunks.json", facts)
     header = ["cell", "numbers of state", *(f"{batch} × {rows}" for batch, rows in SHAPES)]
-    show(PAGE, "chunks", header, table(chosen, facts), write=given.write and not given.quick)
+    show(PAGE, "chunks", header, table(chosen, facts), write=given.write)
 
 
 def table(chosen: Mapping[str, Cell], facts: dict[str, Any]) -> list[list[str]]:

@@ -86,15 +86,18 @@ def test_a_norm_of_any_width_rounds_a_row_alike_in_every_batch(cell: dict[str, o
         patch.setitem(FAMILIES, "wide", {**cell, "units": 6})
         network = network_of("wide")
     step = onnx.load(export_network(network, made_up([60]), tmp_path, name="wide").path / "step.onnx")
-    feed = {name: value for name, value in chunk(network, 16, 1).items() if name.startswith("state_")}
-    random = np.random.default_rng(0)
-    feed |= {"x": random.normal(size=(16, len(network.facts.features))).astype(np.float32)}
-    feed |= {"dt": np.full((16, 1), network.facts.nominal_s, np.float32)}
+    feed = row_of(chunk(network, 16, 1), 0)
     together = answers(step, feed)
     for row in range(16):
         alone = answers(step, {name: value[row : row + 1] for name, value in feed.items()})
         for name, value in alone.items():
             np.testing.assert_array_equal(value[0], together[name][row], err_msg=name)
+
+
+def row_of(feed: dict[str, Array], k: int) -> dict[str, Array]:
+    """A step graph's inputs: row k of a chunk, from the states before the chunk."""
+    states = {name: value for name, value in feed.items() if name.startswith("state_")}
+    return {"x": feed["x_seq"][:, k], "dt": feed["dt_seq"][:, k], **states}
 
 
 def assert_equal(found: dict[str, Array], wanted: dict[str, Array], valid: Array) -> None:
@@ -130,7 +133,7 @@ def test_steps_are_equal_and_a_chunk_is_its_steps(exported: Exported) -> None:
     states = {name: value for name, value in feed.items() if name.startswith("state_")}
     rows = []
     for k in range(6):
-        row = {"x": feed["x_seq"][:, k], "dt": feed["dt_seq"][:, k], **states}
+        row = row_of(feed, k) | states
         found = answers(ours, row)
         assert_equal(found, answers(plain, row), np.ones(3, np.bool_))
         rows.append(found["y"])

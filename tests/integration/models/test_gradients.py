@@ -14,6 +14,15 @@ BY_HAND = [f for f in FAMILIES if f.startswith(("cfc", "ltc"))]
 COARSE = [f for f in BY_HAND if f.startswith("cfc") and "pure" not in f]
 
 
+def sequence_for(cell: Cell, dtype: torch.dtype, ragged: bool) -> tuple[Tensor, Tensor, Tensor, State]:
+    """x, d, valid and the states before."""
+    torch.manual_seed(3)
+    x = torch.randn(4, 15, FEATURES, dtype=dtype, requires_grad=True)
+    d = torch.rand(4, 15, 1, dtype=dtype) * 3 + 0.05
+    valid = torch.rand(4, 15) > 0.3 if ragged else torch.ones(4, 15, dtype=torch.bool)
+    return x, d, valid, {s.name: torch.randn(4, *s.shape, dtype=dtype, requires_grad=True) for s in cell.states}
+
+
 def gradients(cell: Cell, unrolled: tuple[Tensor, State], wanted: list[Tensor], valid: Tensor) -> list[Tensor]:
     """Of a loss that sees every valid output and the final state."""
     torch.manual_seed(2)
@@ -27,11 +36,7 @@ def gradients(cell: Cell, unrolled: tuple[Tensor, State], wanted: list[Tensor], 
 @pytest.mark.parametrize("family", BY_HAND)
 def test_gradients_of_a_sequence_are_those_of_its_steps(family: str, ragged: bool) -> None:
     cell = cell_of(family).double()
-    torch.manual_seed(3)
-    x = torch.randn(4, 15, FEATURES, dtype=torch.float64, requires_grad=True)
-    d = torch.rand(4, 15, 1, dtype=torch.float64) * 3 + 0.05
-    valid = torch.rand(4, 15) > 0.3 if ragged else torch.ones(4, 15, dtype=torch.bool)
-    start = {spec.name: torch.randn(4, *spec.shape, dtype=torch.float64, requires_grad=True) for spec in cell.states}
+    x, d, valid, start = sequence_for(cell, torch.float64, ragged)
     wanted = [x, *start.values(), *cell.parameters()]
     by_hand = gradients(cell, cell.unroll(x, start, d, valid if ragged else None), wanted, valid)
     by_steps = gradients(cell, Cell.unroll(cell, x, start, d, valid), wanted, valid)
@@ -44,11 +49,7 @@ def test_gradients_of_a_sequence_are_those_of_its_steps(family: str, ragged: boo
 def test_gradients_in_bf16_are_near_and_outputs_the_same(family: str, ragged: bool) -> None:
     """bfloat16 has eight bits; a gradient is off by about a hundredth of its length."""
     cell = cell_of(family)
-    torch.manual_seed(3)
-    x = torch.randn(4, 15, FEATURES, requires_grad=True)
-    d = torch.rand(4, 15, 1) * 3 + 0.05
-    valid = torch.rand(4, 15) > 0.3 if ragged else torch.ones(4, 15, dtype=torch.bool)
-    start = {spec.name: torch.randn(4, *spec.shape, requires_grad=True) for spec in cell.states}
+    x, d, valid, start = sequence_for(cell, torch.float32, ragged)
     wanted = [x, *start.values(), *cell.parameters()]
     fine = cell.unroll(x, start, d, valid if ragged else None)
     with bf16_gradients():
