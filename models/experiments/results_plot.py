@@ -95,13 +95,19 @@ def _against(cost: str, label: str, ax: Axes, benchmark: Benchmark, content: Ent
     dots = [(costs[m]["value"], e["value"], m) for m, e in models(benchmark, content).items() if m in costs]
     if not dots:
         return
-    width, height = (max(values) - min(values) or 1 for values in zip(*((x, y) for x, y, _ in dots), strict=True))
-    for x, y, model in dots:
+    for k, (x, y, model) in enumerate(sorted(dots, key=lambda dot: dot[1])):
         ax.plot(x, y, "o", color=OURS)
-        # The lower one of two neighbours is labelled below, or they would write over each other.
-        near = min(dots, key=lambda dot: (dot[2] == model, abs(dot[0] - x) / width + abs(dot[1] - y) / height))
-        ax.annotate(model, (x, y), xytext=(3, -10 if y < near[1] else 4), textcoords="offset points", fontsize=7)
-    ax.set_xlim(0, 1.35 * max(x for x, _, _ in dots))
+        # Names in a column beside the panel: they would lie over each other where dots are near.
+        ax.annotate(
+            model,
+            (x, y),
+            xytext=(1.04, (k + 0.5) / len(dots)),
+            textcoords="axes fraction",
+            fontsize=7,
+            va="center",
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": OURS, "alpha": 0.3, "linewidth": 0.6},
+        )
+    ax.set_xlim(0, 1.1 * max(x for x, _, _ in dots))
     ax.margins(y=0.25)
     ax.set_xlabel(label, fontsize=8)
     ax.set_ylabel(_UNITS.get(benchmark.metric, "accuracy").partition(",")[0], fontsize=8)
