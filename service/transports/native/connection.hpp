@@ -108,6 +108,9 @@ class Connection {
   // Announces that no new call will be taken; the connection is over when the present ones are.
   void drain();
 
+  // Takes no more calls from now on, and tells the client which was the last: it may send any later one elsewhere.
+  void stop_taking();
+
   // Ends every call, as the socket is gone.
   void lost();
 
@@ -127,7 +130,6 @@ class Connection {
   void reject(Call& call, const Fault& fault);
   void refuse(Call& call, const char* http_status);
   void resume(Call& call);
-  void stop_taking();
   void sent(Call& call);
   bool begins_now(const nghttp2_frame& frame);
   void received(const nghttp2_frame& frame);

@@ -229,6 +229,11 @@ PyObject* drain(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* stop_taking(PyObject* self, PyObject*) {
+  of(self).stop_taking();
+  Py_RETURN_NONE;
+}
+
 PyObject* lost(PyObject* self, PyObject*) {
   of(self).lost();
   Py_RETURN_NONE;
@@ -255,7 +260,8 @@ PyMethodDef methods[] = {{"feed", feed, METH_VARARGS, "Take what arrived; which 
                          {"clear", clear, METH_VARARGS, "Drop messages that have not begun to leave."},
                          {"unsent_of", unsent_of, METH_VARARGS, "Bytes of an answer that have not left."},
                          {"ping", ping, METH_NOARGS, "Ask for a sign of life."},
-                         {"drain", drain, METH_NOARGS, "Take no more calls."},
+                         {"drain", drain, METH_NOARGS, "Announce that no more calls will be taken."},
+                         {"stop_taking", stop_taking, METH_NOARGS, "Take no more calls, and say which was the last."},
                          {"lost", lost, METH_NOARGS, "End every call."},
                          {nullptr, nullptr, 0, nullptr}};
 

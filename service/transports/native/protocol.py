@@ -155,7 +155,12 @@ class GrpcProtocol(asyncio.Protocol):
         self.flush()
 
     def close(self) -> None:
-        """Close once what is written has left."""
+        """Close once what is written has left.
+
+        A client that is to begin a call now, not having read that the server drains, learns that it was not taken.
+        """
+        self.core.stop_taking()
+        self.flush()
         if self._transport is not None:
             self._transport.close()
 

@@ -222,4 +222,5 @@ async def test_a_keepalive_is_answered_and_a_drain_sends_a_client_to_the_next_se
         assert tap.goaways >= 1
         await start(address=f"127.0.0.1:{server.port}")
         client.go_on()
-        assert (await client.said())["code"] == OK
+        said = await client.said()
+        assert said["code"] == OK, said["message"]

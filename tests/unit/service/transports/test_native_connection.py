@@ -260,6 +260,17 @@ def test_drain_takes_calls_until_the_client_has_read_of_it() -> None:
     assert core.over
 
 
+def test_a_connection_that_closes_names_its_last_call_though_the_client_never_read_of_the_drain() -> None:
+    core = begun()
+    core.drain()
+    sent(core)
+    core.stop_taking()
+    (last,) = [each for each in sent(core) if each.type == GOAWAY]
+    assert struct.unpack(">II", last.payload[:8]) == (1, http2.NO_ERROR)
+    core.feed(call(3), 0.0)
+    assert events(core) == []
+
+
 def test_a_sign_of_life_is_counted() -> None:
     core = begun()
     core.ping()
