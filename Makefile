@@ -177,7 +177,7 @@ training-file: install ## Regenerate docs/training-file.md
 formats: install ## Regenerate docs/formats.md
 	@$(PY) -m statestream.models.data.formats_page > docs/formats.md
 
-results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (over an hour)
+results: install ## Regenerate docs/results.md and results.json; goes on where it stopped (some hours)
 	@$(PY) -m statestream.models.experiments.results
 
 first-files: install ## Train on files as users have them, by init's training files, into docs/results.md (an hour)

@@ -28,8 +28,7 @@ BANK = (
 )
 WHITE = "data.whiten=true"
 LSTM = 'cell={{kind="lstm", units={units}}}'
-SEEDS, ONCE = (0, 1, 2), (0,)
-"""`ONCE` is for trainings of a quarter of an hour, and for those that were not repeated yet."""
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,16 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One model on one benchmark."""
+    """One model on one benchmark.
+
+    It is trained once per seed of `SEEDS`, a baseline once; with `split.folds`, once per fold, all with the configured
+    seed.
+    """
 
     benchmark: str
     model: str
     preset: str
     overrides: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = SEEDS
-    """One training per seed, or one of a baseline; with `split.folds`, one per fold, all with the configured seed."""
     baseline: Literal["", "statistics", "log_spectra", "ridge"] = ""
     """Fit a baseline on the preset's split, not its network: ridge, or logistic regression on features of windows."""
     int8: bool = False
@@ -93,7 +94,7 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
     """Yield every training of an experiment, by fold or by seed."""
     folds = load_config(experiment.preset, experiment.overrides).split.folds
     numbered = [("fold", "split.fold", k) for k in range(folds)] if folds else []
-    seeds = experiment.seeds[:1] if experiment.baseline else experiment.seeds
+    seeds = SEEDS[:1] if experiment.baseline else SEEDS
     for word, field, number in numbered or [("seed", "training.seed", seed) for seed in seeds]:
         name = f"{experiment.benchmark}-{experiment.model}-{word}{number}"
         overrides = (f"name={name}", f"{field}={number}")
@@ -249,19 +250,10 @@ EXPERIMENTS = (
     Experiment("occupancy_dark", "gru", "occupancy_dark", (GRU.format(units=32),)),
     Experiment("occupancy_dark", "white_cfc", "occupancy_dark", (WHITE,)),
     Experiment("occupancy_dark", "bank_cfc", "occupancy_dark", (WHITE, BANK.format(units=32))),
-    Experiment("seq_mnist", "cfc_mixed", "seq_mnist", seeds=ONCE),
-    Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),), seeds=ONCE),
-    *(
-        Experiment(
-            "seq_mnist",
-            kind,
-            "seq_mnist",
-            (TWO.format(units=64, kind=kind),),
-            seeds=ONCE if kind in ("mamba2", "gated_delta") else SEEDS,
-        )
-        for kind in NEWER
-    ),
-    Experiment("xor", "cfc", "xor", seeds=ONCE),
+    Experiment("seq_mnist", "cfc_mixed", "seq_mnist"),
+    Experiment("seq_mnist", "gru", "seq_mnist", (GRU.format(units=128),)),
+    *(Experiment("seq_mnist", kind, "seq_mnist", (TWO.format(units=64, kind=kind),)) for kind in NEWER),
+    Experiment("xor", "cfc", "xor"),
     Experiment(
         "xor",
         "cfc_mixed",
@@ -274,13 +266,12 @@ EXPERIMENTS = (
             "data.period_s=1.0",
             "training.epochs=14",
         ),
-        seeds=ONCE,
     ),
     Experiment("xor", "ltc", "xor", (LTC.format(units=16), "training.learning_rate=0.005", "training.epochs=12")),
-    Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12"), seeds=ONCE),
-    Experiment("metro_traffic", "cfc", "metro_traffic", seeds=ONCE),
-    Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),), seeds=ONCE),
-    Experiment("metro_traffic", "ltc", "metro_traffic", (LTC.format(units=32),), seeds=ONCE),
+    Experiment("xor", "lstm", "xor", (LSTM.format(units=64), "training.epochs=12")),
+    Experiment("metro_traffic", "cfc", "metro_traffic"),
+    Experiment("metro_traffic", "lstm", "metro_traffic", (LSTM.format(units=64),)),
+    Experiment("metro_traffic", "ltc", "metro_traffic", (LTC.format(units=32),)),
     Experiment("borealtc", "bank_cfc", "borealtc"),
     *(Experiment("borealtc", f"bank_{kind}", "borealtc", (SHAKEN.format(kind=kind),)) for kind in ("s5", *NEWER)),
     Experiment("borealtc", "log_spectra", "borealtc_raw", baseline="log_spectra"),
@@ -307,7 +298,7 @@ EXPERIMENTS = (
     Experiment("int8", "gesture_phase", "gesture_phase", int8=True),
     Experiment("int8", "occupancy_dark", "occupancy_dark", int8=True),
     *(
-        Experiment(track, model, track, overrides, baseline="ridge" if model == "ridge" else "", seeds=ONCE)
+        Experiment(track, model, track, overrides, baseline="ridge" if model == "ridge" else "")
         for track, grey in (("donkeycar", "donkeycar_test_tub"), ("rc_indoor", "rc_indoor_track"))
         for model, overrides in (
             ("cfc", ()),

@@ -28,8 +28,9 @@ time.
 A score is of the test split: mean ± standard deviation over the runs, where there are several (seeds, or folds). The
 epoch that is kept is the one of least loss on the validation split, or, where a preset has none, the last. A preset was
 chosen with one model; the others take over its settings but for what their command says, and might do better with their
-own. µs are of one call of the step graph in ONNX Runtime on one thread, at batch 1 and 64; they and wall times are of a
-machine that did other things too. Published scores are as transcribed from papers, and not measured here."""
+own. µs are of one call of the step graph in ONNX Runtime on one thread, at batch 1 and 64, on a machine that did
+nothing else (`--costs` measures them again); trainings ran two at a time, a core each. Published scores are as
+transcribed from papers, and not measured here."""
 
 
 FIRST_FILES = """\
@@ -38,7 +39,7 @@ FIRST_FILES = """\
 A user has files and the name of a column, nothing else: `statestream init` writes the training file, without a look at
 the recordings that are tested on, and `train` is told which these are. Both networks are scored on the preset's test
 rows; `share` is the score as a fraction of the preset's, or for an error the preset's as a fraction of it. The presets
-of walker2d, donkeycar (one seed each) and gesture_sessions (the same folds) are those above; that of borealtc is
+of walker2d, donkeycar (three seeds each) and gesture_sessions (the same folds) are those above; that of borealtc is
 `borealtc_raw`, fold 0, with the same seeds. The baselines are those of the training's own test, whole recordings,
 beside which `own test` has the network's score; persistence is left out of a regression's, as it knows the target of
 the row before.
