@@ -24,11 +24,12 @@ def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def experiment(tmp_path: Path) -> Experiment:
+def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    monkeypatch.setattr(experiments, "SEEDS", (0, 1))
     data = write(tmp_path / "data.csv")
     config = config_of(data, training={"epochs": 1})
     (tmp_path / "tiny.json").write_text(config.model_dump_json())
-    return Experiment("tiny", "gru", str(tmp_path / "tiny.json"), seeds=(0, 1))
+    return Experiment("tiny", "gru", str(tmp_path / "tiny.json"))
 
 
 @pytest.fixture
