@@ -1,12 +1,12 @@
 #!/bin/sh
-# grpcio 1.78.0 reads a GOAWAY only once another call begins, so that the last call's number decides whether it is sent elsewhere.
+# grpcio 1.78.0 reads a GOAWAY only when its next call begins, which fails if the server closed without naming its last call.
 #
-# A server that drains says GOAWAY with the greatest number of a call, and later with the number of the last call that it took.
-# A client whose calls have ended reads neither until it begins a call, even seconds later, and writes that to the connection
-# that is gone. If the server closed after the first GOAWAY alone, the call fails with UNAVAILABLE in spite of wait_for_ready;
-# after the second, the library knows that it was not taken, and sends it to the next server at the same address.
-# grpcio 1.80.0 and newer read at once, 1.51.1 is as 1.78.0, and so is gRPC's C++ library of Debian 12 (1.51.1).
-# A server should say its last call before it closes, though the client never answered its ping.
+# A server that drains sends two GOAWAYs: one with the greatest possible number of a call, and one with the last that it took.
+# A client whose calls have ended reads neither until it begins another call, and writes that to the connection that is gone.
+# If the server closed after the first GOAWAY, this call fails with UNAVAILABLE in spite of wait_for_ready. If it sent the
+# second, too, the library knows that the call was not taken, and sends it to the next server at the same address.
+# grpcio 1.80.0 and newer read at once; 1.51.1 and the C++ library of Debian 12 (gRPC 1.51.1) are as 1.78.0.
+# So a server should send the second GOAWAY before it closes, even if the client did not answer its ping.
 #
 # Seen with Python 3.11, h2 4.3.0:
 #     1.78.0 closed after the first: UNAVAILABLE Socket closed

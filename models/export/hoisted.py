@@ -9,9 +9,9 @@
 
 A complex state x = [re | im] moves as x ← b + [a_re | a_re]·x + [−a_im | a_im]·[im | re]. These are the operations of
 the step graph in its order, so that states are the step's; a spectral bank's step joins two products of im, and rounds
-its last digit otherwise. Blocks side by side, joined by products of their decays,
-would be two to four times as fast, but round otherwise: a float32 step alone strays from exact arithmetic by 10⁻⁶ of a
-standard deviation and more where memory is long, so that only the same order gives the same numbers.
+its last digit otherwise. Blocks side by side, joined by products of their decays, would be two to four times as fast,
+but round otherwise: a float32 step alone strays from exact arithmetic by 10⁻⁶ of a standard deviation and more where
+memory is long, so that only the same order gives the same numbers.
 In rows that are not valid no time passes: a is 1 and b is 0. No torch here.
 """
 

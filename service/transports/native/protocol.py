@@ -157,7 +157,8 @@ class GrpcProtocol(asyncio.Protocol):
     def close(self) -> None:
         """Close once what is written has left.
 
-        A client that is to begin a call now, not having read that the server drains, learns that it was not taken.
+        The client is told which call was the last. It may not have read yet that the server drains; a call that it
+        begins now was not taken, and its library can send it to another server.
         """
         self.core.stop_taking()
         self.flush()
